@@ -1,0 +1,438 @@
+-- Up Migration
+
+/*
+Flagging: what is due is written down as work, oldest first.
+
+A pass goes on from where each tenant's last one stopped (retention.progress), so that it costs what
+is newly due plus one index probe per tenant, whatever the size of the table or of the backlog. What
+turns up behind that point (a late commit, a released hold, a spared result) is found by passes that
+start from the oldest again: every pass while little lies behind, and one per sweep_interval always.
+*/
+
+-- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
+-- p_after_*: where to go on from (null: from the oldest). Reads at most p_limit rows of one index
+-- range. Called by the functions below only, under their planner settings.
+create function retention.look(
+  p_tenant_id retention.tenant_id,
+  p_after_completed_at timestamptz,
+  p_after_run_id retention.run_id,
+  p_before timestamptz,
+  p_limit bigint
+)
+returns table (
+  run_id retention.run_id,
+  bucket text,
+  key text,
+  completed_at timestamptz,
+  retain_until timestamptz,
+  due_at timestamptz,
+  held boolean,
+  flagged boolean
+)
+language plpgsql
+stable
+rows 1000
+as $$
+#variable_conflict use_column
+begin
+  -- A comparison of rows with a null at its end is still decided by its first pair, and still a
+  -- range of the index.
+  if p_tenant_id is not null then
+    return query
+    select r.run_id::retention.run_id,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held,
+      coalesce(f.flagged, false)
+    from retention.live r
+    left join lateral (
+      select true as flagged
+      from retention.expired e
+      where e.run_id = r.run_id
+      limit 1
+    ) f on true
+    where r.tenant_id = p_tenant_id
+      and r.status = 'COMPLETED'
+      and r.key is not null
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit;
+  else
+    return query
+    select r.run_id::retention.run_id,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held,
+      coalesce(f.flagged, false)
+    from retention.live r
+    left join lateral (
+      select true as flagged
+      from retention.expired e
+      where e.run_id = r.run_id
+      limit 1
+    ) f on true
+    where r.tenant_id is null
+      and r.status = 'COMPLETED'
+      and r.key is not null
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit;
+  end if;
+end
+$$;
+
+-- The tenants that have results not yet cleared, with the policy in force for each: one index probe
+-- per tenant. A tenant under a hold is left out. Called under the planner settings of its callers.
+create function retention.tenants()
+returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
+language sql
+stable
+rows 100
+as $$
+  with recursive name(tenant_id) as (
+    (
+      select r.tenant_id
+      from retention.result r
+      where r.cleared_at is null
+        and r.status = 'COMPLETED'
+        and r.key is not null
+        and r.tenant_id is not null
+      order by r.tenant_id
+      limit 1
+    )
+    union all
+    select (
+      select r.tenant_id
+      from retention.result r
+      where r.cleared_at is null
+        and r.status = 'COMPLETED'
+        and r.key is not null
+        and r.tenant_id > n.tenant_id
+      order by r.tenant_id
+      limit 1
+    )
+    from name n
+    where n.tenant_id is not null
+  ),
+  named as (
+    select n.tenant_id
+    from name n
+    where n.tenant_id is not null
+    union all
+    select null
+    where exists (
+      select
+      from retention.result r
+      where r.cleared_at is null
+        and r.status = 'COMPLETED'
+        and r.key is not null
+        and r.tenant_id is null
+    )
+  )
+  select n.tenant_id::retention.tenant_id,
+    retention.tenant_key(n.tenant_id::text),
+    coalesce(p.retain, d.retain)
+  from named n
+  join retention.policy d on d.tenant_id = '*'
+  left join retention.policy p on p.tenant_id = n.tenant_id::text
+    and p.tenant_id <> '*'
+  where not exists (
+    select
+    from retention.hold h
+    where h.tenant_id = n.tenant_id::text
+      and h.released_at is null
+      and coalesce(h.expires_at, 'infinity') > now()
+  )
+$$;
+
+-- Flags what is due, oldest first, in batches of one bucket each; returns how many results.
+-- p_max_rows: at most so many results are looked at (default: setting.flag_limit).
+-- p_whole: start from the oldest result whatever the progress says.
+-- One pass at a time: while another runs, returns 0 at once. Locks the heartbeat row and nothing of
+-- the application's. Does nothing when the setting is disabled or the backlog is over its limit.
+create function retention.flag_expired(
+  p_max_rows integer default null,
+  p_asked_by text default null,
+  p_whole boolean default false
+)
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  v_started_at timestamptz := clock_timestamp();
+  v_setting retention.setting;
+  v_beat retention.heartbeat;
+  v_backlog bigint;
+  v_dead bigint;
+  v_limit bigint;
+  v_by_time boolean;
+  v_whole boolean;
+  v_pass record;
+begin
+  if p_max_rows < 1 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('max_rows must be 1 or more, given: %s', p_max_rows);
+  end if;
+  select * into strict v_setting from retention.setting;
+  if not v_setting.enabled then
+    return 0;
+  end if;
+  select * into v_beat from retention.heartbeat for update skip locked;
+  if not found then
+    return 0;
+  end if;
+
+  select coalesce(sum(b.results), 0)
+  into v_backlog
+  from retention.batch b
+  where b.settled_at is null;
+  v_limit := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
+  if v_limit <= 0 then
+    update retention.heartbeat set passed_at = clock_timestamp(), more = true;
+    return 0;
+  end if;
+
+  select count(*)
+  into v_dead
+  from (
+    select
+    from retention.expired e
+    where e.dead_at is not null
+    limit v_setting.small_backlog + 1
+  ) d;
+  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
+  v_whole := p_whole or v_by_time or v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
+  if v_whole then
+    delete from retention.progress;
+  end if;
+
+  with tenant as materialized (
+    select t.tenant_id,
+      t.tenant_key,
+      now() - retention.exactly(t.retain) as before,
+      g.completed_at as after_completed_at,
+      g.run_id as after_run_id
+    from retention.tenants() t
+    left join retention.progress g on g.tenant_key = t.tenant_key
+  ),
+  -- Tenants share a pass; one that has more to give goes on in the next.
+  share as materialized (
+    select greatest(ceil(2.0 * v_limit / greatest(count(*), 1)), 1)::bigint as results
+    from tenant t
+    where exists (
+      select
+      from retention.look(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1)
+    )
+  ),
+  seen as materialized (
+    select t.tenant_key,
+      r.*
+    from share s
+    cross join tenant t
+    cross join lateral retention.look(
+      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, least(s.results, v_limit)
+    ) r
+    order by r.completed_at, r.run_id
+    limit v_limit
+  ),
+  due as (
+    select s.*,
+      (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1) / v_setting.batch_size as part
+    from seen s
+    where s.due_at < now()
+      and not s.held
+      and not s.flagged
+      and s.bucket is not null
+      and s.key <> ''
+  ),
+  part as materialized (
+    select nextval('retention.batch_batch_id_seq') as batch_id,
+      p.*
+    from (
+      select d.bucket,
+        d.part,
+        count(*) as results,
+        min(d.completed_at) as oldest,
+        min(d.due_at) as due_since
+      from due d
+      group by d.bucket, d.part
+      order by min(d.completed_at), d.bucket
+    ) p
+  ),
+  known as (
+    insert into retention.bucket (bucket)
+    select distinct p.bucket
+    from part p
+    where not exists (select from retention.bucket k where k.bucket = p.bucket)
+    on conflict do nothing
+  ),
+  made as (
+    insert into retention.batch (batch_id, bucket, results, oldest, due_since)
+    select p.batch_id, p.bucket, p.results, p.oldest, p.due_since
+    from part p
+    order by p.batch_id
+    returning results, oldest
+  ),
+  flagged as (
+    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+    select d.run_id, p.batch_id, d.bucket, d.key, d.completed_at, d.due_at
+    from part p
+    join due d on d.bucket = p.bucket
+      and d.part = p.part
+  ),
+  moved as (
+    insert into retention.progress (tenant_key, completed_at, run_id)
+    select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
+    from seen s
+    order by s.tenant_key, s.completed_at desc, s.run_id desc
+    on conflict (tenant_key) do update
+    set completed_at = excluded.completed_at,
+      run_id = excluded.run_id
+  )
+  select coalesce(m.flagged, 0) as flagged,
+    m.batches,
+    m.oldest,
+    n.*,
+    n.looked_at >= v_limit
+      or exists (
+        select
+        from seen s
+        group by s.tenant_key
+        having count(*) >= (select least(h.results, v_limit) from share h)
+      ) as more
+  into v_pass
+  from (
+    select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
+    from made
+  ) m
+  cross join (
+    select count(*) as looked_at,
+      count(*) filter (where not s.flagged and (s.held or s.due_at >= now() or s.bucket is null or s.key = '')) as left_alone,
+      count(*) filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')) as without_place,
+      coalesce(
+        (array_agg(s.run_id::text order by s.completed_at)
+          filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')))[1:10],
+        '{}'
+      ) as without_place_run_ids
+    from seen s
+  ) n;
+
+  update retention.heartbeat
+  set passed_at = clock_timestamp(),
+    more = v_pass.more,
+    swept_at = case when v_whole then clock_timestamp() else swept_at end,
+    left_alone = v_pass.left_alone + case when v_whole then 0 else left_alone end;
+
+  if v_pass.flagged > 0 or v_pass.without_place > 0 and (v_by_time or p_whole) then
+    insert into retention.scan (
+      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids, hit_limit, oldest
+    )
+    values (
+      v_started_at,
+      extract(epoch from clock_timestamp() - v_started_at) * 1000,
+      coalesce(p_asked_by, session_user),
+      v_pass.looked_at,
+      v_pass.flagged,
+      v_pass.batches,
+      v_pass.without_place,
+      v_pass.without_place_run_ids,
+      v_pass.more,
+      v_pass.oldest
+    );
+  end if;
+  return v_pass.flagged;
+end
+$$;
+
+-- Removes what no longer serves: history past its time, work on rows that are no longer live, and
+-- the run history of our own pg_cron job, which pg_cron itself never prunes.
+create function retention.keep_house()
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_kept interval := (select history_kept from retention.setting);
+begin
+  delete from retention.batch where settled_at < now() - v_kept;
+  delete from retention.scan where started_at < now() - v_kept;
+  -- A dead result whose run went on (another key, cleared by hand, deleted) is nobody's any more.
+  delete from retention.expired e
+  where e.dead_at is not null
+    and not exists (
+      select
+      from retention.live r
+      where r.run_id = e.run_id
+        and r.key = e.key
+        and r.bucket = e.bucket
+    );
+  if to_regclass('cron.job_run_details') is not null then
+    begin
+      execute $cron$
+        delete from cron.job_run_details
+        where jobid in (select jobid from cron.job where jobname = 'retention-tick')
+          and end_time < now() - interval '1 day'
+      $cron$;
+    exception
+      when insufficient_privilege then
+        null;
+    end;
+  end if;
+  update retention.heartbeat set kept_house_at = clock_timestamp();
+end
+$$;
+
+-- What the scheduler calls every minute: notes that it is alive, and flags when the interval has
+-- passed or the last pass hit a limit. Returns how many results it flagged.
+create function retention.tick(p_by text default 'pg_cron')
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_beat retention.heartbeat;
+  v_setting retention.setting;
+begin
+  update retention.heartbeat
+  set ticked_at = clock_timestamp(),
+    ticked_by = p_by
+  returning * into strict v_beat;
+  if v_beat.kept_house_at is null or v_beat.kept_house_at < now() - interval '1 hour' then
+    perform retention.keep_house();
+  end if;
+  select * into strict v_setting from retention.setting;
+  if v_beat.more
+    or v_beat.passed_at is null
+    or v_beat.passed_at <= now() - retention.exactly(v_setting.loop_interval)
+  then
+    return retention.flag_expired(p_asked_by => p_by);
+  end if;
+  return 0;
+end
+$$;
+
+-- Down Migration
+
+drop function retention.tick(text), retention.keep_house(),
+  retention.flag_expired(integer, text, boolean), retention.tenants(),
+  retention.look(retention.tenant_id, timestamptz, retention.run_id, timestamptz, bigint);

@@ -1,0 +1,241 @@
+-- Up Migration
+
+-- What flag_selected works with, under the lock of the heartbeat's row and empty between calls. Not a
+-- temporary table: whoever calls could have made one of that name, with triggers that would then run
+-- with the rights of this schema's owner.
+create unlogged table retention.selection (
+  run_id retention.run_id primary key,
+  bucket text not null,
+  key text not null,
+  completed_at timestamptz not null,
+  due_at timestamptz not null,
+  batch_id bigint
+);
+
+-- What would go now, oldest first by tenant, whether it is flagged already or not: what claim would
+-- hand out. Narrowed by p_tenant_id, p_run_ids and p_older_than (null: not narrowed).
+-- p_early: p_older_than stands in for the policy where it is shorter. Changes nothing. early = true:
+-- not due by the policy in force.
+create function retention.list_due(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null
+)
+returns table (
+  run_id retention.run_id,
+  tenant_id text,
+  bucket text,
+  key text,
+  completed_at timestamptz,
+  due_at timestamptz,
+  early boolean
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  if p_run_ids is not null then
+    return query
+    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
+    from retention.live r
+    where r.run_id = any (p_run_ids::retention.run_id[])
+      and r.status = 'COMPLETED'
+      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
+      and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))
+      and (r.due_at < now() or p_early and coalesce(r.retain_until, '-infinity') < now())
+      and retention.may_be_due(r.run_id, r.bucket, r.key, r.held)
+    limit p_limit;
+  else
+    return query
+    select s.run_id, t.tenant_id::text, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
+    from retention.tenants() t
+    cross join lateral retention.look(
+      t.tenant_id,
+      null,
+      null,
+      now() - retention.exactly(
+        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
+      ),
+      null
+    ) s
+    where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
+      and (s.due_at < now() or p_early and coalesce(s.retain_until, '-infinity') < now())
+      and retention.may_be_due(s.run_id, s.bucket, s.key, s.held)
+    limit p_limit;
+  end if;
+end
+$$;
+
+-- The part of promise 1 that no date decides: has a place, is not held, is not dead, and shares its
+-- object with no run that is not due.
+create function retention.may_be_due(p_run_id retention.run_id, p_bucket text, p_key text, p_held boolean)
+returns boolean
+language sql
+stable
+as $$
+  select p_bucket is not null
+    and p_key <> ''
+    and not p_held
+    and not exists (
+      select
+      from retention.expired e
+      where e.run_id = p_run_id
+        and e.dead_at is not null
+    )
+    and (
+      not (select s.check_shared_objects from retention.setting s)
+      or not exists (
+        select
+        from retention.live o
+        where o.key = p_key
+          and o.bucket = p_bucket
+          and o.run_id <> p_run_id
+          and (o.due_at is null or o.due_at >= now() or o.held)
+      )
+    )
+$$;
+
+-- Puts what list_due finds into batches of its own, taking flagged results that nobody works on out
+-- of theirs, and returns the batches: the work of a narrowed reconcile. Waits for a flagging pass
+-- that runs. Raises invalid_parameter_value.
+create function retention.flag_selected(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null,
+  p_batch_size integer default null
+)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+  v_batch_ids bigint[];
+  v_flagged bigint;
+  v_taken bigint;
+begin
+  if p_early and (p_older_than is null or p_older_than < '1 day') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a cutoff that stands in for the policy must be 1 day or more, given: %s', p_older_than);
+  end if;
+  select * into strict v_setting from retention.setting;
+  if not v_setting.enabled then
+    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return;
+  end if;
+  perform from retention.heartbeat for update;
+
+  delete from retention.selection;
+  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.bucket, d.key, d.completed_at, d.due_at
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
+
+  -- What is leased stays where it is: somebody works on it.
+  perform
+  from retention.batch b
+  where b.settled_at is null
+    and b.batch_id in (
+      select e.batch_id
+      from retention.expired e
+      join retention.selection s on s.run_id = e.run_id
+    )
+  order by b.batch_id
+  for update;
+  delete from retention.selection s
+  using retention.expired e, retention.batch b
+  where e.run_id = s.run_id
+    and b.batch_id = e.batch_id
+    and b.lease is not null
+    and b.visible_at > clock_timestamp();
+
+  update retention.selection s
+  set batch_id = p.batch_id
+  from (
+    select q.run_id,
+      first_value(q.id) over (partition by q.bucket, q.part order by q.place) as batch_id
+    from (
+      select n.*,
+        case when (n.place - 1) % coalesce(p_batch_size, v_setting.batch_size) = 0
+          then nextval('retention.batch_batch_id_seq')
+        end as id
+      from (
+        select t.run_id,
+          t.bucket,
+          row_number() over (partition by t.bucket order by t.completed_at, t.run_id) as place,
+          (row_number() over (partition by t.bucket order by t.completed_at, t.run_id) - 1)
+            / coalesce(p_batch_size, v_setting.batch_size) as part
+        from retention.selection t
+      ) n
+    ) q
+  ) p
+  where p.run_id = s.run_id;
+
+  with taken as (
+    select e.batch_id, count(*) as results
+    from retention.expired e
+    join retention.selection s on s.run_id = e.run_id
+    group by e.batch_id
+  )
+  update retention.batch b
+  set results = b.results - t.results,
+    lease = null,
+    visible_at = case when b.lease is null then b.visible_at else clock_timestamp() end
+  from taken t
+  where b.batch_id = t.batch_id;
+  update retention.expired e
+  set batch_id = s.batch_id,
+    completed_at = s.completed_at,
+    due_at = s.due_at,
+    bucket = s.bucket,
+    key = s.key
+  from retention.selection s
+  where e.run_id = s.run_id;
+  get diagnostics v_taken = row_count;
+  delete from retention.batch b where b.settled_at is null and b.results = 0;
+
+  insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+  select s.run_id, s.batch_id, s.bucket, s.key, s.completed_at, s.due_at
+  from retention.selection s
+  where not exists (select from retention.expired e where e.run_id = s.run_id);
+  get diagnostics v_flagged = row_count;
+  insert into retention.bucket (bucket)
+  select distinct s.bucket
+  from retention.selection s
+  on conflict do nothing;
+  with made as (
+    insert into retention.batch (batch_id, bucket, results, oldest, due_since, early)
+    select s.batch_id, s.bucket, count(*), min(s.completed_at), min(s.due_at), case when p_early then p_older_than end
+    from retention.selection s
+    group by s.batch_id, s.bucket
+    order by s.batch_id
+    returning batch_id
+  )
+  select coalesce(array_agg(m.batch_id), '{}') into v_batch_ids from made m;
+  delete from retention.selection;
+  return query select v_batch_ids, v_flagged, v_flagged + v_taken;
+end
+$$;
+
+-- Down Migration
+
+drop table retention.selection;
+drop function
+  retention.flag_selected(text, text[], interval, boolean, bigint, integer),
+  retention.may_be_due(retention.run_id, text, text, boolean),
+  retention.list_due(text, text[], interval, boolean, bigint);

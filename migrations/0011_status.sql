@@ -1,0 +1,189 @@
+-- Up Migration
+
+-- What a listener needs to know when it has nothing to do, in one statement: is something visible
+-- now, when is something visible next, did the last pass hit a limit, how long has the scheduler
+-- been silent, is the reactor enabled. Cheap at any size.
+create function retention.pulse()
+returns table (
+  enabled boolean,
+  scheduler text,
+  visible_now boolean,
+  next_visible_seconds double precision,
+  more boolean,
+  ticked_seconds_ago double precision,
+  last_scan_id bigint
+)
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with next as (
+    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
+    from retention.bucket k
+    cross join lateral (
+      select b.visible_at
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+      order by b.visible_at
+      limit 1
+    ) f
+  )
+  select s.enabled,
+    a.scheduler,
+    coalesce(n.visible_at <= clock_timestamp(), false),
+    extract(epoch from n.visible_at - clock_timestamp())::double precision,
+    h.more,
+    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    (select coalesce(max(c.scan_id), 0) from retention.scan c)
+  from retention.setting s
+  cross join retention.heartbeat h
+  cross join retention.adapter a
+  cross join next n
+$$;
+
+-- Counts rows of a tenant's live results up to a bound, so that a figure costs the same at any size.
+create function retention.count_due(p_bound integer)
+returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+  select count(*)
+  from (
+    select
+    from retention.tenants() t
+    left join retention.progress g on g.tenant_key = t.tenant_key
+    cross join lateral retention.look(
+      t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), p_bound
+    ) r
+    where r.due_at < now()
+      and not r.held
+      and not r.flagged
+      and r.bucket is not null
+      and r.key <> ''
+    limit p_bound
+  ) d
+$$;
+
+-- When the oldest result completed that is due and not yet flagged; one index probe per tenant.
+create function retention.oldest_due()
+returns timestamptz
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+  select min(o.completed_at)
+  from retention.tenants() t
+  left join retention.progress g on g.tenant_key = t.tenant_key
+  cross join lateral (
+    select r.completed_at
+    from retention.look(
+      t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), 1000
+    ) r
+    where r.due_at < now()
+      and not r.held
+      and not r.flagged
+      and r.bucket is not null
+      and r.key <> ''
+    limit 1
+  ) o
+$$;
+
+-- The size of the partial index over live results, as the last vacuum or analyze saw it.
+create function retention.estimate_live()
+returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+  from retention.adapter a
+  join pg_class c on c.relkind = 'i'
+    and c.relname ~ '^retention_live(_[0-9]+)?$'
+  join pg_index i on i.indexrelid = c.oid
+  where i.indrelid = a.table_name::regclass
+    or i.indrelid in (select t.relid from pg_partition_tree(a.table_name::regclass) t)
+$$;
+
+/*
+One row that says how things stand; cheap at any size. due counts what is past its policy and not yet
+flagged plus what is flagged and waits; the part that is not flagged is counted up to 10,000 and
+due_is_capped says when there are more.
+*/
+create view retention.status as
+select s.enabled,
+  retention.estimate_live() as live_estimate,
+  q.due_unflagged + w.flagged as due,
+  q.due_unflagged >= 10000 as due_is_capped,
+  w.flagged,
+  w.leased,
+  w.failed,
+  x.dead,
+  y.held,
+  z.cleared_today,
+  z.spared_today,
+  least(w.oldest, u.oldest) as oldest_due,
+  w.batches,
+  k.buckets_paused,
+  h.ticked_at as last_tick,
+  h.passed_at as last_pass,
+  a.scheduler,
+  case
+    when not s.enabled then 'disabled'
+    when h.ticked_at is null then 'never ticked'
+    when h.ticked_at < now() - interval '5 minutes' then 'silent'
+    else 'ok'
+  end as scheduler_health,
+  s.loop_interval,
+  d.retain as default_retain
+from retention.setting s
+cross join retention.heartbeat h
+cross join retention.adapter a
+join retention.policy d on d.tenant_id = '*'
+cross join lateral (select retention.count_due(10000) as due_unflagged) q
+cross join lateral (
+  select coalesce(sum(b.results), 0)::bigint as flagged,
+    coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
+    coalesce(sum(b.results) filter (where b.attempts > 0), 0)::bigint as failed,
+    count(*) as batches,
+    min(b.oldest) as oldest
+  from retention.batch b
+  where b.settled_at is null
+) w
+cross join lateral (select min(e.completed_at) as oldest, count(*) as dead from retention.expired e where e.dead_at is not null) x
+cross join lateral (
+  select count(*) as held
+  from retention.hold o
+  where o.released_at is null
+    and coalesce(o.expires_at, 'infinity') > now()
+) y
+cross join lateral (
+  select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
+    coalesce(sum(b.spared), 0)::bigint as spared_today
+  from retention.batch b
+  where b.settled_at >= date_trunc('day', now(), 'UTC')
+) z
+cross join lateral (
+  select count(*) as buckets_paused
+  from retention.bucket c
+  where c.paused_until > now()
+) k
+cross join lateral (
+  select case when q.due_unflagged > 0 then retention.oldest_due() end as oldest
+) u;
+
+-- Down Migration
+
+drop view retention.status;
+drop function retention.estimate_live(), retention.oldest_due(), retention.count_due(integer), retention.pulse();

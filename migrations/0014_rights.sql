@@ -1,0 +1,49 @@
+-- Up Migration
+
+revoke all on all functions in schema retention from public;
+revoke all on all tables in schema retention from public;
+
+-- Grants a role what a listener and its operators need, and no more: to look, to call the functions,
+-- and, of the application's table, the adapter view's columns. Runs as whoever migrates.
+create function retention.grant_rights(p_role text)
+returns void
+language plpgsql
+as $$
+begin
+  if not exists (select from pg_roles where rolname = p_role) then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+      hint = format('create role %I login; then migrate up again.', p_role);
+  end if;
+  execute format('grant usage on schema retention to %I', p_role);
+  execute format('grant select on all tables in schema retention to %I', p_role);
+  if (select columns -> 'updated_at' ->> 'name' from retention.adapter) is null then
+    execute format('grant update (cleared_at) on retention.result to %I', p_role);
+  else
+    execute format('grant update (cleared_at, updated_at) on retention.result to %I', p_role);
+  end if;
+  execute format(
+    'grant execute on function
+      retention.tick(text), retention.flag_expired(integer, text, boolean), retention.keep_house(),
+      retention.claim(uuid, interval, text, bigint[]),
+      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
+      retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
+      retention.pulse(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
+      retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
+      retention.list_due(text, text[], interval, boolean, bigint),
+      retention.flag_selected(text, text[], interval, boolean, bigint, integer),
+      retention.newly_due(text, interval), retention.set_policy(text, interval), retention.configure(jsonb),
+      retention.place_hold(text, text, text, interval, text), retention.release_hold(bigint, text)
+    to %I',
+    p_role
+  );
+  update retention.adapter set listener_role = p_role;
+end
+$$;
+
+revoke all on function retention.grant_rights(text) from public;
+
+-- Down Migration
+
+drop function retention.grant_rights(text);

@@ -1,0 +1,141 @@
+import { Socket } from 'node:net';
+import type pg from 'pg';
+import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
+import { parseUrl } from '../safe-text.ts';
+
+/** A server that does not answer at all is given up after this. */
+export const CONNECT_TIMEOUT_MILLISECONDS = 10_000;
+
+/** After this silence, TCP asks whether the other end is still there. */
+export const KEEP_ALIVE_MILLISECONDS = 10_000;
+
+const DEFAULT_PORT = '5432';
+
+/** `host:port/database` of an address, without user and password. */
+export function describeTarget(url: string): string {
+  const parsed = parseUrl(url);
+  if (parsed === undefined) return 'an unreadable address';
+  const { searchParams } = parsed;
+  const host = decode(searchParams.get('host') ?? parsed.hostname) || 'localhost';
+  const port = searchParams.get('port') ?? (parsed.port || DEFAULT_PORT);
+  const database = decode(parsed.pathname.slice(1)) || decode(parsed.username) || 'postgres';
+  return `${host}:${port}/${database}`;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** Remembers sockets while they are open, so that none can outlive its owner. */
+export interface SocketKeeper {
+  /** Makes a socket for a client to connect; pg's `stream` option. */
+  open(): Socket;
+  readonly isEmpty: boolean;
+  /** Cuts whatever is still open and waits until it is. */
+  cut(): Promise<void>;
+  /** Resolves when every socket is closed. */
+  whenEmpty(): Promise<void>;
+}
+
+/**
+ * pg ends a session by saying goodbye and waiting for the other end to hang up, which a dead
+ * network never does, and pg-listen forgets sessions that it was just opening. Whoever holds the
+ * sockets can end them all the same.
+ */
+export function keepSockets(): SocketKeeper {
+  const sockets = new Set<Socket>();
+  const closed = async (): Promise<void> => {
+    await Promise.all(
+      [...sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))),
+    );
+  };
+  return {
+    open: () => {
+      const socket = new Socket();
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+      return socket;
+    },
+    get isEmpty() {
+      return sockets.size === 0;
+    },
+    cut: async () => {
+      const closing = closed();
+      for (const socket of sockets) socket.destroy();
+      await closing;
+    },
+    whenEmpty: closed,
+  };
+}
+
+/** How a session is opened. */
+export interface SessionOptions {
+  readonly url: string;
+  /** What the server shows in `pg_stat_activity`. */
+  readonly applicationName: string;
+  /** How long an answer may take before the session counts as dead. */
+  readonly queryTimeoutMilliseconds: number;
+  readonly sockets: SocketKeeper;
+}
+
+/** pg's settings for a session that notices a dead network. */
+export function sessionConfig(options: SessionOptions): pg.ClientConfig {
+  return {
+    connectionString: options.url,
+    application_name: options.applicationName,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MILLISECONDS,
+    query_timeout: options.queryTimeoutMilliseconds,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MILLISECONDS,
+    stream: () => options.sockets.open(),
+  };
+}
+
+const CONNECT_REMEDIES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'Check that the server is up and that host and port are right.',
+  ENOTFOUND: 'Check the name of the host.',
+  EAI_AGAIN: 'Check the name of the host, and that names can be resolved here.',
+  ETIMEDOUT: 'Check that no firewall stands in the way.',
+  [SQLSTATE.invalid_password]: 'Check user and password in the address.',
+  [SQLSTATE.invalid_authorization_specification]: "Check the user, and the server's pg_hba.conf.",
+  [SQLSTATE.invalid_catalog_name]: 'Check the name of the database in the address.',
+  [SQLSTATE.too_many_connections]: 'Raise max_connections, or lower what others use.',
+};
+
+/** Wraps what went wrong while a connection was opened; says where to, and nothing secret. */
+export function connectError(error: unknown, target: string): RetentionError {
+  if (error instanceof RetentionError) return error;
+  const code = codeOf(error);
+  return new DatabaseError(`cannot connect to Postgres at ${target}`, {
+    code,
+    sqlState: sqlStateOf(error),
+    remedy: code === undefined ? undefined : CONNECT_REMEDIES[code],
+    cause: error,
+  });
+}
+
+/** Wraps what went wrong with a statement. What is not from pg stays as it is. */
+export function queryError(error: unknown): unknown {
+  if (error instanceof RetentionError || !(error instanceof Error)) return error;
+  return new DatabaseError(error.message, {
+    code: codeOf(error),
+    sqlState: sqlStateOf(error),
+    constraint: textOf(error, 'constraint'),
+    remedy: textOf(error, 'hint'),
+    cause: error,
+  });
+}
+
+/** The SQLSTATE, if the server sent this error; a socket's error has no severity. */
+function sqlStateOf(error: unknown): string | undefined {
+  return error instanceof Error && 'severity' in error ? codeOf(error) : undefined;
+}
+
+function textOf(error: Error, key: 'constraint' | 'hint'): string | undefined {
+  const value = (error as { readonly constraint?: unknown; readonly hint?: unknown })[key];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}

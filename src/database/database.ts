@@ -1,0 +1,27 @@
+import type { Queryable } from './queryable.ts';
+
+/** A Postgres database, whoever speaks to it and however. */
+export interface Database extends Queryable {
+  /** `host:port/database`, for messages. */
+  readonly target: string;
+
+  /**
+   * Lends one session for as long as `work` takes. A session that comes back broken or in an open
+   * transaction is ended, which rolls back.
+   */
+  withClient<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
+
+  /**
+   * Runs `work` in one transaction: committed when it returns, rolled back when it throws or when
+   * one of its statements failed, even if it caught that.
+   */
+  withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
+
+  /** Whether a pooler stands between us and the server; asked once. */
+  isPooled(): Promise<boolean>;
+
+  /**
+   * Waits for what is under way, a few seconds at most, and ends every session. May be repeated.
+   */
+  close(): Promise<void>;
+}

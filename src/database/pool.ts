@@ -1,0 +1,197 @@
+import pg from 'pg';
+import { DatabaseError, RetentionError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import { pause } from '../lifecycle/pause.ts';
+import {
+  connectError,
+  describeTarget,
+  keepSockets,
+  queryError,
+  sessionConfig,
+} from './connection.ts';
+import type { Database } from './database.ts';
+import { isPooledClient, isRefusedStartupSetting } from './pooler.ts';
+import type { Queryable } from './queryable.ts';
+import { inTransaction } from './transactions.ts';
+import { valueTypes } from './value-types.ts';
+
+/** How a pool is made. */
+export interface PoolOptions {
+  readonly url: string;
+  /** What the server shows in `pg_stat_activity`. */
+  readonly applicationName: string;
+  /** The most sessions at once. Default: 5. */
+  readonly max?: number | undefined;
+  /** The server ends a longer statement; 0 is no limit. Default: 30,000. */
+  readonly statementTimeoutMilliseconds?: number | undefined;
+  readonly logger: Logger;
+}
+
+const DEFAULT_MAX = 5;
+const DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS = 30_000;
+
+/** What the server is given to end a statement by itself before we take it for dead. */
+const ANSWER_MARGIN_MILLISECONDS = 5_000;
+
+/** Longer than the pauses of an idle reactor, so that it does not connect anew for each look. */
+const IDLE_MILLISECONDS = 120_000;
+
+/** Sessions are renewed now and then: a failover behind a name is noticed, memory is given back. */
+const LIFETIME_SECONDS = 1_800;
+
+/** What sessions may take to say goodbye. */
+const CLOSE_MILLISECONDS = 5_000;
+
+/** Makes a pool of sessions; connects when first asked for something. */
+export function createPool(options: PoolOptions): Database {
+  return new PooledDatabase(options);
+}
+
+class PooledDatabase implements Database {
+  readonly target: string;
+  readonly #options: PoolOptions;
+  readonly #sockets = keepSockets();
+  #pool: pg.Pool;
+  #pooled: Promise<boolean> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.target = describeTarget(options.url);
+    this.#pool = this.#makePool(true);
+  }
+
+  async query<Row extends object>(...statement: Parameters<Queryable['query']>) {
+    return this.withClient((client) => client.query<Row>(...statement));
+  }
+
+  async withClient<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    return this.#lend((client) => work(this.#queryable(client)));
+  }
+
+  withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    return this.withClient((client) => inTransaction(client, work));
+  }
+
+  isPooled(): Promise<boolean> {
+    this.#pooled ??= this.#forgetFailure(this.#lend((client) => isPooledClient(client)));
+    return this.#pooled;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const grace = new AbortController();
+    const ended = this.#pool
+      .end()
+      .then(() => this.#sockets.whenEmpty())
+      .finally(() => grace.abort());
+    // A lent session or a dead network may take for ever.
+    await Promise.race([ended, pause(CLOSE_MILLISECONDS, grace.signal)]);
+    await this.#sockets.cut();
+  }
+
+  #makePool(withStatementTimeout: boolean): pg.Pool {
+    const timeout =
+      this.#options.statementTimeoutMilliseconds ?? DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS;
+    const pool = new pg.Pool({
+      ...sessionConfig({
+        url: this.#options.url,
+        applicationName: this.#options.applicationName,
+        queryTimeoutMilliseconds: timeout === 0 ? 0 : timeout + ANSWER_MARGIN_MILLISECONDS,
+        sockets: this.#sockets,
+      }),
+      ...(withStatementTimeout && timeout > 0 ? { statement_timeout: timeout } : {}),
+      types: valueTypes,
+      max: this.#options.max ?? DEFAULT_MAX,
+      idleTimeoutMillis: IDLE_MILLISECONDS,
+      maxLifetimeSeconds: LIFETIME_SECONDS,
+    });
+    // Without a listener, an idle session's end would be the process's end.
+    pool.on('error', (error) => this.#report('An idle session was lost', error));
+    return pool;
+  }
+
+  async #lend<Result>(work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
+    const client = await this.#connect();
+    // A session that is lost while it is lent says so by an event as well. Unheard, it would end
+    // the process; the statement that was under way fails with the same.
+    const hear = (): void => undefined;
+    client.on('error', hear);
+    let isReusable = false;
+    try {
+      const result = await work(client);
+      isReusable = true;
+      return result;
+    } catch (error) {
+      // Only an answer of the server's leaves a session in a known state.
+      isReusable = error instanceof DatabaseError && error.sqlState !== undefined;
+      throw error;
+    } finally {
+      client.off('error', hear);
+      client.release(!isReusable || client.getTransactionStatus() !== 'I');
+    }
+  }
+
+  async #connect(): Promise<pg.PoolClient> {
+    if (this.#closing !== undefined) {
+      throw new RetentionError(`the pool for ${this.target} is closed`, { code: 'CLOSED' });
+    }
+    const pool = this.#pool;
+    try {
+      return await pool.connect();
+    } catch (error) {
+      if (!isRefusedStartupSetting(error)) throw connectError(error, this.target);
+      this.#goWithoutStartupSettings(pool);
+    }
+    try {
+      return await this.#pool.connect();
+    } catch (error) {
+      throw connectError(error, this.target);
+    }
+  }
+
+  /** Behind a pooler there is no server-side limit: a session's settings would be other clients'. */
+  #goWithoutStartupSettings(refused: pg.Pool): void {
+    if (this.#pool !== refused) return;
+    this.#pool = this.#makePool(false);
+    this.#pooled = Promise.resolve(true);
+    refused.end().catch((error: unknown) => this.#report('A pool did not end', error));
+  }
+
+  #queryable(client: pg.PoolClient): Queryable {
+    return {
+      query: async <Row extends object>(...statement: Parameters<Queryable['query']>) => {
+        const [text, values = [], { name } = {}] = statement;
+        try {
+          const isNamed = name !== undefined && !(await this.#isPooledVia(client));
+          const query = { text, values: [...values], ...(isNamed ? { name } : {}) };
+          const result = await client.query<Row & pg.QueryResultRow>(query);
+          return result.rows;
+        } catch (error) {
+          throw queryError(error);
+        }
+      },
+    };
+  }
+
+  #isPooledVia(client: pg.PoolClient): Promise<boolean> {
+    this.#pooled ??= this.#forgetFailure(isPooledClient(client));
+    return this.#pooled;
+  }
+
+  #forgetFailure(asked: Promise<boolean>): Promise<boolean> {
+    asked.catch(() => {
+      this.#pooled = undefined;
+    });
+    return asked;
+  }
+
+  #report(message: string, error: unknown): void {
+    if (this.#closing !== undefined) return;
+    this.#options.logger.warning(message, { database: this.target, error });
+  }
+}

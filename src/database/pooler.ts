@@ -1,0 +1,57 @@
+import pg from 'pg';
+import { SQLSTATE, codeOf } from '../errors.ts';
+import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+
+const ANSWER_MILLISECONDS = 10_000;
+
+/**
+ * Whether a session reaches its server through a pooler. The process that greeted us is then
+ * another than the one that works for us. `pg_listening_channels()` and a NOTIFY from the same
+ * client are no evidence: behind a transaction pooler both look well.
+ */
+export async function isPooledClient(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+  // pg's types leave out the number that the server sent with its greeting.
+  const { processID } = client as unknown as { readonly processID: number | null };
+  return rows[0]?.pid !== processID;
+}
+
+/**
+ * Opens a session at an address and asks {@link isPooledClient}.
+ *
+ * @param signal cuts the session off.
+ * @throws DatabaseError when the address cannot be reached.
+ */
+export async function detectPooler(
+  url: string,
+  applicationName: string,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const sockets = keepSockets();
+  const client = new pg.Client(
+    sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
+  );
+  // Its loss is reported by whatever waits for it.
+  client.on('error', () => undefined);
+  const giveUp = (): void => void sockets.cut();
+  signal?.addEventListener('abort', giveUp);
+  try {
+    signal?.throwIfAborted();
+    await client.connect();
+    return await isPooledClient(client);
+  } catch (error) {
+    throw connectError(error, describeTarget(url));
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+    await sockets.cut();
+  }
+}
+
+/** Whether a connection was refused because poolers do not pass start-up settings on. */
+export function isRefusedStartupSetting(error: unknown): boolean {
+  return (
+    codeOf(error) === SQLSTATE.protocol_violation &&
+    error instanceof Error &&
+    /unsupported startup parameter/iu.test(error.message)
+  );
+}

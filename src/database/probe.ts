@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto';
+import { pause } from '../lifecycle/pause.ts';
+import type { Queryable } from './queryable.ts';
+
+/** What became of a probe. */
+export type ProbeOutcome =
+  | { readonly kind: 'arrived' }
+  /** Sent, but it did not come back in time. */
+  | { readonly kind: 'silent' }
+  /** Says nothing about the listening session: the other one could not send. */
+  | { readonly kind: 'unsent'; readonly error: unknown }
+  /** Called off. */
+  | { readonly kind: 'aborted' };
+
+/** Sends notifications to oneself, from another session, and waits for them. */
+export interface Probe {
+  /** A private channel that must be listened to. */
+  readonly channel: string;
+  /** Hands over the payload of whatever arrived on the channel. */
+  arrived(raw: string): void;
+  send(timeoutMilliseconds: number, signal: AbortSignal): Promise<ProbeOutcome>;
+}
+
+/**
+ * Makes a probe with a channel of its own. Each sending wants its own word back, so that neither a
+ * late answer nor anything that others write to the channel passes for one.
+ */
+export function createProbe(notifier: Queryable): Probe {
+  const channel = `retention_probe_${randomUUID().replaceAll('-', '').slice(0, 16)}`;
+  const awaited = new Map<string, () => void>();
+
+  const sendWord = async (word: string): Promise<ProbeOutcome | undefined> => {
+    try {
+      await notifier.query('select pg_notify($1, $2)', [channel, word]);
+      return undefined;
+    } catch (error) {
+      return { kind: 'unsent', error };
+    }
+  };
+  return {
+    channel,
+    arrived: (raw) => awaited.get(raw)?.(),
+    send: async (timeoutMilliseconds, signal) => {
+      const word = randomUUID();
+      const waiting = new AbortController();
+      const endWait = (): void => waiting.abort();
+      let hasArrived = false;
+      awaited.set(word, () => {
+        hasArrived = true;
+        endWait();
+      });
+      signal.addEventListener('abort', endWait);
+      try {
+        if (signal.aborted) return { kind: 'aborted' };
+        // The limit is for sending as well: a pool may take longer to find its network dead.
+        const sending = sendWord(word).then((failed) => {
+          if (failed !== undefined) endWait();
+          return failed;
+        });
+        const patience = pause(timeoutMilliseconds, waiting.signal);
+        const failed = await Promise.race([sending, patience.then(() => undefined)]);
+        await patience;
+        if (hasArrived) return { kind: 'arrived' };
+        if (signal.aborted) return { kind: 'aborted' };
+        return failed ?? { kind: 'silent' };
+      } finally {
+        signal.removeEventListener('abort', endWait);
+        awaited.delete(word);
+      }
+    },
+  };
+}

@@ -1,0 +1,103 @@
+import pgListen from 'pg-listen';
+import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import { pause } from '../lifecycle/pause.ts';
+
+/** What a notification said. */
+export interface ReceivedNotification {
+  readonly channel: string;
+  /** The JSON value, or the text itself where that is not JSON; `undefined` for an empty one. */
+  readonly payload: unknown;
+  /** As it was sent, cut at {@link MAX_PAYLOAD_CHARACTERS}. */
+  readonly raw: string;
+}
+
+/** One session that listens. */
+export interface Subscription {
+  /** Resolves with the reason once the session is lost. */
+  readonly lost: Promise<Error>;
+  /** Ends the session; afterwards no socket and no timer is left. May be repeated. */
+  close(): Promise<void>;
+}
+
+/** What to listen to, and where. */
+export interface SubscriptionOptions {
+  readonly url: string;
+  readonly applicationName: string;
+  readonly channels: readonly string[];
+  /** Ends the attempt to connect. */
+  readonly signal: AbortSignal;
+  /** Must not throw: it is called by the reader of the connection. */
+  onNotification(notification: ReceivedNotification): void;
+}
+
+/** Postgres allows less than 8,000 bytes; whatever sends more is not Postgres. */
+export const MAX_PAYLOAD_CHARACTERS = 8_000;
+
+const ANSWER_MILLISECONDS = 10_000;
+const GOODBYE_MILLISECONDS = 1_000;
+
+type CreateSubscriber = typeof pgListen.default;
+
+/** Under ESM the callable is the module itself or its `default`, depending on who loads it. */
+const createSubscriber: CreateSubscriber =
+  typeof pgListen === 'function' ? pgListen : pgListen.default;
+
+interface ReadPayload {
+  readonly payload: unknown;
+  readonly raw: string;
+}
+
+/** Total: pg-listen raises an `error` event for whatever its `parse` throws. */
+export function readPayload(text: string): ReadPayload {
+  const raw = text.slice(0, MAX_PAYLOAD_CHARACTERS);
+  if (text.length > MAX_PAYLOAD_CHARACTERS) return { payload: raw, raw };
+  try {
+    return { payload: JSON.parse(text) as unknown, raw };
+  } catch {
+    return { payload: raw, raw };
+  }
+}
+
+/**
+ * Opens a session and listens. It is used once: when it is lost, the caller opens another. So
+ * pg-listen's own reconnecting is off altogether, which gives up for good after 3 s by default,
+ * goes on after a `close()` and leaks the session that it then gets, and tells of the new session
+ * before anyone can know whether notifications arrive.
+ *
+ * @throws DatabaseError when the server cannot be reached or refuses LISTEN; nothing is left then.
+ */
+export async function subscribe(options: SubscriptionOptions): Promise<Subscription> {
+  const { url, applicationName, signal } = options;
+  const sockets = keepSockets();
+  const subscriber = createSubscriber(
+    sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
+    // The loop "attempt < 1" makes no attempt; 0 would mean for ever, as it does for the timeout.
+    { paranoidChecking: false, retryLimit: 1, retryTimeout: 0, parse: readPayload },
+  );
+  const lost = new Promise<Error>((resolve) => subscriber.events.on('error', resolve));
+  subscriber.events.on('notification', ({ channel, payload }) => {
+    const read = (payload ?? { payload: undefined, raw: '' }) as ReadPayload;
+    options.onNotification({ channel, payload: read.payload, raw: read.raw });
+  });
+
+  const close = async (): Promise<void> => {
+    const goodbye = new AbortController();
+    const closed = subscriber.close().catch(() => undefined);
+    const ended = Promise.all([closed, sockets.whenEmpty()]).finally(() => goodbye.abort());
+    await Promise.race([ended, pause(GOODBYE_MILLISECONDS, goodbye.signal)]);
+    await sockets.cut();
+  };
+  const giveUp = (): void => void sockets.cut();
+  signal.addEventListener('abort', giveUp);
+  try {
+    signal.throwIfAborted();
+    await subscriber.connect();
+    for (const channel of options.channels) await subscriber.listenTo(channel);
+    return { lost, close };
+  } catch (error) {
+    await close();
+    throw connectError(error, describeTarget(url));
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}

@@ -1,0 +1,23 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Node's timers take no more; a longer one would fire at once. */
+const LONGEST_TIMER_MILLISECONDS = 2 ** 31 - 1;
+
+/**
+ * Waits, or returns early when the signal is aborted; never throws for that, so that loops look at
+ * the signal themselves. While it waits, the process stays alive; afterwards no timer is left. Even no
+ * time at all lets everything else have its turn.
+ */
+export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  const options = signal === undefined ? {} : { signal };
+  let left = milliseconds;
+  try {
+    do {
+      const part = Math.min(Math.max(left, 0), LONGEST_TIMER_MILLISECONDS);
+      await delay(part, undefined, options);
+      left -= part;
+    } while (left > 0);
+  } catch (error) {
+    if (signal?.aborted !== true) throw error;
+  }
+}

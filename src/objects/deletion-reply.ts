@@ -1,0 +1,67 @@
+import type { KeyFailure } from './object-store.ts';
+import { isGone, isTransientCode } from './s3-failures.ts';
+
+/** What a DeleteObjects reply holds, as far as it is read. */
+export interface DeletionReply {
+  readonly Deleted?: readonly { readonly Key?: string | undefined }[] | undefined;
+  readonly Errors?: readonly DeletionReplyError[] | undefined;
+}
+
+interface DeletionReplyError {
+  readonly Key?: string | undefined;
+  readonly Code?: string | undefined;
+  readonly Message?: string | undefined;
+}
+
+/** A reply, held against the keys that were sent. */
+export interface ReadReply {
+  readonly deleted: string[];
+  readonly failures: KeyFailure[];
+  /** Sent, and in no part of the reply. */
+  readonly unnamed: string[];
+  /** The reply names keys that were not sent: it spells some of ours in another way. */
+  readonly misspelt: boolean;
+  /** An error that names no key, and so may speak for all that are unnamed. */
+  readonly keyless: DeletionReplyError | undefined;
+}
+
+/**
+ * Holds a reply against the keys that were sent. A key that is both deleted and in error is taken
+ * as failed: asking again does no harm, and a stamp must be true.
+ */
+export function readReply(reply: DeletionReply, sent: readonly string[]): ReadReply {
+  const named = new Set(sent);
+  const waiting = new Set(sent);
+  const deleted: string[] = [];
+  const failures: KeyFailure[] = [];
+  let misspelt = false;
+  let keyless: DeletionReplyError | undefined;
+  for (const error of reply.Errors ?? []) {
+    const { Key: key, Code: code = 'Unknown' } = error;
+    if (key === undefined || key === '') keyless ??= error;
+    else if (!waiting.delete(key)) misspelt ||= !named.has(key);
+    else if (isGone(code)) deleted.push(key);
+    else failures.push(failureOf(key, code, error.Message));
+  }
+  for (const { Key: key } of reply.Deleted ?? []) {
+    if (key === undefined) continue;
+    if (waiting.delete(key)) deleted.push(key);
+    else misspelt ||= !named.has(key);
+  }
+  return { deleted, failures, unnamed: [...waiting], misspelt, keyless };
+}
+
+/** The failure of a key that the reply does not name. */
+export function unanswered(key: string, keyless?: DeletionReplyError): KeyFailure {
+  const hint = keyless ? `; it holds ${keyless.Code}: ${keyless.Message}` : '';
+  return {
+    key,
+    code: 'Unanswered',
+    message: `the reply does not name this key${hint}`,
+    transient: true,
+  };
+}
+
+function failureOf(key: string, code: string, message: string | undefined): KeyFailure {
+  return { key, code, message: message ?? code, transient: isTransientCode(code) };
+}

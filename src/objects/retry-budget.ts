@@ -1,0 +1,36 @@
+/** The times that bound one call to the object store. */
+export interface RetryTimes {
+  /** How often a request is tried. Default {@link DEFAULT_MAX_ATTEMPTS}. */
+  readonly maxAttempts?: number | undefined;
+  /**
+   * How long one attempt may wait for a free socket, the connection and the reply's headers, and
+   * then for each next part of its body. Default {@link DEFAULT_REQUEST_TIMEOUT_MILLISECONDS}.
+   */
+  readonly requestTimeoutMilliseconds?: number | undefined;
+}
+
+export const DEFAULT_MAX_ATTEMPTS = 3;
+export const DEFAULT_REQUEST_TIMEOUT_MILLISECONDS = 30_000;
+
+/**
+ * The SDK's longest pauses between attempts: a throttling pause doubles from 1 s up to 20 s, and a
+ * Retry-After header may add 5 s. (@smithy/core/retry: StandardRetryStrategy)
+ */
+const FIRST_PAUSE_MILLISECONDS = 1_000;
+const LONGEST_PAUSE_MILLISECONDS = 20_000;
+const RETRY_AFTER_MILLISECONDS = 5_000;
+
+/**
+ * The most milliseconds that one `deleteObjects` call can take with the given times. The store ends
+ * every call then, whatever it is doing, so a lease that is longer outlasts any call.
+ */
+export function retryBudgetMilliseconds(times: RetryTimes = {}): number {
+  const attempts = times.maxAttempts ?? DEFAULT_MAX_ATTEMPTS;
+  const timeout = times.requestTimeoutMilliseconds ?? DEFAULT_REQUEST_TIMEOUT_MILLISECONDS;
+  let budget = attempts * timeout;
+  for (let pause = 0; pause < attempts - 1; pause += 1) {
+    const backoff = Math.min(FIRST_PAUSE_MILLISECONDS * 2 ** pause, LONGEST_PAUSE_MILLISECONDS);
+    budget += backoff + RETRY_AFTER_MILLISECONDS;
+  }
+  return budget;
+}

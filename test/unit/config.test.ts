@@ -1,0 +1,242 @@
+import { describe, expect, test } from 'vitest';
+import { editDistance } from '../../src/config-names.ts';
+import { SETTINGS } from '../../src/config-settings.ts';
+import { readConfig, s3BudgetSeconds } from '../../src/config.ts';
+import { ConfigurationError, type ConfigurationFault } from '../../src/errors.ts';
+
+const DATABASE_URL = 'postgres://user:geheim@host:5432/db';
+const URL_ONLY = { DATABASE_URL };
+
+/** What nobody set and nobody presumes. */
+const ABSENT = [
+  'retentionDays',
+  'loopIntervalSeconds',
+  'batchSize',
+  'maxDeletesPerSecond',
+  'cronDatabaseUrl',
+  'role',
+  'defaultBucket',
+  's3EndpointUrl',
+  'awsRegion',
+  'jsonLogs',
+  'httpPort',
+] as const;
+
+/** The faults of an environment that has a database besides. */
+function faultsOf(env: Record<string, string>): readonly ConfigurationFault[] {
+  try {
+    readConfig({ ...URL_ONLY, ...env });
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error.faults;
+    throw error;
+  }
+  return [];
+}
+
+describe('defaults', () => {
+  test("are the runbook's and the design's", () => {
+    const config = readConfig(URL_ONLY);
+    expect(config).toMatchObject({
+      enabled: true,
+      concurrency: 4,
+      databaseUrl: DATABASE_URL,
+      databaseListenUrl: DATABASE_URL,
+      databaseMigrateUrl: DATABASE_URL,
+      scheduler: 'pg_cron',
+      table: { schema: 'public', name: 'runs' },
+      resultBuckets: [],
+      logLevel: 'info',
+      httpHost: '127.0.0.1',
+      leaseSeconds: 300,
+      shutdownGraceSeconds: 25,
+      pollSeconds: 60,
+      s3RequestTimeoutSeconds: 30,
+      s3MaxAttempts: 3,
+    });
+    for (const absent of ABSENT) expect(config[absent]).toBeUndefined();
+    expect(config.given).toEqual(new Set(['DATABASE_URL']));
+  });
+
+  test('an empty or blank variable counts as absent', () => {
+    const env = Object.fromEntries(
+      SETTINGS.map(({ name }, index) => [name, index % 2 ? '' : '  ']),
+    );
+    expect(readConfig({ ...env, ...URL_ONLY })).toEqual(readConfig(URL_ONLY));
+  });
+
+  test('the listen address defaults to the first, the migrate address to the listen address', () => {
+    const listen = 'postgres://direct/db';
+    const config = readConfig({ DATABASE_URL, DATABASE_LISTEN_URL: listen });
+    expect(config.databaseUrl).toBe(DATABASE_URL);
+    expect(config.databaseMigrateUrl).toBe(listen);
+  });
+
+  test('a single bucket is the default one, several are not', () => {
+    expect(readConfig({ ...URL_ONLY, S3_RESULT_BUCKET: 'one' })).toMatchObject({
+      resultBuckets: ['one'],
+      defaultBucket: 'one',
+    });
+    expect(readConfig({ ...URL_ONLY, S3_RESULT_BUCKET: 'one, two,one,' })).toMatchObject({
+      resultBuckets: ['one', 'two'],
+      defaultBucket: undefined,
+    });
+  });
+
+  test('a command that needs no database is not asked for one', () => {
+    expect(readConfig({}, { requireDatabase: false }).databaseUrl).toBeUndefined();
+    expect(() => readConfig({})).toThrow('DATABASE_URL: expected an address');
+  });
+});
+
+describe('values', () => {
+  test.each([
+    ['DPP_RETENTION_ENABLED', 'No', 'enabled', false],
+    ['DPP_RETENTION_ENABLED', '1', 'enabled', true],
+    ['DPP_RETENTION_ENABLED', 'TRUE', 'enabled', true],
+    ['DPP_RETENTION_DAYS', '90', 'retentionDays', 90],
+    ['DPP_RETENTION_DAYS', '36134', 'retentionDays', 36_134],
+    ['DPP_RETENTION_LOOP_INTERVAL_SECONDS', ' 43200 ', 'loopIntervalSeconds', 43_200],
+    ['DPP_RETENTION_BATCH_SIZE', '50', 'batchSize', 50],
+    ['RETENTION_SCHEDULER', 'internal', 'scheduler', 'internal'],
+    ['RETENTION_ROLE', 'Reaper', 'role', 'reaper'],
+    ['RETENTION_ROLE', '"Reaper 1"', 'role', 'Reaper 1'],
+    ['S3_ENDPOINT_URL', 'http://localhost:9000/', 's3EndpointUrl', 'http://localhost:9000'],
+    ['LOG_LEVEL', 'WARN', 'logLevel', 'warning'],
+    ['LOG_LEVEL', 'Critical', 'logLevel', 'error'],
+    ['LOG_LEVEL', 'DEBUG', 'logLevel', 'debug'],
+    ['DPP_JSON_LOGS', 'yes', 'jsonLogs', true],
+    ['RETENTION_HTTP_PORT', '0', 'httpPort', 0],
+    ['RETENTION_HTTP_HOST', '::', 'httpHost', '::'],
+    [
+      'DATABASE_LISTEN_URL',
+      'postgres://u@/d?host=/s',
+      'databaseListenUrl',
+      'postgres://u@/d?host=/s',
+    ],
+  ])('%s=%s', (name, text, key, value) => {
+    expect(readConfig({ ...URL_ONLY, [name]: text })).toHaveProperty(key, value);
+  });
+
+  test.each([
+    ['DPP_RETENTION_ENABLED', 'maybe'],
+    ['DPP_RETENTION_DAYS', '0'],
+    ['DPP_RETENTION_DAYS', '-1'],
+    ['DPP_RETENTION_DAYS', '1.5'],
+    ['DPP_RETENTION_DAYS', '1e3'],
+    ['DPP_RETENTION_DAYS', '0x10'],
+    ['DPP_RETENTION_DAYS', 'Infinity'],
+    ['DPP_RETENTION_DAYS', '30 days'],
+    ['DPP_RETENTION_DAYS', '36135'],
+    ['DPP_RETENTION_LOOP_INTERVAL_SECONDS', '31536001'],
+    ['DPP_RETENTION_BATCH_SIZE', '1001'],
+    ['DPP_RETENTION_CONCURRENCY', '65'],
+    ['DPP_RETENTION_MAX_DELETES_PER_SECOND', '0'],
+    ['RETENTION_SCHEDULER', 'cron'],
+    ['RETENTION_TABLE', 'a.b.c'],
+    ['RETENTION_ROLE', 'two words'],
+    ['S3_RESULT_BUCKET', 's3://bucket'],
+    ['S3_RESULT_BUCKET', ','],
+    ['AWS_REGION', 'eu west 1'],
+    ['LOG_LEVEL', 'LOUD'],
+    ['DPP_JSON_LOGS', 'on'],
+    ['RETENTION_HTTP_PORT', '65536'],
+    ['RETENTION_HTTP_HOST', 'http://0.0.0.0'],
+    ['RETENTION_S3_MAX_ATTEMPTS', '11'],
+  ])('%s=%s is refused, with what was expected, what was given and what to do', (name, text) => {
+    const [fault, ...others] = faultsOf({ [name]: text });
+    expect(others).toEqual([]);
+    expect(fault).toMatchObject({ name, given: `"${text}"` });
+    expect(fault?.expected).not.toMatch(/invalid|undefined/iu);
+    expect(fault?.remedy).toMatch(/\.$/u);
+  });
+});
+
+describe('faults', () => {
+  test('come all together, in the order of the settings', () => {
+    const faults = faultsOf({
+      RETENTION_POLL_SECONDS: '0',
+      DPP_RETENTION_DAYS: 'thirty',
+      DATABASE_URL: '',
+      DPP_RETENTION_DAY: '30',
+    });
+    expect(faults.map((fault) => fault.name).toSorted()).toEqual([
+      'DATABASE_URL',
+      'DPP_RETENTION_DAY',
+      'DPP_RETENTION_DAYS',
+      'RETENTION_POLL_SECONDS',
+    ]);
+  });
+
+  test.each([
+    ['DATABASE_URL', 'mysql://user:geheim@host/db'],
+    ['DATABASE_URL', 'host=h password=geheim'],
+    ['DATABASE_LISTEN_URL', 'postgres://user:ge#heim@host/db'],
+    ['DATABASE_MIGRATE_URL', 'postgres://user:ge/heim@host/db'],
+    ['DATABASE_URL', 'postgres://user:geheim%ZZ@host/db'],
+    ['CRON_DATABASE_URL', 'postgres://user:geheim@host/db#heim'],
+    ['S3_ENDPOINT_URL', 'https://key:geheim@host'],
+    ['S3_ENDPOINT_URL', 'ftp://key:geheim@host'],
+    ['S3_ENDPOINT_URL', 'key:geheim@host'],
+    ['DATABASE_URL', 'user:geheim@host/db'],
+    ['RETENTION_SECRET', 'geheim'],
+  ])('%s=%s does not print the secret', (name, text) => {
+    const faults = faultsOf({ [name]: text });
+    expect(faults).toHaveLength(1);
+    expect(JSON.stringify(faults)).not.toContain('heim');
+  });
+
+  test('a name that is unknown gets the nearest that is known', () => {
+    const remedy = (name: string) => faultsOf({ [name]: 'x' })[0]?.remedy;
+    expect(remedy('DPP_RETENTION_DAY')).toBe('Did you mean DPP_RETENTION_DAYS?');
+    expect(remedy('RETENTION_DAYS')).toBe('Did you mean DPP_RETENTION_DAYS?');
+    expect(remedy('RETENTION_SHEDULER')).toBe('Did you mean RETENTION_SCHEDULER?');
+    expect(remedy('RETENTION_SOMETHING_ENTIRELY_DIFFERENT')).toMatch(/^Remove it/u);
+    expect(faultsOf({ MY_RETENTION_DAYS: 'x', RETENTION_: '' })).toEqual([]);
+  });
+
+  test("Kubernetes' variables for a Service of that name are no fault", () => {
+    const env = {
+      RETENTION_SERVICE_HOST: '10.0.0.1',
+      RETENTION_SERVICE_PORT: '9090',
+      RETENTION_SERVICE_PORT_HTTP: '9090',
+      RETENTION_PORT: 'tcp://10.0.0.1:9090',
+      RETENTION_PORT_9090_TCP: 'tcp://10.0.0.1:9090',
+      RETENTION_PORT_9090_TCP_ADDR: '10.0.0.1',
+      RETENTION_REACTOR_SERVICE_HOST: '10.0.0.1',
+    };
+    expect(faultsOf(env)).toEqual([]);
+    expect(faultsOf({ RETENTION_HTTP_PORT: 'tcp://10.0.0.1:80' })[0]?.remedy).toContain(
+      'enableServiceLinks: false',
+    );
+  });
+
+  test('a lease that an S3 request can outlive is refused', () => {
+    const budget = s3BudgetSeconds(3, 30);
+    expect(budget).toBe(3 * 35 + (1 + 5) + (2 + 5));
+    expect(faultsOf({ RETENTION_LEASE_SECONDS: String(budget + 1) })).toEqual([]);
+    const [fault] = faultsOf({ RETENTION_LEASE_SECONDS: String(budget) });
+    expect(fault).toMatchObject({ name: 'RETENTION_LEASE_SECONDS', given: String(budget) });
+    expect(faultsOf({ RETENTION_S3_REQUEST_TIMEOUT_SECONDS: '100' })).toHaveLength(1);
+  });
+
+  test('a forged line in a value stays on its line', () => {
+    const [fault] = faultsOf({ LOG_LEVEL: 'x\n2026 INFO all is well' });
+    expect(fault?.given).toBe(String.raw`"x\n2026 INFO all is well"`);
+  });
+});
+
+test('every setting is documented once', () => {
+  expect(new Set(SETTINGS.map(({ name }) => name)).size).toBe(SETTINGS.length);
+  for (const { description, default: text } of SETTINGS) {
+    expect(description.length).toBeGreaterThan(10);
+    expect(text).not.toBe('');
+  }
+});
+
+test.each([
+  ['', 'abc', 3],
+  ['kitten', 'sitting', 3],
+  ['same', 'same', 0],
+])('from "%s" to "%s" it is %i letters', (from, to, distance) => {
+  expect(editDistance(from, to)).toBe(distance);
+});
