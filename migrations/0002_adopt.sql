@@ -53,7 +53,7 @@ begin
         jsonb_build_object('name', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '""', '"'))
       when v_match[2] like '''%' then
         jsonb_build_object('fixed', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '''''', ''''))
-      else jsonb_build_object('name', v_match[2])
+      else jsonb_build_object('name', lower(v_match[2]))
     end;
     if v_target = 'null' and v_match[1] in ('run_id', 'completed_at', 'key', 'cleared_at')
       or v_target ? 'fixed' and v_match[1] <> 'bucket'

@@ -204,7 +204,8 @@ begin
   where b.settled_at is null;
   v_limit := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
   if v_limit <= 0 then
-    update retention.heartbeat set passed_at = clock_timestamp(), more = true;
+    -- As if there had been no pass: the next tick looks again, whatever the interval.
+    update retention.heartbeat set passed_at = null, more = false;
     return 0;
   end if;
 

@@ -145,8 +145,8 @@ select s.enabled,
     when h.ticked_at < now() - interval '5 minutes' then 'silent'
     else 'ok'
   end as scheduler_health,
-  s.loop_interval,
-  d.retain as default_retain
+  extract(epoch from s.loop_interval)::bigint as loop_interval_seconds,
+  (extract(epoch from d.retain) / 86400)::double precision as default_retain_days
 from retention.setting s
 cross join retention.heartbeat h
 cross join retention.adapter a

@@ -127,8 +127,7 @@ class PooledDatabase implements Database {
       isReusable = true;
       return result;
     } catch (error) {
-      // Only an answer of the server's leaves a session in a known state.
-      isReusable = error instanceof DatabaseError && error.sqlState !== undefined;
+      isReusable = isOnlyRefused(error);
       throw error;
     } finally {
       client.off('error', hear);
@@ -144,7 +143,7 @@ class PooledDatabase implements Database {
     try {
       return await pool.connect();
     } catch (error) {
-      if (!isRefusedStartupSetting(error)) throw connectError(error, this.target);
+      throw connectError(error, this.target);
       this.#goWithoutStartupSettings(pool);
     }
     try {
@@ -194,4 +193,13 @@ class PooledDatabase implements Database {
     if (this.#closing !== undefined) return;
     this.#options.logger.warning(message, { database: this.target, error });
   }
+}
+
+/**
+ * Whether a session outlives an error: only an answer of the server's leaves it in a known state,
+ * and not when the answer was goodbye. (By class, as the word FATAL is translated.)
+ */
+function isOnlyRefused(error: unknown): boolean {
+  const sqlState = error instanceof DatabaseError ? error.sqlState : undefined;
+  return sqlState !== undefined && !/^(?:08|57P|25P03|25P04|XX)/u.test(sqlState);
 }

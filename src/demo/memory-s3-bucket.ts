@@ -85,7 +85,10 @@ export class MemoryBucket {
     return { versionId: marker.id, deleteMarker: true };
   }
 
-  /** Keys after `after` that start with `prefix`, in the order of their UTF-8 bytes. */
+  /**
+   * Keys after `after` that start with `prefix`, in the order of their UTF-8 bytes; among them may
+   * be some that were deleted since the last sorting, so look each up.
+   */
   *keys(prefix: string, after: string): Generator<string> {
     const sorted = (this.#sorted ??= [...this.#objects.keys()].toSorted(compareUtf8));
     const from = compareUtf8(prefix, after) > 0 ? prefix : after;
@@ -93,8 +96,7 @@ export class MemoryBucket {
       const key = sorted[at] as string;
       if (compareUtf8(key, after) <= 0 && after !== '') continue;
       if (!key.startsWith(prefix)) return;
-      // Deleted since the keys were sorted.
-      if (this.#objects.has(key)) yield key;
+      yield key;
     }
   }
 

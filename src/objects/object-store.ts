@@ -66,7 +66,7 @@ export interface ObjectStore {
  * - `denied`: the credentials are good, but may not do this in this bucket.
  * - `no-bucket`: there is no such bucket.
  * - `malformed`: refused for what the request holds; split the batch to find the bad key.
- * - `timeout`: the retry budget was used up without an answer.
+ * - `timeout`: no answer came in time, or the whole retry budget is used up.
  * - `aborted`: the caller's signal ended it.
  */
 export type ObjectStoreErrorKind =

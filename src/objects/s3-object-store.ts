@@ -13,8 +13,6 @@ import {
 import { type Checksum, type DeletionRequests, S3Deletion } from './s3-deletion.ts';
 import { readFailure } from './s3-failures.ts';
 
-export { retryBudgetMilliseconds } from './retry-budget.ts';
-
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {
   /** A store other than AWS; addressed path-style. */

@@ -18,6 +18,7 @@ import {
   makeBucket,
   openClient,
   type S3Target,
+  type TestBucket,
 } from '../support/s3-target.ts';
 
 /** What both servers must do, so that tests on the one in memory say something about real ones. */
@@ -134,7 +135,7 @@ function contract(target: () => S3Target): void {
     test('of single keys by a bucket policy leave the others deleted', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('free/1', 'kept/1', 'kept/\u0001', 'free/\u0001');
-      await denyDeleting(bucket.client, bucket.name, 'kept/*');
+      await deny(bucket, 's3:DeleteObject', 'kept/*');
       const keys = ['free/1', 'kept/1', 'kept/\u0001', 'free/\u0001'];
       const report = await bucket.open().deleteObjects(bucket.name, keys);
       expect(report.deleted).toEqual(new Set(['free/1', 'free/\u0001']));
@@ -207,6 +208,19 @@ function contract(target: () => S3Target): void {
       expect(await object.Body?.transformToString()).toBe('result');
     });
 
+    test('whose policy keeps the versions can still be given a delete marker', async () => {
+      const bucket = await makeBucket(target(), { versioned: true });
+      await bucket.put('a');
+      const [version] = await listVersions(bucket.client, bucket.name);
+      await deny(bucket, 's3:DeleteObjectVersion', '*');
+      const call = bucket.client.send(
+        new DeleteObjectCommand({ Bucket: bucket.name, Key: 'a', VersionId: version?.id }),
+      );
+      await expect(call).rejects.toMatchObject({ name: 'AccessDenied' });
+      const report = await bucket.open().deleteObjects(bucket.name, ['a']);
+      expect(report).toEqual({ deleted: new Set(['a']), failures: [] });
+    });
+
     test('says that it is one', async () => {
       const plain = await makeBucket(target());
       const versioned = await makeBucket(target(), { versioned: true });
@@ -268,6 +282,16 @@ function contract(target: () => S3Target): void {
       expect(await listKeys(bucket.client, bucket.name, { MaxKeys: 3 })).toEqual(byBytes);
     });
 
+    test('follows what is put and deleted between two of them', async () => {
+      const bucket = await makeBucket(target());
+      await bucket.put('b', 'd');
+      expect(await bucket.keys()).toEqual(['b', 'd']);
+      await bucket.put('c', 'a');
+      expect(await bucket.keys()).toEqual(['a', 'b', 'c', 'd']);
+      await bucket.open().deleteObjects(bucket.name, ['b', 'd']);
+      expect(await bucket.keys()).toEqual(['a', 'c']);
+    });
+
     test('begins after a key, and keeps to a prefix', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('a', 'b/1', 'b/2', 'b/3', 'b0', 'c');
@@ -306,19 +330,15 @@ function contract(target: () => S3Target): void {
   });
 }
 
-async function denyDeleting(
-  client: ReturnType<typeof openClient>,
-  bucket: string,
-  keys: string,
-): Promise<void> {
+async function deny(bucket: TestBucket, action: string, keys: string): Promise<void> {
   const statement = {
     Effect: 'Deny',
     Principal: '*',
-    Action: ['s3:DeleteObject'],
-    Resource: [`arn:aws:s3:::${bucket}/${keys}`],
+    Action: [action],
+    Resource: [`arn:aws:s3:::${bucket.name}/${keys}`],
   };
   const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
-  await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  await bucket.client.send(new PutBucketPolicyCommand({ Bucket: bucket.name, Policy }));
 }
 
 describe('the S3 in memory', () => {

@@ -1,9 +1,9 @@
+import { connect } from 'node:net';
 import {
   DeleteObjectCommand,
   DeleteObjectsCommand,
   GetBucketTaggingCommand,
   HeadObjectCommand,
-  ListObjectsV2Command,
   PutBucketVersioningCommand,
   PutObjectCommand,
   PutObjectRetentionCommand,
@@ -84,11 +84,14 @@ test('in null mode every key is named as deleted, and nothing happens', async ()
   expect(s3.hasObject(bucket.name, 'a&b')).toBe(true);
 });
 
-test('it stops although a client holds a connection', async () => {
-  const { s3, target } = await start();
-  s3.createBucket('results');
-  await openClient(target).send(new ListObjectsV2Command({ Bucket: 'results' }));
+test('it stops although a client has not finished asking', async () => {
+  const { s3 } = await start();
+  const socket = connect(Number(new URL(s3.endpoint).port), '127.0.0.1');
+  socket.on('error', () => undefined);
+  await new Promise((resolve) => socket.write('GET /results HTTP/1.1\r\nhost:', resolve));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
   await s3.stop();
+  await closed;
   await expect(fetch(s3.endpoint)).rejects.toThrow();
 });
 
@@ -98,6 +101,18 @@ test('a request without credentials is refused', async () => {
   const response = await fetch(`${s3.endpoint}/results/a`, { method: 'DELETE' });
   expect(response.status).toBe(403);
   expect(await response.text()).toContain('<Code>AccessDenied</Code>');
+});
+
+test('a DeleteObjects request without any checksum is refused', async () => {
+  const { s3, target } = await start();
+  s3.createBucket('results');
+  const response = await fetch(`${s3.endpoint}/results?delete`, {
+    method: 'POST',
+    headers: { authorization: `AWS4-HMAC-SHA256 Credential=${target.owner.accessKeyId}/x` },
+    body: '<Delete><Object><Key>a</Key></Object></Delete>',
+  });
+  expect(response.status).toBe(400);
+  expect(await response.text()).toContain('Content-MD5');
 });
 
 test('a suspended versioning replaces the null version and keeps the others', async () => {

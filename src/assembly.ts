@@ -1,0 +1,218 @@
+import { hostname } from 'node:os';
+import { formatTable } from './config-columns.ts';
+import type { Config } from './config.ts';
+import type { Database } from './database/database.ts';
+import { runMigrations } from './database/migrations.ts';
+import {
+  type Notifications,
+  type NotificationsState,
+  createNotifications,
+} from './database/notifications.ts';
+import { createPool } from './database/pool.ts';
+import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
+import { type Service, createService } from './lifecycle/service.ts';
+import { type Logger, silentLogger } from './logger.ts';
+import type { ObjectStore } from './objects/object-store.ts';
+import { createS3ObjectStore } from './objects/s3-object-store.ts';
+import { createListener } from './reactor/listener.ts';
+import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
+import { type Worker, createWorker } from './reactor/worker.ts';
+import type { Selection } from './store/selection.ts';
+import { type Store, createStore } from './store/store.ts';
+
+/** The channels that the database announces on; anyone may listen, and anyone may notify. */
+export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
+
+/** What every entry point of the library takes. */
+export interface LibraryOptions {
+  /** From `readConfig`. */
+  readonly config: Config;
+  /** Default: silent. */
+  readonly logger?: Logger;
+  /** Stands in for S3. Default: S3 as the configuration says. */
+  readonly objects?: ObjectStore;
+}
+
+/** A reactor: listens and reacts until it is stopped. */
+export interface Reactor extends Service {
+  /** What is known about the listening session. */
+  listening(): NotificationsState;
+}
+
+/** What a reconcile is narrowed to, and who watches. */
+export interface ReconcileRequest extends LibraryOptions {
+  readonly selection?: Selection;
+  /** Results per batch, for this reconcile. */
+  readonly batchSize?: number;
+  readonly signal?: AbortSignal;
+  onProgress?(done: number, known: number): void;
+}
+
+const SECOND = 1_000;
+
+/** Opens the database for as long as `work` takes. */
+export async function withStore<Result>(
+  { config, logger = silentLogger }: Pick<LibraryOptions, 'config' | 'logger'>,
+  work: (store: Store, database: Database) => Promise<Result>,
+): Promise<Result> {
+  const database = openPool(config, logger, 'retention');
+  try {
+    return await work(createStore(database), database);
+  } finally {
+    await database.close();
+  }
+}
+
+/**
+ * Makes a reactor. `start` resolves at once and does not wait for the database: it goes on trying.
+ * `stop` claims nothing more, finishes what is in flight within the grace period, and resolves when
+ * nothing is left.
+ */
+export function createReactor(options: LibraryOptions): Reactor {
+  const { config, logger = silentLogger } = options;
+  const database = openPool(config, logger, 'retention listen');
+  const store = createStore(database);
+  const objects = options.objects ?? openObjects(config);
+  const listener = createListener({
+    store,
+    worker: makeWorker(options, store, objects),
+    logger,
+    concurrency: config.concurrency,
+    pollSeconds: config.pollSeconds,
+    shutdownGraceSeconds: config.shutdownGraceSeconds,
+    prepare: () => applySettings(config, store, logger),
+  });
+  const notifications: Notifications = createNotifications({
+    listenUrl: config.databaseListenUrl,
+    notifier: database,
+    channels: [CHANNELS[0]],
+    logger,
+    // Whatever a payload says, it is no more than a reason to look. (Promise 9)
+    onNotification: () => listener.wake(),
+    onCaughtUp: () => listener.wake(),
+  });
+  const service = createService({
+    name: 'the reactor',
+    start: async () => {
+      await notifications.start();
+      await listener.start();
+    },
+    stop: async () => {
+      await Promise.all([notifications.stop(), listener.stop()]);
+      if (options.objects === undefined) objects.close();
+      await database.close();
+    },
+  });
+  return {
+    start: () => service.start(),
+    stop: () => service.stop(),
+    listening: () => notifications.state(),
+  };
+}
+
+/**
+ * Makes the world agree with the tables now, with no listener and no scheduler needed.
+ *
+ * @throws RefusedError while the reactor is disabled.
+ * @throws DatabaseError
+ */
+export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
+  const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
+  return withStore({ config, logger }, async (store) => {
+    const objects = request.objects ?? openObjects(config);
+    try {
+      return await runReconcile({
+        store,
+        worker: makeWorker({ ...request, logger }, store, objects),
+        concurrency: config.concurrency,
+        selection,
+        batchSize,
+        signal,
+        ...(onProgress === undefined ? {} : { onProgress }),
+      });
+    } finally {
+      if (request.objects === undefined) objects.close();
+    }
+  });
+}
+
+/**
+ * Runs the migrations as the configuration says; up also writes the settings that live in the
+ * database. Returns the names of those that ran.
+ *
+ * @throws DatabaseError with what was looked for, what was found and which setting mends it.
+ */
+export async function migrate(
+  options: Pick<LibraryOptions, 'config' | 'logger'> & {
+    readonly direction: 'up' | 'down';
+    /** How many migrations. Default: all. */
+    readonly count?: number;
+  },
+): Promise<readonly string[]> {
+  const { config, logger = silentLogger, direction, count } = options;
+  const ran = await runMigrations({
+    databaseUrl: config.databaseMigrateUrl,
+    direction,
+    count,
+    logger,
+    settings: {
+      table: formatTable(config.table),
+      columns: config.columns.text,
+      scheduler: config.scheduler,
+      cronDatabaseUrl: config.cronDatabaseUrl,
+      role: config.role,
+    },
+  });
+  if (direction === 'up' && count === undefined) {
+    const owner = { ...config, databaseUrl: config.databaseMigrateUrl };
+    await withStore({ config: owner, logger }, (store) => applySettings(config, store, logger));
+  }
+  return ran;
+}
+
+/** Writes the settings that live in the database, and logs what changed. */
+async function applySettings(config: Config, store: Store, logger: Logger): Promise<void> {
+  const isGiven = (name: string): boolean => config.given.has(name);
+  const changes = await store.configure({
+    enabled: isGiven('DPP_RETENTION_ENABLED') ? config.enabled : undefined,
+    retentionDays: config.retentionDays,
+    loopIntervalSeconds: config.loopIntervalSeconds,
+    batchSize: config.batchSize,
+    defaultBucket: isGiven('S3_RESULT_BUCKET') ? (config.defaultBucket ?? null) : undefined,
+  });
+  for (const change of changes) logger.info(`Setting changed: ${change}`);
+}
+
+function openPool(config: Config, logger: Logger, applicationName: string): Database {
+  return createPool({
+    url: config.databaseUrl,
+    applicationName,
+    max: config.concurrency + 2,
+    logger,
+  });
+}
+
+function openObjects(config: Config): ObjectStore {
+  return createS3ObjectStore({
+    endpoint: config.s3EndpointUrl,
+    region: config.awsRegion,
+    maxAttempts: config.s3MaxAttempts,
+    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * SECOND,
+  });
+}
+
+function makeWorker(options: LibraryOptions, store: Store, objects: ObjectStore): Worker {
+  const { config, logger = silentLogger } = options;
+  return createWorker({
+    store,
+    objects,
+    logger,
+    name: `${hostname()}:${process.pid}`,
+    leaseSeconds: config.leaseSeconds,
+    allowedBuckets: config.resultBuckets,
+    rateLimit:
+      config.maxDeletesPerSecond === undefined
+        ? unlimited
+        : createRateLimit(config.maxDeletesPerSecond),
+  });
+}

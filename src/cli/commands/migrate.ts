@@ -1,0 +1,86 @@
+import { Command } from 'commander';
+import { confirm, printJson, printLine, printTable } from '../output.ts';
+import { readSettings } from '../settings.ts';
+
+interface DownOptions {
+  readonly steps?: string;
+  readonly yes?: boolean;
+}
+
+/** `retention migrate up|down|status` */
+export function migrateCommand(): Command {
+  const command = new Command('migrate').description('Manage the schema `retention`.');
+  command
+    .command('up')
+    .description('Adopt the table, bring the schema up to date, schedule the one job.')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ DATABASE_URL=postgres://owner@db/app retention migrate up',
+    )
+    .action(up);
+  command
+    .command('down')
+    .description('Remove the schema, the job and the indexes; the cleared-at column stays.')
+    .option('--steps <count>', 'take back only the last migrations')
+    .option('--yes', 'lose holds, policies and flagged work without being asked')
+    .addHelpText('after', '\nExample:\n  $ retention migrate down --yes')
+    .action(down);
+  command
+    .command('status')
+    .description('Which migrations the database has and which it lacks.')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  $ retention migrate status --json')
+    .action(status);
+  return command;
+}
+
+async function up(): Promise<void> {
+  const { config, logger } = await readSettings();
+  const { migrate } = await import('../../assembly.ts');
+  printRan(await migrate({ config, logger, direction: 'up' }), 'The schema is up to date.');
+}
+
+async function down(options: DownOptions): Promise<void> {
+  const { config, logger } = await readSettings();
+  const { migrate, withStore } = await import('../../assembly.ts');
+  const steps = options.steps === undefined ? undefined : await parseSteps(options.steps);
+  if (options.yes !== true) {
+    const losses = await withStore({ config, logger }, (store) => store.readLosses());
+    if (losses !== undefined) await confirm(`Migrating down loses ${losses}. Go on?`, false);
+  }
+  const ran = await migrate({
+    config,
+    logger,
+    direction: 'down',
+    ...(steps === undefined ? {} : { count: steps }),
+  });
+  printRan(ran, 'There was nothing to take back.');
+}
+
+async function status(options: { readonly json?: boolean }): Promise<void> {
+  const { config } = await readSettings();
+  const { readMigrationState } = await import('../../database/migrations.ts');
+  const state = await readMigrationState(config.databaseMigrateUrl);
+  if (options.json === true) {
+    printJson(state);
+    return;
+  }
+  printTable(
+    ['migration', 'applied'],
+    [
+      ...state.applied.map(({ name, at }) => [name, at]),
+      ...state.pending.map((name) => [name, 'not yet']),
+    ],
+  );
+}
+
+async function parseSteps(text: string): Promise<number> {
+  if (/^[1-9]\d{0,3}$/u.test(text)) return Number(text);
+  const { UsageError } = await import('../../errors.ts');
+  throw new UsageError(`--steps: expected a whole number from 1; given "${text}"`);
+}
+
+function printRan(names: readonly string[], nothing: string): void {
+  if (names.length === 0) printLine(nothing);
+  for (const name of names) printLine(name);
+}

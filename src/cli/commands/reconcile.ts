@@ -1,0 +1,179 @@
+import { Command } from 'commander';
+import type { ReconcileRequest } from '../../assembly.ts';
+import type { Config } from '../../config.ts';
+import type { Logger } from '../../logger.ts';
+import type { Selection } from '../../store/selection.ts';
+import { confirm, printJson, printLine, printTable } from '../output.ts';
+import { createProgress } from '../progress.ts';
+import { readSettings } from '../settings.ts';
+
+interface Options {
+  readonly dryRun?: boolean;
+  readonly tenant?: string;
+  readonly run?: readonly string[];
+  readonly olderThan?: string;
+  readonly batchSize?: string;
+  readonly limit?: string;
+  readonly yes?: boolean;
+  readonly json?: boolean;
+  readonly verbose?: boolean;
+}
+
+/** `retention reconcile` */
+export function reconcileCommand(): Command {
+  const collect = (value: string, values: readonly string[] = []): readonly string[] => [
+    ...values,
+    value,
+  ];
+  return new Command('reconcile')
+    .description('Make the world agree with the tables now: flag what is due, delete, stamp.')
+    .option('--dry-run', 'change nothing; list what would go')
+    .option('--tenant <id>', 'only results of this tenant')
+    .option('--run <id>', 'only this run (repeatable)', collect)
+    .option('--older-than <duration>', 'only results that completed longer ago, such as 30d')
+    .option('--batch-size <count>', 'results per batch, 1 to 1000')
+    .option('--limit <count>', 'at most so many results')
+    .option('--yes', 'confirm deleting earlier than the policy says')
+    .option('--verbose', 'with --dry-run, list every run')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ retention reconcile --dry-run
+  $ retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100`,
+    )
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  // What was typed is looked at before what is set: both are usage, and this is nearer.
+  const typed = await readOptions(options);
+  const { config, logger } = await readSettings();
+  const { withStore } = await import('../../assembly.ts');
+  const selection = await withStore({ config, logger }, async (store) => {
+    if (options.dryRun === true) await dryRun(store, typed.selection, options);
+    if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
+    const groups = await store.dueGroups(typed.selection);
+    const early = groups.reduce((sum, group) => sum + group.early, 0);
+    if (early > 0) {
+      await confirm(
+        `${early} of the results older than ${options.olderThan} are not due by their policy; ` +
+          'deleting them cannot be undone. Go on?',
+        options.yes === true,
+      );
+    }
+    return { ...typed.selection, early: early > 0 };
+  });
+  if (options.dryRun !== true) {
+    await reconcileNow(config, logger, { ...typed, selection }, options);
+  }
+}
+
+async function reconcileNow(
+  config: Config,
+  logger: Logger,
+  typed: Awaited<ReturnType<typeof readOptions>>,
+  options: Options,
+): Promise<void> {
+  const [{ reconcile }, { watchStopSignals }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../lifecycle/signals.ts'),
+  ]);
+  const signals = watchStopSignals();
+  const progress = await createProgress();
+  const request: ReconcileRequest = {
+    config,
+    logger,
+    signal: signals.signal,
+    onProgress: progress.update,
+    ...(typed.selection === undefined ? {} : { selection: typed.selection }),
+    ...(typed.batchSize === undefined ? {} : { batchSize: typed.batchSize }),
+  };
+  const result = await reconcile(request).finally(() => {
+    progress.end();
+    signals.dispose();
+  });
+  const { interrupted, ...counts } = result;
+  if (options.json === true) printJson({ dry_run: false, ...counts, interrupted });
+  else {
+    printLine(
+      `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
+        `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
+        (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
+    );
+  }
+  if (counts.failed > 0 || counts.dead > 0 || interrupted) process.exitCode = 1;
+}
+
+async function dryRun(
+  store: import('../../store/store.ts').Store,
+  selection: Selection | undefined,
+  options: Options,
+): Promise<void> {
+  const groups = await store.dueGroups(selection ?? {});
+  const due = groups.reduce((sum, group) => sum + group.results, 0);
+  const wantsRuns = options.json === true || options.verbose === true;
+  const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
+  if (options.json === true) {
+    const plain = groups.map(({ tenant_id, bucket, results, oldest }) => ({
+      tenant_id,
+      bucket,
+      results,
+      oldest,
+    }));
+    printJson({ dry_run: true, due, groups: plain, runs });
+    return;
+  }
+  printLine(`${due} results would go; nothing was changed.`);
+  if (groups.length > 0) {
+    printLine();
+    printTable(
+      ['tenant', 'bucket', 'results', 'oldest'],
+      groups.map((group) => [group.tenant_id, group.bucket, group.results, group.oldest]),
+    );
+  }
+  if (runs.length > 0) {
+    printLine();
+    printTable(
+      ['run', 'tenant', 'bucket', 'key', 'completed'],
+      runs.map((each) => [each.run_id, each.tenant_id, each.bucket, each.key, each.completed_at]),
+    );
+  }
+}
+
+async function readOptions(
+  options: Options,
+): Promise<{ readonly selection: Selection | undefined; readonly batchSize: number | undefined }> {
+  const [{ parseDuration, MILLISECONDS }, { UsageError }] = await Promise.all([
+    import('../../lifecycle/duration.ts'),
+    import('../../errors.ts'),
+  ]);
+  const readCount = (text: string | undefined, name: string, most: number): number | undefined => {
+    if (text === undefined) return undefined;
+    const count = /^\d{1,12}$/u.test(text) ? Number(text) : 0;
+    if (count >= 1 && count <= most) return count;
+    throw new UsageError(`${name}: expected a whole number from 1 to ${most}; given "${text}"`);
+  };
+  const batchSize = readCount(options.batchSize, '--batch-size', 1_000);
+  const limit = readCount(options.limit, '--limit', 1_000_000_000);
+  const olderThan =
+    options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
+  if (olderThan !== undefined && olderThan < MILLISECONDS.day) {
+    throw new UsageError(`--older-than: expected 1d or more; given "${options.olderThan}"`, {
+      remedy: 'No policy keeps results for less than a day, and neither does a cutoff.',
+    });
+  }
+  const isNarrowed = [options.tenant, options.run, olderThan, limit].some((it) => it !== undefined);
+  if (!isNarrowed) return { selection: undefined, batchSize };
+  return {
+    batchSize,
+    selection: {
+      tenantId: options.tenant,
+      runIds: options.run,
+      olderThanSeconds: olderThan === undefined ? undefined : olderThan / 1_000,
+      early: olderThan !== undefined,
+      limit,
+    },
+  };
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env node
+import { createRequire } from 'node:module';
+import { Command, CommanderError } from 'commander';
+import { demoCommand } from './commands/demo.ts';
+import { listenCommand } from './commands/listen.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { reconcileCommand } from './commands/reconcile.ts';
+import { statusCommand } from './commands/status.ts';
+import { reportError } from './output.ts';
+
+/** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
+export function createProgram(): Command {
+  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+  const program = new Command('retention')
+    .description('Safe, fast expiry of S3 results whose truth lives in Postgres.')
+    .version(version)
+    .showHelpAfterError('(see: retention --help)')
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      `
+Settings come from the environment (DATABASE_URL, DPP_RETENTION_DAYS, ...); see README.md.
+Exit codes: 0 done, 1 something failed or is dead, 2 wrong usage or configuration,
+3 refused because it was not confirmed.
+
+Example:
+  $ retention reconcile --dry-run`,
+    );
+  const commands = [migrateCommand, listenCommand, reconcileCommand, statusCommand, demoCommand];
+  for (const command of commands) program.addCommand(command());
+  return program;
+}
+
+const USAGE = 2;
+
+async function main(): Promise<void> {
+  const program = createProgram();
+  throwOnExit(program);
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    // commander has said it already, also for --help and --version.
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
+    else process.exitCode = await reportError(error);
+  }
+}
+
+function throwOnExit(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) throwOnExit(child);
+}
+
+// Whoever reads may stop reading, as `head` does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
+await main();

@@ -1,0 +1,79 @@
+import { createInterface } from 'node:readline/promises';
+
+/** Writes the one document of `--json`. */
+export function printJson(document: unknown): void {
+  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+}
+
+/** Writes one line for people. */
+export function printLine(line = ''): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Writes rows as columns, padded; figures are aligned to the right. */
+export function printTable(head: readonly string[], rows: readonly (readonly unknown[])[]): void {
+  const texts = rows.map((row) => row.map((cell) => showCell(cell)));
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...texts.map((row) => row[column]?.length ?? 0)),
+  );
+  const isFigure = head.map((_, column) => rows.every((row) => typeof row[column] === 'number'));
+  const write = (cells: readonly string[]): void => {
+    const padded = cells.map((cell, column) =>
+      isFigure[column] === true
+        ? cell.padStart(widths[column] ?? 0)
+        : cell.padEnd(widths[column] ?? 0),
+    );
+    printLine(`  ${padded.join('  ')}`.trimEnd());
+  };
+  write(head);
+  for (const row of texts) write(row);
+}
+
+function showCell(cell: unknown): string {
+  if (cell === null || cell === undefined) return '-';
+  if (cell instanceof Date) return cell.toISOString();
+  if (typeof cell === 'number') return cell.toLocaleString('en');
+  return escapeForTerminal(typeof cell === 'string' ? cell : JSON.stringify(cell));
+}
+
+/** What comes from rows or payloads may hold anything; a terminal gets none of its controls. */
+export function escapeForTerminal(text: string): string {
+  return text.replaceAll(
+    /[\u0000-\u001F\u007F-\u009F\u2028\u2029\u202A-\u202E\u2066-\u2069]/gu,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/**
+ * Asks for a yes, unless it was given.
+ *
+ * @throws RefusedError when it does not come, or nobody is there to ask.
+ */
+export async function confirm(question: string, isGiven: boolean): Promise<void> {
+  if (isGiven) return;
+  const { RefusedError } = await import('../errors.ts');
+  if (!process.stdin.isTTY) {
+    throw new RefusedError(`${question} Nobody is here to answer; nothing was done.`, {
+      remedy: 'Say --yes to confirm.',
+    });
+  }
+  const prompt = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await prompt.question(`${question} [y/N] `);
+    if (/^y(?:es)?$/iu.test(answer.trim())) return;
+  } finally {
+    prompt.close();
+  }
+  throw new RefusedError('Not confirmed; nothing was done.');
+}
+
+/** Says what went wrong and what to do, on stderr; returns what to exit with. */
+export async function reportError(error: unknown): Promise<number> {
+  const { ConfigurationError, RetentionError, describeError } = await import('../errors.ts');
+  // A configuration report has a line for each fault.
+  const text = error instanceof ConfigurationError ? error.message : describeError(error);
+  process.stderr.write(`error: ${text}\n`);
+  const remedy = error instanceof RetentionError ? error.remedy : undefined;
+  if (remedy !== undefined) process.stderr.write(`${remedy}\n`);
+  return error instanceof RetentionError ? error.exitCode : 1;
+}

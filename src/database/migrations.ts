@@ -1,0 +1,216 @@
+import { readdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { type RunnerOption, runner } from 'node-pg-migrate';
+import pg from 'pg';
+import { DatabaseError, type RetentionError } from '../errors.ts';
+import { pause } from '../lifecycle/pause.ts';
+import type { Logger } from '../logger.ts';
+import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+
+/** What the migrations are told, beside the database's address. */
+export interface MigrationSettings {
+  /** The application's table, as in RETENTION_TABLE. */
+  readonly table?: string | undefined;
+  /** Its columns, as in RETENTION_COLUMNS. */
+  readonly columns?: string | undefined;
+  readonly scheduler?: 'pg_cron' | 'internal' | undefined;
+  readonly cronDatabaseUrl?: string | undefined;
+  /** Gets the listener's rights. */
+  readonly role?: string | undefined;
+}
+
+/** A run of the migrations. */
+export interface MigrationOptions {
+  readonly databaseUrl: string;
+  readonly direction: 'up' | 'down';
+  /** How many migrations. Default: all. */
+  readonly count?: number | undefined;
+  readonly settings?: MigrationSettings | undefined;
+  readonly logger: Logger;
+}
+
+/** Which migrations a database has. */
+export interface MigrationState {
+  readonly applied: readonly { readonly name: string; readonly at: Date }[];
+  readonly pending: readonly string[];
+}
+
+/** Ours alone: node-pg-migrate's own default is shared by all its users. */
+export const MIGRATION_LOCK = 7_303_801_452_117_906;
+
+const SCHEMA = 'retention';
+const TABLE = 'pgmigrations';
+
+/** The same in a checkout and in the package, where `dist` takes the place of `src`. */
+const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
+
+/** A migration waits for locks in its own way and builds indexes on large tables. */
+const NO_LIMIT = 0;
+
+const TURN_PAUSE_MILLISECONDS = 250;
+
+/**
+ * Runs the migrations up or down and returns the names of those that ran. A second run at the same
+ * time waits for the first. When nothing of the schema is left, the schema goes as well.
+ *
+ * @throws DatabaseError with what was looked for, what was found and which setting mends it; then
+ * nothing of the run is left.
+ */
+export async function runMigrations(options: MigrationOptions): Promise<readonly string[]> {
+  return withSession(options.databaseUrl, async (client) => {
+    await giveSettings(client, options.settings ?? {});
+    await takeTurn(client, options.logger);
+    try {
+      const ran = await runner(runnerOptions(client, options));
+      return ran.map(({ name }) => name);
+    } catch (error) {
+      throw asDatabaseError(error);
+    } finally {
+      await dropEmptySchema(client);
+    }
+  });
+}
+
+/**
+ * Which migrations a database has and which it lacks.
+ *
+ * @throws DatabaseError
+ */
+export async function readMigrationState(databaseUrl: string): Promise<MigrationState> {
+  return withSession(databaseUrl, async (client) => {
+    const { rows: places } = await client.query<{ place: string | null }>(
+      `select to_regclass($1)::text as place`,
+      [`${SCHEMA}.${TABLE}`],
+    );
+    const applied =
+      places[0]?.place == null
+        ? []
+        : (
+            await client.query<{ name: string; at: Date }>(
+              `select name, run_on at time zone current_setting('timezone') as at
+              from ${SCHEMA}.${TABLE} order by id`,
+            )
+          ).rows;
+    const names = new Set(applied.map(({ name }) => name));
+    return { applied, pending: (await listMigrations()).filter((name) => !names.has(name)) };
+  });
+}
+
+async function listMigrations(): Promise<readonly string[]> {
+  const entries = await readdir(FOLDER, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile() && /^\d+_.*\.(?:sql|ts)$/u.test(entry.name))
+    .map((entry) => entry.name.replace(/\.(?:sql|ts)$/u, ''))
+    .toSorted();
+}
+
+function runnerOptions(client: pg.Client, options: MigrationOptions): RunnerOption {
+  const { logger } = options;
+  return {
+    dbClient: client,
+    dir: FOLDER,
+    direction: options.direction,
+    count: options.count ?? Number.POSITIVE_INFINITY,
+    schema: 'public',
+    migrationsSchema: SCHEMA,
+    createMigrationsSchema: true,
+    migrationsTable: TABLE,
+    noLock: true,
+    singleTransaction: true,
+    verbose: false,
+    logger: {
+      info: (message) => logger.debug(message),
+      warn: (message) => logger.debug(message),
+      // What goes wrong is thrown, and said once by whoever catches it.
+      error: (message) => logger.debug(message),
+    },
+  };
+}
+
+/**
+ * One run at a time. Asked for again and again rather than waited for in one statement: the run that
+ * has the lock builds indexes concurrently, and would have to wait for that statement to end.
+ */
+async function takeTurn(client: pg.Client, logger: Logger): Promise<void> {
+  for (let isFirst = true; ; isFirst = false) {
+    const { rows } = await client.query<{ ours: boolean }>(
+      'select pg_try_advisory_lock($1) as ours',
+      [MIGRATION_LOCK],
+    );
+    if (rows[0]?.ours === true) return;
+    if (isFirst) logger.info('Another migration is running; waiting for it');
+    await pause(TURN_PAUSE_MILLISECONDS);
+  }
+}
+
+/** The migrations read these of their session before they look at the environment. */
+async function giveSettings(client: pg.Client, settings: MigrationSettings): Promise<void> {
+  const { table, columns, scheduler, cronDatabaseUrl, role } = settings;
+  const given = { table, columns, scheduler, cron_database_url: cronDatabaseUrl, role };
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    await client.query('select set_config($1, $2, false)', [`retention.${name}`, value]);
+  }
+}
+
+/** The runner makes schema and table before the first migration; a run that did nothing leaves nothing. */
+async function dropEmptySchema(client: pg.Client): Promise<void> {
+  try {
+    await client.query(
+      `do $$
+      begin
+        if to_regclass('${SCHEMA}.${TABLE}') is not null
+          and not exists (select from ${SCHEMA}.${TABLE})
+        then
+          drop table ${SCHEMA}.${TABLE};
+          drop schema ${SCHEMA};
+        end if;
+      end
+      $$`,
+    );
+  } catch {
+    // Somebody else's objects, or another run of the migrations, live there: then it stays.
+  }
+}
+
+async function withSession<Result>(
+  url: string,
+  work: (client: pg.Client) => Promise<Result>,
+): Promise<Result> {
+  const sockets = keepSockets();
+  const client = new pg.Client(
+    sessionConfig({
+      url,
+      applicationName: 'retention migrate',
+      queryTimeoutMilliseconds: NO_LIMIT,
+      sockets,
+    }),
+  );
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+  } catch (error) {
+    await sockets.cut();
+    throw connectError(error, describeTarget(url));
+  }
+  try {
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+    await sockets.cut();
+  }
+}
+
+function asDatabaseError(error: unknown): RetentionError {
+  const { code, detail, hint } = error as {
+    readonly code?: string;
+    readonly detail?: string;
+    readonly hint?: string;
+  };
+  const message = error instanceof Error ? error.message : String(error);
+  return new DatabaseError([message, detail].filter(Boolean).join('. '), {
+    sqlState: code,
+    remedy: hint,
+    cause: error,
+  });
+}

@@ -1,0 +1,32 @@
+/**
+ * Retention Reactor as a library: read a configuration, migrate, run a reactor, reconcile.
+ *
+ * @packageDocumentation
+ */
+export {
+  type LibraryOptions,
+  type Reactor,
+  type ReconcileRequest,
+  createReactor,
+  migrate,
+  reconcile,
+} from './assembly.ts';
+export { type Config, readConfig } from './config.ts';
+export {
+  ConfigurationError,
+  DatabaseError,
+  EXIT_CODE,
+  RefusedError,
+  RetentionError,
+  UsageError,
+} from './errors.ts';
+export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
+export type {
+  DeletionReport,
+  KeyFailure,
+  ObjectStore,
+  ObjectStoreErrorKind,
+} from './objects/object-store.ts';
+export { ObjectStoreError } from './objects/object-store.ts';
+export type { Reconciliation } from './reactor/reconcile.ts';
+export type { Selection } from './store/selection.ts';

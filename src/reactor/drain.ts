@@ -1,0 +1,98 @@
+import type { BatchOutcome, Worker } from './worker.ts';
+
+/** Sums over batches. */
+export interface Totals {
+  readonly batches: number;
+  readonly cleared: number;
+  readonly stamped: number;
+  readonly spared: number;
+  readonly failed: number;
+  readonly dead: number;
+  readonly postponed: number;
+  readonly leasesLost: number;
+}
+
+export const NO_TOTALS: Totals = {
+  batches: 0,
+  cleared: 0,
+  stamped: 0,
+  spared: 0,
+  failed: 0,
+  dead: 0,
+  postponed: 0,
+  leasesLost: 0,
+};
+
+/** Adds one batch. */
+export function addBatch(totals: Totals, outcome: BatchOutcome): Totals {
+  return {
+    batches: totals.batches + 1,
+    cleared: totals.cleared + outcome.cleared,
+    stamped: totals.stamped + outcome.stamped,
+    spared: totals.spared + outcome.spared,
+    failed: totals.failed + outcome.failed,
+    dead: totals.dead + outcome.dead,
+    postponed: totals.postponed + (outcome.postponed ? 1 : 0),
+    leasesLost: totals.leasesLost + (outcome.leaseLost ? 1 : 0),
+  };
+}
+
+/** How a drain goes. */
+export interface DrainOptions {
+  readonly worker: Worker;
+  /** How many batches are worked on at once. */
+  readonly concurrency: number;
+  /** No batch is claimed any more once this is aborted. */
+  readonly stop: AbortSignal;
+  /** Ends what is in flight. */
+  readonly abort: AbortSignal;
+  readonly batchIds?: readonly number[] | undefined;
+  onBatch?(outcome: BatchOutcome): void;
+}
+
+/**
+ * Works until nothing is visible. The first slot brings in the next when it has found something,
+ * and so on: one result costs one claim more than it needs, not one per slot. After a throttled
+ * batch no further slot is brought in.
+ *
+ * @throws the first error of a slot, when all slots have ended.
+ */
+export async function drain(options: DrainOptions): Promise<Totals> {
+  const { worker, concurrency, stop, abort, batchIds } = options;
+  let totals = NO_TOTALS;
+  let slots = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const running: Promise<void>[] = [];
+
+  const isOver = (): boolean => stop.aborted || failure !== undefined;
+  const runSlot = async (): Promise<void> => {
+    while (!isOver()) {
+      const working = worker.workOnce(abort, batchIds);
+      const outcome = await working;
+      if (outcome === undefined) return;
+      totals = addBatch(totals, outcome);
+      options.onBatch?.(outcome);
+      if (outcome.postponed) return;
+      startSlot();
+    }
+  };
+  const startSlot = (): void => {
+    if (slots >= concurrency || isOver()) return;
+    slots += 1;
+    running.push(
+      runSlot()
+        .catch((error: unknown) => {
+          failure ??= { error };
+        })
+        .finally(() => {
+          slots -= 1;
+        }),
+    );
+  };
+
+  startSlot();
+  // Slots bring in slots, so the list may grow while it is waited for.
+  for (let index = 0; index < running.length; index += 1) await running[index];
+  if (failure !== undefined) throw failure.error;
+  return totals;
+}

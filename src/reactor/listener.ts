@@ -1,0 +1,210 @@
+import { describeError } from '../errors.ts';
+import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
+import { pause } from '../lifecycle/pause.ts';
+import { type Service, createService } from '../lifecycle/service.ts';
+import type { Logger } from '../logger.ts';
+import type { Pulse } from '../store/flagging.ts';
+import type { Store } from '../store/store.ts';
+import { type Totals, drain } from './drain.ts';
+import type { BatchOutcome, Worker } from './worker.ts';
+
+/** What a listener is made of. */
+export interface ListenerOptions {
+  readonly store: Store;
+  readonly worker: Worker;
+  readonly logger: Logger;
+  readonly concurrency: number;
+  /** How often it looks for work that nobody announced; each wait is jittered. */
+  readonly pollSeconds: number;
+  /** How long batches in flight may take when it is stopped; then their calls are cut. */
+  readonly shutdownGraceSeconds: number;
+  /** Runs before the first turn, and again until it succeeds. */
+  prepare?(): Promise<void>;
+  onBatch?(outcome: BatchOutcome): void;
+  onPulse?(pulse: Pulse): void;
+}
+
+/** Reacts: to hints, to time, and to what the tables say. */
+export interface Listener extends Service {
+  /** A hint that there is something to do; hints coalesce. */
+  wake(): void;
+}
+
+/** The scheduler ticks every minute; silent for three, it is taken for dead. */
+export const SILENT_SCHEDULER_SECONDS = 180;
+
+/** An internal scheduler ticks as often as pg_cron would. */
+const TICK_SECONDS = 60;
+
+/** How long to leave alone what somebody else is at. */
+const BUSY_MILLISECONDS = 500;
+
+/** Which part of a wait is left to chance, so that listeners do not come all at once. */
+const JITTER = 0.1;
+
+/** Makes a listener. `start` does not wait for the database; it goes on trying. */
+export function createListener(options: ListenerOptions): Listener {
+  return new Reacting(options);
+}
+
+class Reacting implements Listener {
+  readonly #options: ListenerOptions;
+  readonly #service: Service;
+  readonly #loop: AbortableLoop;
+  readonly #abort = new AbortController();
+  #isPrepared = false;
+  #hinted = true;
+  #lastScanId: number | undefined;
+  #startedAt = performance.now();
+  #saidSilent = false;
+
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+    this.#loop = createAbortableLoop({
+      name: 'the listener',
+      turn: (signal) => this.#turn(signal),
+      intervalMilliseconds: () => jittered(options.pollSeconds) * 1_000,
+      onError: (error, failure) =>
+        options.logger.error(`The retention cycle failed: ${describeError(error)}`, {
+          error,
+          attempt: failure.attempt,
+          retry_in_milliseconds: failure.retryInMilliseconds,
+        }),
+    });
+    this.#service = createService({
+      name: 'the listener',
+      start: () => {
+        options.logger.info('Starting Retention Loop...');
+        return this.#loop.start();
+      },
+      stop: () => this.#stop(),
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#service.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#service.stop();
+  }
+
+  wake(): void {
+    this.#hinted = true;
+    this.#loop.wake();
+  }
+
+  async #stop(): Promise<void> {
+    const cut = setTimeout(() => this.#abort.abort(), this.#options.shutdownGraceSeconds * 1_000);
+    await this.#loop.stop();
+    clearTimeout(cut);
+  }
+
+  /** One turn; returns how many milliseconds to wait for the next at most. */
+  async #turn(stop: AbortSignal): Promise<number> {
+    if (!this.#isPrepared) await this.#options.prepare?.();
+    this.#isPrepared = true;
+    // A hint costs one claim; a look without a hint costs one pulse.
+    if (this.#hinted) {
+      this.#hinted = false;
+      await this.#drain(stop);
+    }
+    for (;;) {
+      const pulse = await this.#options.store.pulse();
+      this.#options.onPulse?.(pulse);
+      await this.#reportScans(pulse);
+      if (!pulse.enabled || stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
+      const ticked = await this.#tickIfNeeded(pulse);
+      if (pulse.visibleNow) {
+        // What is visible and yet not to be had is in others' hands, as in a bucket on trial.
+        if ((await this.#drain(stop)) === 0) return BUSY_MILLISECONDS;
+      } else if (pulse.more) {
+        // Nothing is left of a pass that hit its limit: the next one need not wait for a tick.
+        const flagged = await this.#options.store.flagExpired({ by: 'listener' });
+        if (flagged === 0) await pause(BUSY_MILLISECONDS, stop);
+      } else if (!ticked) {
+        return this.#waitMilliseconds(pulse);
+      }
+    }
+  }
+
+  async #drain(stop: AbortSignal): Promise<number> {
+    const { worker, concurrency, onBatch } = this.#options;
+    const totals = await drain({
+      worker,
+      concurrency,
+      stop,
+      abort: this.#abort.signal,
+      ...(onBatch === undefined ? {} : { onBatch }),
+    });
+    this.#reportTotals(totals);
+    return totals.batches;
+  }
+
+  async #tickIfNeeded(pulse: Pulse): Promise<boolean> {
+    const uptimeSeconds = (performance.now() - this.#startedAt) / 1_000;
+    const silentSeconds = pulse.tickedSecondsAgo ?? uptimeSeconds;
+    if (pulse.scheduler === 'internal') {
+      if (pulse.tickedSecondsAgo !== undefined && silentSeconds < TICK_SECONDS) return false;
+      await this.#options.store.tick('internal');
+      return true;
+    }
+    if (silentSeconds < SILENT_SCHEDULER_SECONDS) {
+      if (this.#saidSilent) this.#options.logger.info('The scheduler ticks again');
+      this.#saidSilent = false;
+      return false;
+    }
+    if (!this.#saidSilent) {
+      this.#options.logger.warning(
+        'pg_cron has been silent for too long; this listener flags by itself until it ticks again. ' +
+          'See `retention doctor`',
+        { silent_seconds: Math.round(silentSeconds) },
+      );
+    }
+    this.#saidSilent = true;
+    await this.#options.store.tick('listener');
+    return true;
+  }
+
+  #waitMilliseconds(pulse: Pulse): number {
+    const poll = jittered(this.#options.pollSeconds);
+    const internal = TICK_SECONDS - (pulse.tickedSecondsAgo ?? 0);
+    const tick = pulse.scheduler === 'internal' ? Math.max(internal, 1) : poll;
+    const next = Math.max(pulse.nextVisibleSeconds ?? poll, 0);
+    return Math.min(poll, tick, next) * 1_000 + 5;
+  }
+
+  async #reportScans(pulse: Pulse): Promise<void> {
+    const { logger, store } = this.#options;
+    const last = this.#lastScanId ?? 0;
+    if (pulse.lastScanId <= last) return;
+    // At start, only the newest pass is news.
+    const after = this.#lastScanId ?? pulse.lastScanId - 1;
+    for (const scan of await store.scansAfter(after)) {
+      if (scan.flagged > 0) {
+        logger.info(`Found ${scan.flagged} expired runs for retention cleanup`);
+      }
+      for (const runId of scan.withoutPlaceRunIds) {
+        logger.warning(`Run ${runId} missing S3 info, skipping`);
+      }
+      const others = scan.withoutPlace - scan.withoutPlaceRunIds.length;
+      if (others > 0) logger.warning(`${others} more runs missing S3 info, skipping`);
+      this.#lastScanId = scan.scanId;
+    }
+    this.#lastScanId = Math.max(this.#lastScanId ?? 0, after);
+  }
+
+  #reportTotals(totals: Totals): void {
+    if (totals.batches === 0) return;
+    const { batches, spared, failed, dead } = totals;
+    this.#options.logger.info(
+      `Retention cleanup completed: ${totals.cleared} S3 objects deleted, ` +
+        `${totals.stamped} runs marked as cleared`,
+      { batches, spared, failed, dead },
+    );
+  }
+}
+
+function jittered(seconds: number): number {
+  return seconds * (1 - JITTER * Math.random());
+}

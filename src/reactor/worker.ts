@@ -1,0 +1,279 @@
+import { randomUUID } from 'node:crypto';
+import { describeError, isTransientDatabaseError } from '../errors.ts';
+import { createBackoff } from '../lifecycle/backoff.ts';
+import { pause } from '../lifecycle/pause.ts';
+import type { RateLimit } from '../lifecycle/rate-limit.ts';
+import type { Logger } from '../logger.ts';
+import {
+  type DeletionReport,
+  type ObjectStore,
+  ObjectStoreError,
+} from '../objects/object-store.ts';
+import type { Claim, Failure, Settlement } from '../store/leases.ts';
+import type { Store } from '../store/store.ts';
+
+/** What a worker works with. */
+export interface WorkerOptions {
+  readonly store: Store;
+  readonly objects: ObjectStore;
+  readonly logger: Logger;
+  /** Shown beside the leases that it takes. */
+  readonly name: string;
+  /** Must be longer than the object store's longest call. */
+  readonly leaseSeconds: number;
+  /** The buckets that may be deleted from. Default: any. */
+  readonly allowedBuckets?: readonly string[] | undefined;
+  readonly rateLimit: RateLimit;
+}
+
+/** What became of one batch. */
+export interface BatchOutcome {
+  readonly batchId: number;
+  readonly bucket: string;
+  /** Results that S3 named as deleted and whose work is done. */
+  readonly cleared: number;
+  readonly stamped: number;
+  readonly spared: number;
+  readonly failed: number;
+  readonly dead: number;
+  /** Whether the bucket pauses for what S3 answered. */
+  readonly postponed: boolean;
+  readonly leaseLost: boolean;
+  readonly milliseconds: number;
+}
+
+/** Claims, deletes, settles: one batch at a time. */
+export interface Worker {
+  /**
+   * One batch from claim to settle. Undefined: nothing was visible.
+   *
+   * @param signal ends the S3 call early; the batch's lease is then left to run out.
+   * @param batchIds only these.
+   * @throws DatabaseError when the database fails; the lease then runs out and the batch is taken
+   * up again.
+   */
+  workOnce(signal: AbortSignal, batchIds?: readonly number[]): Promise<BatchOutcome | undefined>;
+}
+
+/** What is kept of a lease for the settle after the last moment for S3. */
+const SETTLE_SHARE_OF_LEASE = 0.1;
+
+/** More failures of one batch are summed up in one line. */
+const MAX_FAILURE_LINES = 10;
+
+type Answer =
+  | { readonly kind: 'report'; readonly report: DeletionReport }
+  | { readonly kind: 'refused'; readonly code: string; readonly message: string; final?: boolean }
+  | { readonly kind: 'postponed'; readonly code: string; readonly message: string }
+  | { readonly kind: 'malformed'; readonly code: string; readonly message: string };
+
+/** Makes a worker. It keeps nothing between batches and may be used by several slots at once. */
+export function createWorker(options: WorkerOptions): Worker {
+  return new BatchWorker(options);
+}
+
+class BatchWorker implements Worker {
+  readonly #options: WorkerOptions;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+  }
+
+  async workOnce(
+    signal: AbortSignal,
+    batchIds?: readonly number[],
+  ): Promise<BatchOutcome | undefined> {
+    const { store, leaseSeconds, name } = this.#options;
+    const lease = randomUUID();
+    // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
+    const startedAt = performance.now();
+    const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
+    if (claim === undefined) return undefined;
+
+    const base = { batchId: claim.batchId, bucket: claim.bucket, spared: claim.spared };
+    const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
+    if (claim.runIds.length === 0) {
+      const milliseconds = performance.now() - startedAt;
+      return { ...base, ...nothing, leaseLost: false, milliseconds };
+    }
+    if (!(await this.#options.rateLimit.take(claim.runIds.length, signal))) {
+      const given = await store.giveBack(claim.batchId, lease);
+      return {
+        ...base,
+        ...nothing,
+        leaseLost: !given,
+        milliseconds: performance.now() - startedAt,
+      };
+    }
+    const answer = await this.#delete(claim, startedAt, signal);
+    const settled = await this.#settle(claim, lease, answer, startedAt);
+    const outcome = {
+      ...base,
+      ...nothing,
+      ...settled,
+      milliseconds: performance.now() - startedAt,
+    };
+    this.#report(outcome);
+    return outcome;
+  }
+
+  async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
+    const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
+    if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
+      const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
+      return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
+    }
+    const share = leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
+    const left = share - (performance.now() - startedAt);
+    if (left <= 0)
+      return { kind: 'postponed', code: 'LeaseTooOld', message: 'claimed too long ago' };
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), left);
+    const giveUp = (): void => deadline.abort();
+    signal.addEventListener('abort', giveUp);
+    try {
+      signal.throwIfAborted();
+      const report = await objects.deleteObjects(claim.bucket, claim.keys, {
+        signal: deadline.signal,
+      });
+      return { kind: 'report', report };
+    } catch (error) {
+      if (error instanceof ObjectStoreError) return answerTo(error);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
+  async #settle(claim: Claim, lease: string, answer: Answer, startedAt: number) {
+    const { store } = this.#options;
+    if (answer.kind === 'postponed') {
+      const until = await this.#insist(startedAt, () =>
+        store.postpone(claim.batchId, lease, answer),
+      );
+      this.#options.logger.warning(
+        `Bucket ${claim.bucket} pauses: ${answer.code} ${answer.message}`,
+        { batch: claim.batchId, results: claim.runIds.length, until },
+      );
+      return { postponed: true, leaseLost: until === undefined };
+    }
+    if (answer.kind === 'malformed' && claim.runIds.length > 1) {
+      this.#options.logger.warning(
+        `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
+        { batch: claim.batchId, results: claim.runIds.length },
+      );
+      const isOurs = await this.#insist(startedAt, () => store.split(claim.batchId, lease));
+      return { leaseLost: !isOurs };
+    }
+    const { cleared, failed } = sortOut(claim, answer);
+    this.#reportFailures(failed);
+    const milliseconds = performance.now() - startedAt;
+    const settlement = await this.#insist(startedAt, () =>
+      store.settle(claim.batchId, lease, { cleared, failed, milliseconds }),
+    );
+    return describeSettlement(settlement);
+  }
+
+  /**
+   * Repeats what must not get lost while the lease lasts: a deadlock, a restart or a full disk of
+   * the database is over sooner than a lease. Repeating is safe, because the lease fences it.
+   */
+  async #insist<Result>(startedAt: number, work: () => Promise<Result>): Promise<Result> {
+    const backoff = createBackoff({ firstMilliseconds: 100, capMilliseconds: 5_000 });
+    const endsAt = startedAt + this.#options.leaseSeconds * 1_000;
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        const wait = backoff.next();
+        if (!isTransientDatabaseError(error) || performance.now() + wait > endsAt) throw error;
+        this.#options.logger.warning(`Settling is tried again: ${describeError(error)}`);
+        await pause(wait);
+      }
+    }
+  }
+
+  #reportFailures(failed: readonly Failure[]): void {
+    for (const failure of failed.slice(0, MAX_FAILURE_LINES)) {
+      this.#options.logger.error(
+        `Failed to delete S3 object for run ${failure.run_id}: ${failure.code} ${failure.message}`,
+      );
+    }
+    if (failed.length > MAX_FAILURE_LINES) {
+      this.#options.logger.error(
+        `Failed to delete S3 objects for ${failed.length - MAX_FAILURE_LINES} more runs`,
+      );
+    }
+  }
+
+  #report(outcome: BatchOutcome): void {
+    const { batchId, ...rest } = outcome;
+    const fields = { batch: batchId, ...rest, milliseconds: Math.round(rest.milliseconds) };
+    if (outcome.leaseLost) {
+      this.#options.logger.warning('A lease was lost; another listener has its batch', fields);
+    } else {
+      this.#options.logger.debug('Batch settled', fields);
+    }
+  }
+}
+
+function describeSettlement(settlement: Settlement) {
+  const { cleared, stamped, failed, dead, settled } = settlement;
+  return { cleared, stamped, failed, dead, leaseLost: !settled };
+}
+
+/** Which results are cleared and which failed; what is in neither was not answered for. */
+function sortOut(
+  claim: Claim,
+  answer: Exclude<Answer, { kind: 'postponed' }>,
+): { readonly cleared: readonly string[]; readonly failed: readonly Failure[] } {
+  if (answer.kind !== 'report') {
+    const { code, message } = answer;
+    const final = answer.kind === 'refused' && answer.final === true;
+    const failed = claim.runIds.map((run_id) => ({
+      run_id,
+      code,
+      message,
+      transient: false,
+      final,
+    }));
+    return { cleared: [], failed };
+  }
+  const { deleted, failures } = answer.report;
+  const byKey = new Map(failures.map((failure) => [failure.key, failure]));
+  const cleared: string[] = [];
+  const failed: Failure[] = [];
+  claim.keys.forEach((key, index) => {
+    const run_id = claim.runIds[index];
+    if (run_id === undefined) return;
+    if (deleted.has(key)) {
+      cleared.push(run_id);
+      return;
+    }
+    const { code, message, transient } = byKey.get(key) ?? {
+      code: 'Unanswered',
+      message: 'the reply did not name this key',
+      transient: true,
+    };
+    failed.push({ run_id, code, message, transient });
+  });
+  return { cleared, failed };
+}
+
+function answerTo(error: ObjectStoreError): Answer {
+  const { code } = error;
+  const message = describeError(error);
+  switch (error.kind) {
+    case 'denied':
+      return { kind: 'refused', code, message };
+    case 'no-bucket':
+      return { kind: 'refused', code: 'NoSuchBucket', message };
+    case 'malformed':
+      return { kind: 'malformed', code, message };
+    case 'aborted':
+      throw error;
+    default:
+      return { kind: 'postponed', code, message };
+  }
+}

@@ -1,0 +1,116 @@
+import type { Queryable } from '../database/queryable.ts';
+
+/** One flagging pass that did something. */
+export interface Scan {
+  readonly scanId: number;
+  readonly flagged: number;
+  readonly batches: number;
+  readonly lookedAt: number;
+  /** Due, but the row names no bucket or an empty key. */
+  readonly withoutPlace: number;
+  /** The first ten of them. */
+  readonly withoutPlaceRunIds: readonly string[];
+  readonly milliseconds: number;
+}
+
+/** What a listener needs to know when it has nothing to do. */
+export interface Pulse {
+  readonly enabled: boolean;
+  readonly scheduler: 'pg_cron' | 'internal';
+  readonly visibleNow: boolean;
+  /** Until the next batch may be claimed; undefined: there is none. Negative: since when. */
+  readonly nextVisibleSeconds: number | undefined;
+  /** The last pass hit a limit: there is more to flag. */
+  readonly more: boolean;
+  /** Undefined: it never ticked. */
+  readonly tickedSecondsAgo: number | undefined;
+  readonly lastScanId: number;
+}
+
+/**
+ * `retention.tick`: what the scheduler calls. Returns how many results it flagged.
+ *
+ * @throws DatabaseError
+ */
+export async function tick(database: Queryable, by: string): Promise<number> {
+  const [row] = await database.query<{ flagged: number }>('select retention.tick($1) as flagged', [
+    by,
+  ]);
+  return row?.flagged ?? 0;
+}
+
+/**
+ * `retention.flag_expired`: flags what is due whatever the interval. Returns how many results.
+ *
+ * @throws DatabaseError
+ */
+export async function flagExpired(
+  database: Queryable,
+  options: { readonly by: string; readonly whole?: boolean },
+): Promise<number> {
+  const [row] = await database.query<{ flagged: number }>(
+    'select retention.flag_expired(null, $1, $2) as flagged',
+    [options.by, options.whole ?? false],
+  );
+  return row?.flagged ?? 0;
+}
+
+/**
+ * `retention.pulse`
+ *
+ * @throws DatabaseError
+ */
+export async function pulse(database: Queryable): Promise<Pulse> {
+  const [row] = await database.query<{
+    enabled: boolean;
+    scheduler: 'pg_cron' | 'internal';
+    visible_now: boolean;
+    next_visible_seconds: number | null;
+    more: boolean;
+    ticked_seconds_ago: number | null;
+    last_scan_id: number;
+  }>('select * from retention.pulse()', [], { name: 'retention-pulse' });
+  if (row === undefined) throw new Error('retention.pulse returned no row');
+  return {
+    enabled: row.enabled,
+    scheduler: row.scheduler,
+    visibleNow: row.visible_now,
+    nextVisibleSeconds: row.next_visible_seconds ?? undefined,
+    more: row.more,
+    tickedSecondsAgo: row.ticked_seconds_ago ?? undefined,
+    lastScanId: row.last_scan_id,
+  };
+}
+
+/**
+ * The rows of `retention.scan` after one of them, oldest first, at most 100.
+ *
+ * @throws DatabaseError
+ */
+export async function scansAfter(database: Queryable, scanId: number): Promise<readonly Scan[]> {
+  const rows = await database.query<{
+    scan_id: number;
+    flagged: number;
+    batches: number;
+    looked_at: number;
+    without_place: number;
+    without_place_run_ids: string[];
+    ms: number;
+  }>(
+    `select scan_id, flagged, batches, looked_at, without_place, without_place_run_ids, ms
+    from retention.scan
+    where scan_id > $1
+    order by scan_id
+    limit 100`,
+    [scanId],
+  );
+  return rows.map((row) => ({
+    scanId: row.scan_id,
+    flagged: row.flagged,
+    batches: row.batches,
+    lookedAt: row.looked_at,
+    withoutPlace: row.without_place,
+    withoutPlaceRunIds: row.without_place_run_ids,
+    milliseconds: row.ms,
+  }));
+}

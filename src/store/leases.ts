@@ -1,0 +1,175 @@
+import type { Queryable } from '../database/queryable.ts';
+
+/** A leased batch and what may go of it; `runIds[i]` points at `keys[i]`. */
+export interface Claim {
+  readonly batchId: number;
+  readonly bucket: string;
+  readonly runIds: readonly string[];
+  readonly keys: readonly string[];
+  /** Results of the batch that were no longer due and left the work tables. */
+  readonly spared: number;
+  /** How often its results have failed before. */
+  readonly attempts: number;
+}
+
+/** Who claims, and for how long. */
+export interface ClaimRequest {
+  /** The token by which the batch is known to be ours; a fresh UUID for every claim. */
+  readonly lease: string;
+  readonly leaseSeconds: number;
+  /** Shown in `retention.batch.leased_by`. */
+  readonly by: string;
+  /** Only these batches. Default: any. */
+  readonly batchIds?: readonly number[] | undefined;
+}
+
+/** A result that the object store refused. */
+export interface Failure {
+  readonly run_id: string;
+  readonly code: string;
+  readonly message: string;
+  /** Not counted against the result. */
+  readonly transient: boolean;
+  /** Trying again cannot help: dead at once. */
+  readonly final?: boolean;
+}
+
+/** What settling a batch came to. */
+export interface Settlement {
+  /** False: the lease was lost, and nothing was changed. */
+  readonly settled: boolean;
+  readonly cleared: number;
+  readonly stamped: number;
+  readonly failed: number;
+  readonly dead: number;
+  readonly retryAt: Date | undefined;
+}
+
+/**
+ * `retention.claim`: leases the next visible batch. Undefined: nothing is visible.
+ *
+ * @throws DatabaseError
+ */
+export async function claim(
+  database: Queryable,
+  request: ClaimRequest,
+): Promise<Claim | undefined> {
+  const [row] = await database.query<{
+    batch_id: number;
+    bucket: string;
+    run_ids: string[];
+    keys: string[];
+    spared: number;
+    attempts: number;
+  }>(
+    `select batch_id, bucket, run_ids, keys, spared, attempts
+    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
+    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
+    { name: 'retention-claim' },
+  );
+  return (
+    row && {
+      batchId: row.batch_id,
+      bucket: row.bucket,
+      runIds: row.run_ids,
+      keys: row.keys,
+      spared: row.spared,
+      attempts: row.attempts,
+    }
+  );
+}
+
+/**
+ * `retention.settle`: stamps what was deleted and reschedules or buries the rest, in one
+ * transaction, fenced by the lease.
+ *
+ * @throws DatabaseError
+ */
+export async function settle(
+  database: Queryable,
+  batchId: number,
+  lease: string,
+  outcome: {
+    readonly cleared: readonly string[];
+    readonly failed: readonly Failure[];
+    readonly milliseconds: number;
+  },
+): Promise<Settlement> {
+  const [row] = await database.query<{
+    settled: boolean;
+    cleared: number;
+    stamped: number;
+    failed: number;
+    dead: number;
+    retry_at: Date | null;
+  }>(
+    `select settled, cleared, stamped, failed, dead, retry_at
+    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5)`,
+    [
+      batchId,
+      lease,
+      outcome.cleared,
+      JSON.stringify(outcome.failed),
+      Math.round(outcome.milliseconds),
+    ],
+    { name: 'retention-settle' },
+  );
+  if (row === undefined) throw new Error('retention.settle returned no row');
+  return {
+    settled: row.settled,
+    cleared: row.cleared,
+    stamped: row.stamped,
+    failed: row.failed,
+    dead: row.dead,
+    retryAt: row.retry_at ?? undefined,
+  };
+}
+
+/**
+ * `retention.postpone`: takes a batch back that S3 did not work on, and pauses its bucket.
+ * Undefined: the lease was lost.
+ *
+ * @throws DatabaseError
+ */
+export async function postpone(
+  database: Queryable,
+  batchId: number,
+  lease: string,
+  problem: { readonly code: string; readonly message: string },
+): Promise<Date | undefined> {
+  const [row] = await database.query<{ until: Date | null }>(
+    'select retention.postpone($1, $2::uuid, $3, $4) as until',
+    [batchId, lease, problem.code, problem.message],
+  );
+  return row?.until ?? undefined;
+}
+
+/**
+ * `retention.split`: halves a batch whose request was refused whole. False: the lease was lost.
+ *
+ * @throws DatabaseError
+ */
+export async function split(database: Queryable, batchId: number, lease: string): Promise<boolean> {
+  const [row] = await database.query<{ half: number | null }>(
+    'select retention.split($1, $2::uuid) as half',
+    [batchId, lease],
+  );
+  return (row?.half ?? null) !== null;
+}
+
+/**
+ * `retention.give_back`: gives a batch back untouched. False: the lease was lost.
+ *
+ * @throws DatabaseError
+ */
+export async function giveBack(
+  database: Queryable,
+  batchId: number,
+  lease: string,
+): Promise<boolean> {
+  const [row] = await database.query<{ given: boolean }>(
+    'select retention.give_back($1, $2::uuid) as given',
+    [batchId, lease],
+  );
+  return row?.given ?? false;
+}

@@ -1,0 +1,110 @@
+import type { Queryable } from '../database/queryable.ts';
+
+/** Which results a reconcile is narrowed to; nothing: not narrowed. */
+export interface Selection {
+  readonly tenantId?: string | undefined;
+  readonly runIds?: readonly string[] | undefined;
+  readonly olderThanSeconds?: number | undefined;
+  /** `olderThanSeconds` stands in for the policy where it is shorter. */
+  readonly early?: boolean | undefined;
+  readonly limit?: number | undefined;
+}
+
+/** Due results of one tenant in one bucket; keys as in the command line's JSON. */
+export interface DueGroup {
+  readonly tenant_id: string | null;
+  readonly bucket: string;
+  readonly results: number;
+  readonly oldest: Date;
+  /** How many of them are not due by the policy in force. */
+  readonly early: number;
+}
+
+/** One due result; keys as in the command line's JSON. */
+export interface DueRun {
+  readonly run_id: string;
+  readonly tenant_id: string | null;
+  readonly bucket: string;
+  readonly key: string;
+  readonly completed_at: Date;
+}
+
+/** What was put into batches of its own. */
+export interface Selected {
+  readonly batchIds: readonly number[];
+  readonly newlyFlagged: number;
+  readonly selected: number;
+}
+
+const LIST = 'retention.list_due($1, $2::text[], make_interval(secs => $3), $4, $5)';
+
+function parameters(selection: Selection): unknown[] {
+  return [
+    selection.tenantId ?? null,
+    selection.runIds ?? null,
+    selection.olderThanSeconds ?? null,
+    selection.early ?? false,
+    selection.limit ?? null,
+  ];
+}
+
+/**
+ * `retention.list_due`, counted per tenant and bucket. Changes nothing.
+ *
+ * @throws DatabaseError
+ */
+export async function dueGroups(
+  database: Queryable,
+  selection: Selection,
+): Promise<readonly DueGroup[]> {
+  return database.query<DueGroup>(
+    `select tenant_id, bucket, count(*) as results, min(completed_at) as oldest,
+      count(*) filter (where early) as early
+    from ${LIST}
+    group by tenant_id, bucket
+    order by tenant_id, bucket`,
+    parameters(selection),
+  );
+}
+
+/**
+ * `retention.list_due`, run by run. Changes nothing.
+ *
+ * @throws DatabaseError
+ */
+export async function dueRuns(
+  database: Queryable,
+  selection: Selection,
+): Promise<readonly DueRun[]> {
+  return database.query<DueRun>(
+    `select run_id, tenant_id, bucket, key, completed_at
+    from ${LIST}
+    order by completed_at, run_id`,
+    parameters(selection),
+  );
+}
+
+/**
+ * `retention.flag_selected`: puts what is selected into batches of its own.
+ *
+ * @throws DatabaseError
+ */
+export async function flagSelected(
+  database: Queryable,
+  selection: Selection & { readonly batchSize?: number | undefined },
+): Promise<Selected> {
+  const [row] = await database.query<{
+    batch_ids: (number | string)[];
+    newly_flagged: number;
+    selected: number;
+  }>(
+    `select batch_ids, newly_flagged, selected
+    from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6)`,
+    [...parameters(selection), selection.batchSize ?? null],
+  );
+  return {
+    batchIds: (row?.batch_ids ?? []).map(Number),
+    newlyFlagged: row?.newly_flagged ?? 0,
+    selected: row?.selected ?? 0,
+  };
+}

@@ -1,0 +1,64 @@
+import type { Queryable } from '../database/queryable.ts';
+
+/** The columns of the view `retention.status`, under their own names. */
+export interface Status {
+  readonly enabled: boolean;
+  readonly live_estimate: number;
+  readonly due: number;
+  readonly due_is_capped: boolean;
+  readonly flagged: number;
+  readonly leased: number;
+  readonly failed: number;
+  readonly dead: number;
+  readonly held: number;
+  readonly cleared_today: number;
+  readonly spared_today: number;
+  readonly oldest_due: Date | null;
+  readonly batches: number;
+  readonly buckets_paused: number;
+  readonly last_tick: Date | null;
+  readonly last_pass: Date | null;
+  readonly scheduler: 'pg_cron' | 'internal';
+  readonly scheduler_health: 'ok' | 'silent' | 'never ticked' | 'disabled';
+  readonly loop_interval_seconds: number;
+  readonly default_retain_days: number;
+}
+
+/**
+ * The one row of `retention.status`.
+ *
+ * @throws DatabaseError
+ */
+export async function readStatus(database: Queryable): Promise<Status> {
+  const [row] = await database.query<Status>('select * from retention.status');
+  if (row === undefined) throw new Error('retention.status returned no row');
+  return row;
+}
+
+/**
+ * What taking the schema away would lose, in words; undefined: nothing that a person put there.
+ *
+ * @throws DatabaseError
+ */
+export async function readLosses(database: Queryable): Promise<string | undefined> {
+  const [row] = await database.query<{ there: boolean }>(
+    `select to_regclass('retention.hold') is not null
+      and to_regclass('retention.policy') is not null
+      and to_regclass('retention.expired') is not null as there`,
+  );
+  if (row?.there !== true) return undefined;
+  const [counts] = await database.query<{ holds: number; policies: number; flagged: number }>(
+    `select (select count(*) from retention.hold where released_at is null) as holds,
+      (select count(*) from retention.policy where tenant_id <> '*') as policies,
+      (select count(*) from retention.expired) as flagged`,
+  );
+  const parts = [
+    [counts?.holds, 'active holds'],
+    [counts?.policies, 'policies of tenants'],
+    [counts?.flagged, 'flagged results (they would be flagged again after the next up)'],
+  ] as const;
+  const losses = parts
+    .filter(([count = 0]) => count > 0)
+    .map(([count, what]) => `${count} ${what}`);
+  return losses.length === 0 ? undefined : losses.join(', ');
+}

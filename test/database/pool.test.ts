@@ -1,0 +1,245 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import type { Database } from '../../src/database/database.ts';
+import { type PoolOptions, createPool } from '../../src/database/pool.ts';
+import { DatabaseError, describeError, isTransientDatabaseError } from '../../src/errors.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { describeDatabase, runningPostgres, useDatabase } from '../support/database.ts';
+import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { createRecordingLogger } from '../support/recording-logger.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { until } from '../support/until.ts';
+
+const pgBouncerPath = findPgBouncer();
+
+/** What a promise was rejected with. */
+async function failureOf(promise: Promise<unknown>): Promise<DatabaseError> {
+  const failure = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  if (failure instanceof DatabaseError) return failure;
+  throw new Error('expected a DatabaseError', { cause: failure });
+}
+
+describeDatabase('the pool', () => {
+  const database = useDatabase();
+  const pools: Database[] = [];
+  let applications = 0;
+
+  function makePool(options: Partial<PoolOptions> = {}) {
+    applications += 1;
+    const applicationName = `pool test ${applications}`;
+    const pool = createPool({
+      url: database().url,
+      applicationName,
+      logger: silentLogger,
+      ...options,
+    });
+    pools.push(pool);
+    return { pool, applicationName };
+  }
+
+  async function sessionsOf(applicationName: string): Promise<number> {
+    const { count } = await database().one<{ count: number }>(
+      'select count(*)::int as count from pg_stat_activity where application_name = $1',
+      [applicationName],
+    );
+    return count;
+  }
+
+  async function terminate(applicationName: string): Promise<void> {
+    await database().query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1',
+      [applicationName],
+    );
+  }
+
+  afterEach(async () => {
+    await Promise.all(pools.splice(0).map((pool) => pool.close()));
+  });
+
+  test('reads values as the port promises', async () => {
+    const { pool } = makePool();
+    const rows = await pool.query(
+      `select 42::bigint as small, 9007199254740993::bigint as large, $1::text as given,
+              array[1, null, 9007199254740993]::bigint[] as many, 1.50::numeric as exact,
+              '2026-02-17T12:00:00Z'::timestamptz as moment, null::bigint as nothing`,
+      ['text'],
+    );
+    expect(rows).toEqual([
+      {
+        small: 42,
+        large: '9007199254740993',
+        given: 'text',
+        many: [1, null, '9007199254740993'],
+        exact: '1.50',
+        moment: new Date('2026-02-17T12:00:00Z'),
+        nothing: null,
+      },
+    ]);
+  });
+
+  test('a refused statement has its SQLSTATE, its constraint and its hint', async () => {
+    const { pool } = makePool();
+    const missing = await failureOf(pool.query('select * from nowhere'));
+    expect(missing).toMatchObject({ sqlState: '42P01', code: '42P01' });
+    const raised = await failureOf(
+      pool.query(`do $$ begin raise exception 'no' using hint = 'Do y.'; end $$`),
+    );
+    expect(raised).toMatchObject({ message: 'no', remedy: 'Do y.', sqlState: 'P0001' });
+    await pool.query('create table narrow (a int constraint a_is_positive check (a > 0))');
+    const narrow = await failureOf(pool.query('insert into narrow values (-1)'));
+    expect(narrow.constraint).toBe('a_is_positive');
+  });
+
+  test('a failed connection names host, port and database, and never the password', async () => {
+    const { pool } = makePool({ url: 'postgres://me:geheim@127.0.0.1:1/mine' });
+    const failure = await failureOf(pool.query('select 1'));
+    expect(failure.message).toBe('cannot connect to Postgres at 127.0.0.1:1/mine');
+    expect(failure.code).toBe('ECONNREFUSED');
+    expect(failure.remedy).toContain('server is up');
+    expect(isTransientDatabaseError(failure)).toBe(true);
+    expect(describeError(failure)).not.toContain('geheim');
+  });
+
+  test('a database that does not exist is no passing trouble', async () => {
+    const { pool } = makePool({ url: `${database().url}_not` });
+    const failure = await failureOf(pool.query('select 1'));
+    expect(failure.sqlState).toBe('3D000');
+    expect(isTransientDatabaseError(failure)).toBe(false);
+  });
+
+  test('an idle session that the server ends is logged and replaced', async () => {
+    const logger = createRecordingLogger();
+    const { pool, applicationName } = makePool({ logger });
+    await pool.query('select 1');
+    await terminate(applicationName);
+    await until('the loss is logged', () => logger.count('warning') === 1);
+    expect(await pool.query('select 1 as one')).toEqual([{ one: 1 }]);
+  });
+
+  test('a session that is lost while it works fails its statement and is replaced', async () => {
+    const { pool, applicationName } = makePool();
+    const failing = failureOf(pool.query('select pg_sleep(60)'));
+    await until('it works', async () => (await sessionsOf(applicationName)) === 1);
+    await terminate(applicationName);
+    expect(isTransientDatabaseError(await failing)).toBe(true);
+    expect(await pool.query('select 1 as one')).toEqual([{ one: 1 }]);
+  });
+
+  test('a session that is lost while it is lent and silent does not end the process', async () => {
+    const { pool, applicationName } = makePool();
+    const failing = failureOf(
+      pool.withClient(async (client) => {
+        await client.query('select 1');
+        await terminate(applicationName);
+        await until('it is gone', async () => (await sessionsOf(applicationName)) === 0);
+        await client.query('select 1');
+      }),
+    );
+    expect(isTransientDatabaseError(await failing)).toBe(true);
+  });
+
+  test('a session that comes back in an open transaction is not lent again', async () => {
+    const { pool } = makePool({ max: 1 });
+    const pid = (client: Pick<Database, 'query'>) =>
+      client.query<{ pid: number; at: Date }>('select pg_backend_pid() as pid');
+    const first = await pool.withClient(async (client) => {
+      await client.query('begin');
+      return pid(client);
+    });
+    expect(await pid(pool)).not.toEqual(first);
+  });
+
+  test('a refused statement does not cost its session', async () => {
+    const { pool } = makePool({ max: 1 });
+    const pid = () => pool.query('select pg_backend_pid() as pid');
+    const before = await pid();
+    await failureOf(pool.query('select 1/0'));
+    expect(await pid()).toEqual(before);
+  });
+
+  test('a transaction commits, and rolls back on an error, also on one that was caught', async () => {
+    const { pool } = makePool();
+    await pool.query('create table kept (a int)');
+    await pool.withTransaction((client) => client.query('insert into kept values (1)'));
+    const thrown = pool.withTransaction(async (client) => {
+      await client.query('insert into kept values (2)');
+      throw new Error('changed my mind');
+    });
+    await expect(thrown).rejects.toThrow('changed my mind');
+    const swallowed = pool.withTransaction(async (client) => {
+      await client.query('insert into kept values (3)');
+      await client.query('select 1/0').catch(() => undefined);
+    });
+    await expect(swallowed).rejects.toThrow('had failed before it was to be committed');
+    expect(await pool.query('select a from kept')).toEqual([{ a: 1 }]);
+  });
+
+  test('the server ends a statement that takes too long', async () => {
+    const { pool } = makePool({ statementTimeoutMilliseconds: 50 });
+    const failure = await failureOf(pool.query('select pg_sleep(60)'));
+    expect(failure.sqlState).toBe('57014');
+  });
+
+  test('a dead network fails the statement, and leaves no socket after closing', async () => {
+    const proxy = await startTcpProxy(runningPostgres().port);
+    try {
+      const { pool } = makePool({
+        url: proxy.through(database().url),
+        statementTimeoutMilliseconds: 50,
+      });
+      await pool.query('select 1');
+      proxy.freeze();
+      expect(isTransientDatabaseError(await failureOf(pool.query('select 1')))).toBe(true);
+      expect(await pool.query('select 1 as one')).toEqual([{ one: 1 }]);
+      proxy.freeze();
+      await pool.close();
+      await until('every socket is closed', () => proxy.connections === 0);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test('a named statement is prepared once per session', async () => {
+    const { pool } = makePool({ max: 1 });
+    const prepared = () =>
+      pool.query<{ name: string }>('select name from pg_prepared_statements order by name');
+    for (let time = 0; time < 3; time += 1) await pool.query('select 1', [], { name: 'one' });
+    expect(await prepared()).toEqual([{ name: 'one' }]);
+    expect(await pool.isPooled()).toBe(false);
+  });
+
+  test('closing waits for what is under way, is repeatable, and is final', async () => {
+    const { pool, applicationName } = makePool();
+    const working = pool.query('select pg_sleep(0.2), 1 as one');
+    await until('it works', async () => (await sessionsOf(applicationName)) === 1);
+    await Promise.all([pool.close(), pool.close()]);
+    expect(await working).toMatchObject([{ one: 1 }]);
+    expect(await sessionsOf(applicationName)).toBe(0);
+    await expect(pool.query('select 1')).rejects.toThrow('is closed');
+  });
+
+  describe.skipIf(pgBouncerPath === undefined)('behind a transaction pooler', () => {
+    test('works without start-up settings and without statement names', async () => {
+      const bouncer = await startPgBouncer(pgBouncerPath ?? '', runningPostgres().port);
+      try {
+        const { pool } = makePool({ url: bouncer.through(database().url) });
+        await pool.query('select 1', [], { name: 'one' });
+        expect(await pool.query('select name from pg_prepared_statements')).toEqual([]);
+        expect(await pool.isPooled()).toBe(true);
+        // Without a limit of ours there, the pooler accepts the same session and is still seen.
+        const { pool: other } = makePool({
+          url: bouncer.through(database().url),
+          statementTimeoutMilliseconds: 0,
+        });
+        await other.query('select 1', [], { name: 'one' });
+        expect(await other.query('select name from pg_prepared_statements')).toEqual([]);
+        expect(await other.isPooled()).toBe(true);
+        await Promise.all([pool.close(), other.close()]);
+      } finally {
+        await bouncer.stop();
+      }
+    });
+  });
+});

@@ -1,0 +1,107 @@
+import { describe, expect, test } from 'vitest';
+import { deleteAll, deletedKey, refuse, reply } from '../support/scripted-s3.ts';
+import { failure, useScriptedStore } from '../support/scripted-store.ts';
+
+const { open, play, requests } = useScriptedStore();
+
+describe('a request that fails as a whole', () => {
+  test.each([
+    [503, 'SlowDown', 'throttled'],
+    [429, 'TooManyRequests', 'throttled'],
+    [503, 'ServiceUnavailable', 'unavailable'],
+    [500, 'InternalError', 'unavailable'],
+    [400, 'ExpiredToken', 'credentials'],
+    [403, 'InvalidAccessKeyId', 'credentials'],
+    [403, 'SignatureDoesNotMatch', 'credentials'],
+    [403, 'RequestTimeTooSkewed', 'credentials'],
+    [403, 'AccessDenied', 'denied'],
+    [404, 'NoSuchBucket', 'no-bucket'],
+    [404, 'SomethingElse', 'unavailable'],
+    [400, 'MalformedXML', 'malformed'],
+    [400, 'InvalidRequest', 'malformed'],
+    [400, 'KeyTooLongError', 'malformed'],
+    [400, 'RequestTimeout', 'timeout'],
+  ])('with %i %s is %s', async (status, code, kind) => {
+    play(refuse(status, code));
+    const error = await failure(open().deleteObjects('bucket', ['a']));
+    expect(error).toMatchObject({ kind, code, bucket: 'bucket', httpStatus: status });
+    expect(error.message).toContain('as the test wants');
+    expect(error.cause).toBeInstanceOf(Error);
+  });
+
+  test('with a 400 without a word is malformed', async () => {
+    play(reply(400, ''));
+    expect((await failure(open().deleteObjects('bucket', ['a']))).kind).toBe('malformed');
+  });
+
+  test('with an error in a 200 is unavailable, and was tried again', async () => {
+    play(refuse(200, 'InternalError'));
+    const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
+    expect(error).toMatchObject({ kind: 'unavailable', code: 'InternalError' });
+    expect(requests()).toHaveLength(2);
+  });
+
+  test('with a page of a proxy is unavailable, and was tried again', async () => {
+    play(reply(502, '<html><body><hr>Bad gateway</body></html>'));
+    const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
+    expect(error).toMatchObject({ kind: 'unavailable', httpStatus: 502 });
+    expect(requests()).toHaveLength(2);
+  });
+
+  test('with a page of a proxy in a 200 is unavailable', async () => {
+    play(reply(200, '<html><body><hr>Welcome</body></html>'));
+    expect((await failure(open().deleteObjects('bucket', ['a']))).kind).toBe('unavailable');
+  });
+
+  test('without credentials says so', async () => {
+    const credentials = (): Promise<never> =>
+      Promise.reject(Object.assign(new Error('none found'), { name: 'CredentialsProviderError' }));
+    const call = open({ clientConfig: { credentials } }).deleteObjects('bucket', ['a']);
+    expect((await failure(call)).kind).toBe('credentials');
+  });
+
+  test.each(['', '..', 'a/b', 'bucket?acl'])(
+    'for the bucket name %j never leaves',
+    async (name) => {
+      play(deleteAll);
+      expect((await failure(open().deleteObjects(name, ['a']))).kind).toBe('no-bucket');
+      expect(requests()).toEqual([]);
+    },
+  );
+});
+
+describe('a connection that', () => {
+  test('is cut in the middle of a reply is unavailable, and was tried again', async () => {
+    play((_request, response) => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('<DeleteResult>', () => response.destroy());
+    });
+    const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
+    expect(error.kind).toBe('unavailable');
+    expect(requests()).toHaveLength(2);
+  });
+
+  test('ends early without having said how long the reply is deletes nothing', async () => {
+    play((_request, response) => {
+      const head = 'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n';
+      response.socket?.end(`${head}<DeleteResult>${deletedKey('a')}<Deleted>`);
+    });
+    expect((await failure(open().deleteObjects('bucket', ['a']))).kind).toBe('unavailable');
+  });
+
+  test('is refused is unavailable', async () => {
+    const opened = open({ endpoint: 'http://127.0.0.1:1' });
+    const error = await failure(opened.deleteObjects('bucket', ['a']));
+    expect(error).toMatchObject({ kind: 'unavailable', code: 'ECONNREFUSED' });
+  });
+
+  test('is cut once is asked again', async () => {
+    let asked = 0;
+    play((request, response) => {
+      if ((asked += 1) === 1) response.destroy();
+      else deleteAll(request, response);
+    });
+    const report = await open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']);
+    expect(report.deleted).toEqual(new Set(['a']));
+  });
+});
