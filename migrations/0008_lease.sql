@@ -497,8 +497,9 @@ end
 $$;
 
 -- Takes a batch back whose request was refused whole for one bad key: halves it, so that in a few
--- turns the bad key stands alone. Returns the other half's batch, or null when p_lease is no longer
--- the batch's lease or there is nothing to halve.
+-- turns the bad key stands alone. Where request after request is refused, it is not a key that is
+-- bad: then the bucket pauses and the batch stays whole. Returns the batch that was split off, or the
+-- batch itself when it stays whole, or null when p_lease is no longer the batch's lease.
 create function retention.split(p_batch_id bigint, p_lease uuid)
 returns bigint
 language plpgsql
@@ -510,6 +511,7 @@ declare
   v_batch retention.batch;
   v_half retention.run_id[];
   v_batch_id bigint;
+  v_refused integer;
 begin
   select * into v_batch
   from retention.batch b
@@ -519,6 +521,14 @@ begin
   for update;
   if not found then
     return null;
+  end if;
+  update retention.bucket k
+  set refused_in_row = k.refused_in_row + 1
+  where k.bucket = v_batch.bucket
+  returning k.refused_in_row into v_refused;
+  if v_refused > 20 then
+    perform retention.postpone(p_batch_id, p_lease, 'MalformedRequest', 'request after request is refused whole');
+    return p_batch_id;
   end if;
   v_half := array(
     select e.run_id

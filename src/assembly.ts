@@ -45,7 +45,7 @@ export interface ReconcileRequest extends LibraryOptions {
   /** Results per batch, for this reconcile. */
   readonly batchSize?: number;
   readonly signal?: AbortSignal;
-  onProgress?(done: number, known: number): void;
+  readonly onProgress?: (done: number, known: number) => void;
 }
 
 const SECOND = 1_000;

@@ -39,6 +39,7 @@ function showCell(cell: unknown): string {
 /** What comes from rows or payloads may hold anything; a terminal gets none of its controls. */
 export function escapeForTerminal(text: string): string {
   return text.replaceAll(
+    // oxlint-disable-next-line no-control-regex -- these are what it looks for
     /[\u0000-\u001F\u007F-\u009F\u2028\u2029\u202A-\u202E\u2066-\u2069]/gu,
     (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
   );

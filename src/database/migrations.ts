@@ -78,12 +78,12 @@ export async function runMigrations(options: MigrationOptions): Promise<readonly
  */
 export async function readMigrationState(databaseUrl: string): Promise<MigrationState> {
   return withSession(databaseUrl, async (client) => {
-    const { rows: places } = await client.query<{ place: string | null }>(
-      `select to_regclass($1)::text as place`,
+    const { rows: places } = await client.query<{ exists: boolean }>(
+      `select to_regclass($1) is not null as exists`,
       [`${SCHEMA}.${TABLE}`],
     );
     const applied =
-      places[0]?.place == null
+      places[0]?.exists !== true
         ? []
         : (
             await client.query<{ name: string; at: Date }>(

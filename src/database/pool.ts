@@ -143,7 +143,7 @@ class PooledDatabase implements Database {
     try {
       return await pool.connect();
     } catch (error) {
-      throw connectError(error, this.target);
+      if (!isRefusedStartupSetting(error)) throw connectError(error, this.target);
       this.#goWithoutStartupSettings(pool);
     }
     try {

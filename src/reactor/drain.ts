@@ -47,7 +47,7 @@ export interface DrainOptions {
   /** Ends what is in flight. */
   readonly abort: AbortSignal;
   readonly batchIds?: readonly number[] | undefined;
-  onBatch?(outcome: BatchOutcome): void;
+  readonly onBatch?: (outcome: BatchOutcome) => void;
 }
 
 /**

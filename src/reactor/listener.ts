@@ -19,9 +19,9 @@ export interface ListenerOptions {
   /** How long batches in flight may take when it is stopped; then their calls are cut. */
   readonly shutdownGraceSeconds: number;
   /** Runs before the first turn, and again until it succeeds. */
-  prepare?(): Promise<void>;
-  onBatch?(outcome: BatchOutcome): void;
-  onPulse?(pulse: Pulse): void;
+  readonly prepare?: () => Promise<void>;
+  readonly onBatch?: (outcome: BatchOutcome) => void;
+  readonly onPulse?: (pulse: Pulse) => void;
 }
 
 /** Reacts: to hints, to time, and to what the tables say. */
@@ -55,7 +55,7 @@ class Reacting implements Listener {
   #isPrepared = false;
   #hinted = true;
   #lastScanId: number | undefined;
-  #startedAt = performance.now();
+  readonly #startedAt = performance.now();
   #saidSilent = false;
 
   constructor(options: ListenerOptions) {

@@ -15,7 +15,7 @@ export interface ReconcileOptions {
   readonly batchSize?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Told of every batch: how many results are done, of how many that are known of so far. */
-  onProgress?(done: number, known: number): void;
+  readonly onProgress?: (done: number, known: number) => void;
 }
 
 /** What a reconcile came to. */

@@ -3,6 +3,7 @@ import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config.ts';
 import type { Logger } from '../../logger.ts';
 import type { Selection } from '../../store/selection.ts';
+import type { Store } from '../../store/store.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { readSettings } from '../settings.ts';
@@ -107,7 +108,7 @@ async function reconcileNow(
 }
 
 async function dryRun(
-  store: import('../../store/store.ts').Store,
+  store: Store,
   selection: Selection | undefined,
   options: Options,
 ): Promise<void> {

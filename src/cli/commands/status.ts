@@ -21,7 +21,7 @@ async function status(options: { readonly json?: boolean }): Promise<void> {
   }
   printTable(
     ['', ''],
-    Object.entries(row).map(([name, value]) => [
+    Object.entries(row as unknown as Record<string, unknown>).map(([name, value]) => [
       name.replaceAll('_', ' '),
       typeof value === 'number' ? value.toLocaleString('en') : value,
     ]),
