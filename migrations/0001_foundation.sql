@@ -64,7 +64,10 @@ create table retention.setting (
   history_kept interval not null default '7 days',
   default_bucket text
     constraint default_bucket_is_not_empty check (default_bucket <> ''),
-  check_shared_objects boolean not null default true
+  check_shared_objects boolean not null default true,
+  policy_guard integer not null default 1000
+    constraint policy_guard_is_not_negative check (policy_guard >= 0),
+  release_spread interval not null default '1 hour'
 );
 
 comment on column retention.setting.enabled is
@@ -77,6 +80,10 @@ comment on column retention.setting.small_backlog is
   'with no more than this many results behind its progress, every pass starts from the oldest';
 comment on column retention.setting.default_bucket is
   'the bucket of results whose row names none';
+comment on column retention.setting.policy_guard is
+  'a policy that makes more live results than this due at once waits for a confirmation';
+comment on column retention.setting.release_spread is
+  'over how long the results of a tenant come back after a hold on it has ended';
 comment on column retention.setting.check_shared_objects is
   'false gives up: two runs on one key, one due and one not, lose the object';
 
@@ -101,11 +108,24 @@ create table retention.policy (
     constraint retain_is_at_least_one_day check (retain >= '1 day')
     constraint retain_is_below_a_century check (retain <= '36134 days'),
   set_at timestamptz not null default now(),
-  set_by text not null default session_user
+  set_by text not null default session_user,
+  pending_retain interval
+    constraint a_pending_policy_is_at_least_one_day check (pending_retain >= '1 day'),
+  pending_results bigint,
+  pending_at timestamptz,
+  pending_by text,
+  confirmed_results bigint,
+  confirmed_at timestamptz,
+  confirmed_by text,
+  constraint a_pending_policy_is_whole check (
+    num_nonnulls(pending_retain, pending_results, pending_at, pending_by) in (0, 4)
+  )
 );
 
 comment on table retention.policy is
   'how long a result is kept after its run completed; ''*'' is the default';
+comment on column retention.policy.pending_retain is
+  'asked for, but it would make so many results due at once that it waits for confirm_policy';
 
 insert into retention.policy (tenant_id, retain)
 values ('*', '30 days');
@@ -114,7 +134,9 @@ create table retention.bucket (
   bucket text primary key,
   on_versioned text not null default 'marker'
     constraint on_versioned_is_known check (on_versioned in ('marker', 'purge')),
-  versioning text,
+  versioning text
+    constraint versioning_is_known check (versioning in ('off', 'enabled', 'suspended')),
+  described_at timestamptz,
   paused_until timestamptz,
   pauses integer not null default 0,
   pause_code text,

@@ -269,6 +269,22 @@ begin
 end
 $$;
 
+-- Stops the migration before anything is done when the role that is to get rights does not exist.
+-- Raises undefined_object.
+create function retention.check_role(p_role text)
+returns void
+language plpgsql
+as $$
+begin
+  if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
+    raise exception using
+      errcode = 'undefined_object',
+      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+      hint = format('create role %I login; then migrate up again.', p_role);
+  end if;
+end
+$$;
+
 -- The expression of a point in time over one of the table's columns. A timestamp without time zone
 -- is read as UTC, immutably, so that it can be indexed.
 create function retention.instant(p_column jsonb)
@@ -318,5 +334,5 @@ $$;
 -- Down Migration
 
 drop function retention.adopt(text, text, text), retention.instant(jsonb),
-  retention.check_scheduler(text, boolean), retention.find_columns(text, text),
+  retention.check_role(text), retention.check_scheduler(text, boolean), retention.find_columns(text, text),
   retention.parse_columns(text);

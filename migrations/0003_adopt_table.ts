@@ -1,11 +1,14 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
+import { checkCronDatabase, cronDatabaseUrl } from './support/cron-database.ts';
 import { setting } from './support/setting.ts';
 
-/** Looks at the table and the scheduler before anything is touched, and writes the mapping down. */
-export function up(pgm: MigrationBuilder): void {
+/** Looks at everything that will be needed before anything is touched, and writes the mapping down. */
+export async function up(pgm: MigrationBuilder): Promise<void> {
+  const cronUrl = await cronDatabaseUrl(pgm);
+  if (cronUrl !== undefined) await checkCronDatabase(pgm, cronUrl);
   const scheduler = setting('scheduler', 'RETENTION_SCHEDULER', 'pg_cron');
-  const elsewhere = setting('cron_elsewhere', '', process.env['CRON_DATABASE_URL'] ? 'on' : 'off');
-  pgm.sql(`select retention.check_scheduler(${scheduler}, ${elsewhere} = 'on')`);
+  pgm.sql(`select retention.check_scheduler(${scheduler}, ${cronUrl !== undefined})`);
+  pgm.sql(`select retention.check_role(${setting('role', 'RETENTION_ROLE', '')})`);
   pgm.sql(
     `select retention.adopt(${setting('table', 'RETENTION_TABLE', 'public.runs')}, ` +
       `${setting('columns', 'RETENTION_COLUMNS', '')}, ${scheduler})`,

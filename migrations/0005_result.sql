@@ -73,7 +73,31 @@ begin
       where e.batch_id = p_batch_id
         and e.run_id = any (p_cleared)
         and r.run_id = e.run_id
-        and r.key = e.key
+        and r.key = e.key collate "C"
+        and coalesce(nullif(r.bucket, ''''), p_default_bucket) = p_bucket
+        and r.cleared_at is null;
+      get diagnostics v_stamped = row_count;
+      return v_stamped;
+    end
+    $stamp$',
+    case when v_columns -> 'updated_at' ->> 'name' is null then '' else ', updated_at = now()' end
+  );
+
+  -- retention.stamp_rows(bucket, run ids, keys): the same for rows that no batch is about, whose
+  -- object S3 has said is gone. Called by stamp_gone alone.
+  execute format(
+    'create function retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_default_bucket text)
+    returns bigint
+    language plpgsql
+    as $stamp$
+    declare
+      v_stamped bigint;
+    begin
+      update retention.result r
+      set cleared_at = now()%s
+      from unnest(p_run_ids, p_keys) as g (run_id, key)
+      where r.run_id = g.run_id
+        and r.key = g.key
         and coalesce(nullif(r.bucket, ''''), p_default_bucket) = p_bucket
         and r.cleared_at is null;
       get diagnostics v_stamped = row_count;
@@ -87,5 +111,6 @@ $$;
 
 -- Down Migration
 
+drop function retention.stamp_rows(text, retention.run_id[], text[], text);
 drop function retention.stamp(bigint, text, retention.run_id[], text);
 drop view retention.result;

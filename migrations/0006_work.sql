@@ -18,8 +18,8 @@ create table retention.hold (
 comment on table retention.hold is
   'what must not be deleted; place with retention.place_hold, which knows what is in flight';
 
-create index hold_active_run on retention.hold (run_id) where released_at is null and run_id is not null;
-create index hold_active_tenant on retention.hold (tenant_id) where released_at is null and tenant_id is not null;
+create index hold_run on retention.hold (run_id) where run_id is not null;
+create index hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
 
 -- The last result that flagging has looked at, by tenant: what makes a pass cost what is newly due.
 create table retention.progress (
@@ -71,7 +71,7 @@ create table retention.expired (
   run_id retention.run_id primary key,
   batch_id bigint,
   bucket text not null,
-  key text not null,
+  key text collate "C" not null,
   completed_at timestamptz not null,
   due_at timestamptz not null,
   flagged_at timestamptz not null default now(),
@@ -86,6 +86,27 @@ create table retention.expired (
 create index expired_batch on retention.expired (batch_id) where batch_id is not null;
 create index expired_dead on retention.expired (dead_at) where dead_at is not null;
 create index expired_failed on retention.expired (failed_at) where failed_at is not null;
+
+-- When a hold ends or has ended.
+create function retention.hold_end(p_released_at timestamptz, p_expires_at timestamptz)
+returns timestamptz
+language sql
+immutable
+parallel safe
+as $$
+  select coalesce(least(p_released_at, p_expires_at), 'infinity')
+$$;
+
+-- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
+-- come back all at once.
+create function retention.place_in_line(p_run_id text)
+returns double precision
+language sql
+immutable
+parallel safe
+as $$
+  select (hashtextextended(p_run_id, 0) & 65535) / 65536.0::double precision
+$$;
 
 create function retention.tenant_key(p_tenant_id text)
 returns text
@@ -128,7 +149,8 @@ select r.run_id,
   r.completed_at,
   r.retain_until,
   coalesce(nullif(r.bucket, ''), s.default_bucket) as bucket,
-  r.key,
+  -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
+  r.key::text collate "C" as key,
   coalesce(p.retain, d.retain) as retain,
   case
     when r.status = 'COMPLETED' and r.completed_at is not null
@@ -138,14 +160,13 @@ select r.run_id,
     select
     from retention.hold h
     where h.run_id = r.run_id
-      and h.released_at is null
-      and coalesce(h.expires_at, 'infinity') > now()
+      and retention.hold_end(h.released_at, h.expires_at) > now()
   ) or exists (
     select
     from retention.hold h
     where h.tenant_id = r.tenant_id::text
-      and h.released_at is null
-      and coalesce(h.expires_at, 'infinity') > now()
+      and retention.hold_end(h.released_at, h.expires_at)
+        + s.release_spread * retention.place_in_line(r.run_id::text) > now()
   ) as held
 from retention.result r
 cross join retention.setting s
@@ -265,4 +286,5 @@ execute function retention.announce_change();
 drop view retention.live;
 drop table retention.expired, retention.batch, retention.progress, retention.hold;
 drop function retention.announce_change(), retention.announce_expired(),
-  retention.iso(timestamptz), retention.exactly(interval), retention.tenant_key(text);
+  retention.iso(timestamptz), retention.exactly(interval), retention.tenant_key(text),
+  retention.place_in_line(text), retention.hold_end(timestamptz, timestamptz);

@@ -148,8 +148,7 @@ as $$
     select
     from retention.hold h
     where h.tenant_id = n.tenant_id::text
-      and h.released_at is null
-      and coalesce(h.expires_at, 'infinity') > now()
+      and retention.hold_end(h.released_at, h.expires_at) > now()
   )
 $$;
 
@@ -218,7 +217,10 @@ begin
     limit v_setting.small_backlog + 1
   ) d;
   v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
-  v_whole := p_whole or v_by_time or v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
+  -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
+  v_whole := p_whole
+    or v_by_time
+    or not v_beat.more and v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
   if v_whole then
     delete from retention.progress;
   end if;
@@ -389,7 +391,7 @@ begin
     begin
       execute $cron$
         delete from cron.job_run_details
-        where jobid in (select jobid from cron.job where jobname = 'retention-tick')
+        where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
           and end_time < now() - interval '1 day'
       $cron$;
     exception

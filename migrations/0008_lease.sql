@@ -137,7 +137,7 @@ $$;
 
 -- Leases the next visible batch for p_lease_for and returns what may go of it, each result checked
 -- again against promise 1; spared results leave the work tables here. No row: nothing is visible.
--- A row without run ids: everything was spared, ask again.
+-- A row without run ids: everything was spared, ask again. purge: every version is to go.
 -- p_batch_ids: only these batches (a narrowed reconcile).
 -- Locks the batch row; waits for holds that are being placed. Raises active_sql_transaction outside
 -- READ COMMITTED, where it could not see a hold that has committed meanwhile.
@@ -154,7 +154,8 @@ returns table (
   keys text[],
   spared integer,
   attempts integer,
-  leased_until timestamptz
+  leased_until timestamptz,
+  purge boolean
 )
 language plpgsql
 security definer
@@ -229,7 +230,13 @@ begin
     v_checked.keys,
     v_checked.spared_count::integer,
     v_batch.attempts,
-    v_batch.visible_at;
+    v_batch.visible_at,
+    exists (
+      select
+      from retention.bucket k
+      where k.bucket = v_batch.bucket
+        and k.on_versioned = 'purge'
+    );
 end
 $$;
 
@@ -294,7 +301,7 @@ declare
   v_retry_at timestamptz;
   v_failed bigint := 0;
   v_dead bigint := 0;
-  v_problems jsonb;
+  v_problems jsonb := '[]';
   v_refusal text;
   v_part record;
   v_batch_id bigint;
@@ -371,7 +378,6 @@ begin
         where f.run_id = any (v_part.run_ids)
         group by f.code
       ) p;
-      v_problems := coalesce(v_problems, '[]');
       update retention.expired e
       set attempts = e.attempts + case when v_part.transient then 0 else 1 end,
         last_code = left(f.code, 64),
@@ -417,7 +423,7 @@ begin
     cleared = v_cleared,
     failed = v_failed,
     dead = v_dead,
-    problems = v_problems,
+    problems = nullif(v_problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
     settled_at = clock_timestamp()
   where b.batch_id = p_batch_id;

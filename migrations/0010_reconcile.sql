@@ -6,7 +6,7 @@
 create unlogged table retention.selection (
   run_id retention.run_id primary key,
   bucket text not null,
-  key text not null,
+  key text collate "C" not null,
   completed_at timestamptz not null,
   due_at timestamptz not null,
   batch_id bigint
@@ -95,7 +95,7 @@ as $$
       or not exists (
         select
         from retention.live o
-        where o.key = p_key
+        where o.key = p_key collate "C"
           and o.bucket = p_bucket
           and o.run_id <> p_run_id
           and (o.due_at is null or o.due_at >= now() or o.held)
@@ -103,49 +103,19 @@ as $$
     )
 $$;
 
--- Puts what list_due finds into batches of its own, taking flagged results that nobody works on out
--- of theirs, and returns the batches: the work of a narrowed reconcile. Waits for a flagging pass
--- that runs. Raises invalid_parameter_value.
-create function retention.flag_selected(
-  p_tenant_id text default null,
-  p_run_ids text[] default null,
-  p_older_than interval default null,
-  p_early boolean default false,
-  p_limit bigint default null,
-  p_batch_size integer default null
-)
+-- Puts the rows of retention.selection into visible batches of their own: flagged ones that nobody
+-- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
+-- stays where it is. The caller has locked the heartbeat's row. p_early: see retention.batch.early.
+create function retention.regroup(p_batch_size integer, p_early interval)
 returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
 language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_setting retention.setting;
   v_batch_ids bigint[];
   v_flagged bigint;
   v_taken bigint;
 begin
-  if p_early and (p_older_than is null or p_older_than < '1 day') then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('a cutoff that stands in for the policy must be 1 day or more, given: %s', p_older_than);
-  end if;
-  select * into strict v_setting from retention.setting;
-  if not v_setting.enabled then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint;
-    return;
-  end if;
-  perform from retention.heartbeat for update;
-
-  delete from retention.selection;
-  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
-  select d.run_id, d.bucket, d.key, d.completed_at, d.due_at
-  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
-
   -- What is leased stays where it is: somebody works on it.
   perform
   from retention.batch b
@@ -171,7 +141,7 @@ begin
       first_value(q.id) over (partition by q.bucket, q.part order by q.place) as batch_id
     from (
       select n.*,
-        case when (n.place - 1) % coalesce(p_batch_size, v_setting.batch_size) = 0
+        case when (n.place - 1) % p_batch_size = 0
           then nextval('retention.batch_batch_id_seq')
         end as id
       from (
@@ -179,7 +149,7 @@ begin
           t.bucket,
           row_number() over (partition by t.bucket order by t.completed_at, t.run_id) as place,
           (row_number() over (partition by t.bucket order by t.completed_at, t.run_id) - 1)
-            / coalesce(p_batch_size, v_setting.batch_size) as part
+            / p_batch_size as part
         from retention.selection t
       ) n
     ) q
@@ -203,7 +173,8 @@ begin
     completed_at = s.completed_at,
     due_at = s.due_at,
     bucket = s.bucket,
-    key = s.key
+    key = s.key,
+    dead_at = null
   from retention.selection s
   where e.run_id = s.run_id;
   get diagnostics v_taken = row_count;
@@ -220,7 +191,7 @@ begin
   on conflict do nothing;
   with made as (
     insert into retention.batch (batch_id, bucket, results, oldest, due_since, early)
-    select s.batch_id, s.bucket, count(*), min(s.completed_at), min(s.due_at), case when p_early then p_older_than end
+    select s.batch_id, s.bucket, count(*), min(s.completed_at), min(s.due_at), p_early
     from retention.selection s
     group by s.batch_id, s.bucket
     order by s.batch_id
@@ -232,10 +203,110 @@ begin
 end
 $$;
 
+-- Puts what list_due finds into batches of its own, taking flagged results that nobody works on out
+-- of theirs, and returns the batches: the work of a narrowed reconcile. Waits for a flagging pass
+-- that runs. Raises invalid_parameter_value.
+create function retention.flag_selected(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null,
+  p_batch_size integer default null
+)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+begin
+  if p_early and (p_older_than is null or p_older_than < '1 day') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a cutoff that stands in for the policy must be 1 day or more, given: %s', p_older_than);
+  end if;
+  select * into strict v_setting from retention.setting;
+  if not v_setting.enabled then
+    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return;
+  end if;
+  perform from retention.heartbeat for update;
+
+  delete from retention.selection;
+  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.bucket, d.key, d.completed_at, d.due_at
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
+
+  return query
+  select g.batch_ids, g.newly_flagged, g.selected
+  from retention.regroup(
+    coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
+  ) g;
+end
+$$;
+
+-- Revives dead results and brings forward failed ones that wait for their next attempt: all, or those
+-- of some runs, a tenant, a bucket, an error code. Their attempts count from the beginning again.
+-- Returns how many. What is being worked on is left alone.
+create function retention.retry(
+  p_run_ids text[] default null,
+  p_tenant_id text default null,
+  p_bucket text default null,
+  p_code text default null
+)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_revived bigint;
+  v_batch_ids bigint[];
+begin
+  perform from retention.heartbeat for update;
+  delete from retention.selection;
+  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
+  select e.run_id, e.bucket, e.key, e.completed_at, e.due_at
+  from retention.expired e
+  where e.failed_at is not null
+    and (p_run_ids is null or e.run_id::text = any (p_run_ids))
+    and (p_bucket is null or e.bucket = p_bucket)
+    and (p_code is null or e.last_code = p_code)
+    and (
+      p_tenant_id is null
+      or exists (
+        select
+        from retention.result r
+        where r.run_id = e.run_id
+          and r.tenant_id::text = p_tenant_id
+      )
+    );
+  select g.batch_ids, g.selected
+  into v_batch_ids, v_revived
+  from retention.regroup((select s.batch_size from retention.setting s), null) g;
+  update retention.expired e
+  set attempts = 0
+  where e.batch_id = any (v_batch_ids)
+    and e.attempts > 0;
+  return v_revived;
+end
+$$;
+
 -- Down Migration
 
-drop table retention.selection;
 drop function
+  retention.retry(text[], text, text, text),
+  retention.regroup(integer, interval),
   retention.flag_selected(text, text[], interval, boolean, bigint, integer),
   retention.may_be_due(retention.run_id, text, text, boolean),
   retention.list_due(text, text[], interval, boolean, bigint);
+drop table retention.selection;

@@ -146,7 +146,9 @@ select s.enabled,
     else 'ok'
   end as scheduler_health,
   extract(epoch from s.loop_interval)::bigint as loop_interval_seconds,
-  (extract(epoch from d.retain) / 86400)::double precision as default_retain_days
+  (extract(epoch from d.retain) / 86400)::double precision as default_retain_days,
+  v.policies_pending,
+  v.policy_pending
 from retention.setting s
 cross join retention.heartbeat h
 cross join retention.adapter a
@@ -165,8 +167,7 @@ cross join lateral (select min(e.completed_at) as oldest, count(*) as dead from 
 cross join lateral (
   select count(*) as held
   from retention.hold o
-  where o.released_at is null
-    and coalesce(o.expires_at, 'infinity') > now()
+  where retention.hold_end(o.released_at, o.expires_at) > now()
 ) y
 cross join lateral (
   select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
@@ -179,6 +180,18 @@ cross join lateral (
   from retention.bucket c
   where c.paused_until > now()
 ) k
+cross join lateral (
+  select count(*) as policies_pending,
+    string_agg(
+      format(
+        'tenant %s: %s instead of %s would make %s results due at once',
+        p.tenant_id, p.pending_retain, p.retain, p.pending_results
+      ),
+      '; '
+    ) as policy_pending
+  from retention.policy p
+  where p.pending_retain is not null
+) v
 cross join lateral (
   select case when q.due_unflagged > 0 then retention.oldest_due() end as oldest
 ) u;

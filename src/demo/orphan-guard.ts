@@ -34,7 +34,41 @@ rm -rf -- "$1"
  * @returns a function that calls the guard off; call it after the folder has been removed.
  */
 export function guardAgainstOrphans(folder: string): () => void {
-  const guard = spawn('/bin/sh', ['-c', GUARD_SCRIPT, 'retention-guard', folder], {
+  return startGuard(GUARD_SCRIPT, [folder]);
+}
+
+/**
+ * Waits like the other one. When whoever started this is dead, the process is asked to end, and
+ * killed when it has not after ten seconds; never another one that has got its number.
+ */
+const PROCESS_GUARD_SCRIPT = `
+trap '' INT TERM HUP
+read -r word && exit 0
+is_ours() { grep -qzxF -- "$2" "/proc/$1/cmdline" 2>/dev/null; }
+signal=TERM
+tries=0
+while is_ours "$1" "$2"; do
+  [ "$tries" -gt 100 ] && signal=KILL
+  [ "$tries" -eq 0 ] || [ "$signal" = KILL ] && kill -s "$signal" "$1" 2>/dev/null
+  tries=$((tries + 1))
+  sleep 0.1
+done
+`;
+
+/**
+ * Watches over a process that must not outlive this one, from a process of its own.
+ *
+ * @param pid the process; undefined: it did not start.
+ * @param argument one of its command line's words, by which it is known.
+ * @returns a function that calls the guard off; call it when the process has ended.
+ */
+export function guardProcess(pid: number | undefined, argument: string): () => void {
+  if (pid === undefined) return () => undefined;
+  return startGuard(PROCESS_GUARD_SCRIPT, [String(pid), argument]);
+}
+
+function startGuard(script: string, parameters: readonly string[]): () => void {
+  const guard = spawn('/bin/sh', ['-c', script, 'retention-guard', ...parameters], {
     cwd: '/',
     // Its own session: a Ctrl-C meant for this program must not reach the guard.
     detached: true,

@@ -59,6 +59,7 @@ export function createAbortableLoop(options: LoopOptions): AbortableLoop {
       : options.intervalMilliseconds;
 
   const runTurn = async (): Promise<void> => {
+    isWoken = false;
     try {
       const next = await options.turn(stopped.signal);
       backoff.reset();

@@ -88,6 +88,8 @@ export interface ObjectStoreErrorDetails {
   readonly message: string;
   readonly httpStatus?: number | undefined;
   readonly requestId?: string | undefined;
+  /** The right that may be missing (`s3:DeleteObject`, ...), where the store denied the request. */
+  readonly missingAction?: string | undefined;
   readonly cause?: unknown;
 }
 
@@ -99,6 +101,7 @@ export class ObjectStoreError extends Error {
   readonly bucket: string;
   readonly httpStatus: number | undefined;
   readonly requestId: string | undefined;
+  readonly missingAction: string | undefined;
 
   constructor(details: ObjectStoreErrorDetails) {
     super(`${details.code} in bucket ${details.bucket}: ${details.message}`, {
@@ -109,5 +112,6 @@ export class ObjectStoreError extends Error {
     this.bucket = details.bucket;
     this.httpStatus = details.httpStatus;
     this.requestId = details.requestId;
+    this.missingAction = details.missingAction;
   }
 }

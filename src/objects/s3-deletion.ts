@@ -1,36 +1,16 @@
 import { type DeletionReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
 import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
+import type { S3DeleteRequests } from './s3-delete-requests.ts';
 import {
   isGone,
   isNoBucket,
   isTransientCode,
   lacksDeleteObjects,
   readFailure,
-  wantsContentMd5,
 } from './s3-failures.ts';
 
-/** The checksum that a DeleteObjects request carries. */
-export type Checksum = 'crc32' | 'md5';
-
-/** The two requests that delete. Both throw {@link ObjectStoreError} with the SDK's as its cause. */
-export interface DeletionRequests {
-  deleteObjects(
-    bucket: string,
-    keys: readonly string[],
-    checksum: Checksum,
-    signal: AbortSignal,
-  ): Promise<DeletionReply>;
-  deleteObject(bucket: string, key: string, signal: AbortSignal): Promise<void>;
-}
-
 const SINGLE_DELETES_IN_FLIGHT = 8;
-
-/** What has been learnt of a bucket's store, so that it is found out once and not per batch. */
-interface StoreHabits {
-  checksum?: Checksum;
-  singly?: boolean;
-}
 
 interface BatchOutcome {
   readonly deleted: readonly string[];
@@ -48,10 +28,11 @@ interface SinglesOutcome {
 
 /** Deletes keys with what the bucket's store is able to do. */
 export class S3Deletion {
-  readonly #requests: DeletionRequests;
-  readonly #habits = new Map<string, StoreHabits>();
+  readonly #requests: S3DeleteRequests;
+  /** Buckets whose store has no DeleteObjects: found out once and not per batch. */
+  readonly #singly = new Set<string>();
 
-  constructor(requests: DeletionRequests) {
+  constructor(requests: S3DeleteRequests) {
     this.#requests = requests;
   }
 
@@ -72,35 +53,17 @@ export class S3Deletion {
     keys: readonly string[],
     signal: AbortSignal,
   ): Promise<BatchOutcome> {
-    const habits = this.#habitsOf(bucket);
-    if (keys.length === 0 || habits.singly) return { deleted: [], failures: [], again: keys };
-    try {
-      return judge(bucket, await this.#sendBatch(bucket, keys, signal), keys);
-    } catch (error) {
-      if (!lacksDeleteObjects(readCause(error))) throw error;
-      habits.singly = true;
+    if (keys.length === 0 || this.#singly.has(bucket)) {
       return { deleted: [], failures: [], again: keys };
     }
-  }
-
-  /** One DeleteObjects request; two while it is not known which checksum the store takes. */
-  async #sendBatch(
-    bucket: string,
-    keys: readonly string[],
-    signal: AbortSignal,
-  ): Promise<DeletionReply> {
-    const habits = this.#habitsOf(bucket);
+    const targets = keys.map((key) => ({ key }));
     try {
-      const checksum = habits.checksum ?? 'crc32';
-      const reply = await this.#requests.deleteObjects(bucket, keys, checksum, signal);
-      habits.checksum ??= checksum;
-      return reply;
+      return judge(bucket, await this.#requests.deleteObjects(bucket, targets, signal), keys);
     } catch (error) {
-      if (habits.checksum !== undefined || !wantsContentMd5(readCause(error))) throw error;
+      if (!lacksDeleteObjects(readCause(error))) throw error;
+      this.#singly.add(bucket);
+      return { deleted: [], failures: [], again: keys };
     }
-    const reply = await this.#requests.deleteObjects(bucket, keys, 'md5', signal);
-    habits.checksum = 'md5';
-    return reply;
   }
 
   /**
@@ -138,20 +101,12 @@ export class S3Deletion {
     signal: AbortSignal,
   ): Promise<ObjectStoreError | undefined> {
     try {
-      await this.#requests.deleteObject(bucket, key, signal);
+      await this.#requests.deleteObject(bucket, { key }, signal);
       return undefined;
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
       return isGone(error.code) ? undefined : error;
     }
-  }
-
-  #habitsOf(bucket: string): StoreHabits {
-    const known = this.#habits.get(bucket);
-    if (known) return known;
-    const habits: StoreHabits = {};
-    this.#habits.set(bucket, habits);
-    return habits;
   }
 }
 
@@ -172,7 +127,8 @@ function concernsBucket(error: ObjectStoreError): boolean {
   return error.kind === 'credentials' || error.kind === 'no-bucket';
 }
 
-function failureOf(key: string, error: ObjectStoreError): KeyFailure {
+/** What a request that failed for one key means for that key. */
+export function failureOf(key: string, error: ObjectStoreError): KeyFailure {
   const transient =
     isTransientCode(error.code) || (error.kind !== 'denied' && error.kind !== 'malformed');
   return { key, code: error.code, message: error.message, transient };

@@ -2,31 +2,25 @@ import { expect, test } from 'vitest';
 import { createBackoff } from '../../src/lifecycle/backoff.ts';
 import { describeDatabase, runningPostgres } from '../support/database.ts';
 import { useListening } from '../support/listening.ts';
+import { countOpenHandles, countOpenSockets } from '../support/open-handles.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
 describeDatabase('stopping notifications', () => {
   const { database, notifier, makeListening, terminate } = useListening();
 
-  /** What keeps the process alive. */
-  function resources(): number {
-    return process
-      .getActiveResourcesInfo()
-      .filter((resource) => /Timeout|TCPSocket|TCPConnect|GetAddrInfo/u.test(resource)).length;
-  }
-
   test('leaves no session, no socket and no timer, twice is harmless', async () => {
     const { notifications, proven, sessions } = makeListening();
     // What the test itself keeps open is open before.
     await notifier().query('select 1');
     await sessions();
-    const before = resources();
+    const before = countOpenHandles();
     await notifications.start();
     await proven(1);
     await Promise.all([notifications.stop(), notifications.stop()]);
     await notifications.stop();
     await until('the session is gone', async () => (await sessions()) === 0);
-    expect(resources()).toBeLessThanOrEqual(before);
+    expect(countOpenHandles()).toBeLessThanOrEqual(before);
     expect(notifications.state()).toMatchObject({ listening: false, reason: 'stopped' });
   });
 
@@ -45,19 +39,36 @@ describeDatabase('stopping notifications', () => {
       });
       await notifications.start();
       await proven(1);
-      proxy.isOpen = false;
+      proxy.letThrough(false);
       await terminate(applicationName);
-      await until(
-        'it hangs in an attempt',
-        () => proxy.connections === 1 && !notifications.state().listening,
-      );
+      await until('an attempt hangs', () => proxy.hanging() === 1);
       const started = performance.now();
       await notifications.stop();
       expect(performance.now() - started).toBeLessThan(3_000);
-      proxy.isOpen = true;
-      await until('the attempt is gone', () => proxy.connections === 0);
+      proxy.letThrough(true);
+      await until('the attempt is gone', () => proxy.hanging() === 0);
       expect(await sessions()).toBe(0);
       expect(caughtUp).toEqual(['connected']);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test('on a dead network takes a moment and leaves no socket', async () => {
+    const proxy = await startTcpProxy(runningPostgres().port);
+    try {
+      const { notifications, proven, sessions } = makeListening({
+        listenUrl: proxy.through(database().url),
+      });
+      await sessions();
+      await notifier().query('select 1');
+      await notifications.start();
+      await proven(1);
+      proxy.freeze();
+      const before = countOpenSockets();
+      await notifications.stop();
+      // Both ends of the proxy stay.
+      expect(countOpenSockets()).toBe(before - 1);
     } finally {
       await proxy.close();
     }

@@ -103,7 +103,6 @@ describeDatabase('notifications', () => {
       expect(JSON.stringify(logger.lines)).toContain('did not arrive within 200 ms');
       await notify('1');
       await until('it arrives', () => heard.length === 1);
-      expect(proxy.connections).toBe(1);
     } finally {
       await proxy.close();
     }

@@ -97,7 +97,8 @@ export function useListening(): ListeningBench {
         }),
       sessions: async () => {
         const { count } = await database().one<{ count: number }>(
-          'select count(*)::int as count from pg_stat_activity where application_name = $1',
+          `select count(*)::int as count from pg_stat_activity
+            where application_name = $1 and datname = current_database()`,
           [applicationName],
         );
         return count;
@@ -111,7 +112,8 @@ export function useListening(): ListeningBench {
 
   async function terminate(applicationName: string): Promise<void> {
     await database().query(
-      'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1',
+      `select pg_terminate_backend(pid) from pg_stat_activity
+        where application_name = $1 and datname = current_database()`,
       [applicationName],
     );
   }

@@ -11,10 +11,8 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { onTestFinished } from 'vitest';
-import {
-  createS3ObjectStore,
-  type S3ObjectStoreOptions,
-} from '../../src/objects/s3-object-store.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
+import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
 import type { ObjectStore } from '../../src/objects/object-store.ts';
 
 /** An access key and its secret. */

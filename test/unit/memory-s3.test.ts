@@ -9,7 +9,6 @@ import {
   PutObjectRetentionCommand,
 } from '@aws-sdk/client-s3';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { compareUtf8 } from '../../src/demo/memory-s3-bucket.ts';
 import { parseDelete } from '../../src/demo/memory-s3-xml.ts';
 import {
   type MemoryS3,
@@ -17,6 +16,7 @@ import {
   type MemoryS3Request,
   startMemoryS3,
 } from '../../src/demo/memory-s3.ts';
+import { compareUtf8 } from '../../src/objects/utf8-order.ts';
 import { listVersions, makeBucket, openClient, type S3Target } from '../support/s3-target.ts';
 
 // What it does as other servers do is in the contract suite. Here is what only it has.

@@ -89,7 +89,7 @@ async function planIndexes(pgm: MigrationBuilder): Promise<IndexPlan[]> {
         `(${order.join(', ')}) ` +
         `where ${names['cleared_at']} is null${status} and ${names['key']} is not null`,
     },
-    { name: 'retention_key', on: `(${names['key']}) where ${names['cleared_at']} is null` },
+    { name: 'retention_key', on: `(${names['key']} collate "C") where ${names['cleared_at']} is null` },
   ];
 }
 

@@ -10,12 +10,7 @@ returns void
 language plpgsql
 as $$
 begin
-  if not exists (select from pg_roles where rolname = p_role) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
-      hint = format('create role %I login; then migrate up again.', p_role);
-  end if;
+  perform retention.check_role(p_role);
   execute format('grant usage on schema retention to %I', p_role);
   execute format('grant select on all tables in schema retention to %I', p_role);
   if (select columns -> 'updated_at' ->> 'name' from retention.adapter) is null then
@@ -33,8 +28,16 @@ begin
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
       retention.list_due(text, text[], interval, boolean, bigint),
       retention.flag_selected(text, text[], interval, boolean, bigint, integer),
-      retention.newly_due(text, interval), retention.set_policy(text, interval), retention.configure(jsonb),
-      retention.place_hold(text, text, text, interval, text), retention.release_hold(bigint, text)
+      retention.newly_due(text, interval), retention.newly_due_by_tenant(text, interval),
+      retention.set_policy(text, interval, boolean), retention.unset_policy(text, boolean),
+      retention.confirm_policy(text, bigint), retention.configure(jsonb),
+      retention.place_hold(text, text, text, interval, text), retention.release_hold(bigint, text),
+      retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
+      retention.retry(text[], text, text, text), retention.explain(text),
+      retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
+      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid), retention.requeue_returned(uuid),
+      retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
+      retention.note_bucket(text, text), retention.unstamp(text)
     to %I',
     p_role
   );

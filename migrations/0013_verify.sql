@@ -1,0 +1,237 @@
+-- Up Migration
+
+/*
+Drift: the row and the bucket disagree. reconcile --verify streams a bucket's sorted listing and asks,
+page by page, what the rows say of that stretch of keys; nothing is open while S3 lists. Live rows are
+found by the index on the key. A listed key without a live row is set aside in retention.stray and
+looked up among the cleared rows once, at the end.
+*/
+create unlogged table retention.stray (
+  verify_id uuid not null,
+  bucket text not null,
+  key text collate "C" not null,
+  bytes bigint not null,
+  modified_at timestamptz not null,
+  noted_at timestamptz not null default now(),
+  kind text
+    constraint stray_kind_is_known check (kind in ('orphan', 'returned')),
+  primary key (verify_id, bucket, key)
+);
+
+-- Compares one stretch of a listing with the rows: p_keys are all the keys that S3 listed of the
+-- bucket after p_after (exclusive; null: from the prefix's start) up to p_until (inclusive; null: to the
+-- prefix's end), in the order of bytes. Returns the live rows of that stretch whose key was not listed;
+-- rows that completed after p_before are left out, their object may be younger than the listing.
+-- Sets listed keys without a live row aside under p_verify_id.
+create function retention.compare_listing(
+  p_verify_id uuid,
+  p_bucket text,
+  p_prefix text,
+  p_after text,
+  p_until text,
+  p_keys text[],
+  p_bytes bigint[],
+  p_modified timestamptz[],
+  p_before timestamptz
+)
+returns table (run_id text, key text, is_due boolean)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_hashjoin = on
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
+  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
+  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
+  where not exists (
+    select
+    from retention.live r
+    where r.key = k.key collate "C"
+      and r.bucket = p_bucket
+  )
+  on conflict do nothing;
+
+  return query
+  select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
+  from retention.live r
+  where r.key > coalesce(p_after, '') collate "C"
+    and r.key >= p_prefix collate "C"
+    and (p_until is null or r.key <= p_until collate "C")
+    and starts_with(r.key, p_prefix)
+    and r.bucket = p_bucket
+    and r.status = 'COMPLETED'
+    and r.completed_at < p_before
+    and not exists (
+      select
+      from unnest(p_keys) k (key)
+      where k.key collate "C" = r.key
+    )
+  order by r.key;
+end
+$$;
+
+-- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key and
+-- are not held by a lease. p_run_ids[i] points at p_keys[i]. Returns how many.
+create function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_stamped bigint;
+begin
+  v_stamped := retention.stamp_rows(
+    p_bucket, p_run_ids::retention.run_id[], p_keys, (select s.default_bucket from retention.setting s)
+  );
+  -- Work on a result that is stamped is done; a batch that is left empty goes with its next claim.
+  return v_stamped;
+end
+$$;
+
+-- Sorts what compare_listing set aside: returned (a cleared row points at the key: its object is back)
+-- or orphan (no row does). One pass over the table. Returns the counts and sums.
+create function retention.sort_strays(p_verify_id uuid)
+returns table (returned bigint, orphans bigint, orphan_bytes bigint)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+begin
+  if exists (select from retention.stray s where s.verify_id = p_verify_id) then
+    analyze retention.stray;
+    update retention.stray s
+    set kind = case
+      when exists (
+        select
+        from retention.result r
+        cross join retention.setting t
+        where r.key = s.key collate "default"
+          and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+      ) then 'returned'
+      else 'orphan'
+    end
+    where s.verify_id = p_verify_id;
+  end if;
+  return query
+  select count(*) filter (where s.kind = 'returned'),
+    count(*) filter (where s.kind = 'orphan'),
+    coalesce(sum(s.bytes) filter (where s.kind = 'orphan'), 0)::bigint
+  from retention.stray s
+  where s.verify_id = p_verify_id;
+end
+$$;
+
+-- Makes cleared rows whose object is back live again, so that they fall due again. Returns how many.
+create function retention.requeue_returned(p_verify_id uuid)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+declare
+  v_requeued bigint;
+begin
+  update retention.result r
+  set cleared_at = null
+  from retention.stray s, retention.setting t
+  where s.verify_id = p_verify_id
+    and s.kind = 'returned'
+    and r.key = s.key collate "default"
+    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+    and r.cleared_at is not null;
+  get diagnostics v_requeued = row_count;
+  if v_requeued > 0 then
+    delete from retention.progress;
+  end if;
+  return v_requeued;
+end
+$$;
+
+-- The next orphans older than p_margin, in key order, that no live row points at by now: what may be
+-- deleted at this moment.
+create function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
+returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+as $$
+  select s.key, s.bytes, s.modified_at, not exists (
+    select
+    from retention.live r
+    where r.key = s.key
+      and r.bucket = s.bucket
+  )
+  from retention.stray s
+  where s.verify_id = p_verify_id
+    and s.bucket = p_bucket
+    and s.kind = 'orphan'
+    and s.modified_at < now() - p_margin
+    and s.key > coalesce(p_after, '') collate "C"
+  order by s.key
+  limit p_limit
+$$;
+
+-- Forgets what a verify set aside, and what earlier ones left behind.
+create function retention.forget_strays(p_verify_id uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from retention.stray s
+  where s.verify_id = p_verify_id
+    or s.noted_at < now() - interval '2 days'
+$$;
+
+-- Notes what S3 says of a bucket.
+create function retention.note_bucket(p_bucket text, p_versioning text)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into retention.bucket (bucket, versioning, described_at)
+  values (p_bucket, p_versioning, clock_timestamp())
+  on conflict (bucket) do update
+  set versioning = excluded.versioning,
+    described_at = excluded.described_at
+$$;
+
+-- Clears the stamp of a run whose object was brought back. False when the run was not stamped.
+create function retention.unstamp(p_run_id text)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+begin
+  update retention.result r
+  set cleared_at = null
+  where r.run_id = p_run_id::retention.run_id
+    and r.cleared_at is not null;
+  return found;
+end
+$$;
+
+-- Down Migration
+
+drop function retention.unstamp(text), retention.note_bucket(text, text), retention.forget_strays(uuid),
+  retention.next_orphans(uuid, text, text, interval, integer), retention.requeue_returned(uuid),
+  retention.sort_strays(uuid), retention.stamp_gone(text, text[], text[]),
+  retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz);
+drop table retention.stray;

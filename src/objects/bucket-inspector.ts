@@ -1,0 +1,203 @@
+import type { DeletionReport } from './object-store.ts';
+
+/** One object of a listing. */
+export interface ListedObject {
+  readonly key: string;
+  readonly size: number;
+  readonly lastModified: Date;
+}
+
+/** What is asked of a listing. */
+export interface ListingRequest {
+  /** Only keys that begin with this text, which need not end a segment. Default: all. */
+  readonly prefix?: string | undefined;
+  /** Only keys after this one, in the order of UTF-8 bytes. */
+  readonly startAfter?: string | undefined;
+  /** Objects per page, 1 to 1,000. Default 1,000. */
+  readonly pageSize?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Whether a key has an object now. `denied`: neither looking nor listing is allowed. */
+export type ObjectState =
+  | {
+      readonly state: 'exists';
+      /** Absent in a bucket without versions, and where only listing is allowed. */
+      readonly versionId?: string | undefined;
+      readonly size?: number | undefined;
+      readonly lastModified?: Date | undefined;
+    }
+  | { readonly state: 'gone' }
+  | {
+      readonly state: 'denied';
+      readonly code: string;
+      readonly message: string;
+      /** Either of the two would do, and S3 hides a missing object from who lacks the second. */
+      readonly missingAction: string;
+    };
+
+/** What a bucket is, as far as one may know. Each part fails on its own. */
+export interface BucketDescription {
+  /** Whether the bucket is there and answers, were it with a refusal. */
+  readonly reachable: boolean;
+  readonly region?: string | undefined;
+  readonly versioning: 'off' | 'enabled' | 'suspended' | 'unknown';
+  readonly objectLock: boolean | 'unknown';
+  /** What object lock gives to every new version. */
+  readonly defaultRetention?: DefaultRetention | undefined;
+  /** The rules that expire something; those that only move objects are left out. */
+  readonly lifecycle: readonly LifecycleRule[] | 'unknown';
+  readonly problems: readonly BucketProblem[];
+}
+
+/** The retention that a bucket gives to every new version. */
+export interface DefaultRetention {
+  readonly mode: string;
+  readonly days?: number | undefined;
+  readonly years?: number | undefined;
+}
+
+/** A lifecycle rule that expires something. */
+export interface LifecycleRule {
+  /** Empty where it has none. */
+  readonly id: string;
+  /** Empty: the whole bucket. */
+  readonly prefix: string;
+  readonly enabled: boolean;
+  /** Whether it only concerns objects of certain tags or sizes. */
+  readonly narrowed: boolean;
+  /** Days after which current versions expire. */
+  readonly expirationDays?: number | undefined;
+  readonly expirationDate?: Date | undefined;
+  /** Whether it removes delete markers that hide nothing any more. */
+  readonly removesExpiredMarkers: boolean;
+  /** Days after which versions that are no longer current are removed. */
+  readonly noncurrentDays?: number | undefined;
+  /** How many noncurrent versions it keeps all the same. */
+  readonly noncurrentKept?: number | undefined;
+}
+
+/** Why a part of a description is not known. */
+export interface BucketProblem {
+  readonly code: string;
+  readonly message: string;
+  /** The right that may be missing, such as `s3:GetLifecycleConfiguration`. */
+  readonly missingAction?: string | undefined;
+}
+
+/** A statement of an IAM policy, in the spelling of its JSON. */
+export interface IamStatement {
+  readonly Effect: 'Allow';
+  readonly Action: readonly string[];
+  readonly Resource: readonly string[];
+}
+
+/** Whether objects may be deleted. */
+export type DeleteRight =
+  | {
+      readonly ok: true;
+      /**
+       * Whether versions may be deleted for good, found out on the way where the bucket is
+       * versioned; undefined where it is not.
+       */
+      readonly versions?: 'granted' | 'refused' | undefined;
+      /** The delete marker that the probe had to leave behind: it hides nothing. */
+      readonly leftMarker?: { readonly key: string; readonly versionId: string } | undefined;
+    }
+  | {
+      readonly ok: false;
+      readonly code: string;
+      readonly message: string;
+      /** Absent where it is no right that is missing, but the bucket, say, or the network. */
+      readonly missingAction?: string | undefined;
+      readonly missingStatement?: IamStatement | undefined;
+    };
+
+/**
+ * The codes of keys that could not be purged, beside the store's own and those of
+ * {@link LocalFailureCode}.
+ *
+ * - `ObjectLocked`: a version is under retention or legal hold; the message names the date.
+ * - `VersionsLeft`: a version was written while the key was purged; ask again (transient).
+ */
+export type PurgeFailureCode = 'ObjectLocked' | 'VersionsLeft';
+
+/**
+ * What became of a restoration.
+ *
+ * - `not-versioned`: the bucket keeps no versions, so nothing is left.
+ * - `no-version`: there is no version of the object (any more).
+ * - `not-deleted`: the object is there; nothing was changed.
+ * - `denied`: a right is missing; the message names it.
+ * - `not-back`: others kept deleting the object meanwhile.
+ */
+export type Restoration =
+  | { readonly restored: true; readonly versionId: string }
+  | {
+      readonly restored: false;
+      readonly reason: 'not-versioned' | 'no-version' | 'not-deleted' | 'denied' | 'not-back';
+      readonly message: string;
+    };
+
+/** Looks into buckets, and does with versions what {@link ObjectStore} does not. */
+export interface BucketInspector {
+  /**
+   * The objects of a bucket in the order of their keys' UTF-8 bytes, one page at a time. What is put
+   * or deleted meanwhile may or may not be seen.
+   *
+   * @throws {ObjectStoreError} also with code `UnsortedListing`, of a store that lists otherwise.
+   */
+  listObjects(bucket: string, request?: ListingRequest): AsyncIterable<readonly ListedObject[]>;
+
+  /** @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer. */
+  headObject(
+    bucket: string,
+    key: string,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<ObjectState>;
+
+  /** Never throws for what the store says: that is among the problems. */
+  describeBucket(
+    bucket: string,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<BucketDescription>;
+
+  /**
+   * Asks to delete a key that cannot exist, `<prefix>.retention-doctor/<uuid>`.
+   *
+   * @param options.prefix where the right is wanted, for policies that grant it there only.
+   */
+  probeDeleteRight(
+    bucket: string,
+    options?: { prefix?: string | undefined; signal?: AbortSignal | undefined },
+  ): Promise<DeleteRight>;
+
+  /**
+   * Deletes every version and delete marker of up to 1,000 keys, for good. A key counts as deleted
+   * only when a listing after that shows none. The current version goes last, so that no older one
+   * comes to light, and stays when another could not be deleted. Ends in the time of one
+   * `deleteObjects` call: keys whose turn did not come are transient failures.
+   *
+   * @throws {RangeError} when there are too many keys.
+   * @throws {ObjectStoreError} when nothing could be done. Asking again is always safe.
+   */
+  purgeKeys(
+    bucket: string,
+    keys: readonly string[],
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<DeletionReport>;
+
+  /**
+   * Takes away the delete markers over the newest version of an object, and checks that it is back.
+   *
+   * @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer.
+   */
+  restoreObject(
+    bucket: string,
+    key: string,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<Restoration>;
+
+  /** Closes idle connections. Calls in flight are not waited for. */
+  close(): void;
+}

@@ -1,0 +1,239 @@
+import type * as AwsS3 from '@aws-sdk/client-s3';
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+
+import { DeadlinePassed, unlessAborted, withDeadline } from './deadline.ts';
+import { ObjectStoreError } from './object-store.ts';
+import {
+  DEFAULT_MAX_ATTEMPTS,
+  DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
+  retryBudgetMilliseconds,
+  type RetryTimes,
+} from './retry-budget.ts';
+import { readFailure } from './s3-failures.ts';
+
+/** How to reach the store, and how long to wait for it. */
+export interface S3ObjectStoreOptions extends RetryTimes {
+  /** A store other than AWS; addressed path-style. */
+  readonly endpoint?: string | undefined;
+  /** Default: the AWS chain's, or us-east-1. A bucket elsewhere is followed to its own region. */
+  readonly region?: string | undefined;
+  /** Default {@link DEFAULT_CONNECT_TIMEOUT_MILLISECONDS}. */
+  readonly connectTimeoutMilliseconds?: number | undefined;
+  /** Connections per region. Default {@link DEFAULT_MAX_SOCKETS}. */
+  readonly maxSockets?: number | undefined;
+  /** Told of each request when it has ended; the attempts within it are not told apart. */
+  readonly observe?: ((request: ObservedRequest) => void) | undefined;
+  /** Laid over the client's configuration, such as fixed credentials. */
+  readonly clientConfig?: Partial<S3ClientConfig> | undefined;
+}
+
+/** The requests that are sent, by S3's own names. */
+export type S3Operation = keyof typeof RIGHTS;
+
+/** One request that has ended. */
+export interface ObservedRequest {
+  readonly operation: S3Operation;
+  readonly bucket: string;
+  /** `ok`, or an ObjectStoreErrorKind. Keys refused within a reply do not make it less `ok`. */
+  readonly outcome: string;
+  readonly milliseconds: number;
+}
+
+export const DEFAULT_CONNECT_TIMEOUT_MILLISECONDS = 5_000;
+export const DEFAULT_MAX_SOCKETS = 50;
+
+const FALLBACK_REGION = 'us-east-1';
+const WARNING_SWITCH = 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED';
+
+/** The right that each request needs. */
+const RIGHTS = {
+  DeleteObject: 's3:DeleteObject',
+  DeleteObjects: 's3:DeleteObject',
+  GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
+  GetBucketVersioning: 's3:GetBucketVersioning',
+  GetObjectLegalHold: 's3:GetObjectLegalHold',
+  GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
+  GetObjectRetention: 's3:GetObjectRetention',
+  HeadBucket: 's3:ListBucket',
+  HeadObject: 's3:GetObject',
+  ListObjectsV2: 's3:ListBucket',
+  ListObjectVersions: 's3:ListBucketVersions',
+} as const;
+
+/** Anything else would become part of another request's path. */
+const BUCKET_NAME = /^(?:[A-Za-z0-9][\w.-]{1,254}|arn:.+)$/;
+
+/** The AWS SDK, once it is loaded: by the first request, not by importing this file. */
+export type Sdk = typeof AwsS3;
+
+/** Sends requests: in the bucket's own region, within the signal's time, and observed. */
+export class S3Connection {
+  /** The most milliseconds that one request takes, with all its attempts. */
+  readonly budgetMilliseconds: number;
+  readonly #options: S3ObjectStoreOptions;
+  readonly #clients = new Map<string | undefined, Promise<S3Client>>();
+  readonly #regions = new Map<string, string>();
+
+  constructor(options: S3ObjectStoreOptions) {
+    this.#options = options;
+    this.budgetMilliseconds = retryBudgetMilliseconds(options);
+  }
+
+  /** The region to which the bucket's requests were sent on, where they were. */
+  regionOf(bucket: string): string | undefined {
+    return this.#regions.get(bucket);
+  }
+
+  close(): void {
+    for (const client of this.#clients.values()) {
+      client.then((it) => it.destroy()).catch(() => undefined);
+    }
+    this.#clients.clear();
+  }
+
+  /**
+   * Sends one request.
+   *
+   * @param signal ends it early; an aborted {@link withDeadline} makes it a timeout.
+   * @param right what the request needs, where its operation alone does not tell.
+   * @throws {ObjectStoreError} with the SDK's error as its cause.
+   */
+  async send<T>(
+    operation: S3Operation,
+    bucket: string,
+    signal: AbortSignal,
+    request: (sdk: Sdk, client: S3Client) => Promise<T>,
+    right: string = RIGHTS[operation],
+  ): Promise<T> {
+    const started = performance.now();
+    let outcome = 'ok';
+    try {
+      return await unlessAborted(this.#sendToItsRegion(bucket, request), signal);
+    } catch (error) {
+      const failed = toObjectStoreError(bucket, right, error, signal);
+      outcome = failed.kind;
+      throw failed;
+    } finally {
+      const milliseconds = performance.now() - started;
+      this.#options.observe?.({ operation, bucket, outcome, milliseconds });
+    }
+  }
+
+  /** Sends one request that may take its whole {@link budgetMilliseconds}. */
+  ask<T>(
+    operation: S3Operation,
+    bucket: string,
+    signal: AbortSignal | undefined,
+    request: (sdk: Sdk, client: S3Client, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return withDeadline(this.budgetMilliseconds, signal, (inTime) =>
+      this.send(operation, bucket, inTime, (sdk, client) => request(sdk, client, inTime)),
+    );
+  }
+
+  /**
+   * Not the SDK's `followRegionRedirects`: that asks the wrong region first every time, and changes
+   * the whole client's region while it follows one of several requests in flight.
+   */
+  async #sendToItsRegion<T>(
+    bucket: string,
+    request: (sdk: Sdk, client: S3Client) => Promise<T>,
+  ): Promise<T> {
+    if (!BUCKET_NAME.test(bucket)) {
+      throw Object.assign(new Error('not a bucket name'), { name: 'InvalidBucketName' });
+    }
+    const sdk = await import('@aws-sdk/client-s3');
+    const asked = this.#regions.get(bucket);
+    try {
+      return await request(sdk, await this.#clientFor(sdk, asked));
+    } catch (error) {
+      const { region } = readFailure(error);
+      if (region === undefined || region === asked) throw error;
+      this.#regions.set(bucket, region);
+      return request(sdk, await this.#clientFor(sdk, region));
+    }
+  }
+
+  #clientFor(sdk: Sdk, region: string | undefined): Promise<S3Client> {
+    const known = this.#clients.get(region);
+    if (known) return known;
+    const client = connect(sdk, this.#options, region);
+    this.#clients.set(region, client);
+    client.catch(() => this.#clients.delete(region));
+    return client;
+  }
+}
+
+async function connect(
+  sdk: Sdk,
+  options: S3ObjectStoreOptions,
+  region: string | undefined,
+): Promise<S3Client> {
+  const client = withoutNodeWarning(() => new sdk.S3Client(clientConfig(options, region)));
+  try {
+    await client.config.region();
+    return client;
+  } catch {
+    // No region is set anywhere. Any will do: a bucket elsewhere says where it is.
+    client.destroy();
+    return new sdk.S3Client(clientConfig(options, FALLBACK_REGION));
+  }
+}
+
+function clientConfig(options: S3ObjectStoreOptions, learnt: string | undefined): S3ClientConfig {
+  const requestTimeout = options.requestTimeoutMilliseconds ?? DEFAULT_REQUEST_TIMEOUT_MILLISECONDS;
+  const maxSockets = options.maxSockets ?? DEFAULT_MAX_SOCKETS;
+  return {
+    maxAttempts: options.maxAttempts ?? DEFAULT_MAX_ATTEMPTS,
+    requestHandler: {
+      connectionTimeout: options.connectTimeoutMilliseconds ?? DEFAULT_CONNECT_TIMEOUT_MILLISECONDS,
+      // Watches until the headers are there; without the flag it only warns.
+      requestTimeout,
+      throwOnRequestTimeout: true,
+      // Ends a body that stalls. One that trickles is left to the call's deadline.
+      socketTimeout: requestTimeout,
+      httpAgent: { maxSockets },
+      httpsAgent: { maxSockets },
+    },
+    ...(options.region === undefined ? {} : { region: options.region }),
+    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, forcePathStyle: true }),
+    ...options.clientConfig,
+    ...(learnt === undefined ? {} : { region: learnt }),
+  };
+}
+
+function toObjectStoreError(
+  bucket: string,
+  right: string,
+  error: unknown,
+  signal: AbortSignal,
+): ObjectStoreError {
+  const { kind, code, message, httpStatus, requestId } = readFailure(error);
+  const missingAction = kind === 'denied' && httpStatus === 403 ? right : undefined;
+  const known = { bucket, httpStatus, requestId, missingAction, cause: error };
+  const details = { ...known, kind, code, message };
+  if (!signal.aborted) return new ObjectStoreError(details);
+  const reason: unknown = signal.reason;
+  return reason instanceof DeadlinePassed
+    ? new ObjectStoreError({
+        ...details,
+        kind: 'timeout',
+        code: 'Timeout',
+        message: reason.message,
+      })
+    : new ObjectStoreError({ ...details, kind: 'aborted', code: 'Aborted', message: 'given up' });
+}
+
+/**
+ * The SDK warns once per process on a Node version that it is going to drop, which is this
+ * package's concern and not its user's. The switch is set only while the SDK looks at it.
+ */
+function withoutNodeWarning<T>(construct: () => T): T {
+  const before = process.env[WARNING_SWITCH];
+  process.env[WARNING_SWITCH] = before ?? 'true';
+  try {
+    return construct();
+  } finally {
+    if (before === undefined) delete process.env[WARNING_SWITCH];
+  }
+}

@@ -1,0 +1,121 @@
+import type { DeletionReply } from './deletion-reply.ts';
+import { ObjectStoreError } from './object-store.ts';
+import type { S3Connection, Sdk } from './s3-connection.ts';
+import { readFailure, wantsContentMd5 } from './s3-failures.ts';
+
+/** What a request is to delete: the current version, or the named one. */
+export interface DeletionTarget {
+  readonly key: string;
+  readonly versionId?: string | undefined;
+}
+
+/** The checksum that a DeleteObjects request carries. */
+type Checksum = 'crc32' | 'md5';
+
+/** The two requests that delete. Both throw {@link ObjectStoreError} with the SDK's as its cause. */
+export class S3DeleteRequests {
+  readonly #connection: S3Connection;
+  /** Which checksum a bucket's store takes, so that it is found out once and not per batch. */
+  readonly #checksums = new Map<string, Checksum>();
+
+  constructor(connection: S3Connection) {
+    this.#connection = connection;
+  }
+
+  /** One DeleteObjects request; two while it is not known which checksum the store takes. */
+  async deleteObjects(
+    bucket: string,
+    targets: readonly DeletionTarget[],
+    signal: AbortSignal,
+  ): Promise<DeletionReply> {
+    const known = this.#checksums.get(bucket);
+    try {
+      const reply = await this.#send(bucket, targets, known ?? 'crc32', signal);
+      this.#checksums.set(bucket, known ?? 'crc32');
+      return reply;
+    } catch (error) {
+      const cause = error instanceof ObjectStoreError ? error.cause : error;
+      if (known !== undefined || !wantsContentMd5(readFailure(cause))) throw error;
+    }
+    const reply = await this.#send(bucket, targets, 'md5', signal);
+    this.#checksums.set(bucket, 'md5');
+    return reply;
+  }
+
+  /** @returns the version id of the delete marker that it made, where it made one. */
+  async deleteObject(
+    bucket: string,
+    target: DeletionTarget,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const { key, versionId } = target;
+    const named = { Bucket: bucket, Key: key };
+    const reply = await this.#connection.send(
+      'DeleteObject',
+      bucket,
+      signal,
+      (sdk, client) =>
+        client.send(
+          new sdk.DeleteObjectCommand(
+            versionId === undefined ? named : { ...named, VersionId: versionId },
+          ),
+          { abortSignal: signal },
+        ),
+      rightFor(target),
+    );
+    return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
+  }
+
+  #send(
+    bucket: string,
+    targets: readonly DeletionTarget[],
+    checksum: Checksum,
+    signal: AbortSignal,
+  ): Promise<DeletionReply> {
+    return this.#connection.send(
+      'DeleteObjects',
+      bucket,
+      signal,
+      (sdk, client) =>
+        client.send(deleteObjectsCommand(sdk, bucket, targets, checksum), { abortSignal: signal }),
+      rightFor(targets[0]),
+    );
+  }
+}
+
+function rightFor(target: DeletionTarget | undefined): string {
+  return target?.versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
+}
+
+function deleteObjectsCommand(
+  sdk: Sdk,
+  bucket: string,
+  targets: readonly DeletionTarget[],
+  checksum: Checksum,
+): InstanceType<Sdk['DeleteObjectsCommand']> {
+  // Not quiet: in a quiet reply a key that was deleted and one that was lost look the same.
+  const Objects = targets.map(({ key, versionId }) => ({
+    Key: key,
+    ...(versionId === undefined ? {} : { VersionId: versionId }),
+  }));
+  const Delete = { Objects, Quiet: false };
+  if (checksum === 'crc32') return new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete });
+  const command = new sdk.DeleteObjectsCommand({
+    Bucket: bucket,
+    Delete,
+    ChecksumAlgorithm: 'MD5',
+  });
+  // Stores that want Content-MD5 are older than this header, and some refuse what they do not know.
+  command.middlewareStack.add(
+    (next) => (args) => {
+      if (hasHeaders(args.request)) delete args.request.headers['x-amz-sdk-checksum-algorithm'];
+      return next(args);
+    },
+    { name: 'withoutChecksumName', step: 'build', priority: 'low' },
+  );
+  return command;
+}
+
+function hasHeaders(request: unknown): request is { headers: Record<string, string> } {
+  return typeof request === 'object' && request !== null && 'headers' in request;
+}

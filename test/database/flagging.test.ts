@@ -1,0 +1,339 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { describeDatabase } from '../support/database.ts';
+import { useMigrated } from '../support/migrated.ts';
+import { listenInPsql } from '../support/psql.ts';
+import { until } from '../support/until.ts';
+
+const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'];
+
+interface BatchRow extends Record<string, unknown> {
+  readonly bucket: string;
+  readonly results: number;
+}
+
+describeDatabase('a flagging pass', () => {
+  const database = useMigrated();
+
+  async function flag(): Promise<number> {
+    const { flagged } = await database().one<{ flagged: number }>(
+      'select retention.flag_expired() as flagged',
+    );
+    return flagged;
+  }
+
+  async function flaggedRuns(): Promise<string[]> {
+    const rows = await database().query<{ run_id: string }>(
+      'select run_id::text from retention.expired order by completed_at, run_id',
+    );
+    return rows.map(({ run_id }) => run_id);
+  }
+
+  /** Passes until one finds nothing, as a listener asks for them. */
+  async function flagAll(mostPasses: number): Promise<number> {
+    let flagged = 0;
+    for (let pass = 0; pass < mostPasses; pass += 1) {
+      flagged += await flag();
+      const { more } = await database().one<{ more: boolean }>(
+        'select more from retention.heartbeat',
+      );
+      if (!more) return flagged;
+    }
+    throw new Error(`There was still more to flag after ${mostPasses} passes; ${flagged} so far.`);
+  }
+
+  test('puts 2,500 results of two buckets into batches of one bucket and at most 1,000 each', async () => {
+    const { insertRuns, query, one } = database();
+    await insertRuns({ count: 1_250, bucket: 'dpp-results' });
+    await insertRuns({ count: 1_250, bucket: 'dpp-archive', tenant: 'globex' });
+    expect(await flag()).toBe(2_500);
+    const batches = await query<BatchRow>(
+      'select bucket, results from retention.batch order by batch_id',
+    );
+    expect(batches.length).toBeGreaterThanOrEqual(3);
+    expect(batches.reduce((sum, { results }) => sum + results, 0)).toBe(2_500);
+    for (const { results } of batches) expect(results).toBeLessThanOrEqual(1_000);
+    expect(
+      await one(`select count(*)::int as wrong
+        from retention.expired e
+        left join retention.batch b using (batch_id)
+        left join runs r on r.run_id = e.run_id
+        where b.bucket is distinct from r.result_s3_bucket
+          or e.key is distinct from r.result_s3_key`),
+    ).toEqual({ wrong: 0 });
+    expect(
+      await one(`select count(*)::int as wrong
+        from retention.batch b
+        where b.results <> (select count(*) from retention.expired e where e.batch_id = b.batch_id)`),
+    ).toEqual({ wrong: 0 });
+  });
+
+  test('is announced once, as psql prints it', async () => {
+    const { insertRuns, url } = database();
+    const listener = await listenInPsql(url, CHANNELS);
+    try {
+      await insertRuns({ count: 1_250, bucket: 'dpp-results', completedAgo: '40 days' });
+      await insertRuns({ count: 1_250, bucket: 'dpp-archive', tenant: 'globex' });
+      await flag();
+      await listener.waitFor(({ channel }) => channel === 'retention_expired');
+      // A pass without anything to flag says nothing, and a marker after it shows that.
+      expect(await flag()).toBe(0);
+      await database().query(`select pg_notify('retention_failed', 'marker')`);
+      await listener.waitFor(({ payload }) => payload === 'marker');
+      const { oldest } = await database().one<{ oldest: Date }>(
+        'select min(completed_at) as oldest from runs',
+      );
+      expect(listener.notifications.map(({ channel, payload }) => [channel, payload])).toEqual([
+        [
+          'retention_expired',
+          `{"batches":4,"results":2500,"buckets":["dpp-archive","dpp-results"],"oldest":"${oldest.toISOString()}"}`,
+        ],
+        ['retention_failed', 'marker'],
+      ]);
+    } finally {
+      await listener.close();
+    }
+  });
+
+  test('writes results of no date down once, however often it comes', async () => {
+    await database().insertRuns({ count: 10 });
+    expect([await flag(), await flag(), await flag()]).toEqual([10, 0, 0]);
+  });
+
+  test('takes the batch size that was set', async () => {
+    await database().set({ batch_size: '7' });
+    await database().insertRuns({ count: 20 });
+    await flag();
+    const batches = await database().query<BatchRow>(
+      'select results from retention.batch order by batch_id',
+    );
+    expect(batches.map(({ results }) => results)).toEqual([7, 7, 6]);
+  });
+
+  test('flags at most flag_limit, the oldest first, and says that there is more', async () => {
+    const { insertRuns, set, query } = database();
+    const late = await insertRuns({ count: 5, completedAgo: '31 days' });
+    const early = await insertRuns({ count: 5, completedAgo: '50 days' });
+    await set({ flag_limit: '5' });
+    expect(await flag()).toBe(5);
+    expect(await flaggedRuns()).toEqual(early);
+    expect(await query('select more from retention.heartbeat')).toEqual([{ more: true }]);
+    expect(await flag()).toBe(5);
+    expect(await flaggedRuns()).toEqual([...early, ...late]);
+    expect(await flag()).toBe(0);
+    expect(await query('select more from retention.heartbeat')).toEqual([{ more: false }]);
+  });
+
+  test('refuses a limit that is no limit', async () => {
+    await expect(database().query('select retention.flag_expired(0)')).rejects.toThrow(
+      /1 or more, given: 0/,
+    );
+    await database().insertRuns({ count: 3 });
+    expect(await database().one('select retention.flag_expired(2) as flagged')).toEqual({
+      flagged: 2,
+    });
+  });
+
+  test('waits while the backlog is at its limit, and goes on when it is not', async () => {
+    const { insertRuns, set, query, one } = database();
+    await set({ backlog_limit: '10' });
+    await insertRuns({ count: 25 });
+    expect(await flag()).toBe(10);
+    expect(await flag()).toBe(0);
+    // The next tick looks again, whatever the interval.
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 0 });
+    await query(
+      'delete from retention.batch; delete from retention.expired; delete from runs where result_s3_key in (select key from retention.expired)',
+    );
+    await query(
+      'update runs set result_cleared_at = now() where run_id in (select run_id from runs order by completed_at limit 10)',
+    );
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 10 });
+  });
+
+  test('does nothing while the reactor is disabled', async () => {
+    const { insertRuns, set, one } = database();
+    await insertRuns({ count: 3 });
+    await set({ enabled: 'false' });
+    expect(await flag()).toBe(0);
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 0 });
+    await set({ enabled: 'true' });
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 3 });
+  });
+
+  test('comes with a tick when the interval has passed, and not before', async () => {
+    const { insertRuns, query, one } = database();
+    await insertRuns();
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 1 });
+    await insertRuns();
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 0 });
+    await query(`update retention.heartbeat set passed_at = passed_at - interval '23:59:50'`);
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 0 });
+    await query(`update retention.heartbeat set passed_at = passed_at - interval '11 seconds'`);
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 1 });
+  });
+
+  test('comes with the next tick when the last one hit its limit', async () => {
+    const { insertRuns, set, one } = database();
+    await set({ flag_limit: '2' });
+    await insertRuns({ count: 3 });
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 2 });
+    expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 1 });
+  });
+
+  test('finds what was committed late, behind the point that earlier passes had reached', async () => {
+    const { insertRuns, insertRun, query } = database();
+    await insertRuns({ count: 5, completedAgo: '31 days' });
+    await flag();
+    const late = await insertRun({ completedAgo: '40 days' });
+    await flag();
+    expect(await flaggedRuns()).toContain(late);
+    // With much behind that point it takes the pass that starts from the oldest, once per interval.
+    await query('update retention.setting set small_backlog = 0');
+    const later = await insertRun({ completedAgo: '50 days' });
+    await query(`update retention.heartbeat set swept_at = now() - interval '61 minutes'`);
+    await flag();
+    expect(await flaggedRuns()).toContain(later);
+  });
+
+  test('goes on from where it stopped while much lies behind', async () => {
+    const { insertRuns, set, query } = database();
+    await set({ small_backlog: '0' });
+    await insertRuns({ count: 20, completedAgo: '40 days' });
+    await flag();
+    await insertRuns({ count: 3, completedAgo: '31 days' });
+    expect(await flag()).toBe(3);
+    const scans = await query<{ looked_at: number }>(
+      'select looked_at from retention.scan order by scan_id',
+    );
+    expect(scans.map(({ looked_at }) => looked_at)).toEqual([20, 3]);
+  });
+
+  test.each([
+    ['without a bucket', { bucket: null }, ''],
+    [
+      'under a hold',
+      { tenant: 'acme' },
+      `select retention.place_hold('audit', run_id::text) from runs`,
+    ],
+    [
+      'of a tenant under a hold',
+      { tenant: 'held' },
+      `select retention.place_hold('audit', null, 'held')`,
+    ],
+  ])('reaches what is due behind 500 older results %s, 100 at a time', async (_, run, sql) => {
+    const { insertRuns, set, query } = database();
+    await set({ flag_limit: '100' });
+    await insertRuns({ count: 500, completedAgo: '90 days', ...run });
+    if (sql !== '') await query(sql);
+    const due = await insertRuns({ count: 150, completedAgo: '31 days' });
+    expect(await flagAll(20)).toBe(150);
+    expect(await flaggedRuns()).toEqual(due);
+  });
+
+  test('reaches what is due behind older results that are spared each time', async () => {
+    const { insertRuns, set, query, store } = database();
+    await set({ flag_limit: '100' });
+    await insertRuns({ count: 300, completedAgo: '90 days' });
+    // Each shares its object with a run that failed, and so must stay.
+    await query(`insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+      select tenant_id, 'FAILED', completed_at, result_s3_bucket, result_s3_key from runs`);
+    const [due] = await insertRuns({ completedAgo: '31 days' });
+    const handedOut: string[] = [];
+    for (let pass = 0; pass < 10 && handedOut.length === 0; pass += 1) {
+      await flag();
+      for (;;) {
+        const claim = await store.claim({
+          lease: crypto.randomUUID(),
+          leaseSeconds: 60,
+          by: 'test',
+        });
+        if (claim === undefined) break;
+        handedOut.push(...claim.runIds);
+      }
+    }
+    expect(handedOut).toEqual([due]);
+  });
+
+  test('counts what has no place, names the first ten, and is not stopped by it', async () => {
+    const { insertRuns, query } = database();
+    const lost = await insertRuns({ count: 12, bucket: null, completedAgo: '40 days' });
+    await insertRuns({ count: 2 });
+    expect(await flag()).toBe(2);
+    expect(
+      await query(
+        'select flagged, looked_at, without_place, without_place_run_ids from retention.scan',
+      ),
+    ).toEqual([
+      { flagged: 2, looked_at: 14, without_place: 12, without_place_run_ids: lost.slice(0, 10) },
+    ]);
+  });
+
+  test('is alone: a second one at the same time returns at once and flags nothing', async () => {
+    const { insertRuns, connect, one } = database();
+    await insertRuns({ count: 10 });
+    const first = await connect();
+    await first.query('begin');
+    const { rows } = await first.query<{ flagged: number }>(
+      'select retention.flag_expired() as flagged',
+    );
+    expect(rows).toEqual([{ flagged: 10 }]);
+    expect(await flag()).toBe(0);
+    await first.query('commit');
+    expect(await one('select count(*)::int as flagged from retention.expired')).toEqual({
+      flagged: 10,
+    });
+    await first.end();
+  });
+
+  test('flags each result once when many passes run at the same time', async () => {
+    const { insertRuns, connect, one } = database();
+    await insertRuns({ count: 500 });
+    await database().set({ flag_limit: '50' });
+    const clients = await Promise.all(Array.from({ length: 4 }, () => connect()));
+    const counts = await Promise.all(
+      clients.map(async (client) => {
+        let flagged = 0;
+        for (let pass = 0; pass < 20; pass += 1) {
+          const { rows } = await client.query<{ n: number }>(
+            'select retention.flag_expired() as n',
+          );
+          flagged += rows[0]?.n ?? 0;
+          await delay(0);
+        }
+        return flagged;
+      }),
+    );
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(500);
+    expect(
+      await one('select count(*)::int as n, sum(results)::int as results from retention.batch'),
+    ).toMatchObject({ results: 500 });
+  });
+
+  test('shares its limit among tenants', async () => {
+    const { insertRuns, set, query } = database();
+    await set({ flag_limit: '100' });
+    await insertRuns({ count: 1_000, tenant: 'whale', completedAgo: '90 days' });
+    await insertRuns({ count: 10, tenant: 'shrimp', completedAgo: '31 days' });
+    // The whale's are older and go first, but they do not lock the shrimp's out for long.
+    await until('both tenants were flagged', async () => {
+      await flag();
+      const rows = await query<{ tenant_id: string }>(
+        'select distinct r.tenant_id from retention.expired e join runs r using (run_id)',
+      );
+      return rows.length === 2;
+    });
+  });
+
+  test("takes no lock on the application's table that its writers would notice", async () => {
+    const { insertRuns, connect } = database();
+    const [runId] = await insertRuns({ count: 3 });
+    const writer = await connect();
+    await writer.query('begin');
+    await writer.query('lock table runs in share row exclusive mode');
+    await writer.query('update runs set updated_at = now() where run_id = $1', [runId]);
+    expect(await flag()).toBe(3);
+    await writer.query('rollback');
+    await writer.end();
+  });
+});

@@ -1,0 +1,177 @@
+import { afterAll, beforeAll, beforeEach } from 'vitest';
+import { type MigrationSettings, runMigrations } from '../../src/database/migrations.ts';
+import { createPool } from '../../src/database/pool.ts';
+import type { Database } from '../../src/database/database.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { type Store, createStore } from '../../src/store/store.ts';
+import { type TestDatabase, createDatabase } from './database.ts';
+
+/** The rows to put into the application's table. */
+export interface RunsToInsert {
+  /** Default: 1. */
+  readonly count?: number;
+  readonly tenant?: string;
+  readonly status?: string;
+  /** How long ago they completed, by the server's clock; null: not at all. Default: 31 days. */
+  readonly completedAgo?: string | null;
+  readonly bucket?: string | null;
+  /** Of every row. Default: `results/<run id>`. */
+  readonly key?: string | null;
+  /** Default: not cleared. */
+  readonly clearedAgo?: string | null;
+}
+
+/** A row of the application's table. */
+export interface RunRow extends Record<string, unknown> {
+  readonly run_id: string;
+  readonly tenant_id: string;
+  readonly result_s3_bucket: string | null;
+  readonly result_s3_key: string | null;
+  readonly result_cleared_at: Date | null;
+  readonly updated_at: Date;
+}
+
+/** A database with the schema `retention`, and what tests do with it all the time. */
+export interface MigratedDatabase extends TestDatabase {
+  /** The functions of the schema, as the product calls them. */
+  readonly store: Store;
+  /** Inserts runs, one millisecond apart, and returns their ids, oldest first. */
+  readonly insertRuns: (runs?: RunsToInsert) => Promise<string[]>;
+  /** Inserts one run and returns its id. */
+  readonly insertRun: (run?: Omit<RunsToInsert, 'count'>) => Promise<string>;
+  readonly run: (runId: string) => Promise<RunRow>;
+  /** How many runs carry a stamp. */
+  readonly countStamped: () => Promise<number>;
+  /** Changes columns of `retention.setting`; values are SQL. */
+  readonly set: (settings: Readonly<Record<string, string>>) => Promise<void>;
+  /** Lets every lease run out. */
+  readonly expireLeases: () => Promise<void>;
+  /** Lets every retry time and every pause of a bucket be over. */
+  readonly passRetryTimes: () => Promise<void>;
+  /** As it was after migrating: no runs, no work, default settings. */
+  readonly clear: () => Promise<void>;
+}
+
+const CLEAR = `
+truncate runs, retention.batch, retention.expired, retention.progress, retention.hold,
+  retention.bucket, retention.scan, retention.selection;
+delete from retention.setting;
+insert into retention.setting default values;
+delete from retention.heartbeat;
+insert into retention.heartbeat default values;
+delete from retention.policy where tenant_id <> '*';
+update retention.policy set retain = '30 days';
+`;
+
+const INSERT = `
+with made as (
+  select gen_random_uuid() as run_id, n
+  from generate_series(1, $1::int) n
+)
+insert into runs (
+  run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, result_cleared_at,
+  created_at, updated_at
+)
+select run_id, $2, $3, now() - $4::interval + (n - 1) * interval '1 millisecond', $5,
+  case when $6::boolean then $7 else 'results/' || run_id end, now() - $8::interval,
+  now() - interval '60 days', now() - interval '60 days'
+from made
+order by n
+returning run_id::text`;
+
+/** How a migrated database is made. */
+export interface MigratedOptions extends MigrationSettings {
+  /** SQL to run before the migrations, for a table that differs from the runbook's. */
+  readonly before?: string;
+}
+
+/** Runs every migration on a database, without pg_cron. */
+export async function migrateUp(url: string, settings: MigrationSettings = {}): Promise<void> {
+  await runMigrations({
+    databaseUrl: url,
+    direction: 'up',
+    settings: { scheduler: 'internal', ...settings },
+    logger: silentLogger,
+  });
+}
+
+/**
+ * Makes a migrated database for the tests of the file or `describe` that calls it, empties it
+ * before each of them, and drops it after the last.
+ *
+ * @param options default: the internal scheduler, and the runbook's table.
+ */
+export function useMigrated(options: MigratedOptions = {}): () => MigratedDatabase {
+  const { before, ...settings } = options;
+  let migrated: MigratedDatabase | undefined;
+  let pool: Database | undefined;
+  beforeAll(async () => {
+    const database = await createDatabase();
+    pool = createPool({ url: database.url, applicationName: 'test', logger: silentLogger });
+    migrated = withHelpers(database, createStore(pool));
+    if (before !== undefined) await database.query(before);
+    await migrateUp(database.url, settings);
+  });
+  beforeEach(() => migrated?.clear());
+  afterAll(async () => {
+    await pool?.close();
+    await migrated?.drop();
+  });
+  return () => {
+    if (migrated === undefined) throw new Error('The database is only there inside tests.');
+    return migrated;
+  };
+}
+
+/** Adds the helpers to a database that is migrated, or will be. */
+export function withHelpers(database: TestDatabase, store: Store): MigratedDatabase {
+  const { query, one } = database;
+  const insertRuns = async (runs: RunsToInsert = {}): Promise<string[]> => {
+    const rows = await query<{ run_id: string }>(INSERT, [
+      runs.count ?? 1,
+      runs.tenant ?? 'acme',
+      runs.status ?? 'COMPLETED',
+      runs.completedAgo === undefined ? '31 days' : runs.completedAgo,
+      runs.bucket === undefined ? 'dpp-results' : runs.bucket,
+      runs.key !== undefined,
+      runs.key ?? null,
+      runs.clearedAgo ?? null,
+    ]);
+    return rows.map(({ run_id }) => run_id);
+  };
+  return {
+    ...database,
+    store,
+    insertRuns,
+    insertRun: async (run) => {
+      const [runId] = await insertRuns(run);
+      if (runId === undefined) throw new Error('No run was inserted.');
+      return runId;
+    },
+    run: (runId) => one<RunRow>('select * from runs where run_id = $1', [runId]),
+    countStamped: async () => {
+      const { stamped } = await one<{ stamped: number }>(
+        'select count(*)::int as stamped from runs where result_cleared_at is not null',
+      );
+      return stamped;
+    },
+    set: async (settings) => {
+      const changes = Object.entries(settings).map(([name, value]) => `${name} = ${value}`);
+      await query(`update retention.setting set ${changes.join(', ')}`);
+    },
+    expireLeases: async () => {
+      await query(
+        `update retention.batch set visible_at = now() - interval '1 second' where lease is not null`,
+      );
+    },
+    passRetryTimes: async () => {
+      await query(`
+        update retention.batch set visible_at = now() where lease is null and settled_at is null;
+        update retention.bucket set paused_until = now() - interval '1 second'
+        where paused_until is not null`);
+    },
+    clear: async () => {
+      await query(CLEAR);
+    },
+  };
+}
