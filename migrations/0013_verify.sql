@@ -22,7 +22,8 @@ create unlogged table retention.stray (
 -- bucket after p_after (exclusive; null: from the prefix's start) up to p_until (inclusive; null: to the
 -- prefix's end), in the order of bytes. Returns the live rows of that stretch whose key was not listed;
 -- rows that completed after p_before are left out, their object may be younger than the listing.
--- Sets listed keys without a live row aside under p_verify_id.
+-- Sets listed keys without a live row aside under p_verify_id. At most 1,000 rows come back: as many
+-- as that, and there may be more after the last one's key.
 create function retention.compare_listing(
   p_verify_id uuid,
   p_bucket text,
@@ -71,12 +72,12 @@ begin
       from unnest(p_keys) k (key)
       where k.key collate "C" = r.key
     )
-  order by r.key;
+  order by r.key
+  limit 1000;
 end
 $$;
 
--- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key and
--- are not held by a lease. p_run_ids[i] points at p_keys[i]. Returns how many.
+-- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key. p_run_ids[i] points at p_keys[i]. Returns how many.
 create function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
 returns bigint
 language plpgsql
@@ -90,7 +91,7 @@ begin
   v_stamped := retention.stamp_rows(
     p_bucket, p_run_ids::retention.run_id[], p_keys, (select s.default_bucket from retention.setting s)
   );
-  -- Work on a result that is stamped is done; a batch that is left empty goes with its next claim.
+  -- What of it is flagged is spared by the next claim.
   return v_stamped;
 end
 $$;

@@ -12,6 +12,7 @@ import type { Operation } from './memory-s3-request.ts';
 import {
   getDocument,
   getVersioning,
+  headBucket,
   putDocument,
   putVersioning,
   removeDocument,
@@ -19,7 +20,7 @@ import {
 
 /** Operations on a bucket, by method and the query parameter that tells them apart. */
 const BUCKET_OPERATIONS: Readonly<Record<string, Operation>> = {
-  HEAD: { name: 'HeadBucket', action: 's3:ListBucket', run: () => ({ status: 200 }) },
+  HEAD: { name: 'HeadBucket', action: 's3:ListBucket', run: headBucket },
   GET: { name: 'ListObjectsV2', action: 's3:ListBucket', run: listObjects },
   POST_delete: { name: 'DeleteObjects', run: deleteObjects },
   GET_versions: { name: 'ListObjectVersions', action: 's3:ListBucketVersions', run: listVersions },

@@ -2,6 +2,9 @@ import { MemoryPolicy } from './memory-s3-policy.ts';
 import type { Answer, BucketRequest } from './memory-s3-request.ts';
 import { element, S3Fault, textOf, xmlDocument } from './memory-s3-xml.ts';
 
+/** The one region that there is. */
+export const REGION = 'us-east-1';
+
 /** Bucket settings that are kept and given back as they came, and how S3 says it has none. */
 const ABSENCE = {
   lifecycle: 'NoSuchLifecycleConfiguration',
@@ -51,4 +54,8 @@ export function putVersioning({ bucket, body }: BucketRequest): Answer {
   }
   bucket.versioning = status;
   return { status: 200 };
+}
+
+export function headBucket(): Answer {
+  return { status: 200, headers: { 'x-amz-bucket-region': REGION } };
 }

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { MemoryBucket } from './memory-s3-bucket.ts';
 import type { Answer, BucketRequest } from './memory-s3-request.ts';
 import { operationFor, subresourceOf } from './memory-s3-routes.ts';
+import { REGION } from './memory-s3-settings.ts';
 import { element, S3Fault, xmlDocument } from './memory-s3-xml.ts';
 
 /** Someone who may ask. The signature is not checked, only that the access key is known. */
@@ -53,7 +54,6 @@ export const DEFAULT_USERS: readonly [MemoryS3User, MemoryS3User] = [
   { name: 'other', accessKeyId: 'MEMORYS3OTHER0000002', secretAccessKey: 'memory-s3-other-secret' },
 ];
 
-const REGION = 'us-east-1';
 const EMPTY = new Uint8Array();
 
 /**

@@ -3,12 +3,22 @@ import { isGone, isTransientCode } from './s3-failures.ts';
 
 /** What a DeleteObjects reply holds, as far as it is read. */
 export interface DeletionReply {
-  readonly Deleted?: readonly { readonly Key?: string | undefined }[] | undefined;
+  readonly Deleted?: readonly DeletionReplyKey[] | undefined;
   readonly Errors?: readonly DeletionReplyError[] | undefined;
 }
 
-interface DeletionReplyError {
+/** A key in a reply; with its version where one was asked for. */
+export interface ReplyName {
   readonly Key?: string | undefined;
+  readonly VersionId?: string | undefined;
+}
+
+interface DeletionReplyKey extends ReplyName {
+  readonly DeleteMarker?: boolean | undefined;
+  readonly DeleteMarkerVersionId?: string | undefined;
+}
+
+interface DeletionReplyError extends ReplyName {
   readonly Code?: string | undefined;
   readonly Message?: string | undefined;
 }
@@ -28,8 +38,14 @@ export interface ReadReply {
 /**
  * Holds a reply against the keys that were sent. A key that is both deleted and in error is taken
  * as failed: asking again does no harm, and a stamp must be true.
+ *
+ * @param nameOf the name under which an entry was sent, where that is more than its key.
  */
-export function readReply(reply: DeletionReply, sent: readonly string[]): ReadReply {
+export function readReply(
+  reply: DeletionReply,
+  sent: readonly string[],
+  nameOf: (entry: ReplyName) => string | undefined = (entry) => entry.Key,
+): ReadReply {
   const named = new Set(sent);
   const waiting = new Set(sent);
   const deleted: string[] = [];
@@ -37,13 +53,15 @@ export function readReply(reply: DeletionReply, sent: readonly string[]): ReadRe
   let misspelt = false;
   let keyless: DeletionReplyError | undefined;
   for (const error of reply.Errors ?? []) {
-    const { Key: key, Code: code = 'Unknown' } = error;
+    const { Code: code = 'Unknown' } = error;
+    const key = nameOf(error);
     if (key === undefined || key === '') keyless ??= error;
     else if (!waiting.delete(key)) misspelt ||= !named.has(key);
     else if (isGone(code)) deleted.push(key);
     else failures.push(failureOf(key, code, error.Message));
   }
-  for (const { Key: key } of reply.Deleted ?? []) {
+  for (const entry of reply.Deleted ?? []) {
+    const key = nameOf(entry);
     if (key === undefined) continue;
     if (waiting.delete(key)) deleted.push(key);
     else misspelt ||= !named.has(key);

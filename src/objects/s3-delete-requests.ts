@@ -1,3 +1,4 @@
+import { withDeadline } from './deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
 import { ObjectStoreError } from './object-store.ts';
 import type { S3Connection, Sdk } from './s3-connection.ts';
@@ -64,6 +65,17 @@ export class S3DeleteRequests {
       rightFor(target),
     );
     return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
+  }
+
+  /** A DeleteObject request that may take its whole budget, like a request that only reads. */
+  async deleteInTime(
+    bucket: string,
+    target: DeletionTarget,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
+      this.deleteObject(bucket, target, inTime),
+    );
   }
 
   #send(

@@ -2,13 +2,7 @@ import { type DeletionReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
 import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
 import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import {
-  isGone,
-  isNoBucket,
-  isTransientCode,
-  lacksDeleteObjects,
-  readFailure,
-} from './s3-failures.ts';
+import { isGone, isNoBucket, isTransientCode, lacksOperation } from './s3-failures.ts';
 
 const SINGLE_DELETES_IN_FLIGHT = 8;
 
@@ -60,7 +54,7 @@ export class S3Deletion {
     try {
       return judge(bucket, await this.#requests.deleteObjects(bucket, targets, signal), keys);
     } catch (error) {
-      if (!lacksDeleteObjects(readCause(error))) throw error;
+      if (!(error instanceof ObjectStoreError && lacksOperation(error))) throw error;
       this.#singly.add(bucket);
       return { deleted: [], failures: [], again: keys };
     }
@@ -132,8 +126,4 @@ export function failureOf(key: string, error: ObjectStoreError): KeyFailure {
   const transient =
     isTransientCode(error.code) || (error.kind !== 'denied' && error.kind !== 'malformed');
   return { key, code: error.code, message: error.message, transient };
-}
-
-function readCause(error: unknown): ReturnType<typeof readFailure> {
-  return readFailure(error instanceof ObjectStoreError ? error.cause : error);
 }

@@ -112,9 +112,9 @@ export function wantsContentMd5(failure: RequestFailure): boolean {
   );
 }
 
-/** Whether a store has no DeleteObjects. */
-export function lacksDeleteObjects(failure: RequestFailure): boolean {
-  return failure.httpStatus === 501 || failure.httpStatus === 405;
+/** Whether a store does not know what it was asked for. */
+export function lacksOperation({ httpStatus }: Pick<RequestFailure, 'httpStatus'>): boolean {
+  return httpStatus === 501 || httpStatus === 405;
 }
 
 /**

@@ -18,7 +18,9 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): ObjectS
           `expected at most ${MAX_KEYS_PER_REQUEST} keys per call, got ${keys.length}`,
         );
       }
-      return withDeadline(connection.budgetMilliseconds, signal, (inTime) => deletion.run(bucket, keys, inTime));
+      return withDeadline(connection.budgetMilliseconds, signal, (inTime) =>
+        deletion.run(bucket, keys, inTime),
+      );
     },
     close: () => connection.close(),
   };

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { type RunsToInsert, useMigrated } from '../support/migrated.ts';
+import { until } from '../support/until.ts';
 
 describeDatabase('promise 1: nothing live is deleted', () => {
   const database = useMigrated();
@@ -83,7 +84,10 @@ describeDatabase('promise 1: nothing live is deleted', () => {
       'a hold that has run out',
       `insert into retention.hold (run_id, reason, placed_at, expires_at) values ($run, 'audit', now() - interval '2 days', now() - interval '3 hours')`,
     ],
-    ["another tenant's hold", `select retention.place_hold('audit', null, 'globex')`],
+    [
+      "another tenant's hold",
+      `insert into retention.hold (tenant_id, reason) values ('globex', 'audit')`,
+    ],
     ['a longer policy of another tenant', `select retention.set_policy('globex', '90 days')`],
     [
       'a change of columns that are none of ours',
@@ -263,12 +267,14 @@ describeDatabase('promise 5: a hold wins', () => {
   });
 
   async function waitsForLock(): Promise<void> {
-    const { query } = database();
-    for (;;) {
-      const waiting = await query(
-        'select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())',
-      );
-      if (waiting.length > 0) return;
-    }
+    await until('somebody waits for a lock', () =>
+      database()
+        .query(
+          `select from pg_locks
+          where not granted
+            and database = (select oid from pg_database where datname = current_database())`,
+        )
+        .then((waiting) => waiting.length > 0),
+    );
   }
 });

@@ -165,7 +165,6 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
   test('claiming 1,000 results writes one row', async () => {
     await flag(1_000);
     const { query, one } = database();
-    await query('create temporary table if not exists nothing ()');
     const before = await query('select run_id, xmin::text from retention.expired order by run_id');
     const writes = `select
       (select count(*)::int from retention.expired where xmin = pg_current_xact_id()::xid) as expired,

@@ -1,0 +1,162 @@
+import type { ListObjectVersionsCommandOutput } from '@aws-sdk/client-s3';
+
+import type { ListedObject, ListingRequest } from './bucket-inspector.ts';
+import { ObjectStoreError } from './object-store.ts';
+import type { S3Connection } from './s3-connection.ts';
+import { compareUtf8 } from './utf8-order.ts';
+
+/** The most entries that S3 puts into one page. */
+export const MAX_PAGE_SIZE = 1_000;
+
+/** Most keys have a version or two, and what follows in the page are other keys. */
+const FIRST_VERSIONS_PAGE_SIZE = 100;
+
+/**
+ * The objects of a bucket, page by page. Each page begins after the last key of the one before, not
+ * with the store's token: not every store spells that in a way that XML carries for every key.
+ */
+export async function* listPages(
+  connection: S3Connection,
+  bucket: string,
+  request: ListingRequest = {},
+): AsyncGenerator<readonly ListedObject[]> {
+  let after = request.startAfter ?? '';
+  for (let more = true; more;) {
+    const page = await listPage(connection, bucket, { ...request, startAfter: after });
+    for (const { key } of page.objects) {
+      if (compareUtf8(key, after) <= 0) throw unsorted(bucket, key, after);
+      after = key;
+    }
+    if (page.objects.length > 0) yield page.objects;
+    more = page.truncated;
+    if (more && page.objects.length === 0) throw unsorted(bucket, '', after);
+  }
+}
+
+/** One page of a listing, and whether it is not the last. */
+export interface ListingPage {
+  readonly objects: readonly ListedObject[];
+  readonly truncated: boolean;
+}
+
+/** One ListObjectsV2 request. */
+export async function listPage(
+  connection: S3Connection,
+  bucket: string,
+  request: ListingRequest,
+): Promise<ListingPage> {
+  const { prefix = '', startAfter = '', pageSize = MAX_PAGE_SIZE } = request;
+  const reply = await connection.ask(
+    'ListObjectsV2',
+    bucket,
+    request.signal,
+    (sdk, client, signal) =>
+      client.send(
+        new sdk.ListObjectsV2Command({
+          Bucket: bucket,
+          // Without it, keys that are no XML could not be listed.
+          EncodingType: 'url',
+          MaxKeys: pageSize,
+          ...(prefix === '' ? {} : { Prefix: prefix }),
+          ...(startAfter === '' ? {} : { StartAfter: startAfter }),
+        }),
+        { abortSignal: signal },
+      ),
+  );
+  const objects = (reply.Contents ?? []).map((it) => ({
+    key: spelling(bucket, reply.EncodingType, it.Key),
+    size: it.Size ?? 0,
+    lastModified: it.LastModified ?? new Date(0),
+  }));
+  return { objects, truncated: reply.IsTruncated ?? false };
+}
+
+/** One version of a key, or a delete marker. */
+export interface ListedVersion {
+  readonly key: string;
+  readonly versionId: string;
+  readonly isLatest: boolean;
+  readonly isMarker: boolean;
+}
+
+/**
+ * The versions and delete markers of one key, page by page, each page the versions first and both
+ * the newest first. A key comes before all that it is a prefix of, so the first other key ends it.
+ */
+export async function* versionPages(
+  connection: S3Connection,
+  bucket: string,
+  key: string,
+  signal?: AbortSignal,
+): AsyncGenerator<readonly ListedVersion[]> {
+  let after: string | undefined;
+  for (let more = true; more;) {
+    const reply = await listVersions(connection, bucket, key, after, signal);
+    const listed = [
+      ...(reply.Versions ?? []).map((it) => ({ ...it, isMarker: false })),
+      ...(reply.DeleteMarkers ?? []).map((it) => ({ ...it, isMarker: true })),
+    ];
+    const own = listed
+      .filter((it) => spelling(bucket, reply.EncodingType, it.Key) === key)
+      .map((it) => ({
+        key,
+        versionId: it.VersionId ?? 'null',
+        isLatest: it.IsLatest ?? false,
+        isMarker: it.isMarker,
+      }));
+    if (own.length > 0) yield own;
+    const next = reply.NextVersionIdMarker;
+    more = (reply.IsTruncated ?? false) && own.length === listed.length;
+    if (more && (next === undefined || next === after)) throw unsorted(bucket, key, key);
+    after = next;
+  }
+}
+
+function listVersions(
+  connection: S3Connection,
+  bucket: string,
+  key: string,
+  after: string | undefined,
+  outer: AbortSignal | undefined,
+): Promise<ListObjectVersionsCommandOutput> {
+  return connection.ask('ListObjectVersions', bucket, outer, (sdk, client, signal) =>
+    client.send(
+      new sdk.ListObjectVersionsCommand({
+        Bucket: bucket,
+        Prefix: key,
+        EncodingType: 'url',
+        ...(after === undefined
+          ? { MaxKeys: FIRST_VERSIONS_PAGE_SIZE }
+          : { MaxKeys: MAX_PAGE_SIZE, KeyMarker: key, VersionIdMarker: after }),
+      }),
+      { abortSignal: signal },
+    ),
+  );
+}
+
+/** Undoes `EncodingType: 'url'`: a form's encoding in S3, a plain one in other stores. */
+function spelling(bucket: string, encoding: string | undefined, key = ''): string {
+  if (encoding !== 'url') return key;
+  try {
+    return decodeURIComponent(key.replaceAll('+', ' '));
+  } catch (error) {
+    throw new ObjectStoreError({
+      kind: 'malformed',
+      code: 'UndecodableKey',
+      bucket,
+      message: `expected keys in UTF-8, got ${key}`,
+      cause: error,
+    });
+  }
+}
+
+function unsorted(bucket: string, key: string, after: string): ObjectStoreError {
+  return new ObjectStoreError({
+    kind: 'malformed',
+    code: 'UnsortedListing',
+    bucket,
+    message:
+      `expected a listing in the order of the keys' bytes that goes on after ` +
+      `${JSON.stringify(after)}, got ${JSON.stringify(key)}`,
+  });
+}

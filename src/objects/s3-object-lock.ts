@@ -1,0 +1,100 @@
+import type { PurgeFailureCode } from './bucket-inspector.ts';
+import { type KeyFailure, ObjectStoreError } from './object-store.ts';
+import type { S3Connection } from './s3-connection.ts';
+
+/** A version that was not deleted, and what the store said of it. */
+export interface RefusedVersion extends KeyFailure {
+  readonly versionId: string;
+  readonly isMarker: boolean;
+}
+
+/** What holds a version: `until` a date, `held` without one, or a lock that may not be read. */
+interface Lock {
+  readonly versionId: string;
+  readonly kind: 'until' | 'held' | 'unreadable';
+  readonly mode?: string | undefined;
+  readonly until?: Date | undefined;
+}
+
+/** Some stores say it in their refusal, which is all there is to go by without the right to read. */
+const SAYS_LOCKED = /object[ -]?lock|retention|legal[ -]?hold|WORM/i;
+
+/**
+ * One failure for all refused versions of a key: locked, where one of them is; else what the store
+ * said first that counts.
+ */
+export async function explainRefusals(
+  connection: S3Connection,
+  bucket: string,
+  key: string,
+  refusals: readonly RefusedVersion[],
+  signal: AbortSignal,
+): Promise<KeyFailure> {
+  const locks: Lock[] = [];
+  for (const refusal of refusals) {
+    // A delete marker has no retention, and what is transient is no lock.
+    if (refusal.isMarker || refusal.transient) continue;
+    const lock = await lockOf(connection, bucket, refusal, signal);
+    if (lock) locks.push(lock);
+  }
+  const [first] = locks;
+  if (first) {
+    const code: PurgeFailureCode = 'ObjectLocked';
+    return { key, code, message: describe(locks, first), transient: false };
+  }
+  const told = refusals.find((it) => !it.transient) ?? refusals[0];
+  const { code = 'Unknown', message = code, transient = true, versionId } = told ?? {};
+  const right = code === 'AccessDenied' ? '; s3:DeleteObjectVersion may be missing' : '';
+  return { key, code, message: `version ${versionId}: ${message}${right}`, transient };
+}
+
+async function lockOf(
+  connection: S3Connection,
+  bucket: string,
+  refusal: RefusedVersion,
+  outer: AbortSignal,
+): Promise<Lock | undefined> {
+  const { versionId } = refusal;
+  const named = { Bucket: bucket, Key: refusal.key, VersionId: versionId };
+  const retention = await readable(
+    connection.ask('GetObjectRetention', bucket, outer, (sdk, client, signal) =>
+      client.send(new sdk.GetObjectRetentionCommand(named), { abortSignal: signal }),
+    ),
+  );
+  const { Mode: mode, RetainUntilDate: until } = retention?.Retention ?? {};
+  const locked = until !== undefined && until.getTime() > Date.now();
+  if (locked) return { versionId, kind: 'until', mode, until };
+  const hold = await readable(
+    connection.ask('GetObjectLegalHold', bucket, outer, (sdk, client, signal) =>
+      client.send(new sdk.GetObjectLegalHoldCommand(named), { abortSignal: signal }),
+    ),
+  );
+  if (hold?.LegalHold?.Status === 'ON') return { versionId, kind: 'held' };
+  return SAYS_LOCKED.test(refusal.message) ? { versionId, kind: 'unreadable' } : undefined;
+}
+
+/** The reply, or undefined where the store refuses to give one, for whatever reason. */
+async function readable<T>(reply: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reply;
+  } catch (error) {
+    if (error instanceof ObjectStoreError && error.kind !== 'aborted') return undefined;
+    throw error;
+  }
+}
+
+function describe(locks: readonly Lock[], first: Lock): string {
+  const held = locks.find((it) => it.kind === 'held');
+  if (held) return `version ${held.versionId} is under a legal hold, which has no end of its own`;
+  const dated = locks.flatMap(({ versionId, mode, until }) =>
+    until ? [{ versionId, mode, until }] : [],
+  );
+  const [last] = dated.toSorted((a, b) => b.until.getTime() - a.until.getTime());
+  if (last) {
+    return `version ${last.versionId} is locked (${last.mode}) until ${last.until.toISOString()}`;
+  }
+  return (
+    `version ${first.versionId} is locked, until when may not be read: ` +
+    's3:GetObjectRetention may be missing'
+  );
+}

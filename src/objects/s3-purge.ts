@@ -1,0 +1,230 @@
+import { readReply, unanswered } from './deletion-reply.ts';
+import { inParallel } from './in-parallel.ts';
+import { sortKeys } from './object-keys.ts';
+import {
+  type DeletionReport,
+  type KeyFailure,
+  MAX_KEYS_PER_REQUEST,
+  ObjectStoreError,
+} from './object-store.ts';
+import type { S3Connection } from './s3-connection.ts';
+import type { S3DeleteRequests } from './s3-delete-requests.ts';
+import { failureOf } from './s3-deletion.ts';
+import { lacksOperation } from './s3-failures.ts';
+import { type ListedVersion, versionPages } from './s3-listing.ts';
+import { explainRefusals, type RefusedVersion } from './s3-object-lock.ts';
+
+/** Keys are done in portions, so that a call whose time is over has some to show for it. */
+const KEYS_AT_A_TIME = 250;
+const REQUESTS_IN_FLIGHT = 16;
+
+/** How many refused versions of a key are looked at to find the last date. */
+const REFUSALS_KEPT = 10;
+
+/** What is known of one key while it is purged. */
+interface KeyState {
+  readonly key: string;
+  /** Goes last: under it an older version would come to light. */
+  current?: ListedVersion;
+  readonly refusals: RefusedVersion[];
+  failure?: KeyFailure;
+}
+
+/** Deletes keys with all their versions, for good. */
+export class S3Purge {
+  readonly #connection: S3Connection;
+  readonly #requests: S3DeleteRequests;
+
+  constructor(connection: S3Connection, requests: S3DeleteRequests) {
+    this.#connection = connection;
+    this.#requests = requests;
+  }
+
+  async run(bucket: string, keys: readonly string[], signal: AbortSignal): Promise<DeletionReport> {
+    const { together, alone, refused } = sortKeys(keys);
+    const plain = new Set(together);
+    const all = [...together, ...alone];
+    const deleted = new Set<string>();
+    const failures = [...refused];
+    for (let at = 0; at < all.length; at += KEYS_AT_A_TIME) {
+      const portion = new Portion(this.#connection, this.#requests, bucket, plain, signal);
+      try {
+        const states = await portion.purge(all.slice(at, at + KEYS_AT_A_TIME));
+        for (const { key, failure } of states) {
+          if (failure) failures.push(failure);
+          else deleted.add(key);
+        }
+      } catch (error) {
+        const isOwn = error instanceof ObjectStoreError && error.kind !== 'aborted';
+        if (!isOwn || at === 0) throw error;
+        for (const key of all.slice(at))
+          failures.push({ ...failureOf(key, error), transient: true });
+        break;
+      }
+    }
+    return { deleted, failures };
+  }
+}
+
+/** The keys that are purged at the same time. */
+class Portion {
+  readonly #connection: S3Connection;
+  readonly #requests: S3DeleteRequests;
+  readonly #bucket: string;
+  /** The keys that XML carries. */
+  readonly #plain: ReadonlySet<string>;
+  readonly #signal: AbortSignal;
+  readonly #states = new Map<string, KeyState>();
+  #waiting: ListedVersion[] = [];
+
+  constructor(
+    connection: S3Connection,
+    requests: S3DeleteRequests,
+    bucket: string,
+    plain: ReadonlySet<string>,
+    signal: AbortSignal,
+  ) {
+    this.#connection = connection;
+    this.#requests = requests;
+    this.#bucket = bucket;
+    this.#plain = plain;
+    this.#signal = signal;
+  }
+
+  async purge(keys: readonly string[]): Promise<KeyState[]> {
+    for (const key of keys) this.#states.set(key, { key, refusals: [] });
+    const states = [...this.#states.values()];
+    await this.#each(states, (state) => this.#deleteNoncurrent(state));
+    await this.#delete(this.#waiting.splice(0));
+    const clear = states.filter((it) => it.current && !it.failure && it.refusals.length === 0);
+    const currents = clear.flatMap(({ current }) => current ?? []);
+    await this.#delete(currents);
+    const gone = clear.filter((it) => !it.failure && it.refusals.length === 0);
+    await this.#each(gone, (state) => this.#checkNoneLeft(state));
+    await this.#each(
+      states.filter((it) => !it.failure && it.refusals.length > 0),
+      async (state) => {
+        state.failure = await explainRefusals(
+          this.#connection,
+          this.#bucket,
+          state.key,
+          state.refusals,
+          this.#signal,
+        );
+      },
+    );
+    return states;
+  }
+
+  async #deleteNoncurrent(state: KeyState): Promise<void> {
+    const { key } = state;
+    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#signal)) {
+      for (const version of page) {
+        if (version.isLatest) state.current = version;
+        else this.#waiting.push(version);
+      }
+      while (this.#waiting.length >= MAX_KEYS_PER_REQUEST) {
+        await this.#delete(this.#waiting.splice(0, MAX_KEYS_PER_REQUEST));
+      }
+    }
+  }
+
+  async #checkNoneLeft(state: KeyState): Promise<void> {
+    const { key } = state;
+    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#signal)) {
+      if (page.length === 0) continue;
+      state.failure = {
+        key,
+        code: 'VersionsLeft',
+        message: `a version of the key was written while it was purged: ${page[0]?.versionId}`,
+        transient: true,
+      };
+      return;
+    }
+  }
+
+  async #delete(versions: readonly ListedVersion[]): Promise<void> {
+    const together = versions.filter((it) => this.#plain.has(it.key));
+    const alone = versions.filter((it) => !this.#plain.has(it.key));
+    const again: ListedVersion[] = [];
+    for (let at = 0; at < together.length; at += MAX_KEYS_PER_REQUEST) {
+      again.push(...(await this.#deleteTogether(together.slice(at, at + MAX_KEYS_PER_REQUEST))));
+    }
+    await inParallel(REQUESTS_IN_FLIGHT, [...again, ...alone], (it) => this.#deleteAlone(it));
+  }
+
+  /** @returns the versions that have to be deleted one by one. */
+  async #deleteTogether(versions: readonly ListedVersion[]): Promise<ListedVersion[]> {
+    const byName = new Map(versions.map((it) => [nameOf(it.key, it.versionId), it]));
+    const named = (name: string): ListedVersion[] => {
+      const version = byName.get(name);
+      return version ? [version] : [];
+    };
+    try {
+      const reply = await this.#requests.deleteObjects(this.#bucket, versions, this.#signal);
+      const read = readReply(reply, [...byName.keys()], ({ Key, VersionId }) =>
+        Key === undefined ? Key : nameOf(Key, VersionId),
+      );
+      for (const failure of read.failures) {
+        for (const version of named(failure.key)) this.#refuse(version, failure);
+      }
+      const unnamed = read.unnamed.flatMap(named);
+      if (read.misspelt) return unnamed;
+      for (const it of unnamed) this.#refuse(it, unanswered(it.key, read.keyless));
+      return [];
+    } catch (error) {
+      if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
+      return [...versions];
+    }
+  }
+
+  async #deleteAlone(version: ListedVersion): Promise<void> {
+    try {
+      await this.#requests.deleteObject(this.#bucket, version, this.#signal);
+    } catch (error) {
+      const failed = this.#ownTrouble(error);
+      this.#refuse(version, failureOf(version.key, failed));
+    }
+  }
+
+  #refuse({ key, versionId, isMarker }: ListedVersion, failure: KeyFailure): void {
+    const refusals = this.#states.get(key)?.refusals;
+    if (!refusals || refusals.length >= REFUSALS_KEPT) return;
+    refusals.push({ ...failure, key, versionId, isMarker });
+  }
+
+  /** Does something for several keys, where one key's trouble must not hold up the others. */
+  async #each(
+    states: readonly KeyState[],
+    work: (state: KeyState) => Promise<void>,
+  ): Promise<void> {
+    await inParallel(REQUESTS_IN_FLIGHT, states, async (state) => {
+      try {
+        await work(state);
+      } catch (error) {
+        state.failure = failureOf(state.key, this.#ownTrouble(error));
+      }
+    });
+  }
+
+  /** @throws what concerns more than one key: no bucket, no right, no answer, no time left. */
+  #ownTrouble(error: unknown): ObjectStoreError {
+    if (!(error instanceof ObjectStoreError) || this.#signal.aborted) throw error;
+    const isListing = error.missingAction === 's3:ListBucketVersions';
+    if (isListing || COMMON_TROUBLE.has(error.kind)) throw error;
+    return error;
+  }
+}
+
+const COMMON_TROUBLE: ReadonlySet<string> = new Set([
+  'aborted',
+  'credentials',
+  'no-bucket',
+  'throttled',
+  'timeout',
+]);
+
+/** A version's name in a request; versions from before a bucket had any are called `null`. */
+function nameOf(key: string, versionId = 'null'): string {
+  return JSON.stringify([versionId, key]);
+}

@@ -1,0 +1,207 @@
+import { RefusedError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
+import { MISSING_PAGE, type ListedStretch, type MissingResult, type Orphan, type VerifyStart } from '../store/drift.ts';
+import type { Store } from '../store/store.ts';
+
+/** What a verify works with and looks at. */
+export interface VerifyOptions {
+  readonly store: Store;
+  readonly inspector: BucketInspector;
+  readonly objects: ObjectStore;
+  readonly logger: Logger;
+  readonly buckets: readonly string[];
+  /** Only keys that begin with this. Default: all. */
+  readonly prefix?: string | undefined;
+  /** Report what would be done, and do nothing of it. */
+  readonly dryRun?: boolean | undefined;
+  /** Whether rows are mended. Default: true. */
+  readonly mend?: boolean | undefined;
+  /** Stamp however many results are gone that are not due. */
+  readonly confirmed?: boolean | undefined;
+  /** Delete the orphans that are older than this; undefined: only report them. */
+  readonly deleteOrphansOlderThanSeconds?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onOrphansDeleted?: (bucket: string, orphans: readonly Orphan[]) => void;
+  readonly onProgress?: (objects: number) => void;
+}
+
+/** What a verify found and did; in a dry run, what it would do. */
+export interface Verification {
+  /** Objects that were listed. */
+  readonly listed: number;
+  /** Live rows whose object is gone: stamped. */
+  readonly stamped: number;
+  /** Cleared rows whose object is back: made work again. */
+  readonly requeued: number;
+  readonly orphans: {
+    readonly objects: number;
+    readonly bytes: number;
+    readonly deleted: number;
+    readonly failed: number;
+  };
+}
+
+/** So many live results that are gone before they are due look like the wrong store. */
+const SUSPICIOUS_RESULTS = 1_000;
+
+/** Requests under way at once when S3 is asked for single objects. */
+const LOOKS_AT_ONCE = 16;
+
+/**
+ * Looks for drift both ways, and for orphans: streams each bucket's sorted listing against the rows
+ * in key order. Memory is constant, and no transaction is open while S3 is asked.
+ *
+ * @throws ObjectStoreError when a bucket cannot be listed.
+ * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws DatabaseError
+ */
+export async function verify(options: VerifyOptions): Promise<Verification> {
+  return new Verify(options).run();
+}
+
+class Verify {
+  readonly #options: VerifyOptions;
+  #listed = 0;
+  #stamped = 0;
+  #goneTooSoon = 0;
+
+  constructor(options: VerifyOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<Verification> {
+    const { store, buckets, dryRun = false, mend = true, deleteOrphansOlderThanSeconds } = this.#options;
+    const start = await store.beginVerify();
+    try {
+      for (const bucket of buckets) await this.#compareBucket(start, bucket);
+      const strays = await store.sortStrays(start.verifyId);
+      const requeued =
+        dryRun || !mend || strays.returned === 0
+          ? strays.returned
+          : await store.requeueReturned(start.verifyId);
+      const isToDelete = deleteOrphansOlderThanSeconds !== undefined && !dryRun;
+      const { deleted, failed } = isToDelete
+        ? await this.#deleteOrphans(start, deleteOrphansOlderThanSeconds)
+        : { deleted: 0, failed: 0 };
+      return {
+        listed: this.#listed,
+        stamped: this.#stamped,
+        requeued,
+        orphans: { objects: strays.orphans, bytes: strays.orphanBytes, deleted, failed },
+      };
+    } finally {
+      await store.forgetStrays(start.verifyId);
+    }
+  }
+
+  async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
+    const { inspector, prefix = '', signal } = this.#options;
+    let after: string | undefined;
+    // One page is compared while S3 lists the next.
+    let comparing: Promise<void> = Promise.resolve();
+    for await (const objects of inspector.listObjects(bucket, { prefix, signal })) {
+      const until = objects.at(-1)?.key;
+      if (until === undefined) continue;
+      await comparing;
+      comparing = this.#compare(start, { bucket, prefix, after, until, objects });
+      // It is awaited before the next page, whatever it comes to.
+      comparing.catch(() => undefined);
+      after = until;
+      this.#count(objects);
+    }
+    await comparing;
+    await this.#compare(start, { bucket, prefix, after, until: undefined, objects: [] });
+  }
+
+  #count(objects: readonly ListedObject[]): void {
+    this.#listed += objects.length;
+    this.#options.onProgress?.(this.#listed);
+  }
+
+  async #compare(start: VerifyStart, stretch: ListedStretch): Promise<void> {
+    const { store } = this.#options;
+    let { after } = stretch;
+    for (;;) {
+      const missing = await store.compareListing(start, { ...stretch, after });
+      if (this.#options.mend !== false) await this.#stampGone(stretch.bucket, missing);
+      if (missing.length < MISSING_PAGE) return;
+      after = missing.at(-1)?.key;
+    }
+  }
+
+  /** A listing may be older than the row: each object is asked for by name before its row is stamped. */
+  async #stampGone(bucket: string, missing: readonly MissingResult[]): Promise<void> {
+    const { store, logger, dryRun = false, confirmed = false } = this.#options;
+    const gone: MissingResult[] = [];
+    for (let index = 0; index < missing.length; index += LOOKS_AT_ONCE) {
+      const some = missing.slice(index, index + LOOKS_AT_ONCE);
+      const states = await Promise.all(some.map((each) => this.#isGone(bucket, each.key)));
+      gone.push(...some.filter((_, place) => states[place] === true));
+    }
+    if (gone.length === 0) return;
+    const tooSoon = gone.filter((each) => !each.isDue);
+    this.#goneTooSoon += tooSoon.length;
+    if (this.#goneTooSoon > SUSPICIOUS_RESULTS && !confirmed && !dryRun) {
+      throw new RefusedError(
+        `More than ${SUSPICIOUS_RESULTS} live results that are not due have no object in ${bucket}: ` +
+          'this looks like the wrong bucket or store. What was found up to here is stamped.',
+        { remedy: 'If the objects are really gone, say --yes.' },
+      );
+    }
+    for (const each of tooSoon.slice(0, 10)) {
+      logger.warning(`The object of run ${each.runId} is gone before it was due`, { bucket });
+    }
+    this.#stamped += dryRun ? gone.length : await store.stampGone(bucket, gone);
+  }
+
+  async #isGone(bucket: string, key: string): Promise<boolean> {
+    const found = await this.#options.inspector.headObject(bucket, key, {
+      signal: this.#options.signal,
+    });
+    return found.state === 'gone';
+  }
+
+  async #deleteOrphans(
+    start: VerifyStart,
+    marginSeconds: number,
+  ): Promise<{ readonly deleted: number; readonly failed: number }> {
+    let deleted = 0;
+    let failed = 0;
+    for (const bucket of this.#options.buckets) {
+      const counts = await this.#deleteOrphansOf(start, bucket, marginSeconds);
+      deleted += counts.deleted;
+      failed += counts.failed;
+    }
+    return { deleted, failed };
+  }
+
+  async #deleteOrphansOf(start: VerifyStart, bucket: string, marginSeconds: number) {
+    const { store, objects, logger, signal, onOrphansDeleted } = this.#options;
+    let after: string | undefined;
+    let deleted = 0;
+    let failed = 0;
+    while (signal?.aborted !== true) {
+      const { verifyId } = start;
+      const found = await store.nextOrphans({ verifyId, bucket, after, marginSeconds, limit: 1_000 });
+      if (found.length === 0) break;
+      after = found.at(-1)?.key;
+      const orphans = found.filter((orphan) => orphan.stillOrphan);
+      if (orphans.length === 0) continue;
+      const report = await objects.deleteObjects(
+        bucket,
+        orphans.map((orphan) => orphan.key),
+        signal === undefined ? {} : { signal },
+      );
+      const gone = orphans.filter((orphan) => report.deleted.has(orphan.key));
+      onOrphansDeleted?.(bucket, gone);
+      deleted += gone.length;
+      failed += report.failures.length;
+      for (const failure of report.failures.slice(0, 10)) {
+        logger.error(`Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.message}`);
+      }
+    }
+    return { deleted, failed };
+  }
+}

@@ -1,0 +1,354 @@
+import { expect, test } from 'vitest';
+import type { Claim, Failure, Settlement } from '../../src/store/leases.ts';
+import { describeDatabase } from '../support/database.ts';
+import { useMigrated } from '../support/migrated.ts';
+import { listenInPsql } from '../support/psql.ts';
+
+interface ExpiredRow extends Record<string, unknown> {
+  readonly run_id: string;
+  readonly attempts: number;
+  readonly last_code: string;
+  readonly last_error: string;
+  readonly dead: boolean;
+  /** Until it may be claimed again. */
+  readonly wait_seconds: number | null;
+}
+
+const WORK = `
+select e.run_id::text, e.attempts, e.last_code, e.last_error, e.dead_at is not null as dead,
+  extract(epoch from b.visible_at - clock_timestamp())::float8 as wait_seconds
+from retention.expired e
+left join retention.batch b on b.batch_id = e.batch_id
+order by e.completed_at, e.run_id`;
+
+describeDatabase('settling a batch', () => {
+  const database = useMigrated();
+  const work = (): Promise<ExpiredRow[]> => database().query<ExpiredRow>(WORK);
+
+  async function claim(): Promise<{ claim: Claim; lease: string }> {
+    const lease = crypto.randomUUID();
+    const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'test' });
+    if (claimed === undefined) throw new Error('Nothing was visible.');
+    return { claim: claimed, lease };
+  }
+
+  /** Flags so many new runs, claims them, and settles as `decide` says of each run by its place. */
+  async function settleNew(
+    count: number,
+    decide: (place: number) => 'cleared' | 'unnamed' | Partial<Failure>,
+  ): Promise<{ runIds: string[]; settlement: Settlement }> {
+    const runIds = await database().insertRuns({ count });
+    await database().query('select retention.flag_expired()');
+    return { runIds, settlement: await settleClaimed(runIds, decide) };
+  }
+
+  async function settleClaimed(
+    runIds: readonly string[],
+    decide: (place: number) => 'cleared' | 'unnamed' | Partial<Failure>,
+  ): Promise<Settlement> {
+    const { claim: claimed, lease } = await claim();
+    const cleared: string[] = [];
+    const failed: Failure[] = [];
+    for (const run_id of claimed.runIds) {
+      const decision = decide(runIds.indexOf(run_id));
+      if (decision === 'cleared') cleared.push(run_id);
+      else if (decision !== 'unnamed') {
+        failed.push({
+          run_id,
+          code: 'AccessDenied',
+          message: 'Access Denied',
+          transient: false,
+          ...decision,
+        });
+      }
+    }
+    return database().store.settle(claimed.batchId, lease, { cleared, failed, milliseconds: 12 });
+  }
+
+  test('promise 3 and 4: stamps what was deleted, moves updated_at with it, and touches no other row', async () => {
+    const { run, query } = database();
+    const fresh = await database().insertRun({ completedAgo: '1 day' });
+    const { runIds, settlement } = await settleNew(3, () => 'cleared');
+    expect(settlement).toMatchObject({ settled: true, cleared: 3, stamped: 3, failed: 0, dead: 0 });
+    for (const runId of runIds) {
+      const { result_cleared_at, updated_at } = await run(runId);
+      expect(result_cleared_at).toBeInstanceOf(Date);
+      expect(Date.now() - (result_cleared_at?.getTime() ?? 0)).toBeLessThan(60_000);
+      expect(updated_at).toEqual(result_cleared_at);
+    }
+    const untouched = await run(fresh);
+    expect(untouched.result_cleared_at).toBeNull();
+    expect(Date.now() - untouched.updated_at.getTime()).toBeGreaterThan(59 * 86_400_000);
+    expect(await query('select from runs')).toHaveLength(4);
+    expect(await work()).toEqual([]);
+  });
+
+  test('leaves every other column as it was', async () => {
+    const columns =
+      'run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, created_at';
+    await database().insertRuns({ count: 3 });
+    const before = await database().query(`select ${columns} from runs order by run_id`);
+    await database().query('select retention.flag_expired()');
+    await settleClaimed([], () => 'cleared');
+    expect(await database().query(`select ${columns} from runs order by run_id`)).toEqual(before);
+  });
+
+  test.each([
+    ['points at another key by now', `update runs set result_s3_key = 'results/new'`],
+    ['points at another bucket by now', `update runs set result_s3_bucket = 'dpp-archive'`],
+    ['was stamped by somebody else', `update runs set result_cleared_at = '2020-01-01'`],
+    ['is gone by now', 'delete from runs'],
+  ])('promise 3: a run that %s is not stamped', async (_, change) => {
+    await database().insertRun();
+    await database().query('select retention.flag_expired()');
+    const { claim: claimed, lease } = await claim();
+    await database().query(change);
+    const before = await database().query('select * from runs');
+    expect(
+      await database().store.settle(claimed.batchId, lease, {
+        cleared: claimed.runIds,
+        failed: [],
+        milliseconds: 1,
+      }),
+    ).toMatchObject({ settled: true, stamped: 0 });
+    expect(await database().query('select * from runs')).toEqual(before);
+    expect(await work()).toEqual([]);
+  });
+
+  test('promise 3: a run of another batch, or of none, cannot be stamped', async () => {
+    const { insertRuns, query, countStamped, store } = database();
+    await database().set({ batch_size: '2' });
+    const runIds = await insertRuns({ count: 4 });
+    const fresh = await insertRuns({ completedAgo: '1 day' });
+    await query('select retention.flag_expired()');
+    const { claim: claimed, lease } = await claim();
+    expect(
+      await store.settle(claimed.batchId, lease, {
+        cleared: [...runIds, ...fresh],
+        failed: [],
+        milliseconds: 1,
+      }),
+    ).toMatchObject({ cleared: 2, stamped: 2 });
+    expect(await countStamped()).toBe(2);
+  });
+
+  test('promise 6: what was refused waits, and the others of its batch are cleared', async () => {
+    const { runIds, settlement } = await settleNew(10, (place) => (place === 4 ? {} : 'cleared'));
+    expect(settlement).toMatchObject({ cleared: 9, stamped: 9, failed: 1, dead: 0 });
+    expect(settlement.retryAt).toBeInstanceOf(Date);
+    const [row, ...others] = await work();
+    expect(others).toEqual([]);
+    expect(row).toMatchObject({
+      run_id: runIds[4],
+      attempts: 1,
+      last_code: 'AccessDenied',
+      last_error: 'Access Denied',
+      dead: false,
+    });
+    expect(row?.wait_seconds).toBeGreaterThan(10);
+    expect(await database().countStamped()).toBe(9);
+    await database().passRetryTimes();
+    expect(await settleClaimed(runIds, () => 'cleared')).toMatchObject({ cleared: 1, stamped: 1 });
+    expect(await database().countStamped()).toBe(10);
+  });
+
+  test('promise 6: pauses between attempts grow up to a cap, and the tenth failure is the last', async () => {
+    const waits: number[] = [];
+    const { runIds } = await settleNew(1, () => ({}));
+    for (let attempt = 1; attempt < 10; attempt += 1) {
+      const [row] = await work();
+      expect(row).toMatchObject({ attempts: attempt, dead: false });
+      waits.push(row?.wait_seconds ?? 0);
+      await database().passRetryTimes();
+      const settlement = await settleClaimed(runIds, () => ({}));
+      expect(settlement).toMatchObject(
+        attempt === 9 ? { failed: 0, dead: 1 } : { failed: 1, dead: 0 },
+      );
+    }
+    waits.forEach((wait, index) => {
+      const longest = 30 * 2 ** index;
+      expect(wait).toBeGreaterThan(longest / 2 - 2);
+      expect(wait).toBeLessThanOrEqual(longest);
+    });
+    expect(await work()).toMatchObject([
+      { attempts: 10, dead: true, wait_seconds: null, last_code: 'AccessDenied' },
+    ]);
+    // What is dead stays away until a person revives it, and is in nobody's way.
+    await database().passRetryTimes();
+    expect(await database().one('select retention.flag_expired() as flagged')).toEqual({
+      flagged: 0,
+    });
+    expect(
+      await database().store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' }),
+    ).toBeUndefined();
+    await settleNew(2, () => 'cleared');
+    expect(await database().countStamped()).toBe(2);
+  });
+
+  test('promise 6: no pause is longer than the cap', async () => {
+    await database().set({ retry_cap: `'40 seconds'`, max_attempts: '30' });
+    const { runIds } = await settleNew(1, () => ({}));
+    for (let attempt = 0; attempt < 8; attempt += 1) {
+      await database().passRetryTimes();
+      await settleClaimed(runIds, () => ({}));
+    }
+    const [row] = await work();
+    expect(row?.wait_seconds).toBeGreaterThan(18);
+    expect(row?.wait_seconds).toBeLessThanOrEqual(40);
+  });
+
+  test('what trying again cannot help is dead at once', async () => {
+    const { settlement } = await settleNew(2, (place) =>
+      place === 0 ? { final: true, code: 'BucketNotAllowed' } : 'cleared',
+    );
+    expect(settlement).toMatchObject({ cleared: 1, failed: 0, dead: 1 });
+    expect(await work()).toMatchObject([{ dead: true, last_code: 'BucketNotAllowed' }]);
+  });
+
+  test('what was throttled or timed out is not counted against a result', async () => {
+    const { runIds } = await settleNew(1, () => ({
+      transient: true,
+      code: 'SlowDown',
+      message: 'slow',
+    }));
+    for (let attempt = 0; attempt < 15; attempt += 1) {
+      await database().passRetryTimes();
+      expect(
+        await settleClaimed(runIds, () => ({ transient: true, code: 'SlowDown' })),
+      ).toMatchObject({ failed: 1, dead: 0 });
+    }
+    expect(await work()).toMatchObject([{ attempts: 0, dead: false, last_code: 'SlowDown' }]);
+  });
+
+  test('promise 3: a key that the reply did not name was not deleted, and is tried again', async () => {
+    const { runIds, settlement } = await settleNew(3, (place) =>
+      place === 1 ? 'unnamed' : 'cleared',
+    );
+    expect(settlement).toMatchObject({ cleared: 2, stamped: 2, failed: 1, dead: 0 });
+    expect(await work()).toMatchObject([
+      { run_id: runIds[1], attempts: 0, last_code: 'Unanswered' },
+    ]);
+    expect((await database().run(runIds[1] ?? '')).result_cleared_at).toBeNull();
+  });
+
+  test('every outcome at once goes its own way', async () => {
+    const { runIds, settlement } = await settleNew(5, (place) => {
+      if (place === 0) return {};
+      if (place === 1) return { transient: true, code: 'SlowDown' };
+      if (place === 2) return { final: true, code: 'KeyTooLongError' };
+      return place === 3 ? 'unnamed' : 'cleared';
+    });
+    expect(settlement).toMatchObject({ cleared: 1, stamped: 1, failed: 3, dead: 1 });
+    expect(await work()).toMatchObject([
+      { run_id: runIds[0], attempts: 1, last_code: 'AccessDenied', dead: false },
+      { run_id: runIds[1], attempts: 0, last_code: 'SlowDown', dead: false },
+      { run_id: runIds[2], last_code: 'KeyTooLongError', dead: true },
+      { run_id: runIds[3], attempts: 0, last_code: 'Unanswered', dead: false },
+    ]);
+    expect(
+      await database().one(
+        'select cleared, failed, dead, ms from retention.batch where settled_at is not null',
+      ),
+    ).toEqual({ cleared: 1, failed: 3, dead: 1, ms: 12 });
+    expect(
+      await database().query(`select b.results from retention.batch b where settled_at is null
+        and results <> (select count(*) from retention.expired e where e.batch_id = b.batch_id)`),
+    ).toEqual([]);
+  });
+
+  test('is announced in two notifications, as psql prints them', async () => {
+    const listener = await listenInPsql(database().url, ['retention_cleared', 'retention_failed']);
+    try {
+      const { runIds } = await settleNew(5, (place) => (place > 0 ? 'cleared' : {}));
+      const cleared = await listener.waitFor(({ channel }) => channel === 'retention_cleared');
+      const { batch_id } = await database().one<{ batch_id: string }>(
+        'select batch_id from retention.batch where settled_at is not null',
+      );
+      expect(cleared.payload).toBe(
+        `{"batch":${batch_id},"bucket":"dpp-results","cleared":4,"spared":0,"failed":1,"ms":12}`,
+      );
+      const failed = await listener.waitFor(({ channel }) => channel === 'retention_failed');
+      expect(failed.payload).toMatch(
+        new RegExp(
+          `^\\{"batch":${batch_id},"bucket":"dpp-results","code":"AccessDenied","results":1,` +
+            `"run_ids":\\["${runIds[0]}"\\],"retry_at":"\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z"\\}$`,
+        ),
+      );
+      expect(listener.notifications).toHaveLength(2);
+    } finally {
+      await listener.close();
+    }
+  });
+
+  test('tells of many refused results in one notification with a few of their ids', async () => {
+    const listener = await listenInPsql(database().url, ['retention_failed']);
+    try {
+      await settleNew(1_000, () => ({}));
+      const { payload } = await listener.waitFor(({ channel }) => channel === 'retention_failed');
+      const told = JSON.parse(payload) as { results: number; run_ids: string[] };
+      expect(told.results).toBe(1_000);
+      expect(told.run_ids.length).toBeLessThanOrEqual(3);
+      expect(payload.length).toBeLessThan(500);
+    } finally {
+      await listener.close();
+    }
+  });
+
+  test('a bucket that is gone pauses at once; one that refuses everything, the second time', async () => {
+    const paused = async (): Promise<boolean> => {
+      const { is_paused } = await database().one<{ is_paused: boolean }>(
+        `select coalesce(paused_until > now(), false) as is_paused from retention.bucket`,
+      );
+      return is_paused;
+    };
+    const { runIds } = await settleNew(3, () => ({}));
+    expect(await paused()).toBe(false);
+    await database().passRetryTimes();
+    await settleClaimed(runIds, () => ({}));
+    expect(await paused()).toBe(true);
+    // One success, and it is as if nothing had been.
+    await database().passRetryTimes();
+    await settleClaimed(runIds, (place) => (place === 0 ? 'cleared' : {}));
+    expect(await paused()).toBe(false);
+    await database().passRetryTimes();
+    await settleClaimed(runIds, () => ({ code: 'NoSuchBucket' }));
+    expect(await paused()).toBe(true);
+  });
+
+  test('a single key that is refused says nothing about its bucket', async () => {
+    const { runIds } = await settleNew(1, () => ({}));
+    for (let attempt = 0; attempt < 4; attempt += 1) {
+      await database().passRetryTimes();
+      await settleClaimed(runIds, () => ({}));
+    }
+    expect(await database().query('select pauses, paused_until from retention.bucket')).toEqual([
+      { pauses: 0, paused_until: null },
+    ]);
+  });
+
+  test('pauses of a bucket that S3 throttles grow, and the whole batch waits uncounted', async () => {
+    await database().insertRuns({ count: 3 });
+    await database().query('select retention.flag_expired()');
+    const waits: number[] = [];
+    for (let turn = 0; turn < 4; turn += 1) {
+      const { claim: claimed, lease } = await claim();
+      const until = await database().store.postpone(claimed.batchId, lease, {
+        code: 'SlowDown',
+        message: 'slow',
+      });
+      waits.push(((until?.getTime() ?? 0) - Date.now()) / 1_000);
+      await database().passRetryTimes();
+    }
+    waits.forEach((wait, turn) => {
+      expect(wait).toBeGreaterThan(2 ** turn - 1);
+      expect(wait).toBeLessThanOrEqual(2 * 2 ** turn + 0.1);
+    });
+    expect(
+      await database().one('select attempts, postponed, results from retention.batch'),
+    ).toEqual({
+      attempts: 0,
+      postponed: 4,
+      results: 3,
+    });
+  });
+});
