@@ -16,8 +16,7 @@ declare
 begin
   select * into strict v_adapter from retention.adapter;
   v_columns := v_adapter.columns;
-  v_tenant := coalesce(format('%I', v_columns -> 'tenant_id' ->> 'name'), '');
-  v_tenant := case when v_tenant = '' then 'null::text' else v_tenant end;
+  v_tenant := coalesce(quote_ident(v_columns -> 'tenant_id' ->> 'name'), 'null::text');
   v_status := case
     when v_columns -> 'status' ->> 'name' is null then '''COMPLETED''::text'
     else format('%I', v_columns -> 'status' ->> 'name')

@@ -65,8 +65,8 @@ export async function down(pgm: MigrationBuilder): Promise<void> {
 async function planIndexes(pgm: MigrationBuilder): Promise<IndexPlan[]> {
   // An index on a column of the view needs the table's own name for it.
   const [names] = (await pgm.db.select(
-    `select format('%I', a.columns -> 'tenant_id' ->> 'name') as tenant_id,
-      format('%I', a.columns -> 'status' ->> 'name') as status,
+    `select quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
+      quote_ident(a.columns -> 'status' ->> 'name') as status,
       retention.instant(a.columns -> 'completed_at') as completed_at,
       format('%I', a.columns -> 'run_id' ->> 'name') as run_id,
       format('%I', a.columns -> 'key' ->> 'name') as key,
@@ -89,7 +89,10 @@ async function planIndexes(pgm: MigrationBuilder): Promise<IndexPlan[]> {
         `(${order.join(', ')}) ` +
         `where ${names['cleared_at']} is null${status} and ${names['key']} is not null`,
     },
-    { name: 'retention_key', on: `(${names['key']} collate "C") where ${names['cleared_at']} is null` },
+    {
+      name: 'retention_key',
+      on: `(${names['key']} collate "C") where ${names['cleared_at']} is null`,
+    },
   ];
 }
 

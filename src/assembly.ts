@@ -9,13 +9,17 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
+import { UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
+import type { BucketInspector } from './objects/bucket-inspector.ts';
 import type { ObjectStore } from './objects/object-store.ts';
+import { createS3BucketInspector } from './objects/s3-bucket-inspector.ts';
 import { createS3ObjectStore } from './objects/s3-object-store.ts';
 import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
+import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
 import { type Worker, createWorker } from './reactor/worker.ts';
 import type { Selection } from './store/selection.ts';
 import { type Store, createStore } from './store/store.ts';
@@ -136,6 +140,42 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
   });
 }
 
+/** What a verify looks at, and what it may do. */
+export type VerifyRequest = LibraryOptions &
+  Omit<VerifyOptions, 'store' | 'inspector' | 'objects' | 'logger' | 'buckets'> & {
+    /** Default: the allowed buckets and every bucket that results were flagged in. */
+    readonly buckets?: readonly string[];
+  };
+
+/**
+ * Looks for drift between the rows and the buckets both ways, and for orphans.
+ *
+ * @throws UsageError when no bucket is known, or nothing bears the prefix.
+ * @throws ObjectStoreError when a bucket cannot be listed.
+ * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws DatabaseError
+ */
+export async function verify(request: VerifyRequest): Promise<Verification> {
+  const { config, logger = silentLogger } = request;
+  return withStore({ config, logger }, async (store) => {
+    const known = [...new Set([...config.resultBuckets, ...(await store.knownBuckets())])];
+    const buckets = request.buckets ?? known;
+    if (buckets.length === 0) {
+      throw new UsageError('no bucket is known to verify', {
+        remedy: 'Name one with --bucket, or set S3_RESULT_BUCKET.',
+      });
+    }
+    const objects = request.objects ?? openObjects(config);
+    const inspector = openInspector(config);
+    try {
+      return await runVerify({ ...request, store, logger, buckets, objects, inspector });
+    } finally {
+      inspector.close();
+      if (request.objects === undefined) objects.close();
+    }
+  });
+}
+
 /**
  * Runs the migrations as the configuration says; up also writes the settings that live in the
  * database. Returns the names of those that ran.
@@ -193,12 +233,21 @@ function openPool(config: Config, logger: Logger, applicationName: string): Data
 }
 
 function openObjects(config: Config): ObjectStore {
-  return createS3ObjectStore({
+  return createS3ObjectStore(objectOptions(config));
+}
+
+/** Looks into buckets, as the configuration says. */
+export function openInspector(config: Config): BucketInspector {
+  return createS3BucketInspector(objectOptions(config));
+}
+
+function objectOptions(config: Config) {
+  return {
     endpoint: config.s3EndpointUrl,
     region: config.awsRegion,
     maxAttempts: config.s3MaxAttempts,
     requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * SECOND,
-  });
+  };
 }
 
 function makeWorker(options: LibraryOptions, store: Store, objects: ObjectStore): Worker {

@@ -7,9 +7,11 @@ export {
   type LibraryOptions,
   type Reactor,
   type ReconcileRequest,
+  type VerifyRequest,
   createReactor,
   migrate,
   reconcile,
+  verify,
 } from './assembly.ts';
 export { type Config, readConfig } from './config.ts';
 export {
@@ -29,4 +31,5 @@ export type {
 } from './objects/object-store.ts';
 export { ObjectStoreError } from './objects/object-store.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
+export type { Verification } from './reactor/verify.ts';
 export type { Selection } from './store/selection.ts';

@@ -79,16 +79,13 @@ export async function scheduleAcross(pgm: MigrationBuilder, url: string): Promis
       [jobName(here.database), here.database],
     );
     if (rowCount === 0) {
-      await client.query(
-        'select cron.schedule_in_database($1, $2, $3, $4, $5)',
-        [
-          jobName(here.database),
-          '* * * * *',
-          'select retention.tick()',
-          here.database,
-          there.is_superuser ? here.role : null,
-        ],
-      );
+      await client.query('select cron.schedule_in_database($1, $2, $3, $4, $5)', [
+        jobName(here.database),
+        '* * * * *',
+        'select retention.tick()',
+        here.database,
+        there.is_superuser ? here.role : null,
+      ]);
     }
     const runner = there.is_superuser ? here.role : there.role;
     if (runner !== here.role) {

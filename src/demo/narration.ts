@@ -3,7 +3,7 @@ import { styleText } from 'node:util';
 import { escapeControls } from '../safe-text.ts';
 
 /** Whose words a line repeats. */
-export type Speaker = 'listener' | 'psql' | 's3' | 'runs' | 'retention';
+export type Speaker = 'listener' | 'postgres' | 'psql' | 's3' | 'runs' | 'retention';
 
 /** Tells the tour: numbered steps, short lines, and what the parts say themselves, marked as theirs. */
 export interface Narrator {
@@ -24,6 +24,7 @@ type Style = Parameters<typeof styleText>[0];
 
 const SPEAKER_STYLE: Readonly<Record<Speaker, Style>> = {
   listener: 'cyan',
+  postgres: 'gray',
   psql: 'magenta',
   s3: 'yellow',
   runs: 'green',
@@ -52,7 +53,7 @@ export function createNarrator(stream: Writable = process.stdout): Narrator {
       write(paint('bold', `${steps}. ${title}`));
     },
     say: (...lines) => {
-      for (const line of lines) write(`   ${line}`);
+      for (const line of lines) write(line === '' ? '' : `   ${line}`);
     },
     command: (text) => write(`   ${paint('bold', `$ ${text}`)}`),
     hear: (speaker, line) => {

@@ -1,6 +1,7 @@
 import { migrate } from '../assembly.ts';
 import { readConfig } from '../config.ts';
 import { RetentionError } from '../errors.ts';
+import { pause } from '../lifecycle/pause.ts';
 import { startCommand } from './retention-command.ts';
 import { runsTableSql } from './runs-table.ts';
 import { type SampleGroup, countRuns, insertRuns, SAMPLE_RUNS } from './sample-runs.ts';
@@ -11,6 +12,10 @@ import { until } from './until.ts';
 const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
 
 const START_LIMIT_SECONDS = 20;
+
+/** What migrations, psql and listener may take together. */
+const SET_UP_MILLISECONDS = 8_000;
+const MINUTE = 60_000;
 
 /** The application's table, its runs and their objects; then the migrations. */
 export async function prepare(tour: Tour): Promise<void> {
@@ -29,9 +34,20 @@ export async function prepare(tour: Tour): Promise<void> {
   signal.throwIfAborted();
 
   narrator.step('The migrations: schema "retention", and one pg_cron job');
+  await awaitNextMinute(tour);
   const ran = await migrate({ config: readConfig(stack.environment), direction: 'up' });
   narrator.say(`${ran.length} migrations ran, from ${ran[0]} to ${ran.at(-1)}.`);
   await tour.psql.ask('select jobname, schedule, command from cron.job;');
+  signal.throwIfAborted();
+}
+
+/** Lets a minute that is nearly over pass, so that its tick does not come before all is in place. */
+async function awaitNextMinute({ narrator, signal }: Tour): Promise<void> {
+  const left = MINUTE - (Date.now() % MINUTE);
+  if (left > SET_UP_MILLISECONDS) return;
+  const seconds = Math.ceil(left / 1_000);
+  narrator.say(`This minute is nearly over, and its tick would be too soon: waiting ${seconds} s.`);
+  await pause(left, signal);
   signal.throwIfAborted();
 }
 

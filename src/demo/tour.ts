@@ -18,6 +18,7 @@ export interface DemoOptions {
 
 const INTERRUPTED = 130;
 const ECHO_MILLISECONDS = 1_000;
+const LOG_LINES = 10;
 
 /**
  * Shows the main job on a private, throw-away stack, counts what happened and compares it with what
@@ -41,7 +42,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     await tidyUp.run();
     stop.dispose();
   }
-  narrator.say('', 'PostgreSQL, S3, listener and psql are stopped, their files removed.');
+  narrator.say('', 'Everything is stopped, and its files are removed.');
   return result ?? INTERRUPTED;
 }
 
@@ -54,18 +55,28 @@ async function giveTour(
   const startedAt = performance.now();
   narrator.title('Retention Reactor: the main job, on a private stack that is thrown away');
   const tour = await setUp(narrator, signal, tidyUp);
-  await prepare(tour);
-  await watchInPsql(tour);
-  await startListener(tour);
-  const first = await followTick(tour);
-  await missAnEvent(tour);
-  const second = await reconcileNow(tour);
+  try {
+    await prepare(tour);
+    await watchInPsql(tour);
+    await startListener(tour);
+    const first = await followTick(tour);
+    await missAnEvent(tour);
+    const second = await reconcileNow(tour);
 
-  narrator.step('What was counted');
-  const counts = await countEverything(tour, first, second);
-  const isGood = compareCounts(narrator, counts, performance.now() - startedAt);
-  if (options.keep) await keepStack(tour);
-  return isGood ? 0 : 1;
+    narrator.step('What was counted');
+    const counts = await countEverything(tour, first, second);
+    const isGood = compareCounts(narrator, counts, performance.now() - startedAt);
+    if (options.keep) await keepStack(tour);
+    return isGood ? 0 : 1;
+  } catch (error) {
+    if (!signal.aborted) tellServerLog(tour);
+    throw error;
+  }
+}
+
+/** What PostgreSQL said last, for whoever looks into a failure: its log goes with it. */
+function tellServerLog({ narrator, stack }: Tour): void {
+  for (const line of stack.postgres.logTail(LOG_LINES).split('\n')) narrator.hear('postgres', line);
 }
 
 async function setUp(narrator: Narrator, signal: AbortSignal, tidyUp: TidyUp): Promise<Tour> {

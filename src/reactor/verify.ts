@@ -2,7 +2,13 @@ import { RefusedError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
-import { MISSING_PAGE, type ListedStretch, type MissingResult, type Orphan, type VerifyStart } from '../store/drift.ts';
+import {
+  MISSING_PAGE,
+  type ListedStretch,
+  type MissingResult,
+  type Orphan,
+  type VerifyStart,
+} from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a verify works with and looks at. */
@@ -72,7 +78,13 @@ class Verify {
   }
 
   async run(): Promise<Verification> {
-    const { store, buckets, dryRun = false, mend = true, deleteOrphansOlderThanSeconds } = this.#options;
+    const {
+      store,
+      buckets,
+      dryRun = false,
+      mend = true,
+      deleteOrphansOlderThanSeconds,
+    } = this.#options;
     const start = await store.beginVerify();
     try {
       for (const bucket of buckets) await this.#compareBucket(start, bucket);
@@ -184,7 +196,13 @@ class Verify {
     let failed = 0;
     while (signal?.aborted !== true) {
       const { verifyId } = start;
-      const found = await store.nextOrphans({ verifyId, bucket, after, marginSeconds, limit: 1_000 });
+      const found = await store.nextOrphans({
+        verifyId,
+        bucket,
+        after,
+        marginSeconds,
+        limit: 1_000,
+      });
       if (found.length === 0) break;
       after = found.at(-1)?.key;
       const orphans = found.filter((orphan) => orphan.stillOrphan);
@@ -199,7 +217,9 @@ class Verify {
       deleted += gone.length;
       failed += report.failures.length;
       for (const failure of report.failures.slice(0, 10)) {
-        logger.error(`Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.message}`);
+        logger.error(
+          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.message}`,
+        );
       }
     }
     return { deleted, failed };

@@ -164,13 +164,7 @@ export async function nextOrphans(
   }>(
     `select key, bytes, modified_at, still_orphan
     from retention.next_orphans($1, $2, $3, make_interval(secs => $4), $5)`,
-    [
-      request.verifyId,
-      request.bucket,
-      request.after ?? null,
-      request.marginSeconds,
-      request.limit,
-    ],
+    [request.verifyId, request.bucket, request.after ?? null, request.marginSeconds, request.limit],
   );
   return rows.map((row) => ({
     key: row.key,

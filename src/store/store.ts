@@ -1,6 +1,16 @@
 import type { Queryable } from '../database/queryable.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { claim, giveBack, postpone, settle, split } from './leases.ts';
+import {
+  beginVerify,
+  compareListing,
+  forgetStrays,
+  knownBuckets,
+  nextOrphans,
+  requeueReturned,
+  sortStrays,
+  stampGone,
+} from './drift.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
 import { configure } from './settings.ts';
 import { readLosses, readStatus } from './status.ts';
@@ -21,6 +31,14 @@ const functions = {
   flagSelected,
   readStatus,
   readLosses,
+  beginVerify,
+  compareListing,
+  stampGone,
+  sortStrays,
+  requeueReturned,
+  nextOrphans,
+  forgetStrays,
+  knownBuckets,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result
@@ -34,21 +52,9 @@ export type Store = {
 
 /** Binds the functions of this room to a database. */
 export function createStore(database: Queryable): Store {
-  return {
-    claim: (...rest) => claim(database, ...rest),
-    settle: (...rest) => settle(database, ...rest),
-    postpone: (...rest) => postpone(database, ...rest),
-    split: (...rest) => split(database, ...rest),
-    giveBack: (...rest) => giveBack(database, ...rest),
-    tick: (...rest) => tick(database, ...rest),
-    flagExpired: (...rest) => flagExpired(database, ...rest),
-    pulse: () => pulse(database),
-    scansAfter: (...rest) => scansAfter(database, ...rest),
-    configure: (...rest) => configure(database, ...rest),
-    dueGroups: (...rest) => dueGroups(database, ...rest),
-    dueRuns: (...rest) => dueRuns(database, ...rest),
-    flagSelected: (...rest) => flagSelected(database, ...rest),
-    readStatus: () => readStatus(database),
-    readLosses: () => readLosses(database),
-  };
+  const bound = Object.entries(functions).map(([name, call]) => {
+    const unbound = call as (database: Queryable, ...rest: unknown[]) => unknown;
+    return [name, (...rest: unknown[]) => unbound(database, ...rest)] as const;
+  });
+  return Object.fromEntries(bound) as unknown as Store;
 }

@@ -19,8 +19,8 @@ describe('the README', () => {
 
   it('has a row for every command, and for no other', () => {
     const commands = readdirSync(COMMANDS).map((name) => name.replace(/\.ts$/u, ''));
-    const rows = [...readme().matchAll(/^\| `retention (?<command>[a-z]+)/gmu)];
-    const documented = rows.map((row) => row.groups?.['command'] ?? '');
+    const found = [...readme().matchAll(/^\| `retention (?<command>[a-z]+)/gmu)];
+    const documented = found.map((match) => match.groups?.['command'] ?? '');
     expect(new Set(documented)).toEqual(new Set(commands));
   });
 

@@ -2,11 +2,13 @@ import { Command } from 'commander';
 import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config.ts';
 import type { Logger } from '../../logger.ts';
+import type { Verification } from '../../reactor/verify.ts';
 import type { Selection } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { readSettings } from '../settings.ts';
+import { describeVerified, printVerified, verifyIfAsked } from '../verification.ts';
 
 interface Options {
   readonly dryRun?: boolean;
@@ -18,6 +20,13 @@ interface Options {
   readonly yes?: boolean;
   readonly json?: boolean;
   readonly verbose?: boolean;
+  readonly verify?: boolean;
+  readonly orphans?: boolean;
+  readonly delete?: boolean;
+  readonly bucket?: readonly string[];
+  readonly prefix?: string;
+  readonly margin?: string;
+  readonly deletedList?: string;
 }
 
 /** `retention reconcile` */
@@ -36,13 +45,21 @@ export function reconcileCommand(): Command {
     .option('--limit <count>', 'at most so many results')
     .option('--yes', 'confirm deleting earlier than the policy says')
     .option('--verbose', 'with --dry-run, list every run')
+    .option('--verify', 'mend drift first: stamp what is gone, take up again what is back')
+    .option('--orphans', 'report objects that no run points at')
+    .option('--delete', 'with --orphans, delete them (wants --yes)')
+    .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
+    .option('--prefix <text>', 'verify only keys that begin with this')
+    .option('--margin <duration>', 'delete only orphans older than this (default: 24h)')
+    .option('--deleted-list <file>', 'where to write what --delete deleted, one JSON line each')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
 Examples:
   $ retention reconcile --dry-run
-  $ retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100`,
+  $ retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100
+  $ retention reconcile --verify --orphans --dry-run`,
     )
     .action(run);
 }
@@ -53,7 +70,9 @@ async function run(options: Options): Promise<void> {
   const { config, logger } = await readSettings();
   const { withStore } = await import('../../assembly.ts');
   const selection = await withStore({ config, logger }, async (store) => {
-    if (options.dryRun === true) await dryRun(store, typed.selection, options);
+    if (options.dryRun === true) {
+      await dryRun(store, typed.selection, options, await verifyIfAsked(config, logger, options));
+    }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
     const groups = await store.dueGroups(typed.selection);
     const early = groups.reduce((sum, group) => sum + group.early, 0);
@@ -81,6 +100,7 @@ async function reconcileNow(
     import('../../assembly.ts'),
     import('../../lifecycle/signals.ts'),
   ]);
+  const verified = await verifyIfAsked(config, logger, options);
   const signals = watchStopSignals();
   const progress = await createProgress();
   const request: ReconcileRequest = {
@@ -96,21 +116,26 @@ async function reconcileNow(
     signals.dispose();
   });
   const { interrupted, ...counts } = result;
-  if (options.json === true) printJson({ dry_run: false, ...counts, interrupted });
-  else {
+  if (options.json === true) {
+    printJson({ dry_run: false, ...counts, interrupted, ...describeVerified(verified, options) });
+  } else {
+    printVerified(verified, options);
     printLine(
       `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
   }
-  if (counts.failed > 0 || counts.dead > 0 || interrupted) process.exitCode = 1;
+  const orphansFailed = verified?.orphans.failed ?? 0;
+  if (counts.failed > 0 || counts.dead > 0 || orphansFailed > 0 || interrupted)
+    process.exitCode = 1;
 }
 
 async function dryRun(
   store: Store,
   selection: Selection | undefined,
   options: Options,
+  verified: Verification | undefined,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
   const due = groups.reduce((sum, group) => sum + group.results, 0);
@@ -123,9 +148,10 @@ async function dryRun(
       results,
       oldest,
     }));
-    printJson({ dry_run: true, due, groups: plain, runs });
+    printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
     return;
   }
+  printVerified(verified, options);
   printLine(`${due} results would go; nothing was changed.`);
   if (groups.length > 0) {
     printLine();

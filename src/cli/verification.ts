@@ -1,0 +1,132 @@
+import { createWriteStream } from 'node:fs';
+import type { Config } from '../config.ts';
+import type { Logger } from '../logger.ts';
+import type { Verification } from '../reactor/verify.ts';
+import { confirm, printLine } from './output.ts';
+
+/** What of `reconcile`'s options is about drift and orphans. */
+export interface VerifyOptions {
+  readonly dryRun?: boolean;
+  readonly yes?: boolean;
+  readonly verify?: boolean;
+  readonly orphans?: boolean;
+  readonly delete?: boolean;
+  readonly bucket?: readonly string[];
+  readonly prefix?: string;
+  readonly margin?: string;
+  readonly deletedList?: string;
+}
+
+const DEFAULT_MARGIN = '24h';
+
+/**
+ * Runs the part of a reconcile that looks into buckets, when it was asked for.
+ *
+ * @throws UsageError for options that do not go together, or a prefix that nothing bears.
+ * @throws RefusedError when deleting was not confirmed.
+ */
+export async function verifyIfAsked(
+  config: Config,
+  logger: Logger,
+  options: VerifyOptions,
+): Promise<Verification | undefined> {
+  const { UsageError } = await import('../errors.ts');
+  const isAsked = options.verify === true || options.orphans === true;
+  const about = [options.delete, options.bucket, options.prefix, options.margin];
+  if (!isAsked) {
+    if (about.every((option) => option === undefined)) return undefined;
+    throw new UsageError(
+      '--delete, --bucket, --prefix and --margin are for --verify and --orphans',
+      { remedy: 'Say --verify, --orphans or both.' },
+    );
+  }
+  const isDeleting = options.delete === true && options.dryRun !== true;
+  if (options.delete === true && options.orphans !== true) {
+    throw new UsageError('--delete is for --orphans', { remedy: 'Say --orphans --delete.' });
+  }
+  const { parseDuration } = await import('../lifecycle/duration.ts');
+  const marginSeconds = parseDuration(options.margin ?? DEFAULT_MARGIN, '--margin') / 1_000;
+  if (isDeleting) {
+    await confirm(
+      `Every object older than ${options.margin ?? DEFAULT_MARGIN} that no run points at will be ` +
+        'deleted; that cannot be undone. Go on?',
+      options.yes === true,
+    );
+  }
+  const { verify } = await import('../assembly.ts');
+  const list = isDeleting ? openDeletedList(options.deletedList) : undefined;
+  const verified = await verify({
+    config,
+    logger,
+    prefix: options.prefix,
+    dryRun: options.dryRun === true,
+    mend: options.verify === true,
+    confirmed: options.yes === true,
+    ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
+    ...(isDeleting ? { deleteOrphansOlderThanSeconds: marginSeconds } : {}),
+    ...(list === undefined ? {} : { onOrphansDeleted: list.add }),
+  }).finally(() => list?.end());
+  if (list !== undefined && verified.orphans.deleted > 0) {
+    process.stderr.write(`what was deleted is listed in ${list.path}\n`);
+  }
+  const { listed, stamped } = verified;
+  if (options.prefix !== undefined && listed === 0 && stamped === 0) {
+    throw new UsageError(`no object and no run has a key that begins with "${options.prefix}"`, {
+      remedy: 'A prefix is the literal beginning of the keys, such as results/2026-.',
+    });
+  }
+  return verified;
+}
+
+/** The keys that a verify adds to `reconcile --json`. */
+export function describeVerified(
+  verified: Verification | undefined,
+  options: VerifyOptions,
+): object {
+  if (verified === undefined) return {};
+  const { stamped, requeued, orphans } = verified;
+  return {
+    ...(options.verify === true ? { drift: { stamped, requeued } } : {}),
+    ...(options.orphans === true ? { orphans } : {}),
+  };
+}
+
+/** The lines that a verify adds to what people read. */
+export function printVerified(verified: Verification | undefined, options: VerifyOptions): void {
+  if (verified === undefined) return;
+  const { listed, stamped, requeued, orphans } = verified;
+  const would = options.dryRun === true ? 'would be ' : '';
+  printLine(`${listed} objects listed`);
+  if (options.verify === true) {
+    printLine(`${stamped} results whose object is gone ${would}stamped`);
+    printLine(`${requeued} results whose object is back ${would}taken up again`);
+  }
+  if (options.orphans === true) {
+    printLine(
+      `${orphans.objects} orphans (${orphans.bytes} bytes), ${orphans.deleted} deleted, ` +
+        `${orphans.failed} failed`,
+    );
+  }
+}
+
+function openDeletedList(
+  path = `retention-orphans-${new Date().toISOString().slice(0, 10)}.jsonl`,
+) {
+  // Opened when there is something to write: a list of nothing is no list.
+  let stream: ReturnType<typeof createWriteStream> | undefined;
+  return {
+    path,
+    add: (bucket: string, orphans: readonly { key: string; bytes: number; modifiedAt: Date }[]) => {
+      if (orphans.length === 0) return;
+      stream ??= createWriteStream(path, { flags: 'a' });
+      for (const { key, bytes, modifiedAt } of orphans) {
+        stream.write(`${JSON.stringify({ bucket, key, bytes, modified_at: modifiedAt })}\n`);
+      }
+    },
+    end: () =>
+      new Promise<void>((resolve) => {
+        if (stream === undefined) resolve();
+        else stream.end(resolve);
+      }),
+  };
+}
