@@ -151,6 +151,9 @@ select r.run_id,
   coalesce(nullif(r.bucket, ''), s.default_bucket) as bucket,
   -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
   r.key::text collate "C" as key,
+  -- Of the column itself: the planner does not see in a test of the line above what
+  -- retention_live's predicate says, and would sort the whole backlog for every pass.
+  r.key is not null as has_key,
   coalesce(p.retain, d.retain) as retain,
   case
     when r.status = 'COMPLETED' and r.completed_at is not null

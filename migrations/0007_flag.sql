@@ -56,7 +56,7 @@ begin
     ) f on true
     where r.tenant_id = p_tenant_id
       and r.status = 'COMPLETED'
-      and r.key is not null
+      and r.has_key
       and r.completed_at < p_before
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
@@ -80,7 +80,7 @@ begin
     ) f on true
     where r.tenant_id is null
       and r.status = 'COMPLETED'
-      and r.key is not null
+      and r.has_key
       and r.completed_at < p_before
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id

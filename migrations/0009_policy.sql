@@ -72,6 +72,10 @@ declare
   v_before interval;
   v_due bigint;
 begin
+  if tg_op <> 'DELETE' then
+    -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
+    new.retain := retention.in_days(new.retain);
+  end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
     delete from retention.progress;
@@ -94,6 +98,11 @@ begin
     return old;
   end if;
   if tg_op = 'UPDATE' then
+    if new.tenant_id <> old.tenant_id then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('the policy of tenant %s cannot be handed to tenant %s: set the one and unset the other', old.tenant_id, new.tenant_id);
+    end if;
     v_before := old.retain;
   else
     select retain into v_before from retention.policy where tenant_id = '*';
@@ -305,11 +314,62 @@ begin
 end
 $$;
 
+-- A run id out of text. Raises invalid_parameter_value for what cannot be one.
+create function retention.read_run_id(p_run_id text)
+returns retention.run_id
+language plpgsql
+stable
+as $$
+begin
+  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s is not a run id of this application (type %s)', p_run_id, (
+        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
+      ));
+end
+$$;
+
+-- What of a run or of a tenant is leased, also where the lease has run out: whoever had it may be
+-- asking S3 still. Called by place_hold, under its lock, so it must cost what is leased at most.
+create function retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id)
+returns setof retention.run_id
+language plpgsql
+stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  if p_run_id is not null then
+    return query
+    select e.run_id
+    from retention.expired e
+    join retention.batch b on b.batch_id = e.batch_id
+    where e.run_id = p_run_id
+      and b.lease is not null;
+  else
+    return query
+    select e.run_id
+    from retention.batch b
+    join retention.expired e on e.batch_id = b.batch_id
+    join retention.result r on r.run_id = e.run_id
+    where b.lease is not null
+      and r.tenant_id = p_tenant_id;
+  end if;
+end
+$$;
+
 -- Places a hold on a run or on a tenant. From its commit on nothing of it is claimed any more. A
 -- deletion that is already in flight cannot be called back: too_late counts those results and
 -- too_late_run_ids names up to 1,000 of them. p_for: how long (default: until it is released).
 -- Waits for claims that are just being made, and they for this transaction: keep it short.
--- Raises invalid_parameter_value, active_sql_transaction outside READ COMMITTED.
+-- Raises invalid_parameter_value, no_data_found for what is not there, active_sql_transaction outside
+-- READ COMMITTED.
 create function retention.place_hold(
   p_reason text,
   p_run_id text default null,
@@ -326,6 +386,7 @@ as $$
 #variable_conflict use_column
 declare
   v_run_id retention.run_id;
+  v_tenant_id retention.tenant_id;
   v_hold_id bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -338,43 +399,54 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'a hold needs a reason, and either a run or a tenant';
   end if;
-  begin
-    v_run_id := p_run_id;
-  exception
-    when data_exception then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('%s is not a run id of this application (type %s)', p_run_id, (
-          select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-        ));
-  end;
-  if v_run_id is not null and not exists (select from retention.result r where r.run_id = v_run_id) then
+  if p_for <= '0' then
     raise exception using
-      errcode = 'no_data_found',
-      message = format('there is no run %s to hold', p_run_id);
+      errcode = 'invalid_parameter_value',
+      message = format('a hold lasts longer than no time at all, given: %s', p_for);
   end if;
-  if p_tenant_id is not null
-    and not exists (select from retention.result r where r.tenant_id::text = p_tenant_id)
-  then
-    raise exception using
-      errcode = 'no_data_found',
-      message = format('there is no run of tenant %s to hold', p_tenant_id);
+  if p_run_id is not null then
+    v_run_id := retention.read_run_id(p_run_id);
+    if not exists (select from retention.result r where r.run_id = v_run_id) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run %s to hold', p_run_id);
+    end if;
+  else
+    begin
+      v_tenant_id := p_tenant_id;
+    exception
+      when data_exception then
+        v_tenant_id := null;
+    end;
+    -- The first is a probe of the index over what is live; the second may read the table.
+    if not exists (
+      select
+      from retention.result r
+      where r.tenant_id = v_tenant_id
+        and r.cleared_at is null
+        and r.status = 'COMPLETED'
+        and r.key is not null
+    ) and not exists (
+      select
+      from retention.result r
+      where r.tenant_id = v_tenant_id
+    ) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run of tenant %s to hold', p_tenant_id);
+    end if;
   end if;
 
   lock table retention.hold in exclusive mode;
   insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
-  values (v_run_id, p_tenant_id, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
+  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
   returning hold.hold_id into v_hold_id;
 
   return query
   select v_hold_id,
     count(*),
-    coalesce((array_agg(e.run_id::text order by e.run_id))[1:1000], '{}')
-  from retention.batch b
-  join retention.expired e on e.batch_id = b.batch_id
-  left join retention.result r on r.run_id = e.run_id
-  where b.lease is not null
-    and (e.run_id = v_run_id or r.tenant_id::text = p_tenant_id);
+    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
+  from retention.in_flight(v_run_id, v_tenant_id) as f (run_id);
 end
 $$;
 
@@ -407,6 +479,7 @@ $$;
 
 drop function retention.release_hold(bigint, text),
   retention.place_hold(text, text, text, interval, text),
+  retention.in_flight(retention.run_id, retention.tenant_id), retention.read_run_id(text),
   retention.configure(jsonb);
 drop trigger guard_policy on retention.policy;
 drop function retention.guard_policy(), retention.unset_policy(text, boolean),

@@ -252,8 +252,9 @@ end
 $$;
 
 -- Revives dead results and brings forward failed ones that wait for their next attempt: all, or those
--- of some runs, a tenant, a bucket, an error code. Their attempts count from the beginning again.
--- Returns how many. What is being worked on is left alone.
+-- of some runs, a tenant, a bucket, an error code. They are flagged results like any other again, and
+-- their attempts count from the beginning. Returns how many. What is being worked on is left alone.
+-- Raises invalid_parameter_value for what cannot be a run id.
 create function retention.retry(
   p_run_ids text[] default null,
   p_tenant_id text default null,
@@ -269,16 +270,18 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
+  v_run_ids retention.run_id[];
   v_revived bigint;
   v_batch_ids bigint[];
 begin
+  v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
   perform from retention.heartbeat for update;
   delete from retention.selection;
   insert into retention.selection (run_id, bucket, key, completed_at, due_at)
   select e.run_id, e.bucket, e.key, e.completed_at, e.due_at
   from retention.expired e
   where e.failed_at is not null
-    and (p_run_ids is null or e.run_id::text = any (p_run_ids))
+    and (p_run_ids is null or e.run_id = any (v_run_ids))
     and (p_bucket is null or e.bucket = p_bucket)
     and (p_code is null or e.last_code = p_code)
     and (
@@ -294,9 +297,9 @@ begin
   into v_batch_ids, v_revived
   from retention.regroup((select s.batch_size from retention.setting s), null) g;
   update retention.expired e
-  set attempts = 0
-  where e.batch_id = any (v_batch_ids)
-    and e.attempts > 0;
+  set attempts = 0,
+    failed_at = null
+  where e.batch_id = any (v_batch_ids);
   return v_revived;
 end
 $$;

@@ -107,13 +107,19 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+  -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
+  select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
   from retention.adapter a
-  join pg_class c on c.relkind = 'i'
-    and c.relname ~ '^retention_live(_[0-9]+)?$'
-  join pg_index i on i.indexrelid = c.oid
-  where i.indrelid = a.table_name::regclass
-    or i.indrelid in (select t.relid from pg_partition_tree(a.table_name::regclass) t)
+  join pg_index i on i.indrelid = a.table_name::regclass
+  join pg_class x on x.oid = i.indexrelid
+    and x.relname = 'retention_live'
+  cross join lateral (
+    select x.oid as relid
+    union
+    select p.relid
+    from pg_partition_tree(x.oid) p
+  ) t
+  join pg_class c on c.oid = t.relid
 $$;
 
 /*

@@ -69,7 +69,7 @@ begin
   select l.* into v_live from retention.live l where l.run_id = v_run_id limit 1;
   select * into v_work from retention.expired e where e.run_id = v_run_id;
   select * into v_batch from retention.batch b where b.batch_id = v_work.batch_id;
-  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_work.bucket, v_run.bucket, v_setting.default_bucket);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_work.bucket, explain.bucket);
   retain := v_live.retain;
   due_at := v_live.due_at;
   flagged_at := v_work.flagged_at;
@@ -77,7 +77,10 @@ begin
   attempts := v_work.attempts;
   last_code := v_work.last_code;
   last_error := v_work.last_error;
-  next_attempt_at := case when v_batch.lease is null then greatest(v_batch.visible_at, v_bucket.paused_until) end;
+  next_attempt_at := case
+    when v_batch.lease is null or v_batch.visible_at <= now()
+    then greatest(v_batch.visible_at, v_bucket.paused_until)
+  end;
   select jsonb_agg(
     jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
       'on', case when h.run_id is null then 'tenant' else 'run' end,
@@ -88,7 +91,7 @@ begin
   from retention.hold h
   where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
     and retention.hold_end(h.released_at, h.expires_at)
-      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention.place_in_line(p_run_id) end > now();
+      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention.place_in_line(v_run.run_id::text) end > now();
   v_policy := case
     when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
     then format('the policy of tenant %s', v_run.tenant_id)
@@ -120,9 +123,9 @@ begin
   elsif v_work.dead_at is not null then
     state := 'dead';
     because := case v_work.last_code
-      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, p_run_id)
+      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, v_run_id)
       else format('failed %s times, last with %s (%s); mend the cause and revive with: retention retry --run %s',
-        v_work.attempts, v_work.last_code, v_work.last_error, p_run_id)
+        v_work.attempts, v_work.last_code, v_work.last_error, v_run_id)
     end;
   elsif v_batch.lease is not null and v_batch.visible_at > now() then
     state := 'in flight';
@@ -146,7 +149,12 @@ begin
   elsif holds is not null then
     state := 'coming back';
     because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
-  elsif v_live.due_at >= now() then
+  elsif v_live.due_at >= now()
+    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    and not coalesce(
+      greatest(v_live.completed_at + retention.exactly(v_batch.early), v_live.retain_until) < now(), false
+    )
+  then
     state := 'kept';
     because := case
       when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
@@ -161,8 +169,11 @@ begin
     because := 'it is due, but retention is disabled (DPP_RETENTION_ENABLED=false)';
   elsif v_work.failed_at is not null then
     state := 'failed';
-    because := format('S3 answered %s (%s) on attempt %s; next attempt at %s',
-      v_work.last_code, v_work.last_error, v_work.attempts, retention.iso(next_attempt_at));
+    because := format('S3 answered %s (%s)%s; next attempt at %s',
+      v_work.last_code, v_work.last_error,
+      case when v_work.attempts > 0 then format(' on attempt %s', v_work.attempts)
+        else ', which is not counted against it' end,
+      retention.iso(next_attempt_at));
   elsif v_work.run_id is not null then
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention.iso(v_work.flagged_at), v_work.batch_id)

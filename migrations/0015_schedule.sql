@@ -20,26 +20,52 @@ begin
   if v_owner is not null and v_owner <> current_user then
     return v_owner;
   end if;
+  select j.username
+  into v_owner
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database()
+    and j.username <> current_user
+  limit 1;
+  if found then
+    update retention.adapter set cron_job_owner = v_owner;
+    return v_owner;
+  end if;
   perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
   update retention.adapter set cron_job_owner = current_user;
   return current_user;
 end
 $$;
 
--- Removes the job. Raises nothing when there is none.
+-- Removes the job, whoever of the roles that we may act for has it. Raises nothing when there is none;
+-- insufficient_privilege when it is another role's, whose jobs we do not see.
 create function retention.unschedule_tick()
 returns void
 language plpgsql
 as $$
+declare
+  v_owner text := (select cron_job_owner from retention.adapter);
 begin
-  if (select cron_job_owner from retention.adapter) is null
+  if v_owner is null
     or (select cron_database from retention.adapter) is not null
     or to_regclass('cron.job') is null
   then
     return;
   end if;
-  if exists (select from cron.job where jobname = 'retention-tick') then
-    perform cron.unschedule('retention-tick');
+  -- By its number: by its name, pg_cron finds the jobs of the calling role only.
+  perform cron.unschedule(j.jobid)
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database();
+  if not found
+    and v_owner <> current_user
+    and exists (select from pg_roles where rolname = v_owner)
+    and not (select rolsuper from pg_roles where rolname = current_user)
+  then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('the job retention-tick belongs to role %s, and role %s cannot remove it', v_owner, current_user),
+      hint = format('Migrate down as %s or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
   end if;
   update retention.adapter set cron_job_owner = null;
 end

@@ -3,6 +3,7 @@ export const SQLSTATE = {
   protocol_violation: '08P01',
   connection_failure: '08006',
   feature_not_supported: '0A000',
+  invalid_parameter_value: '22023',
   check_violation: '23514',
   foreign_key_violation: '23503',
   not_null_violation: '23502',
@@ -35,6 +36,7 @@ export const SQLSTATE = {
   cannot_connect_now: '57P03',
   idle_session_timeout: '57P05',
   raise_exception: 'P0001',
+  no_data_found: 'P0002',
 } as const;
 
 export type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];

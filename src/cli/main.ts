@@ -2,10 +2,15 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { demoCommand } from './commands/demo.ts';
+import { explainCommand } from './commands/explain.ts';
+import { holdCommand } from './commands/hold.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { policyCommand } from './commands/policy.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
+import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
+import { watchCommand } from './commands/watch.ts';
 import { reportError } from './output.ts';
 
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
@@ -26,7 +31,18 @@ Exit codes: 0 done, 1 something failed or is dead, 2 wrong usage or configuratio
 Example:
   $ retention reconcile --dry-run`,
     );
-  const commands = [migrateCommand, listenCommand, reconcileCommand, statusCommand, demoCommand];
+  const commands = [
+    migrateCommand,
+    listenCommand,
+    reconcileCommand,
+    statusCommand,
+    watchCommand,
+    explainCommand,
+    policyCommand,
+    holdCommand,
+    retryCommand,
+    demoCommand,
+  ];
   for (const command of commands) program.addCommand(command());
   return program;
 }

@@ -24,6 +24,18 @@ export interface DemoStack {
   countDeleteRequests(): number;
 }
 
+const OTHER_STACKS = /^(?:DATABASE_|CRON_DATABASE_|DPP_|RETENTION_|S3_|AWS_|PG|LOG_LEVEL$)/;
+
+/**
+ * Takes variables out of this process's environment that are about another database, S3 or reactor:
+ * they reach the command, psql, the driver and the migrations alike.
+ */
+export function forgetOtherStacks(): void {
+  for (const name of Object.keys(process.env)) {
+    if (OTHER_STACKS.test(name)) delete process.env[name];
+  }
+}
+
 /** Starts the private PostgreSQL with pg_cron, installing what is missing, after saying so. */
 export async function startDatabase(narrator: Narrator, tidyUp: TidyUp): Promise<PrivatePostgres> {
   const postgres = await startPrivatePostgres({

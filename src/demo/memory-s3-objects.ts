@@ -121,12 +121,14 @@ function deleteOne(
 }
 
 /** The version that a request is about; S3's three ways of saying that there is none. */
-function existing({ bucket, key, query, permits }: BucketRequest): ObjectVersion {
+function existing(request: BucketRequest): ObjectVersion {
+  const { bucket, key, query } = request;
   const versionId = query.get('versionId') ?? undefined;
   const version = bucket.find(key, versionId);
   if (version?.body) return version;
   // Who may not list is not told what is missing.
-  if (!permits('s3:ListBucket', '')) throw new S3Fault(403, 'AccessDenied', 'Access Denied');
+  if (!request.permits('s3:ListBucket', ''))
+    throw new S3Fault(403, 'AccessDenied', 'Access Denied');
   if (versionId === undefined) {
     throw new S3Fault(404, 'NoSuchKey', 'The specified key does not exist.');
   }

@@ -20,15 +20,12 @@ export interface RetentionCommand {
 
 const STOP_MILLISECONDS = 10_000;
 
-// What is set on this machine for another reactor must not reach this one.
-const FOREIGN = /^(?:DATABASE_|CRON_DATABASE_|DPP_|RETENTION_|S3_|AWS_|PG|LOG_LEVEL$)/;
-
 /**
  * Starts the command `retention` as a person would, as a real process. It ends with this one, even
  * when this one is killed outright.
  *
  * @param parameters what follows `retention`.
- * @param environment the settings; those of this process do not count.
+ * @param environment the settings, on top of this process's environment.
  * @param hear hears what it prints, on both streams, line by line.
  */
 export function startCommand(
@@ -40,7 +37,7 @@ export function startCommand(
     process.execPath,
     [COMMAND_FILE, ...parameters],
     {
-      env: { ...ownEnvironment(), ...environment },
+      env: { ...process.env, ...environment },
       // Its own session: a Ctrl-C is meant for the tour, which stops the command in its turn.
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -72,8 +69,4 @@ export function startCommand(
       clearTimeout(kill);
     },
   };
-}
-
-function ownEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !FOREIGN.test(name)));
 }

@@ -1,5 +1,5 @@
 import { type StopSignal, type StopSignals, watchStopSignals } from '../lifecycle/signals.ts';
-import { DATABASE_NAME, startDatabase, startStack } from './demo-stack.ts';
+import { DATABASE_NAME, forgetOtherStacks, startDatabase, startStack } from './demo-stack.ts';
 import { keepStack } from './keep-stack.ts';
 import { createNarrator, type Narrator } from './narration.ts';
 import { startPsqlWatch } from './psql-watch.ts';
@@ -29,6 +29,7 @@ const LOG_LINES = 10;
  * @throws when the stack cannot be had, or something that should happen does not.
  */
 export async function runDemo(options: DemoOptions): Promise<number> {
+  forgetOtherStacks();
   const narrator = createNarrator();
   const tidyUp = createTidyUp();
   const stop = watchInterrupts(narrator);
@@ -121,9 +122,10 @@ function watchInterrupts(narrator: Narrator): StopSignals {
     source: {
       on: (signal: StopSignal, listener) => {
         const hear = (): void => {
-          firstAt ??= performance.now();
-          const sinceFirst = performance.now() - firstAt;
-          if (sinceFirst === 0 || sinceFirst > ECHO_MILLISECONDS) listener();
+          const now = performance.now();
+          const isEcho = firstAt !== undefined && now - firstAt < ECHO_MILLISECONDS;
+          firstAt ??= now;
+          if (!isEcho) listener();
         };
         hearers.set(listener, hear);
         process.on(signal, hear);

@@ -71,8 +71,12 @@ class Reading {
       );
       return { reachable: true, region: reply.BucketRegion };
     } catch (error) {
-      const failure = this.#note(error);
-      return { reachable: failure.kind === 'denied' };
+      if (!(error instanceof ObjectStoreError) || error.httpStatus !== 404) {
+        return { reachable: this.#note(error).kind === 'denied' };
+      }
+      // A reply without a body has no code of its own.
+      this.problems.push({ code: 'NoSuchBucket', message: `there is no bucket ${Bucket}` });
+      return { reachable: false };
     }
   }
 

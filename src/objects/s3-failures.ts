@@ -66,6 +66,9 @@ const ELSEWHERE_CODES = new Set([
   'PermanentRedirect',
 ]);
 
+/** What the SDK says where the store gave no code. */
+const NO_CODES = new Set(['400', 'BadRequest', 'Unknown', 'UnknownError']);
+
 const GONE_CODES = new Set(['NoSuchKey', 'NoSuchVersion']);
 
 const REGION = /^[a-z0-9-]{1,32}$/;
@@ -81,8 +84,14 @@ export function readFailure(error: unknown): RequestFailure {
     message: asText(property(error, 'message')) ?? code,
     httpStatus,
     requestId: asText(property(metadata, 'requestId')),
-    region: httpStatus === 301 || ELSEWHERE_CODES.has(code) ? regionOf(error) : undefined,
+    region: saysElsewhere(code, httpStatus) ? regionOf(error) : undefined,
   };
+}
+
+/** The answer to a HEAD request has no body, hence no code: a 400 that names a region means that. */
+function saysElsewhere(code: string, httpStatus: number | undefined): boolean {
+  if (httpStatus === 400 && NO_CODES.has(code)) return true;
+  return httpStatus === 301 || ELSEWHERE_CODES.has(code);
 }
 
 /** Whether a code that the store gave for one key is no fault of the key. */

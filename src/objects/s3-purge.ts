@@ -75,7 +75,7 @@ class Portion {
   readonly #plain: ReadonlySet<string>;
   readonly #signal: AbortSignal;
   readonly #states = new Map<string, KeyState>();
-  #waiting: ListedVersion[] = [];
+  readonly #waiting: ListedVersion[] = [];
 
   constructor(
     connection: S3Connection,

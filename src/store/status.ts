@@ -22,6 +22,9 @@ export interface Status {
   readonly scheduler_health: 'ok' | 'silent' | 'never ticked' | 'disabled';
   readonly loop_interval_seconds: number;
   readonly default_retain_days: number;
+  readonly policies_pending: number;
+  /** What waits for a confirmation, in words. */
+  readonly policy_pending: string | null;
 }
 
 /**

@@ -1,5 +1,7 @@
 import type { Queryable } from '../database/queryable.ts';
+import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
+import { listHolds, placeHolds, releaseHolds } from './holds.ts';
 import { claim, giveBack, postpone, settle, split } from './leases.ts';
 import {
   beginVerify,
@@ -11,6 +13,8 @@ import {
   sortStrays,
   stampGone,
 } from './drift.ts';
+import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
+import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
 import { configure } from './settings.ts';
 import { readLosses, readStatus } from './status.ts';
@@ -26,6 +30,16 @@ const functions = {
   pulse,
   scansAfter,
   configure,
+  listPolicies,
+  newlyDue,
+  setPolicy,
+  unsetPolicy,
+  confirmPolicy,
+  placeHolds,
+  releaseHolds,
+  listHolds,
+  explain,
+  retry,
   dueGroups,
   dueRuns,
   flagSelected,

@@ -6,11 +6,14 @@ import {
   ListObjectVersionsCommand,
   type ListObjectVersionsCommandOutput,
   ListObjectsV2Command,
+  PutBucketPolicyCommand,
   PutBucketVersioningCommand,
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
 import { onTestFinished } from 'vitest';
+import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
+import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
 import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
 import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
 import type { ObjectStore } from '../../src/objects/object-store.ts';
@@ -37,6 +40,8 @@ export interface TestBucket {
   readonly client: S3Client;
   /** Our store, as the owner or with other options. */
   open(options?: S3ObjectStoreOptions): ObjectStore;
+  /** Our inspector, likewise. */
+  inspect(options?: S3ObjectStoreOptions): BucketInspector;
   put(...keys: readonly string[]): Promise<void>;
   /** The keys that a listing shows, in its order. */
   keys(): Promise<string[]>;
@@ -86,19 +91,37 @@ export async function makeBucket(
   return {
     name,
     client,
-    open: (more = {}) => {
-      const store = createS3ObjectStore({
-        endpoint: target.endpoint,
-        region: target.region,
-        clientConfig: { credentials: target.owner },
-        ...more,
-      });
-      onTestFinished(() => store.close());
-      return store;
-    },
+    open: (more = {}) => closedAfterTest(createS3ObjectStore({ ...asOwner(target), ...more })),
+    inspect: (more = {}) =>
+      closedAfterTest(createS3BucketInspector({ ...asOwner(target), ...more })),
     put: (...keys) => putAll(client, name, keys),
     keys: () => listKeys(client, name),
   };
+}
+
+function asOwner({ endpoint, region, owner }: S3Target): S3ObjectStoreOptions {
+  return { endpoint, region, clientConfig: { credentials: owner } };
+}
+
+function closedAfterTest<T extends { close(): void }>(opened: T): T {
+  onTestFinished(() => opened.close());
+  return opened;
+}
+
+/**
+ * Denies actions to everyone: on the given keys or, where they are all, on the bucket itself too.
+ * Takes the place of an earlier policy.
+ */
+export async function deny(
+  { client, name }: TestBucket,
+  actions: readonly string[],
+  keys = '*',
+): Promise<void> {
+  const bucket = `arn:aws:s3:::${name}`;
+  const Resource = [...(keys === '*' ? [bucket] : []), `${bucket}/${keys}`];
+  const statement = { Effect: 'Deny', Principal: '*', Action: actions, Resource };
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
+  await client.send(new PutBucketPolicyCommand({ Bucket: name, Policy }));
 }
 
 /** All keys of a bucket, in the order of its listing. */

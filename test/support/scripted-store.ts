@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
+import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
 import { type ObjectStore, ObjectStoreError } from '../../src/objects/object-store.ts';
+import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
 import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
 import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
 import { type ScriptedS3, type Script, type SeenRequest, startScriptedS3 } from './scripted-s3.ts';
@@ -11,12 +13,14 @@ export interface ScriptedStore {
   readonly play: (script: Script) => void;
   /** A store that asks once, unless the test says otherwise; closed after the test. */
   readonly open: (options?: S3ObjectStoreOptions) => ObjectStore;
+  /** An inspector, likewise. */
+  readonly inspect: (options?: S3ObjectStoreOptions) => BucketInspector;
 }
 
 /** Starts a scripted server for the file that calls this, and stops it afterwards. */
 export function useScriptedStore(): ScriptedStore {
   let s3: ScriptedS3 | undefined;
-  let opened: ObjectStore[] = [];
+  let opened: { close(): void }[] = [];
   const server = (): ScriptedS3 => {
     if (!s3) throw new Error('The server is only there inside tests.');
     return s3;
@@ -33,16 +37,24 @@ export function useScriptedStore(): ScriptedStore {
     requests: () => server().requests,
     play: (script) => server().play(script),
     open: (options = {}) => {
-      const store = createS3ObjectStore({
-        endpoint: server().endpoint,
-        region: 'us-east-1',
-        maxAttempts: 1,
-        clientConfig: { credentials: { accessKeyId: 'A', secretAccessKey: 'S' } },
-        ...options,
-      });
+      const store = createS3ObjectStore({ ...once(server()), ...options });
       opened.push(store);
       return store;
     },
+    inspect: (options = {}) => {
+      const inspector = createS3BucketInspector({ ...once(server()), ...options });
+      opened.push(inspector);
+      return inspector;
+    },
+  };
+}
+
+function once({ endpoint }: ScriptedS3): S3ObjectStoreOptions {
+  return {
+    endpoint,
+    region: 'us-east-1',
+    maxAttempts: 1,
+    clientConfig: { credentials: { accessKeyId: 'A', secretAccessKey: 'S' } },
   };
 }
 

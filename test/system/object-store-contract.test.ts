@@ -6,19 +6,18 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   PutBucketLifecycleConfigurationCommand,
-  PutBucketPolicyCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { startMemoryS3 } from '../../src/demo/memory-s3.ts';
+import { describe, expect, test } from 'vitest';
 import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import { onBothServers } from '../support/both-servers.ts';
 import {
+  deny,
   listKeys,
   listVersions,
   makeBucket,
   openClient,
   type S3Target,
-  type TestBucket,
 } from '../support/s3-target.ts';
 
 /** What both servers must do, so that tests on the one in memory say something about real ones. */
@@ -135,7 +134,7 @@ function contract(target: () => S3Target): void {
     test('of single keys by a bucket policy leave the others deleted', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('free/1', 'kept/1', 'kept/\u0001', 'free/\u0001');
-      await deny(bucket, 's3:DeleteObject', 'kept/*');
+      await deny(bucket, ['s3:DeleteObject'], 'kept/*');
       const keys = ['free/1', 'kept/1', 'kept/\u0001', 'free/\u0001'];
       const report = await bucket.open().deleteObjects(bucket.name, keys);
       expect(report.deleted).toEqual(new Set(['free/1', 'free/\u0001']));
@@ -212,7 +211,7 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('a');
       const [version] = await listVersions(bucket.client, bucket.name);
-      await deny(bucket, 's3:DeleteObjectVersion', '*');
+      await deny(bucket, ['s3:DeleteObjectVersion']);
       const call = bucket.client.send(
         new DeleteObjectCommand({ Bucket: bucket.name, Key: 'a', VersionId: version?.id }),
       );
@@ -330,38 +329,4 @@ function contract(target: () => S3Target): void {
   });
 }
 
-async function deny(bucket: TestBucket, action: string, keys: string): Promise<void> {
-  const statement = {
-    Effect: 'Deny',
-    Principal: '*',
-    Action: [action],
-    Resource: [`arn:aws:s3:::${bucket.name}/${keys}`],
-  };
-  const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
-  await bucket.client.send(new PutBucketPolicyCommand({ Bucket: bucket.name, Policy }));
-}
-
-describe('the S3 in memory', () => {
-  let stop: (() => Promise<void>) | undefined;
-  let target: S3Target | undefined;
-  beforeAll(async () => {
-    const server = await startMemoryS3();
-    const [owner, other] = server.users;
-    if (!owner) throw new Error('it has no user');
-    target = { endpoint: server.endpoint, region: server.region, owner, other };
-    stop = () => server.stop();
-  });
-  afterAll(() => stop?.());
-  contract(() => target as S3Target);
-});
-
-const realS3 = inject('realS3');
-describe.skipIf(realS3.kind === 'missing')(
-  `the real S3 (${realS3.kind === 'running' ? realS3.name : realS3.reason})`,
-  () => {
-    contract(() => {
-      if (realS3.kind === 'missing') throw new Error(realS3.reason);
-      return realS3.target;
-    });
-  },
-);
+onBothServers(contract);

@@ -59,7 +59,7 @@ function tableOf(text: string): string {
 
 function withTable(text: string, table: string): string {
   const [start, end] = placeOf(text);
-  return `${text.slice(0, start)}\n${table}\n${text.slice(end)}`;
+  return `${text.slice(0, start)}\n\n${table}\n\n${text.slice(end)}`;
 }
 
 function placeOf(text: string): readonly [start: number, end: number] {

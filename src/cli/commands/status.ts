@@ -1,29 +1,54 @@
 import { Command } from 'commander';
-import { printJson, printTable } from '../output.ts';
+import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
+import { printStatus } from '../status-table.ts';
+
+interface Options {
+  readonly json?: boolean;
+  readonly watch?: boolean;
+  readonly interval?: string;
+}
 
 /** `retention status` */
 export function statusCommand(): Command {
   return new Command('status')
     .description('How things stand: due, flagged, failed, dead, held, and the scheduler.')
     .option('--json', 'print one JSON document, the columns of retention.status as keys')
-    .addHelpText('after', '\nExample:\n  $ retention status --json')
+    .option('--watch', 'again and again until Ctrl-C; with --json, one document a line')
+    .option('--interval <duration>', 'with --watch, how often; default: 2s')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ retention status --json\n  $ retention status --watch --interval 10s',
+    )
     .action(status);
 }
 
-async function status(options: { readonly json?: boolean }): Promise<void> {
+async function status(options: Options): Promise<void> {
+  const interval = await readInterval(options);
   const { config, logger } = await readSettings();
   const { withStore } = await import('../../assembly.ts');
-  const row = await withStore({ config, logger }, (store) => store.readStatus());
-  if (options.json === true) {
-    printJson(row);
-    return;
+  await withStore({ config, logger }, async (store) => {
+    const row = await store.readStatus();
+    if (options.watch === true) {
+      const { watchStatus } = await import('../status-watch.ts');
+      await watchStatus(row, () => store.readStatus(), interval, options.json === true);
+    } else if (options.json === true) printJson(row);
+    else printStatus(row);
+  });
+}
+
+const DEFAULT_INTERVAL = '2s';
+const MIN_INTERVAL_MILLISECONDS = 1_000;
+
+async function readInterval({ interval, watch }: Options): Promise<number> {
+  const [{ parseDuration }, { UsageError }] = await Promise.all([
+    import('../../lifecycle/duration.ts'),
+    import('../../errors.ts'),
+  ]);
+  if (interval !== undefined && watch !== true) {
+    throw new UsageError('--interval: expected together with --watch; given alone');
   }
-  printTable(
-    ['', ''],
-    Object.entries(row as unknown as Record<string, unknown>).map(([name, value]) => [
-      name.replaceAll('_', ' '),
-      typeof value === 'number' ? value.toLocaleString('en') : value,
-    ]),
-  );
+  const milliseconds = parseDuration(interval ?? DEFAULT_INTERVAL, '--interval');
+  if (milliseconds >= MIN_INTERVAL_MILLISECONDS) return milliseconds;
+  throw new UsageError(`--interval: expected 1s or more; given "${interval}"`);
 }

@@ -1,0 +1,87 @@
+import { Command } from 'commander';
+import type { BearingHold, Explanation } from '../../store/explanation.ts';
+import { escapeForTerminal, printJson, printLine } from '../output.ts';
+import { readSettings } from '../settings.ts';
+
+/** `retention explain` */
+export function explainCommand(): Command {
+  return new Command('explain')
+    .description('Why a result is kept, or what becomes of it, in plain words.')
+    .argument('<run_id...>', "the run's id")
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  $ retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11')
+    .action(explain);
+}
+
+async function explain(
+  runIds: readonly string[],
+  options: { readonly json?: boolean },
+): Promise<void> {
+  const { config, logger } = await readSettings();
+  const { withStore } = await import('../../assembly.ts');
+  const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
+  if (options.json === true) {
+    printJson({ runs });
+    return;
+  }
+  for (const [index, run] of runs.entries()) {
+    if (index > 0) printLine();
+    printRun(run, config.resultBuckets);
+  }
+}
+
+function printRun(run: Explanation, allowedBuckets: readonly string[]): void {
+  printLine(`Run ${escapeForTerminal(run.run_id)}: ${run.state.toUpperCase()}`);
+  printLine(`  ${escapeForTerminal(`${run.because}.`)}`);
+  const facts = factsOf(run).filter(([, text]) => text !== undefined);
+  const isRefused =
+    run.bucket !== null && allowedBuckets.length > 0 && !allowedBuckets.includes(run.bucket);
+  if (facts.length > 0) printLine();
+  for (const [name, text = ''] of facts) {
+    printLine(`  ${name.padEnd(13)}${escapeForTerminal(text)}`);
+  }
+  if (isRefused && run.cleared_at === null) {
+    printLine();
+    printLine(
+      `  ${escapeForTerminal(`Bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list ${run.bucket}.`)}`,
+    );
+  }
+}
+
+function factsOf(run: Explanation): readonly (readonly [name: string, text: string | undefined])[] {
+  return [
+    ['tenant', run.tenant_id ?? undefined],
+    ['status', run.status ?? undefined],
+    ['completed', showDate(run.completed_at)],
+    ['object', run.key === null ? undefined : `${run.bucket ?? '(no bucket)'} ${run.key}`],
+    ['cleared', showDate(run.cleared_at)],
+    ['policy', run.retain_days === null ? undefined : `${run.retain_days} days`],
+    ['due', showDate(run.due_at)],
+    ...(run.holds ?? []).map((hold) => ['hold', describeHold(hold)] as const),
+    ['flagged', run.flagged_at === null ? undefined : describeWork(run)],
+    [
+      'last error',
+      run.last_code === null ? undefined : `${run.last_code}: ${run.last_error ?? ''}`,
+    ],
+    ['next attempt', showDate(run.next_attempt_at)],
+    ['shares with', run.shares_with === null ? undefined : `run ${run.shares_with}`],
+  ];
+}
+
+function describeHold(hold: BearingHold): string {
+  const end = hold.ends === null ? 'until it is released' : `until ${showDate(hold.ends)}`;
+  return (
+    `${hold.hold_id} on its ${hold.on}, ${end}; placed by ${hold.placed_by} at ` +
+    `${showDate(hold.placed_at)}: ${hold.reason}`
+  );
+}
+
+function describeWork(run: Explanation): string {
+  const place = run.batch_id === null ? '' : `, in batch ${run.batch_id}`;
+  const attempts = run.attempts === 1 ? 'attempt has' : 'attempts have';
+  return `${showDate(run.flagged_at)}${place}; ${run.attempts ?? 0} ${attempts} failed`;
+}
+
+function showDate(date: Date | string | null): string | undefined {
+  return date === null ? undefined : new Date(date).toISOString();
+}

@@ -1,0 +1,225 @@
+import { Command } from 'commander';
+import type { NewlyDue, Policy } from '../../store/policies.ts';
+import type { Store } from '../../store/store.ts';
+import { confirm, escapeForTerminal, printJson, printLine, printTable } from '../output.ts';
+import { withUsage } from '../refusals.ts';
+import { readSettings } from '../settings.ts';
+
+interface YesOption {
+  readonly yes?: boolean;
+}
+
+const DEFAULT_TENANT = '*';
+const MAX_DAYS = 36_134;
+
+/** Between the question and its answer time goes by, and with it results fall due. */
+const GROWTH_WHILE_ASKED = 1.1;
+
+/** `retention policy list|set|unset|confirm` */
+export function policyCommand(): Command {
+  const command = new Command('policy').description('How long results are kept.');
+  command
+    .command('list')
+    .description('Every policy, and what waits for a confirmation. * is the default.')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  $ retention policy list --json')
+    .action(list);
+  command
+    .command('set')
+    .description('Keep the results of a tenant, or (*) of all without a policy, for so long.')
+    .argument('<tenant>', "a tenant's id, or '*' for the default")
+    .argument('<duration>', 'such as 30d or 2w; 1 day to 99 years')
+    .option('--yes', 'let it make results due at once without being asked')
+    .addHelpText(
+      'after',
+      "\nExamples:\n  $ retention policy set tenant_abc 90d\n  $ retention policy set '*' 2w --yes",
+    )
+    .action(set);
+  command
+    .command('unset')
+    .description("Take a tenant's own policy away, so that the default holds for it.")
+    .argument('<tenant>', "a tenant's id")
+    .option('--yes', 'let it make results due at once without being asked')
+    .addHelpText('after', '\nExample:\n  $ retention policy unset tenant_abc')
+    .action(unset);
+  command
+    .command('confirm')
+    .description('Let a policy take effect that was held back for making too much due at once.')
+    .argument('[tenant]', 'default: whatever waits')
+    .option('--yes', 'do not ask')
+    .addHelpText('after', "\nExample:\n  $ retention policy confirm '*'")
+    .action(confirmPending);
+  return command;
+}
+
+async function list(options: { readonly json?: boolean }): Promise<void> {
+  const policies = await inStore((store) => store.listPolicies());
+  if (options.json === true) {
+    printJson({ policies });
+    return;
+  }
+  printTable(
+    ['tenant', 'days', 'set', 'by', 'confirmed'],
+    policies.map((policy) => [
+      policy.tenant_id,
+      policy.retain_days,
+      policy.set_at,
+      policy.set_by,
+      policy.confirmed_at === null
+        ? null
+        : `${policy.confirmed_at.toISOString()} by ${policy.confirmed_by}: ` +
+          `${count(policy.confirmed_results ?? 0)} due at once`,
+    ]),
+  );
+  for (const policy of policies.filter(isPending)) {
+    printLine();
+    printLine(escapeForTerminal(describePending(policy)));
+  }
+}
+
+async function set(tenantId: string, duration: string, options: YesOption): Promise<void> {
+  const days = await readDays(duration);
+  const { config, logger } = await readSettings();
+  await inStore(async (store) => {
+    const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
+    const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed));
+    await reportEffect(store, tenantId, due);
+  });
+  const { retentionDays } = config;
+  if (tenantId === DEFAULT_TENANT && retentionDays !== undefined && retentionDays !== days) {
+    logger.warning(
+      `DPP_RETENTION_DAYS is ${retentionDays} in this environment, and what starts with it sets that again`,
+    );
+  }
+}
+
+async function unset(tenantId: string, options: YesOption): Promise<void> {
+  const { UsageError } = await import('../../errors.ts');
+  if (tenantId === DEFAULT_TENANT) {
+    throw new UsageError('policy unset: expected a tenant; given *, the default, which must be', {
+      remedy: "Change it instead: retention policy set '*' 30d",
+    });
+  }
+  await inStore(async (store) => {
+    const policies = await store.listPolicies();
+    const fallback = policies.find((policy) => policy.tenant_id === DEFAULT_TENANT);
+    const isThere = policies.some((policy) => policy.tenant_id === tenantId);
+    const newlyDue =
+      isThere && fallback !== undefined ? await store.newlyDue(tenantId, fallback.retain_days) : [];
+    const isConfirmed = await announce(newlyDue, options);
+    const due = await withUsage(store.unsetPolicy(tenantId, isConfirmed));
+    await reportEffect(store, tenantId, due);
+  });
+}
+
+async function confirmPending(tenantId: string | undefined, options: YesOption): Promise<void> {
+  const { UsageError } = await import('../../errors.ts');
+  await inStore(async (store) => {
+    const pending = (await store.listPolicies())
+      .filter(isPending)
+      .filter((policy) => tenantId === undefined || policy.tenant_id === tenantId);
+    if (pending.length === 0) {
+      if (tenantId === undefined) printLine('No policy waits for a confirmation.');
+      else {
+        throw new UsageError(`no policy of tenant ${tenantId} waits for a confirmation`, {
+          remedy: 'See what does with: retention policy list',
+        });
+      }
+    }
+    for (const policy of pending) await confirmOne(store, policy, options);
+  });
+}
+
+async function confirmOne(store: Store, policy: PendingPolicy, options: YesOption): Promise<void> {
+  const { RefusedError, UsageError } = await import('../../errors.ts');
+  const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
+  printLine(escapeForTerminal(describePending(policy)));
+  await confirm(
+    `By now it makes ${count(now)} live results due at once. Let it take effect?`,
+    options.yes === true,
+  );
+  const expected = options.yes === true ? undefined : Math.ceil(now * GROWTH_WHILE_ASKED);
+  try {
+    const due = await withUsage(store.confirmPolicy(policy.tenant_id, expected));
+    await reportEffect(store, policy.tenant_id, due);
+  } catch (error) {
+    if (error instanceof UsageError) throw new RefusedError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** Says what a change makes due at once, and has that confirmed. True: a person has seen it. */
+async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
+  const due = sumOf(newlyDue);
+  if (due === 0) return false;
+  printLine(`This makes ${count(due)} live results due at once:`);
+  printTable(
+    ['tenant', 'results'],
+    newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
+  );
+  await confirm('Their objects go with the next passes. Set it?', options.yes === true);
+  return true;
+}
+
+async function reportEffect(store: Store, tenantId: string, due: number): Promise<void> {
+  const policies = await store.listPolicies();
+  const own = policies.find((policy) => policy.tenant_id === tenantId);
+  const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
+  if (own === undefined) {
+    printLine(
+      escapeForTerminal(`${name} is gone: the default holds. ${count(due)} results are due by it.`),
+    );
+  } else if (isPending(own)) {
+    // What it makes due has grown past the guard's limit since it was counted.
+    printLine(escapeForTerminal(describePending(own)));
+    printLine('Confirm it with: retention policy confirm');
+    process.exitCode = 1;
+  } else {
+    printLine(
+      escapeForTerminal(
+        `${name} is ${own.retain_days} days. ${count(due)} results became due by it.`,
+      ),
+    );
+  }
+}
+
+type PendingPolicy = Policy & { readonly pending_retain_days: number };
+
+function isPending(policy: Policy): policy is PendingPolicy {
+  return policy.pending_retain_days !== null;
+}
+
+function describePending(policy: PendingPolicy): string {
+  return (
+    `Tenant ${policy.tenant_id}: ${policy.pending_retain_days} days instead of ` +
+    `${policy.retain_days} waits for a confirmation; asked for by ${policy.pending_by} at ` +
+    `${policy.pending_at?.toISOString()}, when it would have made ` +
+    `${count(policy.pending_results ?? 0)} results due at once.`
+  );
+}
+
+async function readDays(text: string): Promise<number> {
+  const [{ MILLISECONDS, parseDuration }, { UsageError }] = await Promise.all([
+    import('../../lifecycle/duration.ts'),
+    import('../../errors.ts'),
+  ]);
+  const days = parseDuration(text, 'the policy') / MILLISECONDS.day;
+  if (days >= 1 && days <= MAX_DAYS) return days;
+  throw new UsageError(`the policy: expected 1 day to 99 years (${MAX_DAYS}d); given "${text}"`, {
+    remedy: 'To keep something for ever, place a hold on it: retention hold place --help',
+  });
+}
+
+function sumOf(newlyDue: readonly NewlyDue[]): number {
+  return newlyDue.reduce((sum, { results }) => sum + results, 0);
+}
+
+function count(results: number): string {
+  return results.toLocaleString('en');
+}
+
+async function inStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
+  const { config, logger } = await readSettings();
+  const { withStore } = await import('../../assembly.ts');
+  return withStore({ config, logger }, work);
+}

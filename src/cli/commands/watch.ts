@@ -1,0 +1,73 @@
+import { Command } from 'commander';
+import { escapeControls } from '../../safe-text.ts';
+import { describeNotification } from '../notification-line.ts';
+import { printLine } from '../output.ts';
+import { readSettings } from '../settings.ts';
+import { clockTime, paint } from '../terminal.ts';
+
+/** `retention watch` */
+export function watchCommand(): Command {
+  return new Command('watch')
+    .description('What happens, as it happens: a line for each notification, until Ctrl-C.')
+    .option('--json', 'print one JSON document a line')
+    .addHelpText(
+      'after',
+      `
+Anyone may NOTIFY: what these lines say is a hint, the tables are the truth.
+
+Example:
+  $ retention watch
+  12:00:05 flagged  1,250 results in 2 batches (dpp-results), oldest 2026-01-17`,
+    )
+    .action(watch);
+}
+
+async function watch(options: { readonly json?: boolean }): Promise<void> {
+  const { config, logger } = await readSettings();
+  const [{ CHANNELS, withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
+    await Promise.all([
+      import('../../assembly.ts'),
+      import('../../database/notifications.ts'),
+      import('../../lifecycle/signals.ts'),
+      import('../../lifecycle/pause.ts'),
+    ]);
+  const signals = watchStopSignals();
+  const print = options.json === true ? printDocument : printNotification;
+  await withStore({ config, logger }, async (_store, database) => {
+    const notifications = createNotifications({
+      listenUrl: config.databaseListenUrl,
+      notifier: database,
+      channels: CHANNELS,
+      logger,
+      applicationName: 'retention watch',
+      onNotification: print,
+      // What was missed meanwhile is in the tables; there is nothing to catch up on here.
+      onCaughtUp: () => undefined,
+    });
+    await notifications.start();
+    await pause(Number.POSITIVE_INFINITY, signals.signal);
+    await notifications.stop();
+  });
+  signals.dispose();
+}
+
+function printDocument(channel: string, payload: unknown, raw: string): void {
+  const { isKnown } = describeNotification(channel, payload, raw);
+  const document = { at: new Date(), channel, ...(isKnown ? { payload } : { raw }) };
+  // JSON leaves some of what steers a terminal as it is; inside its strings an escape says the same.
+  printLine(escapeControls(JSON.stringify(document)));
+}
+
+const COLORS: ReadonlyMap<string, 'yellow' | 'green' | 'red'> = new Map([
+  ['flagged', 'yellow'],
+  ['cleared', 'green'],
+  ['failed', 'red'],
+]);
+const WORD_CHARACTERS = 8;
+
+function printNotification(channel: string, payload: unknown, raw: string): void {
+  const { word, text, isKnown } = describeNotification(channel, payload, raw);
+  const padded = word.padEnd(WORD_CHARACTERS);
+  const color = isKnown ? COLORS.get(word) : undefined;
+  printLine(`${clockTime()} ${color === undefined ? padded : paint(color, padded)} ${text}`);
+}

@@ -1,0 +1,23 @@
+/**
+ * Runs what was typed through the schema's functions, and takes their refusal of an argument for
+ * what it is: wrong usage, with the functions' own words.
+ *
+ * @throws UsageError when an argument was refused.
+ */
+export async function withUsage<Result>(work: Promise<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    const { DatabaseError, SQLSTATE, UsageError } = await import('../errors.ts');
+    const refusals: readonly (string | undefined)[] = [
+      SQLSTATE.invalid_parameter_value,
+      SQLSTATE.no_data_found,
+      SQLSTATE.check_violation,
+    ];
+    if (!(error instanceof DatabaseError) || !refusals.includes(error.sqlState)) throw error;
+    throw new UsageError(
+      `${error.message}; nothing was changed`,
+      error.remedy === undefined ? {} : { remedy: error.remedy },
+    );
+  }
+}

@@ -1,0 +1,40 @@
+import type { BucketInspector } from '../../objects/bucket-inspector.ts';
+import type { Diagnosis } from '../../store/diagnosis.ts';
+
+/** One way into a database. */
+export interface Connection {
+  /** The variable that names it. */
+  readonly name: string;
+  /** `host:port/database`. */
+  readonly target: string;
+  /** The variable that names the same address and was looked at before. */
+  readonly sameAs: string | undefined;
+  readonly diagnosis: Diagnosis;
+  isPooled(): Promise<boolean>;
+}
+
+/** What a doctor looks through, and with what settings. */
+export interface DoctorPorts {
+  readonly main: Connection;
+  readonly listen: Connection;
+  readonly migrate: Connection;
+  /** Where pg_cron lives, if elsewhere. */
+  readonly cron: Connection | undefined;
+  /** Listens at `listen`, sends by way of `main`. */
+  proveListening(): Promise<{
+    readonly arrived: boolean;
+    readonly pooled: boolean;
+    readonly milliseconds: number;
+  }>;
+  readMigrationState(): Promise<{
+    readonly applied: readonly { readonly name: string; readonly at: Date }[];
+    readonly pending: readonly string[];
+    /** Applied, but not known to this version. */
+    readonly unknown: readonly string[];
+  }>;
+  readonly inspector: BucketInspector;
+  readonly allowedBuckets: readonly string[];
+  readonly leaseSeconds: number;
+  /** The most seconds that one S3 call can take. */
+  readonly s3BudgetSeconds: number;
+}

@@ -1,0 +1,106 @@
+import { afterAll, afterEach, beforeAll } from 'vitest';
+import {
+  DEFAULT_USERS,
+  type MemoryS3,
+  type MemoryS3Request,
+  startMemoryS3,
+} from '../../src/demo/memory-s3.ts';
+import type { MigrationSettings } from '../../src/database/migrations.ts';
+import { type CliResult, type RunningCli, type Variables, runCli, startCli } from './cli.ts';
+import { type MigratedDatabase, type RunsToInsert, useMigrated } from './migrated.ts';
+import { until } from './until.ts';
+
+/** A migrated database, a small S3, and the built command between them. */
+export interface CliStack {
+  readonly database: () => MigratedDatabase;
+  readonly s3: () => MemoryS3;
+  /** What the S3 was asked since the test began. */
+  readonly requests: () => readonly MemoryS3Request[];
+  /** Inserts runs and puts an object for each; returns the run ids, oldest first. */
+  readonly insertResults: (runs?: RunsToInsert) => Promise<string[]>;
+  /** How many of these runs are stamped, after checking that no stamp stands for an object that is there. */
+  readonly countCleared: () => Promise<number>;
+  /** Waits until so many runs are stamped. */
+  readonly cleared: (count: number, limitMs?: number) => Promise<unknown>;
+  readonly env: (more?: Variables) => Variables;
+  /** Runs the command to its end. */
+  readonly run: (parameters: readonly string[], more?: Variables) => Promise<CliResult>;
+  /** Starts `retention listen`, ended after the test, and waits until it listens. */
+  readonly listen: (more?: Variables) => Promise<RunningCli>;
+}
+
+/** The variables by which the command finds the small S3. */
+export function memoryS3Variables(s3: MemoryS3): Variables {
+  const [owner] = DEFAULT_USERS;
+  return {
+    S3_ENDPOINT_URL: s3.endpoint,
+    AWS_REGION: s3.region,
+    AWS_ACCESS_KEY_ID: owner.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: owner.secretAccessKey,
+  };
+}
+
+/** Makes the stack for the tests of the `describe` that calls it. */
+export function useCliStack(settings: MigrationSettings = {}): CliStack {
+  const database = useMigrated(settings);
+  const started: RunningCli[] = [];
+  const requests: MemoryS3Request[] = [];
+  let s3: MemoryS3 | undefined;
+
+  beforeAll(async () => {
+    s3 = await startMemoryS3({ onRequest: (request) => requests.push(request) });
+  });
+  afterEach(async () => {
+    await Promise.all(started.splice(0).map((listener) => listener[Symbol.asyncDispose]()));
+    requests.length = 0;
+  });
+  afterAll(() => s3?.stop());
+
+  const theS3 = (): MemoryS3 => {
+    if (s3 === undefined) throw new Error('The S3 is only there inside tests.');
+    return s3;
+  };
+  const env = (more: Variables = {}): Variables => ({
+    DATABASE_URL: database().url,
+    DPP_JSON_LOGS: 'false',
+    ...memoryS3Variables(theS3()),
+    ...more,
+  });
+  const insertResults = async (runs: RunsToInsert = {}): Promise<string[]> => {
+    const runIds = await database().insertRuns(runs);
+    const bucket = runs.bucket ?? 'dpp-results';
+    theS3().createBucket(bucket);
+    for (const runId of runIds) theS3().putObject(bucket, runs.key ?? `results/${runId}`);
+    return runIds;
+  };
+  const countCleared = async (): Promise<number> => {
+    const rows = await database().query<{ bucket: string; key: string }>(
+      `select result_s3_bucket as bucket, result_s3_key as key
+      from runs where result_cleared_at is not null`,
+    );
+    const lies = rows.filter(({ bucket, key }) => theS3().hasObject(bucket, key));
+    if (lies.length > 0) throw new Error(`${lies.length} runs are stamped whose objects are there`);
+    return rows.length;
+  };
+  return {
+    database,
+    s3: theS3,
+    requests: () => requests,
+    insertResults,
+    countCleared,
+    cleared: (count, limitMs = 20_000) =>
+      until(`${count} runs are cleared`, async () => (await countCleared()) >= count, {
+        limitMs,
+        pollMs: 50,
+        seen: () => started.map(({ stderr }) => stderr),
+      }),
+    env,
+    run: (parameters, more) => runCli(parameters, { env: env(more) }),
+    listen: async (more) => {
+      const listener = startCli(['listen'], { env: env(more) });
+      started.push(listener);
+      await listener.waitForLine('Listening for notifications');
+      return listener;
+    },
+  };
+}

@@ -1,0 +1,182 @@
+import { expect, test } from 'vitest';
+import { reply, refuse, type Script } from '../support/scripted-s3.ts';
+import { failure, useScriptedStore } from '../support/scripted-store.ts';
+
+// What servers do only on bad days. The contract suite has what they do on all others.
+
+const { requests, play, inspect } = useScriptedStore();
+
+function listing(...keys: readonly string[]): Script {
+  const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size></Contents>`);
+  const rest = '<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>';
+  return reply(200, `<ListBucketResult>${rest}${contents.join('')}</ListBucketResult>`);
+}
+
+function versions(...entries: readonly (readonly [key: string, id: string])[]): Script {
+  const content = entries.map(
+    ([key, id], at) =>
+      `<Version><Key>${key}</Key><VersionId>${id}</VersionId><IsLatest>${at === 0}</IsLatest></Version>`,
+  );
+  return reply(200, `<ListVersionsResult>${content.join('')}</ListVersionsResult>`);
+}
+
+/** Plays one script after another, and the last for ever. */
+function inTurn(...scripts: readonly Script[]): Script {
+  let turn = 0;
+  return (request, response) => {
+    const script = scripts[Math.min(turn, scripts.length - 1)];
+    turn += 1;
+    script?.(request, response);
+  };
+}
+
+/** Answers by what is asked for: method and subresource, such as `GET versions`. */
+function byRequest(scripts: Readonly<Record<string, Script>>): Script {
+  return (request, response) => {
+    const subresource = /\?(?:.*&)?(delete|versions|retention|legal-hold)\b/.exec(request.url)?.[1];
+    const script = scripts[`${request.method} ${subresource ?? ''}`.trim()];
+    (script ?? refuse(501, 'NotImplemented'))(request, response);
+  };
+}
+
+async function drain(pages: AsyncIterable<unknown>): Promise<void> {
+  for await (const page of pages) expect(page).toBeDefined();
+}
+
+test('a listing that does not go on, or not in order, ends with an error', async () => {
+  for (const script of [listing('a', 'b'), listing('b', 'a'), listing()]) {
+    play(script);
+    const error = await failure(drain(inspect().listObjects('results')));
+    expect(error).toMatchObject({ kind: 'malformed', code: 'UnsortedListing' });
+    expect(requests().length).toBeLessThanOrEqual(2);
+  }
+});
+
+test('a listing of more than UTF-8 ends with an error that shows the key', async () => {
+  play(listing('a', 'b%FF'));
+  const error = await failure(drain(inspect().listObjects('results')));
+  expect(error).toMatchObject({ kind: 'malformed', code: 'UndecodableKey' });
+  expect(error.message).toContain('b%FF');
+});
+
+test('a listing whose consumer stops asks for no more', async () => {
+  play(listing('a'));
+  const pages = inspect().listObjects('results')[Symbol.asyncIterator]();
+  expect((await pages.next()).value).toHaveLength(1);
+  await pages.return?.();
+  expect(requests()).toHaveLength(1);
+});
+
+test('looking at a key follows the bucket to its region, also without a code to go by', async () => {
+  for (const status of [301, 400]) {
+    play((request, response) => {
+      if (request.headers.authorization?.includes('/eu-west-3/')) {
+        response.writeHead(200, { 'content-length': '3' }).end();
+      } else response.writeHead(status, { 'x-amz-bucket-region': 'eu-west-3' }).end();
+    });
+    const state = await inspect().headObject('results', 'a');
+    expect(state).toMatchObject({ state: 'exists', size: 3 });
+    expect(requests()).toHaveLength(2);
+  }
+});
+
+test('looking at a key takes no broken answer for a missing object', async () => {
+  play(refuse(503, 'SlowDown'));
+  expect(await failure(inspect().headObject('results', 'a'))).toMatchObject({ httpStatus: 503 });
+});
+
+test('neither looking nor listing allowed is told apart from gone', async () => {
+  play(refuse(403, 'AccessDenied'));
+  const state = await inspect().headObject('results', 'a');
+  expect(state).toMatchObject({ state: 'denied', missingAction: 's3:GetObject' });
+});
+
+test('a bucket that does not answer is not reachable, and is asked nothing more', async () => {
+  play(refuse(503, 'ServiceUnavailable'));
+  const description = await inspect().describeBucket('results');
+  expect(description).toMatchObject({ reachable: false, lifecycle: 'unknown' });
+  expect(requests()).toHaveLength(1);
+});
+
+test('a store that knows no settings has none', async () => {
+  play((request, response) => {
+    if (request.method === 'HEAD') response.writeHead(200).end();
+    else refuse(501, 'NotImplemented')(request, response);
+  });
+  expect(await inspect().describeBucket('results')).toMatchObject({
+    versioning: 'off',
+    objectLock: false,
+    lifecycle: [],
+    problems: [],
+  });
+});
+
+test('a version under legal hold is locked without a date', async () => {
+  const refusal = `<Error><Key>a</Key><VersionId>v1</VersionId><Code>AccessDenied</Code></Error>`;
+  play(
+    byRequest({
+      'GET versions': versions(['a', 'v1']),
+      'POST delete': reply(200, `<DeleteResult>${refusal}</DeleteResult>`),
+      'GET retention': refuse(404, 'NoSuchObjectLockConfiguration'),
+      'GET legal-hold': reply(200, '<LegalHold><Status>ON</Status></LegalHold>'),
+    }),
+  );
+  const { failures } = await inspect().purgeKeys('results', ['a']);
+  expect(failures).toMatchObject([{ key: 'a', code: 'ObjectLocked', transient: false }]);
+  expect(failures[0]?.message).toContain('legal hold');
+});
+
+test('a version written while its key is purged keeps the key from counting', async () => {
+  const deleted = '<Deleted><Key>a</Key><VersionId>v1</VersionId></Deleted>';
+  play(
+    byRequest({
+      'GET versions': inTurn(versions(['a', 'v1']), versions(['a', 'v2'])),
+      'POST delete': reply(200, `<DeleteResult>${deleted}</DeleteResult>`),
+    }),
+  );
+  const report = await inspect().purgeKeys('results', ['a']);
+  expect(report.deleted.size).toBe(0);
+  expect(report.failures).toMatchObject([{ code: 'VersionsLeft', transient: true }]);
+});
+
+test('a version that the reply leaves out is not purged, and its key keeps the current one', async () => {
+  play(
+    byRequest({
+      'GET versions': versions(['a', 'v2'], ['a', 'v1']),
+      'POST delete': reply(200, '<DeleteResult></DeleteResult>'),
+    }),
+  );
+  const report = await inspect().purgeKeys('results', ['a']);
+  expect(report.deleted.size).toBe(0);
+  expect(report.failures).toMatchObject([{ code: 'Unanswered', transient: true }]);
+  const deletions = requests().filter((it) => it.method === 'POST');
+  expect(deletions.map((it) => it.body.includes('v2'))).toEqual([false]);
+});
+
+test('a store without DeleteObjects is purged version by version', async () => {
+  play(
+    byRequest({
+      'GET versions': inTurn(versions(['a', 'v2'], ['a', 'v1']), versions()),
+      DELETE: (_request, response) => response.writeHead(204).end(),
+    }),
+  );
+  const report = await inspect().purgeKeys('results', ['a']);
+  expect(report).toEqual({ deleted: new Set(['a']), failures: [] });
+  const single = requests().filter((it) => it.method === 'DELETE');
+  expect(single.map((it) => /versionId=(\w+)/.exec(it.url)?.[1])).toEqual(['v1', 'v2']);
+});
+
+test('1,001 keys are more than a purge takes', async () => {
+  const keys = Array.from({ length: 1_001 }, (_, at) => `${at}`);
+  await expect(inspect().purgeKeys('results', keys)).rejects.toThrow(RangeError);
+});
+
+test('a purge that is slowed down half way tells what it has done', async () => {
+  const keys = Array.from({ length: 300 }, (_, at) => `key-${at}`);
+  const lists = inTurn(...keys.slice(0, 250).map(() => versions()), refuse(503, 'SlowDown'));
+  play(byRequest({ 'GET versions': lists }));
+  const { deleted, failures } = await inspect().purgeKeys('results', keys);
+  expect(deleted).toEqual(new Set(keys.slice(0, 250)));
+  expect(failures).toHaveLength(50);
+  expect(failures[0]).toMatchObject({ code: 'SlowDown', transient: true });
+});
