@@ -136,6 +136,22 @@ begin
       hint = format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
   end if;
 
+  if not (
+    select has_schema_privilege(c.relnamespace, 'create')
+    from pg_class c
+    where c.oid = v_table
+  ) then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('role %s may not create indexes in the schema of %s', current_user, v_table),
+      hint = format('grant create on schema %s to %I;', (
+        select n.nspname
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.oid = v_table
+      ), current_user);
+  end if;
+
   for v_column in select jsonb_object_keys(v_columns) loop
     v_name := v_columns -> v_column ->> 'name';
     -- The runbook has no such column; where the application does, it counts without being named.
@@ -211,7 +227,7 @@ returns void
 language plpgsql
 as $$
 declare
-  v_home text := current_setting('cron.database_name', true);
+  v_home text;
 begin
   if p_scheduler not in ('pg_cron', 'internal') then
     raise exception using
@@ -229,6 +245,17 @@ begin
         'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
         current_setting('server_version_num')::integer / 10000, current_database()
       );
+  end if;
+  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
+  if exists (select from pg_extension where extname = 'pg_cron') then
+    v_home := current_database();
+  else
+    begin
+      v_home := current_setting('cron.database_name', true);
+    exception
+      when insufficient_privilege then
+        v_home := current_database();
+    end;
   end if;
   if v_home is null then
     raise exception using

@@ -243,7 +243,7 @@ begin
           retention.iso(v_batch.oldest) as oldest
       ) p;
     end if;
-    if v_batch.is_settled then
+    if v_batch.is_settled and v_batch.cleared + v_batch.spared > 0 then
       perform pg_notify('retention_cleared', row_to_json(p)::text)
       from (
         select v_batch.batch_id as batch,

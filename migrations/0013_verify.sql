@@ -41,8 +41,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set enable_seqscan = off
-set enable_hashjoin = on
 set jit = off
+-- Only a list of keys that the planner sees is looked up by hash.
+set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 begin
@@ -67,11 +68,7 @@ begin
     and r.bucket = p_bucket
     and r.status = 'COMPLETED'
     and r.completed_at < p_before
-    and not exists (
-      select
-      from unnest(p_keys) k (key)
-      where k.key collate "C" = r.key
-    )
+    and r.key collate "C" <> all (p_keys)
   order by r.key
   limit 1000;
 end

@@ -24,7 +24,7 @@ begin
       retention.claim(uuid, interval, text, bigint[]),
       retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
       retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
-      retention.pulse(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
+      retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
       retention.list_due(text, text[], interval, boolean, bigint),
       retention.flag_selected(text, text[], interval, boolean, bigint, integer),

@@ -9,7 +9,7 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
-import { UsageError } from './errors.ts';
+import { RefusedError, UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
@@ -122,6 +122,11 @@ export function createReactor(options: LibraryOptions): Reactor {
  */
 export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
+  if (!config.enabled) {
+    throw new RefusedError('retention is disabled here: nothing was flagged and nothing deleted', {
+      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
+    });
+  }
   return withStore({ config, logger }, async (store) => {
     const objects = request.objects ?? openObjects(config);
     try {
@@ -205,7 +210,11 @@ export async function migrate(
   });
   if (direction === 'up' && count === undefined) {
     const owner = { ...config, databaseUrl: config.databaseMigrateUrl };
-    await withStore({ config: owner, logger }, (store) => applySettings(config, store, logger));
+    await withStore({ config: owner, logger }, async (store) => {
+      // What an earlier run did with other settings, or somebody undid since.
+      await store.ensureRights(config.role);
+      await applySettings(config, store, logger);
+    });
   }
   return ran;
 }

@@ -168,7 +168,10 @@ export function describeError(error: unknown): string {
   for (const link of chainOf(error)) {
     const part = describeLink(link);
     // A wrapper's message often ends with its cause's.
-    if (!parts.some((earlier) => earlier.includes(part))) parts.push(part);
+    const isSaid = parts.some(
+      (earlier) => earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
+    );
+    if (!isSaid) parts.push(part);
   }
   const text = parts.length === 0 ? describeThrown(error) : parts.join('; caused by: ');
   return escapeControls(redactAndShorten(text, MAX_DESCRIPTION_CHARACTERS));

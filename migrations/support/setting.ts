@@ -3,8 +3,11 @@
  * `retention.<name>` (the `migrate` function of the library does that), else the environment.
  */
 export function setting(name: string, variable: string, fallback: string): string {
-  const value = process.env[variable] || fallback;
-  return `coalesce(nullif(current_setting('retention.${name}', true), ''), ${literal(value)})`;
+  const given = `nullif(current_setting('retention.${name}', true), '')`;
+  const fromEnvironment = literal(process.env[variable] || fallback);
+  // The library says all that it was configured with; what it leaves out is left out on purpose.
+  return `coalesce(${given}, case when current_setting('retention.by_library', true) = 'on'
+    then ${literal(fallback)} else ${fromEnvironment} end)`;
 }
 
 function literal(text: string): string {

@@ -125,9 +125,21 @@ export function queryError(error: unknown): unknown {
     code: codeOf(error),
     sqlState: sqlStateOf(error),
     constraint: textOf(error, 'constraint'),
-    remedy: textOf(error, 'hint'),
+    remedy: textOf(error, 'hint') ?? remedyForSchema(error),
     cause: error,
   });
+}
+
+const SCHEMA_CODES: ReadonlySet<string | undefined> = new Set([
+  SQLSTATE.undefined_table,
+  SQLSTATE.undefined_function,
+  SQLSTATE.invalid_schema_name,
+]);
+
+/** A schema that is not there, or not up to date, has one cause and one mend. */
+function remedyForSchema(error: Error): string | undefined {
+  if (!SCHEMA_CODES.has(codeOf(error)) || !error.message.includes('retention')) return undefined;
+  return 'The schema retention is missing here or not up to date: run `retention migrate up`.';
 }
 
 /** The SQLSTATE, if the server sent this error; a socket's error has no severity. */

@@ -147,9 +147,8 @@ async function takeTurn(client: pg.Client, logger: Logger): Promise<void> {
 async function giveSettings(client: pg.Client, settings: MigrationSettings): Promise<void> {
   const { table, columns, scheduler, cronDatabaseUrl, role } = settings;
   const given = { table, columns, scheduler, cron_database_url: cronDatabaseUrl, role };
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue;
-    await client.query('select set_config($1, $2, false)', [`retention.${name}`, value]);
+  for (const [name, value] of Object.entries({ ...given, by_library: 'on' })) {
+    await client.query('select set_config($1, $2, false)', [`retention.${name}`, value ?? '']);
   }
 }
 

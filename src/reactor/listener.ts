@@ -53,10 +53,11 @@ class Reacting implements Listener {
   readonly #loop: AbortableLoop;
   readonly #abort = new AbortController();
   #isPrepared = false;
-  #hinted = true;
+  #hinted = false;
   #lastScanId: number | undefined;
   readonly #startedAt = performance.now();
   #saidSilent = false;
+  #saidDisabled = false;
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -105,14 +106,17 @@ class Reacting implements Listener {
     if (!this.#isPrepared) await this.#options.prepare?.();
     this.#isPrepared = true;
     // A hint costs one claim; a look without a hint costs one pulse.
-    if (this.#hinted) {
+    if (this.#hinted && this.#lastScanId !== undefined) {
       this.#hinted = false;
-      await this.#drain(stop);
+      // Said while S3 works, so that what was found is said before what became of it.
+      await Promise.all([this.#reportScansAfter(this.#lastScanId), this.#drain(stop)]);
     }
+    this.#hinted = false;
     for (;;) {
       const pulse = await this.#options.store.pulse();
       this.#options.onPulse?.(pulse);
       await this.#reportScans(pulse);
+      this.#reportDisabled(pulse);
       if (!pulse.enabled || stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
       const ticked = await this.#tickIfNeeded(pulse);
       if (pulse.visibleNow) {
@@ -174,12 +178,23 @@ class Reacting implements Listener {
     return Math.min(poll, tick, next) * 1_000 + 5;
   }
 
+  #reportDisabled({ enabled }: Pulse): void {
+    if (!enabled && !this.#saidDisabled) {
+      this.#options.logger.warning(
+        'Retention is disabled in the database: nothing is flagged and nothing deleted',
+      );
+    }
+    this.#saidDisabled = !enabled;
+  }
+
   async #reportScans(pulse: Pulse): Promise<void> {
-    const { logger, store } = this.#options;
-    const last = this.#lastScanId ?? 0;
-    if (pulse.lastScanId <= last) return;
     // At start, only the newest pass is news.
-    const after = this.#lastScanId ?? pulse.lastScanId - 1;
+    this.#lastScanId ??= Math.max(pulse.lastScanId - 1, 0);
+    if (pulse.lastScanId > this.#lastScanId) await this.#reportScansAfter(this.#lastScanId);
+  }
+
+  async #reportScansAfter(after: number): Promise<void> {
+    const { logger, store } = this.#options;
     for (const scan of await store.scansAfter(after)) {
       if (scan.flagged > 0) {
         logger.info(`Found ${scan.flagged} expired runs for retention cleanup`);
@@ -191,7 +206,6 @@ class Reacting implements Listener {
       if (others > 0) logger.warning(`${others} more runs missing S3 info, skipping`);
       this.#lastScanId = scan.scanId;
     }
-    this.#lastScanId = Math.max(this.#lastScanId ?? 0, after);
   }
 
   #reportTotals(totals: Totals): void {

@@ -68,7 +68,9 @@ class Sweep {
     const { enabled } = await store.pulse();
     if (!enabled) {
       throw new RefusedError('retention is disabled: nothing was flagged and nothing deleted', {
-        remedy: 'Set DPP_RETENTION_ENABLED=true, or look with --dry-run.',
+        remedy:
+          'Enable it: `DPP_RETENTION_ENABLED=true retention migrate up`, or `update retention.setting ' +
+          'set enabled = true`. Or look with --dry-run.',
       });
     }
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();

@@ -16,7 +16,7 @@ import {
 import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
-import { configure } from './settings.ts';
+import { configure, ensureRights } from './settings.ts';
 import { readLosses, readStatus } from './status.ts';
 
 const functions = {
@@ -30,6 +30,7 @@ const functions = {
   pulse,
   scansAfter,
   configure,
+  ensureRights,
   listPolicies,
   newlyDue,
   setPolicy,

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll } from 'vitest';
+import { afterEach, beforeEach } from 'vitest';
 import {
   DEFAULT_USERS,
   type MemoryS3,
@@ -47,14 +47,15 @@ export function useCliStack(settings: MigrationSettings = {}): CliStack {
   const requests: MemoryS3Request[] = [];
   let s3: MemoryS3 | undefined;
 
-  beforeAll(async () => {
+  beforeEach(async () => {
     s3 = await startMemoryS3({ onRequest: (request) => requests.push(request) });
+    s3.createBucket('dpp-results');
   });
   afterEach(async () => {
     await Promise.all(started.splice(0).map((listener) => listener[Symbol.asyncDispose]()));
+    await s3?.stop();
     requests.length = 0;
   });
-  afterAll(() => s3?.stop());
 
   const theS3 = (): MemoryS3 => {
     if (s3 === undefined) throw new Error('The S3 is only there inside tests.');

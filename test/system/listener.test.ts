@@ -1,5 +1,5 @@
 import { PutBucketPolicyCommand, S3Client } from '@aws-sdk/client-s3';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { DEFAULT_USERS } from '../../src/demo/memory-s3.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { memoryS3Variables, useCliStack } from '../support/cli-stack.ts';
@@ -12,6 +12,32 @@ const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'];
 describeDatabase('a listener', () => {
   const stack = useCliStack();
   const flag = (): Promise<unknown> => stack.database().query('select retention.flag_expired()');
+
+  /** Lets everybody read the table and nobody stamp in it, until it is released. */
+  async function holdStamps(): Promise<() => Promise<void>> {
+    const session = await stack.database().connect();
+    const release = async (): Promise<void> => {
+      await session.query('rollback');
+      await session.end();
+    };
+    onTestFinished(() => session.end().catch(() => undefined));
+    await session.query('begin');
+    await session.query('lock table runs in share mode');
+    return release;
+  }
+
+  /** Waits until a listener stands before its stamp; returns its session's process id. */
+  function settleWaits(): Promise<number> {
+    return until('the settle waits', async () => {
+      const [row] = await stack.database().query<{ pid: number }>(
+        `select pid from pg_stat_activity
+        where datname = current_database()
+          and wait_event_type = 'Lock'
+          and query like '%retention.settle%'`,
+      );
+      return row?.pid;
+    });
+  }
 
   test('reacts to what is flagged, with one request per batch, and leaves the rest alone', async () => {
     await stack.listen();
@@ -43,9 +69,7 @@ describeDatabase('a listener', () => {
       `WARNING Run ${lost} missing S3 info, skipping`,
     ];
     for (const line of lines)
-      await listener.waitForLine(
-        new RegExp(`${time} ${RegExp.escape?.(line) ?? escape(line)}`, 'u'),
-      );
+      await listener.waitForLine(new RegExp(`${time} ${escape(line)}`, 'u'));
 
     const [refused] = await stack.insertResults({ key: 'locked/one' });
     await denyDeleting('locked/*');
@@ -97,28 +121,18 @@ describeDatabase('a listener', () => {
   });
 
   test('promise 2 and 3: killed between the answer of S3 and the settle, another one finishes', async () => {
-    const { connect, query, countStamped, expireLeases } = stack.database();
+    const { query, countStamped, expireLeases } = stack.database();
     await stack.insertResults({ count: 20 });
     await flag();
-    const blocker = await connect();
-    await blocker.query('begin');
-    // Claiming reads the table, stamping writes it.
-    await blocker.query('lock table runs in share mode');
+    const release = await holdStamps();
     const listener = await stack.listen();
-    const settling = await until('the settle waits', async () => {
-      const [row] = await query<{ pid: number }>(
-        `select pid from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock' and query like '%retention.settle%'`,
-      );
-      return row?.pid;
-    });
+    const settling = await settleWaits();
     expect(stack.s3().countObjects('dpp-results')).toBe(0);
     listener.kill('SIGKILL');
     await listener.ended();
     // The statement that was already sent dies with its session, as with the host it came from.
     await query('select pg_terminate_backend($1)', [settling]);
-    await blocker.query('rollback');
-    await blocker.end();
+    await release();
     expect(await countStamped()).toBe(0);
     expect(await query('select from retention.expired')).toHaveLength(20);
 
@@ -173,23 +187,14 @@ describeDatabase('a listener', () => {
   );
 
   test('finishes what is in flight before it stops', async () => {
-    const { connect, query } = stack.database();
     await stack.insertResults({ count: 5 });
     await flag();
-    const blocker = await connect();
-    await blocker.query('begin');
-    await blocker.query('lock table runs in share mode');
+    const release = await holdStamps();
     const listener = await stack.listen();
-    await until('the settle waits', () =>
-      query(`select from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock' and query like '%retention.settle%'`).then(
-        (rows) => rows.length > 0,
-      ),
-    );
+    await settleWaits();
     listener.kill();
     await listener.waitForLine('finishing what is in flight');
-    await blocker.query('rollback');
-    await blocker.end();
+    await release();
     expect((await listener.ended()).code).toBe(0);
     expect(await stack.countCleared()).toBe(5);
   });

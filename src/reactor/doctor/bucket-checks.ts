@@ -1,0 +1,277 @@
+import type {
+  BucketDescription,
+  BucketInspector,
+  BucketProblem,
+  LifecycleRule,
+} from '../../objects/bucket-inspector.ts';
+import type { Diagnosis, HealthFacts, KnownBucket } from '../../store/diagnosis.ts';
+import { describeDeletion } from '../bucket-meaning.ts';
+import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+
+/** What the checks of buckets need. */
+export interface BucketsToCheck {
+  readonly inspector: BucketInspector;
+  /** From `S3_RESULT_BUCKET`; none: any bucket is allowed. */
+  readonly allowedBuckets: readonly string[];
+  /** Undefined: the database cannot be asked. */
+  readonly reader: Diagnosis | undefined;
+  readonly health: HealthFacts | undefined;
+}
+
+/** Every bucket that is known here or named by the configuration. */
+export async function checkBuckets(options: BucketsToCheck): Promise<readonly Check[]> {
+  const { reader, allowedBuckets, health } = options;
+  const checks: Check[] = [];
+  const known = new Map<string, KnownBucket>();
+  const listing = await attempt('buckets', async () => {
+    for (const bucket of (await reader?.knownBuckets()) ?? []) known.set(bucket.bucket, bucket);
+    const names = namesOf(options, known);
+    if (names.length > 0) return [];
+    return warning(
+      'buckets',
+      'none is known: S3_RESULT_BUCKET names none, and nothing has been flagged yet',
+      'Set S3_RESULT_BUCKET, so that nothing else can be deleted from.',
+    );
+  });
+  checks.push(...listing);
+  for (const name of namesOf(options, known)) {
+    const isAllowed = allowedBuckets.length === 0 || allowedBuckets.includes(name);
+    if (!isAllowed) {
+      checks.push(
+        warning(
+          `bucket ${name}`,
+          'results point at it, but it is not among the allowed buckets: they are refused',
+          'Add it to S3_RESULT_BUCKET and revive them: retention retry --code BucketNotAllowed',
+        ),
+      );
+      continue;
+    }
+    const bucket = known.get(name);
+    checks.push(...(await attempt(`bucket ${name}`, () => checkBucket(name, bucket, options, health))));
+  }
+  return checks;
+}
+
+function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket>): string[] {
+  const fixed = options.health?.defaultBucket;
+  return [
+    ...new Set([...options.allowedBuckets, ...(fixed == null ? [] : [fixed]), ...known.keys()]),
+  ].toSorted();
+}
+
+async function checkBucket(
+  name: string,
+  known: KnownBucket | undefined,
+  { inspector, reader }: BucketsToCheck,
+  health: HealthFacts | undefined,
+): Promise<readonly Check[]> {
+  const description = await inspector.describeBucket(name);
+  if (!description.reachable) {
+    const [problem] = description.problems;
+    return [
+      failed(
+        `bucket ${name}`,
+        `cannot be reached: ${problem === undefined ? 'no answer' : `${problem.code}: ${problem.message}`}`,
+        problem?.code === 'NoSuchBucket' || problem?.code === 'NotFound'
+          ? 'Check its name and S3_ENDPOINT_URL; runs that point at it wait.'
+          : 'Check S3_ENDPOINT_URL, AWS_REGION and the credentials.',
+      ),
+    ];
+  }
+  const { versioning } = description;
+  if (versioning !== 'unknown') await reader?.noteBucket(name, versioning);
+  const onVersioned = known?.onVersioned ?? 'marker';
+  return [
+    checkPause(name, known, description),
+    checkVersions(name, onVersioned, description),
+    checkLock(name, onVersioned, description),
+    ...(await checkLifecycle(name, onVersioned, description, reader, health)),
+    ...(await checkDeleteRight(name, onVersioned, description, inspector, reader)),
+  ];
+}
+
+function checkPause(name: string, known: KnownBucket | undefined, it: BucketDescription): Check {
+  const about = `reachable${it.region === undefined ? '' : `, in ${it.region}`}`;
+  const pause = known?.pause ?? null;
+  if (pause === null) return ok(`bucket ${name}`, about);
+  return warning(
+    `bucket ${name}`,
+    `${about}; it pauses after ${pause}`,
+    'Mend the cause; the pause ends by itself.',
+  );
+}
+
+function checkVersions(
+  name: string,
+  onVersioned: 'marker' | 'purge',
+  description: BucketDescription,
+): Check {
+  const title = `bucket ${name}: versions`;
+  const { versioning } = description;
+  if (versioning === 'unknown') {
+    return warning(title, unknownPart(description, 's3:GetBucketVersioning'), grantIt(name, 's3:GetBucketVersioning'));
+  }
+  const meaning = describeDeletion(versioning, onVersioned);
+  if (versioning === 'off' || onVersioned === 'purge') return ok(title, meaning);
+  return warning(
+    title,
+    meaning,
+    'Keep a lifecycle rule that removes noncurrent versions, or delete every version: ' +
+      `update retention.bucket set on_versioned = 'purge' where bucket = '${name}';`,
+  );
+}
+
+function checkLock(
+  name: string,
+  onVersioned: 'marker' | 'purge',
+  description: BucketDescription,
+): Check {
+  const title = `bucket ${name}: object lock`;
+  const { objectLock, defaultRetention } = description;
+  if (objectLock === 'unknown') {
+    const right = 's3:GetBucketObjectLockConfiguration';
+    return warning(title, unknownPart(description, right), grantIt(name, right));
+  }
+  if (!objectLock) return ok(title, 'off');
+  const span =
+    defaultRetention === undefined
+      ? 'no default retention'
+      : `every new version is locked for ${lockSpan(defaultRetention)} (${defaultRetention.mode})`;
+  if (onVersioned === 'marker') return ok(title, `on, ${span}; delete markers can be made all the same`);
+  return warning(
+    title,
+    `on, ${span}; versions that are locked cannot be purged, and fail with the date until which they are`,
+    'Let the default retention end before the policy does.',
+  );
+}
+
+function lockSpan(retention: { readonly days?: number | undefined; readonly years?: number | undefined }): string {
+  return retention.years === undefined
+    ? count(retention.days ?? 0, 'day')
+    : count(retention.years, 'year');
+}
+
+async function checkLifecycle(
+  name: string,
+  onVersioned: 'marker' | 'purge',
+  description: BucketDescription,
+  reader: Diagnosis | undefined,
+  health: HealthFacts | undefined,
+): Promise<readonly Check[]> {
+  const title = `bucket ${name}: lifecycle`;
+  const { lifecycle, versioning } = description;
+  if (lifecycle === 'unknown') {
+    const right = 's3:GetLifecycleConfiguration';
+    return [warning(title, unknownPart(description, right), grantIt(name, right))];
+  }
+  const rules = lifecycle.filter(({ enabled }) => enabled);
+  const checks: Check[] = [];
+  for (const rule of rules) {
+    const undercut = undercutBy(rule, health);
+    if (undercut === undefined) continue;
+    if (rule.prefix !== '' && reader !== undefined && !(await reader.hasKeyUnder(rule.prefix))) continue;
+    checks.push(
+      warning(
+        title,
+        `rule ${nameOf(rule)} ${undercut}: results go before they are due, and no run is stamped`,
+        'Raise its days above the longest policy or switch it off; ' +
+          'retention reconcile --verify stamps what is gone already.',
+      ),
+    );
+  }
+  const isVersioned = versioning === 'enabled' || versioning === 'suspended';
+  if (isVersioned && onVersioned === 'marker' && !rules.some(removesNoncurrent)) {
+    const kept = rules.find(({ noncurrentDays }) => noncurrentDays !== undefined);
+    checks.push(
+      warning(
+        title,
+        kept === undefined
+          ? 'no rule ever removes noncurrent versions: what is deleted stays, and is paid for, for ever'
+          : `rule ${nameOf(kept)} keeps ${count(kept.noncurrentKept ?? 0, 'noncurrent version')} of every object for ever`,
+        'Add a rule with NoncurrentVersionExpiration (and ExpiredObjectDeleteMarker), or purge: ' +
+          `update retention.bucket set on_versioned = 'purge' where bucket = '${name}';`,
+      ),
+    );
+  }
+  if (checks.length > 0) return checks;
+  return [ok(title, rules.length === 0 ? 'no rule expires anything' : `${count(rules.length, 'rule')}, none in the way`)];
+}
+
+/** How a rule is faster than the longest policy; undefined: it is not. */
+function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): string | undefined {
+  const longest = health?.longestRetainDays;
+  if (longest === undefined) return undefined;
+  const where = `${rule.prefix === '' ? '' : ` under ${rule.prefix}`}${rule.narrowed ? ' of some objects' : ''}`;
+  if (rule.expirationDate !== undefined) {
+    return `deletes${where} everything on ${rule.expirationDate.toISOString().slice(0, 10)}`;
+  }
+  if (rule.expirationDays === undefined || rule.expirationDays >= longest) return undefined;
+  return (
+    `deletes${where} after ${count(rule.expirationDays, 'day')}, while the longest policy keeps ` +
+    `results for ${count(Number(longest.toFixed(2)), 'day')}`
+  );
+}
+
+function removesNoncurrent(rule: LifecycleRule): boolean {
+  return rule.noncurrentDays !== undefined && (rule.noncurrentKept ?? 0) === 0 && !rule.narrowed;
+}
+
+function nameOf(rule: LifecycleRule): string {
+  return rule.id === '' ? 'without a name' : `"${rule.id}"`;
+}
+
+async function checkDeleteRight(
+  name: string,
+  onVersioned: 'marker' | 'purge',
+  description: BucketDescription,
+  inspector: BucketInspector,
+  reader: Diagnosis | undefined,
+): Promise<readonly Check[]> {
+  const title = `bucket ${name}: right to delete`;
+  // A policy may give the right under the results' prefix only.
+  const sample = await reader?.sampleKey(name);
+  const prefix = sample === undefined ? '' : sample.slice(0, sample.indexOf('/') + 1);
+  const right = await inspector.probeDeleteRight(name, { prefix });
+  const where = prefix === '' ? '' : ` under ${prefix}`;
+  if (!right.ok) {
+    const { code, message, missingStatement } = right;
+    return [
+      failed(
+        title,
+        `a key${where} that does not exist could not be deleted: ${code}: ${message}`,
+        missingStatement === undefined
+          ? 'Mend this, and run doctor again.'
+          : `Allow it: ${JSON.stringify(missingStatement)}`,
+      ),
+    ];
+  }
+  const left =
+    right.leftMarker === undefined ? '' : `; the probe left a delete marker at ${right.leftMarker.key}`;
+  const isVersioned = description.versioning === 'enabled' || description.versioning === 'suspended';
+  if (isVersioned && right.versions === 'refused') {
+    const found = `objects${where} may be deleted, their versions may not${left}`;
+    const statement = {
+      Effect: 'Allow',
+      Action: ['s3:DeleteObjectVersion'],
+      Resource: [`arn:aws:s3:::${name}/${prefix}*`],
+    };
+    const remedy = `Allow it: ${JSON.stringify(statement)}`;
+    return [
+      onVersioned === 'purge'
+        ? failed(title, found, remedy)
+        : warning(title, `${found}: they cannot be restored`, remedy),
+    ];
+  }
+  return [ok(title, `granted${where}${right.versions === 'granted' ? ', for versions as well' : ''}${left}`)];
+}
+
+function unknownPart(description: BucketDescription, right: string): string {
+  const problem: BucketProblem | undefined =
+    description.problems.find(({ missingAction }) => missingAction === right) ??
+    description.problems[0];
+  return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.message}`;
+}
+
+function grantIt(name: string, action: string): string {
+  return `Allow it: ${JSON.stringify({ Effect: 'Allow', Action: [action], Resource: [`arn:aws:s3:::${name}`] })}`;
+}

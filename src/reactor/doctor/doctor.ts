@@ -1,0 +1,46 @@
+import type { HealthFacts } from '../../store/diagnosis.ts';
+import { checkBuckets } from './bucket-checks.ts';
+import { type Check, type Findings, attempt } from './check.ts';
+import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
+import type { DoctorPorts } from './ports.ts';
+import { checkScheduler } from './scheduler-checks.ts';
+import { checkSchemaHealth } from './schema-checks.ts';
+
+/**
+ * Looks at everything that a reactor depends on. Changes nothing, but that it notes which buckets
+ * keep versions, and asks S3 to delete a key that does not exist.
+ *
+ * What cannot be looked at because something before it failed is left out; that failure is said.
+ */
+export async function examine(ports: DoctorPorts): Promise<Findings> {
+  const reached = await checkConnections(ports);
+  const checks: Check[] = [...reached.checks];
+  const { main, listen, migrate } = reached;
+  let health: HealthFacts | undefined;
+  let hasSchema = false;
+  // Whoever owns the schema sees more than a listener, such as its own job.
+  const reader = (migrate === undefined ? ports.main : ports.migrate).diagnosis;
+
+  if (main !== undefined && listen !== undefined) checks.push(...(await checkListening(ports)));
+  if (main !== undefined || migrate !== undefined) {
+    const schema = await checkSchema(ports);
+    hasSchema = schema.present;
+    checks.push(...schema.checks);
+  }
+  if (main !== undefined && hasSchema) {
+    const { applied } = await ports.readMigrationState();
+    const reading = await attempt('settings', async () => {
+      health = await reader.readHealth();
+      return [];
+    });
+    const migrations = applied.map(({ name }) => name);
+    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, migrations)));
+    if (health !== undefined) {
+      checks.push(...(await checkScheduler(ports, reader, health, main.database)));
+    }
+  }
+  const { inspector, allowedBuckets } = ports;
+  const buckets = { inspector, allowedBuckets, health, reader: hasSchema ? reader : undefined };
+  checks.push(...(await checkBuckets(buckets)));
+  return { ok: checks.every(({ state }) => state !== 'failed'), checks };
+}
