@@ -11,7 +11,7 @@ start from the oldest again: every pass while little lies behind, and one per sw
 
 -- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
 -- p_after_*: where to go on from (null: from the oldest). Reads at most p_limit rows of one index
--- range. Called by the functions below only, under their planner settings.
+-- range. Called by the functions below only.
 create function retention.look(
   p_tenant_id retention.tenant_id,
   p_after_completed_at timestamptz,
@@ -32,6 +32,15 @@ returns table (
 language plpgsql
 stable
 rows 1000
+-- One range of one index, in its order, and nothing else: whatever the statistics say, a plan that
+-- reads the table or sorts what it finds would cost the table and not what is due.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
 #variable_conflict use_column
 begin
@@ -90,12 +99,19 @@ end
 $$;
 
 -- The tenants that have results not yet cleared, with the policy in force for each: one index probe
--- per tenant. A tenant under a hold is left out. Called under the planner settings of its callers.
+-- per tenant. A tenant under a hold is left out.
 create function retention.tenants()
 returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
 language sql
 stable
 rows 100
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
 as $$
   with recursive name(tenant_id) as (
     (

@@ -124,8 +124,8 @@ begin
     state := 'dead';
     because := case v_work.last_code
       when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, v_run_id)
-      else format('failed %s times, last with %s (%s); mend the cause and revive with: retention retry --run %s',
-        v_work.attempts, v_work.last_code, v_work.last_error, v_run_id)
+      else format('failed %s, last with %s (%s); mend the cause and revive with: retention retry --run %s',
+        case v_work.attempts when 1 then 'once' else v_work.attempts || ' times' end, v_work.last_code, v_work.last_error, v_run_id)
     end;
   elsif v_batch.lease is not null and v_batch.visible_at > now() then
     state := 'in flight';

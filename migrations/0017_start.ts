@@ -15,6 +15,7 @@ export async function down(pgm: MigrationBuilder): Promise<void> {
   const [adapter] = (await pgm.db.select('select cron_database from retention.adapter')) as {
     readonly cron_database: string | null;
   }[];
-  if (adapter?.cron_database == null) pgm.sql('select retention.unschedule_tick()');
-  else await unscheduleAcross(pgm, await cronDatabaseUrl(pgm), adapter.cron_database);
+  const elsewhere = adapter?.cron_database ?? undefined;
+  if (elsewhere === undefined) pgm.sql('select retention.unschedule_tick()');
+  else await unscheduleAcross(pgm, await cronDatabaseUrl(pgm), elsewhere);
 }

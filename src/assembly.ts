@@ -17,6 +17,7 @@ import type { BucketInspector } from './objects/bucket-inspector.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import { createS3BucketInspector } from './objects/s3-bucket-inspector.ts';
 import { createS3ObjectStore } from './objects/s3-object-store.ts';
+import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
@@ -35,6 +36,8 @@ export interface LibraryOptions {
   readonly logger?: Logger;
   /** Stands in for S3. Default: S3 as the configuration says. */
   readonly objects?: ObjectStore;
+  /** Stands in for S3 where buckets keep versions. Default: S3 as the configuration says. */
+  readonly inspector?: BucketInspector;
 }
 
 /** A reactor: listens and reacts until it is stopped. */
@@ -77,14 +80,17 @@ export function createReactor(options: LibraryOptions): Reactor {
   const database = openPool(config, logger, 'retention listen');
   const store = createStore(database);
   const objects = options.objects ?? openObjects(config);
+  const inspector = options.inspector ?? openInspector(config);
+  const notes = createBucketNotes({ store, inspector, logger });
   const listener = createListener({
     store,
-    worker: makeWorker(options, store, objects),
+    worker: makeWorker(options, store, objects, inspector),
     logger,
     concurrency: config.concurrency,
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: () => applySettings(config, store, logger),
+    onBatch: ({ bucket }) => notes.see(bucket),
   });
   const notifications: Notifications = createNotifications({
     listenUrl: config.databaseListenUrl,
@@ -103,7 +109,9 @@ export function createReactor(options: LibraryOptions): Reactor {
     },
     stop: async () => {
       await Promise.all([notifications.stop(), listener.stop()]);
+      await notes.stop();
       if (options.objects === undefined) objects.close();
+      if (options.inspector === undefined) inspector.close();
       await database.close();
     },
   });
@@ -129,10 +137,11 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
   }
   return withStore({ config, logger }, async (store) => {
     const objects = request.objects ?? openObjects(config);
+    const inspector = request.inspector ?? openInspector(config);
     try {
       return await runReconcile({
         store,
-        worker: makeWorker({ ...request, logger }, store, objects),
+        worker: makeWorker({ ...request, logger }, store, objects, inspector),
         concurrency: config.concurrency,
         selection,
         batchSize,
@@ -141,6 +150,7 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
       });
     } finally {
       if (request.objects === undefined) objects.close();
+      if (request.inspector === undefined) inspector.close();
     }
   });
 }
@@ -259,11 +269,17 @@ function objectOptions(config: Config) {
   };
 }
 
-function makeWorker(options: LibraryOptions, store: Store, objects: ObjectStore): Worker {
+function makeWorker(
+  options: LibraryOptions,
+  store: Store,
+  objects: ObjectStore,
+  inspector: BucketInspector,
+): Worker {
   const { config, logger = silentLogger } = options;
   return createWorker({
     store,
     objects,
+    purge: (...rest) => inspector.purgeKeys(...rest),
     logger,
     name: `${hostname()}:${process.pid}`,
     leaseSeconds: config.leaseSeconds,

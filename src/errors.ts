@@ -169,7 +169,8 @@ export function describeError(error: unknown): string {
     const part = describeLink(link);
     // A wrapper's message often ends with its cause's.
     const isSaid = parts.some(
-      (earlier) => earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
+      (earlier) =>
+        earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
     );
     if (!isSaid) parts.push(part);
   }

@@ -1,4 +1,5 @@
 import { createWriteStream } from 'node:fs';
+import type { VerifyRequest } from '../assembly.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../logger.ts';
 import type { Verification } from '../reactor/verify.ts';
@@ -55,7 +56,7 @@ export async function verifyIfAsked(
   }
   const { verify } = await import('../assembly.ts');
   const list = isDeleting ? openDeletedList(options.deletedList) : undefined;
-  const verified = await verify({
+  const request: VerifyRequest = {
     config,
     logger,
     prefix: options.prefix,
@@ -65,7 +66,13 @@ export async function verifyIfAsked(
     ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
     ...(isDeleting ? { deleteOrphansOlderThanSeconds: marginSeconds } : {}),
     ...(list === undefined ? {} : { onOrphansDeleted: list.add }),
-  }).finally(() => list?.end());
+  };
+  let verified: Verification;
+  try {
+    verified = await verify(request);
+  } finally {
+    await list?.end();
+  }
   if (list !== undefined && verified.orphans.deleted > 0) {
     process.stderr.write(`what was deleted is listed in ${list.path}\n`);
   }

@@ -33,6 +33,8 @@ export interface MigrationOptions {
 export interface MigrationState {
   readonly applied: readonly { readonly name: string; readonly at: Date }[];
   readonly pending: readonly string[];
+  /** Applied by a newer version than this. */
+  readonly unknown: readonly string[];
 }
 
 /** Ours alone: node-pg-migrate's own default is shared by all its users. */
@@ -91,8 +93,13 @@ export async function readMigrationState(databaseUrl: string): Promise<Migration
               from ${SCHEMA}.${TABLE} order by id`,
             )
           ).rows;
-    const names = new Set(applied.map(({ name }) => name));
-    return { applied, pending: (await listMigrations()).filter((name) => !names.has(name)) };
+    const known = await listMigrations();
+    const names = applied.map(({ name }) => name);
+    return {
+      applied,
+      pending: known.filter((name) => !names.includes(name)),
+      unknown: names.filter((name) => !known.includes(name)),
+    };
   });
 }
 

@@ -194,7 +194,8 @@ class Verify {
     let after: string | undefined;
     let deleted = 0;
     let failed = 0;
-    while (signal?.aborted !== true) {
+    for (;;) {
+      signal?.throwIfAborted();
       const { verifyId } = start;
       const found = await store.nextOrphans({
         verifyId,

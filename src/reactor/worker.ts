@@ -4,6 +4,7 @@ import { createBackoff } from '../lifecycle/backoff.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
+import type { BucketInspector } from '../objects/bucket-inspector.ts';
 import {
   type DeletionReport,
   type ObjectStore,
@@ -16,6 +17,8 @@ import type { Store } from '../store/store.ts';
 export interface WorkerOptions {
   readonly store: Store;
   readonly objects: ObjectStore;
+  /** Deletes every version, for buckets where that is wanted. Default: their batches wait. */
+  readonly purge?: BucketInspector['purgeKeys'] | undefined;
   readonly logger: Logger;
   /** Shown beside the leases that it takes. */
   readonly name: string;
@@ -118,7 +121,7 @@ class BatchWorker implements Worker {
   }
 
   async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
-    const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
+    const { objects, purge, leaseSeconds, allowedBuckets = [] } = this.#options;
     if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
       const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
       return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
@@ -133,9 +136,12 @@ class BatchWorker implements Worker {
     signal.addEventListener('abort', giveUp);
     try {
       signal.throwIfAborted();
-      const report = await objects.deleteObjects(claim.bucket, claim.keys, {
-        signal: deadline.signal,
-      });
+      const ask = claim.purge ? purge : objects.deleteObjects.bind(objects);
+      if (ask === undefined) {
+        const message = 'every version is to be deleted, and nothing here can do that';
+        return { kind: 'postponed', code: 'PurgeUnavailable', message };
+      }
+      const report = await ask(claim.bucket, claim.keys, { signal: deadline.signal });
       return { kind: 'report', report };
     } catch (error) {
       if (error instanceof ObjectStoreError) return answerTo(error);

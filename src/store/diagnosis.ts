@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { type KnownBucket, readBuckets, noteBucket } from './buckets.ts';
 
 /** Where a session ended up. */
 export interface SessionFacts {
@@ -232,7 +233,7 @@ export async function readHealth(database: Queryable): Promise<HealthFacts> {
         where c.value ->> 'type' ~ 'without time zone|^date$'
           and c.key in ('completed_at', 'retain_until', 'cleared_at', 'updated_at')
       ) as "naiveColumns",
-      s.default_bucket as "defaultBucket",
+      coalesce(a.columns -> 'bucket' ->> 'fixed', s.default_bucket) as "defaultBucket",
       pg_notification_queue_usage() as "notifyQueueUsage",
       p."defaultRetainDays",
       p."shortestRetainDays",
@@ -355,71 +356,6 @@ export async function readUndated(database: Queryable): Promise<UndatedFacts> {
   return row ?? { results: 0, runIds: [] };
 }
 
-/** What is known of a bucket here. */
-export interface KnownBucket {
-  readonly bucket: string;
-  readonly onVersioned: 'marker' | 'purge';
-  readonly versioning: 'off' | 'enabled' | 'suspended' | null;
-  /** Why and until when it pauses; null: it does not. */
-  readonly pause: string | null;
-}
-
-/**
- * The rows of `retention.bucket`, those with work first; at most 100.
- *
- * @throws DatabaseError
- */
-export async function knownBuckets(database: Queryable): Promise<readonly KnownBucket[]> {
-  return database.query<KnownBucket>(
-    `select k.bucket,
-      k.on_versioned as "onVersioned",
-      k.versioning,
-      case
-        when k.paused_until > now()
-        then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
-      end as pause
-    from retention.bucket k
-    order by (
-        exists (
-          select
-          from retention.batch b
-          where b.bucket = k.bucket
-            and b.settled_at is null
-        )
-      ) desc,
-      k.bucket
-    limit 100`,
-  );
-}
-
-/**
- * A bucket that nobody has described yet and that has work; undefined: there is none.
- *
- * @throws DatabaseError
- */
-export async function undescribedBuckets(database: Queryable): Promise<readonly KnownBucket[]> {
-  return database.query<KnownBucket>(
-    `select k.bucket, k.on_versioned as "onVersioned", k.versioning, null as pause
-    from retention.bucket k
-    where k.versioning is null
-    order by k.bucket
-    limit 100`,
-  );
-}
-
-/**
- * `retention.note_bucket`
- *
- * @throws DatabaseError
- */
-export async function noteBucket(
-  database: Queryable,
-  bucket: string,
-  versioning: 'off' | 'enabled' | 'suspended',
-): Promise<void> {
-  await database.query('select retention.note_bucket($1, $2)', [bucket, versioning]);
-}
-
 /**
  * The key of some live result in a bucket, looked for among a thousand; undefined: none was found.
  *
@@ -531,7 +467,7 @@ export interface Diagnosis {
   readTable(): Promise<TableFacts>;
   readHealth(): Promise<HealthFacts>;
   readUndated(): Promise<UndatedFacts>;
-  knownBuckets(): Promise<readonly KnownBucket[]>;
+  readBuckets(): Promise<readonly KnownBucket[]>;
   noteBucket(bucket: string, versioning: 'off' | 'enabled' | 'suspended'): Promise<void>;
   sampleKey(bucket: string): Promise<string | undefined>;
   hasKeyUnder(prefix: string): Promise<boolean>;
@@ -546,7 +482,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readTable: () => readTable(database),
     readHealth: () => readHealth(database),
     readUndated: () => readUndated(database),
-    knownBuckets: () => knownBuckets(database),
+    readBuckets: () => readBuckets(database),
     noteBucket: (bucket, versioning) => noteBucket(database, bucket, versioning),
     sampleKey: (bucket) => sampleKey(database, bucket),
     hasKeyUnder: (prefix) => hasKeyUnder(database, prefix),

@@ -10,6 +10,8 @@ export interface Claim {
   readonly spared: number;
   /** How often its results have failed before. */
   readonly attempts: number;
+  /** Every version of each key is to go, for good. */
+  readonly purge: boolean;
 }
 
 /** Who claims, and for how long. */
@@ -61,8 +63,9 @@ export async function claim(
     keys: string[];
     spared: number;
     attempts: number;
+    purge: boolean;
   }>(
-    `select batch_id, bucket, run_ids, keys, spared, attempts
+    `select batch_id, bucket, run_ids, keys, spared, attempts, purge
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
     [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
     { name: 'retention-claim' },
@@ -75,6 +78,7 @@ export async function claim(
       keys: row.keys,
       spared: row.spared,
       attempts: row.attempts,
+      purge: row.purge,
     }
   );
 }

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { knownBucket, noteBucket } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -17,6 +18,7 @@ import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from '.
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
 import { configure, ensureRights } from './settings.ts';
+import { unstamp } from './stamps.ts';
 import { readLosses, readStatus } from './status.ts';
 
 const functions = {
@@ -54,6 +56,9 @@ const functions = {
   nextOrphans,
   forgetStrays,
   knownBuckets,
+  knownBucket,
+  noteBucket,
+  unstamp,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

@@ -4,7 +4,8 @@ import type {
   BucketProblem,
   LifecycleRule,
 } from '../../objects/bucket-inspector.ts';
-import type { Diagnosis, HealthFacts, KnownBucket } from '../../store/diagnosis.ts';
+import type { KnownBucket } from '../../store/buckets.ts';
+import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { describeDeletion } from '../bucket-meaning.ts';
 import { type Check, attempt, count, failed, ok, warning } from './check.ts';
 
@@ -24,7 +25,7 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
   const checks: Check[] = [];
   const known = new Map<string, KnownBucket>();
   const listing = await attempt('buckets', async () => {
-    for (const bucket of (await reader?.knownBuckets()) ?? []) known.set(bucket.bucket, bucket);
+    for (const bucket of (await reader?.readBuckets()) ?? []) known.set(bucket.bucket, bucket);
     const names = namesOf(options, known);
     if (names.length > 0) return [];
     return warning(
@@ -47,15 +48,21 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
       continue;
     }
     const bucket = known.get(name);
-    checks.push(...(await attempt(`bucket ${name}`, () => checkBucket(name, bucket, options, health))));
+    checks.push(
+      ...(await attempt(`bucket ${name}`, () => checkBucket(name, bucket, options, health))),
+    );
   }
   return checks;
 }
 
 function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket>): string[] {
-  const fixed = options.health?.defaultBucket;
+  const fixed = options.health?.defaultBucket ?? undefined;
   return [
-    ...new Set([...options.allowedBuckets, ...(fixed == null ? [] : [fixed]), ...known.keys()]),
+    ...new Set([
+      ...options.allowedBuckets,
+      ...(fixed === undefined ? [] : [fixed]),
+      ...known.keys(),
+    ]),
   ].toSorted();
 }
 
@@ -109,7 +116,11 @@ function checkVersions(
   const title = `bucket ${name}: versions`;
   const { versioning } = description;
   if (versioning === 'unknown') {
-    return warning(title, unknownPart(description, 's3:GetBucketVersioning'), grantIt(name, 's3:GetBucketVersioning'));
+    return warning(
+      title,
+      unknownPart(description, 's3:GetBucketVersioning'),
+      grantIt(name, 's3:GetBucketVersioning'),
+    );
   }
   const meaning = describeDeletion(versioning, onVersioned);
   if (versioning === 'off' || onVersioned === 'purge') return ok(title, meaning);
@@ -137,7 +148,8 @@ function checkLock(
     defaultRetention === undefined
       ? 'no default retention'
       : `every new version is locked for ${lockSpan(defaultRetention)} (${defaultRetention.mode})`;
-  if (onVersioned === 'marker') return ok(title, `on, ${span}; delete markers can be made all the same`);
+  if (onVersioned === 'marker')
+    return ok(title, `on, ${span}; delete markers can be made all the same`);
   return warning(
     title,
     `on, ${span}; versions that are locked cannot be purged, and fail with the date until which they are`,
@@ -145,7 +157,10 @@ function checkLock(
   );
 }
 
-function lockSpan(retention: { readonly days?: number | undefined; readonly years?: number | undefined }): string {
+function lockSpan(retention: {
+  readonly days?: number | undefined;
+  readonly years?: number | undefined;
+}): string {
   return retention.years === undefined
     ? count(retention.days ?? 0, 'day')
     : count(retention.years, 'year');
@@ -169,7 +184,8 @@ async function checkLifecycle(
   for (const rule of rules) {
     const undercut = undercutBy(rule, health);
     if (undercut === undefined) continue;
-    if (rule.prefix !== '' && reader !== undefined && !(await reader.hasKeyUnder(rule.prefix))) continue;
+    if (rule.prefix !== '' && reader !== undefined && !(await reader.hasKeyUnder(rule.prefix)))
+      continue;
     checks.push(
       warning(
         title,
@@ -194,7 +210,14 @@ async function checkLifecycle(
     );
   }
   if (checks.length > 0) return checks;
-  return [ok(title, rules.length === 0 ? 'no rule expires anything' : `${count(rules.length, 'rule')}, none in the way`)];
+  return [
+    ok(
+      title,
+      rules.length === 0
+        ? 'no rule expires anything'
+        : `${count(rules.length, 'rule')}, none in the way`,
+    ),
+  ];
 }
 
 /** How a rule is faster than the longest policy; undefined: it is not. */
@@ -246,8 +269,11 @@ async function checkDeleteRight(
     ];
   }
   const left =
-    right.leftMarker === undefined ? '' : `; the probe left a delete marker at ${right.leftMarker.key}`;
-  const isVersioned = description.versioning === 'enabled' || description.versioning === 'suspended';
+    right.leftMarker === undefined
+      ? ''
+      : `; the probe left a delete marker at ${right.leftMarker.key}`;
+  const isVersioned =
+    description.versioning === 'enabled' || description.versioning === 'suspended';
   if (isVersioned && right.versions === 'refused') {
     const found = `objects${where} may be deleted, their versions may not${left}`;
     const statement = {
@@ -262,7 +288,12 @@ async function checkDeleteRight(
         : warning(title, `${found}: they cannot be restored`, remedy),
     ];
   }
-  return [ok(title, `granted${where}${right.versions === 'granted' ? ', for versions as well' : ''}${left}`)];
+  return [
+    ok(
+      title,
+      `granted${where}${right.versions === 'granted' ? ', for versions as well' : ''}${left}`,
+    ),
+  ];
 }
 
 function unknownPart(description: BucketDescription, right: string): string {

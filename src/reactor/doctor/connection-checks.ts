@@ -50,7 +50,11 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
     );
   }
   if (isStandby) {
-    return failed(name, `${where}; it is a standby, which cannot be written to`, `Point ${name} at the primary.`);
+    return failed(
+      name,
+      `${where}; it is a standby, which cannot be written to`,
+      `Point ${name} at the primary.`,
+    );
   }
   if (pooled && name === 'DATABASE_MIGRATE_URL') {
     return warning(
@@ -88,15 +92,19 @@ export async function checkListening(ports: DoctorPorts): Promise<readonly Check
   });
 }
 
-/** Which migrations are there. `present` tells whether the schema can be asked further. */
-export async function checkSchema(
-  ports: DoctorPorts,
-): Promise<{ readonly checks: readonly Check[]; readonly present: boolean }> {
+/** What was found of the schema. */
+export interface SchemaFound {
+  readonly checks: readonly Check[];
+  /** The migrations that it has; undefined: it is not all there, and can be asked no further. */
+  readonly migrations: readonly string[] | undefined;
+}
+
+/** Which migrations are there. */
+export async function checkSchema(connection: Connection): Promise<SchemaFound> {
   const name = 'schema';
-  let present = false;
+  let migrations: readonly string[] | undefined;
   const checks = await attempt(name, async () => {
-    const { applied, pending, unknown } = await ports.readMigrationState();
-    present = applied.length > 0 && pending.length === 0;
+    const { applied, pending, unknown } = await connection.readMigrationState();
     if (applied.length === 0) {
       return failed(name, 'the schema retention is not there', 'Run: retention migrate up');
     }
@@ -107,6 +115,7 @@ export async function checkSchema(
         'Run: retention migrate up',
       );
     }
+    migrations = applied.map((migration) => migration.name);
     const last = applied.at(-1);
     const version = `${count(applied.length, 'migration')}, the last ${last?.name} of ${last?.at.toISOString()}`;
     if (unknown.length === 0) return ok(name, version);
@@ -116,5 +125,5 @@ export async function checkSchema(
       'Bring the program up to the version that migrated this database.',
     );
   });
-  return { checks, present };
+  return { checks, migrations };
 }

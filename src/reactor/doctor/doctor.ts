@@ -16,31 +16,35 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
   const checks: Check[] = [...reached.checks];
   const { main, listen, migrate } = reached;
-  let health: HealthFacts | undefined;
-  let hasSchema = false;
   // Whoever owns the schema sees more than a listener, such as its own job.
-  const reader = (migrate === undefined ? ports.main : ports.migrate).diagnosis;
+  const connection = migrate === undefined ? ports.main : ports.migrate;
+  const reader = connection.diagnosis;
+  let health: HealthFacts | undefined;
+  let migrations: readonly string[] | undefined;
 
   if (main !== undefined && listen !== undefined) checks.push(...(await checkListening(ports)));
   if (main !== undefined || migrate !== undefined) {
-    const schema = await checkSchema(ports);
-    hasSchema = schema.present;
+    const schema = await checkSchema(connection);
+    ({ migrations } = schema);
     checks.push(...schema.checks);
   }
-  if (main !== undefined && hasSchema) {
-    const { applied } = await ports.readMigrationState();
+  if (main !== undefined && migrations !== undefined) {
     const reading = await attempt('settings', async () => {
       health = await reader.readHealth();
       return [];
     });
-    const migrations = applied.map(({ name }) => name);
     checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, migrations)));
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }
   }
   const { inspector, allowedBuckets } = ports;
-  const buckets = { inspector, allowedBuckets, health, reader: hasSchema ? reader : undefined };
+  const buckets = {
+    inspector,
+    allowedBuckets,
+    health,
+    reader: migrations === undefined ? undefined : reader,
+  };
   checks.push(...(await checkBuckets(buckets)));
   return { ok: checks.every(({ state }) => state !== 'failed'), checks };
 }

@@ -11,6 +11,15 @@ export interface Connection {
   readonly sameAs: string | undefined;
   readonly diagnosis: Diagnosis;
   isPooled(): Promise<boolean>;
+  readMigrationState(): Promise<MigrationFacts>;
+}
+
+/** Which migrations a database has. */
+export interface MigrationFacts {
+  readonly applied: readonly { readonly name: string; readonly at: Date }[];
+  readonly pending: readonly string[];
+  /** Applied, but not known to this version. */
+  readonly unknown: readonly string[];
 }
 
 /** What a doctor looks through, and with what settings. */
@@ -25,12 +34,6 @@ export interface DoctorPorts {
     readonly arrived: boolean;
     readonly pooled: boolean;
     readonly milliseconds: number;
-  }>;
-  readMigrationState(): Promise<{
-    readonly applied: readonly { readonly name: string; readonly at: Date }[];
-    readonly pending: readonly string[];
-    /** Applied, but not known to this version. */
-    readonly unknown: readonly string[];
   }>;
   readonly inspector: BucketInspector;
   readonly allowedBuckets: readonly string[];

@@ -95,7 +95,10 @@ function checkJob(facts: CronFacts, where: string): Check {
       remedy,
     );
   }
-  return ok(name, `${about}; ${facts.runs.length - bad} of its last ${facts.runs.length} runs are fine`);
+  return ok(
+    name,
+    `${about}; ${facts.runs.length - bad} of its last ${facts.runs.length} runs are fine`,
+  );
 }
 
 const AGAIN = 'retention migrate down --steps 1 --yes, then retention migrate up';

@@ -47,7 +47,7 @@ function checkRights(facts: RightsFacts): Check {
   const { role, owner, missing, missingForOperators } = facts;
   const remedy =
     `As ${owner}: select retention.grant_rights('${role.replaceAll("'", "''")}'); ` +
-    `RETENTION_ROLE=${role} does the same while migrating up. In single rights: ` +
+    `or migrate up with RETENTION_ROLE=${role}. In single rights: ` +
     [...missing, ...missingForOperators].map((right) => `grant ${right} to "${role}"`).join('; ');
   if (missing.length > 0) {
     return failed(name, `role ${role}, a listener's, lacks ${missing.join(', ')}`, remedy);
@@ -131,7 +131,11 @@ function checkQueue(health: HealthFacts): Check {
   const remedy =
     "End the session that holds it up: select pid, application_name, xact_start from pg_stat_activity where state like 'idle in transaction%' order by xact_start;";
   if (health.notifyQueueUsage > QUEUE_FAILED) {
-    return failed(name, `${found}: announcements are silent, and a full queue fails commits`, remedy);
+    return failed(
+      name,
+      `${found}: announcements are silent, and a full queue fails commits`,
+      remedy,
+    );
   }
   return health.notifyQueueUsage > QUEUE_WARNING ? warning(name, found, remedy) : ok(name, found);
 }

@@ -1,0 +1,76 @@
+import { Command } from 'commander';
+import type { RestoredRun } from '../../reactor/restore.ts';
+import { escapeForTerminal, printJson, printLine } from '../output.ts';
+import { readSettings } from '../settings.ts';
+
+interface Options {
+  readonly holdFor: string;
+  readonly json?: boolean;
+}
+
+const DEFAULT_HOLD = '7d';
+
+/** `retention restore` */
+export function restoreCommand(): Command {
+  return new Command('restore')
+    .description('Bring back the results of cleared runs from a versioned bucket, under a hold.')
+    .argument('<run...>', 'the ids of the runs')
+    .option('--hold-for <duration>', 'how long the hold on each lasts', DEFAULT_HOLD)
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+A restored result is past its policy, so without its hold the next tick would take it again.
+
+Example:
+  $ retention restore 0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33 --hold-for 14d`,
+    )
+    .action(restore);
+}
+
+async function restore(given: readonly string[], options: Options): Promise<void> {
+  const [{ parseDuration, MILLISECONDS }, { UsageError }] = await Promise.all([
+    import('../../lifecycle/duration.ts'),
+    import('../../errors.ts'),
+  ]);
+  const holdFor = parseDuration(options.holdFor, '--hold-for');
+  if (holdFor < MILLISECONDS.minute) {
+    throw new UsageError(`--hold-for: expected 1m or more; given "${options.holdFor}"`, {
+      remedy: 'With no time to take it out of the way, the next tick would take it again.',
+    });
+  }
+  const { config, logger } = await readSettings();
+  const [{ withStore, openInspector }, { restoreRun }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../reactor/restore.ts'),
+  ]);
+  const runs = await withStore({ config, logger }, async (store) => {
+    const inspector = openInspector(config);
+    const done: RestoredRun[] = [];
+    try {
+      for (const runId of new Set(given)) {
+        const run = await restoreRun(
+          { store, inspector, holdForSeconds: holdFor / MILLISECONDS.second },
+          runId,
+        );
+        if (options.json !== true) report(run, options.holdFor);
+        done.push(run);
+      }
+      return done;
+    } finally {
+      inspector.close();
+    }
+  });
+  const restored = runs.filter((run) => run.restored).length;
+  const refused = runs.length - restored;
+  if (options.json === true) printJson({ restored, failed: refused, runs });
+  else printLine(`${restored} of ${runs.length} results restored.`);
+  if (refused > 0) process.exitCode = 1;
+}
+
+function report(run: RestoredRun, holdFor: string): void {
+  const text = run.restored
+    ? `run ${run.run_id}: restored ${run.key} in bucket ${run.bucket}, under hold ${run.hold_id} for ${holdFor}`
+    : `run ${run.run_id}: not restored: ${run.reason}`;
+  printLine(escapeForTerminal(text));
+}

@@ -1,0 +1,68 @@
+import { openInspector } from '../assembly.ts';
+import { s3BudgetSeconds, type Config } from '../config.ts';
+import { describeTarget } from '../database/connection.ts';
+import type { Database } from '../database/database.ts';
+import { proveListening } from '../database/listen-proof.ts';
+import { readMigrationState } from '../database/migrations.ts';
+import { createPool } from '../database/pool.ts';
+import type { Logger } from '../logger.ts';
+import type { Connection, DoctorPorts } from '../reactor/doctor/ports.ts';
+import { createDiagnosis } from '../store/diagnosis.ts';
+
+/** A notification takes milliseconds; a pooler swallows it for ever. */
+const LISTEN_MILLISECONDS = 5_000;
+
+/** Opens whatever a doctor looks through for as long as `work` takes. */
+export async function withDoctorPorts<Result>(
+  config: Config,
+  logger: Logger,
+  work: (ports: DoctorPorts) => Promise<Result>,
+): Promise<Result> {
+  const pools = new Map<string, Database>();
+  const open = (url: string): Database => {
+    const pool =
+      pools.get(url) ?? createPool({ url, applicationName: 'retention doctor', max: 2, logger });
+    pools.set(url, pool);
+    return pool;
+  };
+  const named = new Map<string, string>();
+  const connect = (name: string, url: string): Connection => {
+    const pool = open(url);
+    const sameAs = named.get(url);
+    if (sameAs === undefined) named.set(url, name);
+    return {
+      name,
+      target: describeTarget(url),
+      sameAs,
+      diagnosis: createDiagnosis(pool),
+      isPooled: () => pool.isPooled(),
+      readMigrationState: () => readMigrationState(url),
+    };
+  };
+  // A person waits: what does not answer soon is said to be unreachable.
+  const inspector = openInspector({
+    ...config,
+    s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
+    s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
+  });
+  try {
+    return await work({
+      main: connect('DATABASE_URL', config.databaseUrl),
+      listen: connect('DATABASE_LISTEN_URL', config.databaseListenUrl),
+      migrate: connect('DATABASE_MIGRATE_URL', config.databaseMigrateUrl),
+      cron:
+        config.cronDatabaseUrl === undefined
+          ? undefined
+          : connect('CRON_DATABASE_URL', config.cronDatabaseUrl),
+      proveListening: () =>
+        proveListening(config.databaseListenUrl, open(config.databaseUrl), LISTEN_MILLISECONDS),
+      inspector,
+      allowedBuckets: config.resultBuckets,
+      leaseSeconds: config.leaseSeconds,
+      s3BudgetSeconds: s3BudgetSeconds(config.s3MaxAttempts, config.s3RequestTimeoutSeconds),
+    });
+  } finally {
+    inspector.close();
+    await Promise.all([...pools.values()].map((pool) => pool.close()));
+  }
+}

@@ -1,0 +1,93 @@
+import { describeError } from '../errors.ts';
+import type { BucketInspector } from '../objects/bucket-inspector.ts';
+import type { Store } from '../store/store.ts';
+
+/** What a restore works with. */
+export interface RestoreOptions {
+  readonly store: Pick<Store, 'explain' | 'placeHolds' | 'releaseHolds' | 'unstamp'>;
+  readonly inspector: Pick<BucketInspector, 'restoreObject' | 'headObject'>;
+  /** How long the hold lasts without which the next tick would take the result again. */
+  readonly holdForSeconds: number;
+}
+
+/** What became of one run; keys as in the command line's JSON. */
+export interface RestoredRun {
+  readonly run_id: string;
+  readonly restored: boolean;
+  readonly bucket: string | null;
+  readonly key: string | null;
+  /** The version that is in sight again. */
+  readonly version_id: string | null;
+  /** The hold that was placed and stays. */
+  readonly hold_id: number | null;
+  /** Why it was not restored, in plain words. */
+  readonly reason: string | null;
+}
+
+const HOLD_REASON = 'restored';
+
+/**
+ * Brings the result of a cleared run back: places a hold, takes the delete marker away, looks
+ * whether the object is there, and clears the stamp. Where that cannot be done it says why, and the
+ * hold is released again.
+ *
+ * @throws DatabaseError when the database fails.
+ */
+export async function restoreRun(options: RestoreOptions, runId: string): Promise<RestoredRun> {
+  const { store, holdForSeconds } = options;
+  const nothing = { run_id: runId, restored: false, version_id: null, hold_id: null } as const;
+  const [run] = await store.explain([runId]);
+  if (run === undefined || run.state === 'unknown') {
+    return { ...nothing, bucket: null, key: null, reason: 'there is no such run' };
+  }
+  const { bucket, key } = run;
+  const refusal = refuse(run);
+  if (refusal !== undefined || bucket === null || key === null) {
+    return { ...nothing, bucket, key, reason: refusal ?? 'the run names no object' };
+  }
+  const [hold] = await store.placeHolds({
+    runIds: [runId],
+    reason: HOLD_REASON,
+    forSeconds: holdForSeconds,
+  });
+  if (hold === undefined) throw new Error('retention.place_hold returned no row');
+  const { hold_id } = hold;
+  const found = await bringBack(options, bucket, key);
+  if (found.reason !== undefined) {
+    await store.releaseHolds([hold_id]);
+    return { ...nothing, bucket, key, reason: found.reason };
+  }
+  // From here on the hold stays, whatever happens: the object is there.
+  await store.unstamp(runId);
+  const { versionId: version_id = null } = found;
+  return { run_id: runId, restored: true, bucket, key, version_id, hold_id, reason: null };
+}
+
+function refuse(run: {
+  readonly cleared_at: Date | null;
+  readonly because: string;
+}): string | undefined {
+  if (run.cleared_at !== null) return undefined;
+  return `its result was never cleared (${run.because})`;
+}
+
+async function bringBack(
+  { inspector }: RestoreOptions,
+  bucket: string,
+  key: string,
+): Promise<{ readonly versionId?: string | undefined; readonly reason?: string }> {
+  try {
+    const restoration = await inspector.restoreObject(bucket, key);
+    // What is there already only wants its stamp cleared.
+    if (!restoration.restored && restoration.reason !== 'not-deleted') {
+      return { reason: restoration.message };
+    }
+    const object = await inspector.headObject(bucket, key);
+    if (object.state === 'gone') return { reason: `${key} is not back in bucket ${bucket}` };
+    // Who may delete but not look has S3's word for the restoration.
+    if (restoration.restored) return { versionId: restoration.versionId };
+    return { versionId: object.state === 'exists' ? object.versionId : undefined };
+  } catch (error) {
+    return { reason: describeError(error) };
+  }
+}

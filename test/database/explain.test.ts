@@ -1,0 +1,324 @@
+import { expect, test } from 'vitest';
+import type { Explanation } from '../../src/store/explanation.ts';
+import type { Failure } from '../../src/store/leases.ts';
+import { describeDatabase } from '../support/database.ts';
+import { useMigrated } from '../support/migrated.ts';
+
+describeDatabase('explain', () => {
+  const database = useMigrated();
+
+  async function explain(runId: string): Promise<Explanation> {
+    const [explanation] = await database().store.explain([runId]);
+    if (explanation === undefined) throw new Error('It said nothing.');
+    return explanation;
+  }
+
+  async function flag(): Promise<void> {
+    await database().query('select retention.flag_expired(p_whole => true)');
+  }
+
+  async function claim() {
+    const lease = crypto.randomUUID();
+    const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'host:1' });
+    if (claimed === undefined) throw new Error('There is nothing to claim.');
+    return { lease, ...claimed };
+  }
+
+  /** Flags and claims everything, and has S3 refuse it. */
+  async function refuse(failure: Partial<Failure> = {}): Promise<void> {
+    await flag();
+    const { batchId, lease, runIds } = await claim();
+    const failed = runIds.map((run_id) => ({
+      run_id,
+      code: 'AccessDenied',
+      message: 'Access Denied',
+      transient: false,
+      ...failure,
+    }));
+    await database().store.settle(batchId, lease, { cleared: [], failed, milliseconds: 1 });
+  }
+
+  test('unknown: there is no such run', async () => {
+    const runId = crypto.randomUUID();
+    expect(await explain(runId)).toMatchObject({
+      run_id: runId,
+      state: 'unknown',
+      because: 'there is no run with this id',
+      status: null,
+    });
+  });
+
+  test('unknown: not even the form of an id', async () => {
+    expect(await explain('no-such-id')).toMatchObject({
+      state: 'unknown',
+      because: expect.stringContaining('does not even have the form of one') as string,
+    });
+  });
+
+  test('cleared', async () => {
+    const runId = await database().insertRun({ clearedAgo: '1 day' });
+    expect(await explain(runId)).toMatchObject({
+      state: 'cleared',
+      because: expect.stringMatching(/deleted, or found gone, and the run stamped, at 2\d{3}-/u),
+      cleared_at: expect.any(Date) as Date,
+    });
+  });
+
+  test.each([['RUNNING'], ['FAILED']])('not completed: %s', async (status) => {
+    const runId = await database().insertRun({ status });
+    expect(await explain(runId)).toMatchObject({
+      state: 'not completed',
+      because: `its status is ${status}; only results of COMPLETED runs expire`,
+    });
+  });
+
+  test('no date: completed without a date', async () => {
+    const runId = await database().insertRun({ completedAgo: null });
+    expect(await explain(runId)).toMatchObject({
+      state: 'no date',
+      because: expect.stringContaining('COMPLETED but has no completion date') as string,
+      due_at: null,
+    });
+  });
+
+  test.each([
+    ['null', null],
+    ['empty', ''],
+  ])('no key: %s', async (_, key) => {
+    const runId = await database().insertRun({ key });
+    expect(await explain(runId)).toMatchObject({
+      state: 'no key',
+      because: 'the run names no object, so there is nothing to delete',
+    });
+  });
+
+  test('no bucket', async () => {
+    const runId = await database().insertRun({ bucket: null });
+    expect(await explain(runId)).toMatchObject({
+      state: 'no bucket',
+      because: expect.stringContaining('no single default (S3_RESULT_BUCKET)') as string,
+    });
+    await database().set({ default_bucket: `'dpp-default'` });
+    expect(await explain(runId)).toMatchObject({ state: 'due', bucket: 'dpp-default' });
+  });
+
+  test('held: by run', async () => {
+    const runId = await database().insertRun();
+    await database().store.placeHolds({ runIds: [runId], reason: 'audit 2026-04', by: 'kim' });
+    expect(await explain(runId)).toMatchObject({
+      state: 'held',
+      because: expect.stringMatching(/^hold \d+ on its run, placed by kim: audit 2026-04$/u),
+      holds: [{ on: 'run', reason: 'audit 2026-04', placed_by: 'kim', ends: null }],
+    });
+  });
+
+  test('held: by tenant, for a time, also when it is flagged', async () => {
+    const runId = await database().insertRun();
+    await flag();
+    await database().store.placeHolds({ tenantIds: ['acme'], reason: 'law', forSeconds: 3_600 });
+    expect(await explain(runId)).toMatchObject({
+      state: 'held',
+      because: expect.stringContaining('on its tenant') as string,
+      holds: [{ on: 'tenant', ends: expect.any(String) as string }],
+      flagged_at: expect.any(Date) as Date,
+    });
+  });
+
+  test('coming back: the hold on its tenant was released', async () => {
+    const runId = await database().insertRun();
+    const [hold] = await database().store.placeHolds({ tenantIds: ['acme'], reason: 'law' });
+    await database().store.releaseHolds([hold?.hold_id ?? 0]);
+    const expected = {
+      state: 'coming back',
+      because: 'a hold on its tenant has ended; its results come back over 01:00:00',
+    };
+    expect(await explain(runId)).toMatchObject(expected);
+    // However the id is written, it is the same place in the line.
+    const states = await Promise.all(
+      [0, 20, 40, 61].map(async (minutes) => {
+        await database().query(
+          `update retention.hold set released_at = now() - $1::int * interval '1 minute'`,
+          [minutes],
+        );
+        const [lower, upper] = await database().store.explain([runId, runId.toUpperCase()]);
+        return [lower?.state, upper?.state];
+      }),
+    );
+    for (const [lower, upper] of states) expect(upper).toBe(lower);
+    expect(await explain(runId)).toMatchObject({ state: 'due' });
+  });
+
+  test.each([
+    [
+      'by the default policy',
+      undefined,
+      /^the default policy keeps results for 30 days: due at 2/u,
+    ],
+    ["by its tenant's", 90, /^the policy of tenant acme keeps results for 90 days: due at 2/u],
+  ])('kept: %s', async (_, days, because) => {
+    const runId = await database().insertRun({ completedAgo: '10 days' });
+    if (days !== undefined) await database().store.setPolicy('acme', days, false);
+    expect(await explain(runId)).toMatchObject({
+      state: 'kept',
+      because: expect.stringMatching(because) as string,
+      retain_days: days ?? 30,
+      due_at: expect.any(Date) as Date,
+    });
+  });
+
+  test.each([
+    ['is not due', { completedAgo: '1 day' }],
+    ['is still running', { status: 'RUNNING', completedAgo: null }],
+  ])('shared: with a run that %s', async (_, other) => {
+    const { insertRun } = database();
+    const runId = await insertRun({ key: 'results/shared' });
+    const needs = await insertRun({ key: 'results/shared', tenant: 'globex', ...other });
+    await insertRun({ key: 'results/shared', bucket: 'elsewhere', completedAgo: '1 day' });
+    expect(await explain(runId)).toMatchObject({
+      state: 'shared',
+      because: `it shares its object with run ${needs}, which is not due`,
+      shares_with: needs,
+    });
+    await database().set({ check_shared_objects: 'false' });
+    expect(await explain(runId)).toMatchObject({ state: 'due', shares_with: null });
+  });
+
+  test('disabled', async () => {
+    const runId = await database().insertRun();
+    await database().store.configure({ enabled: false });
+    expect(await explain(runId)).toMatchObject({
+      state: 'disabled',
+      because: 'it is due, but retention is disabled (DPP_RETENTION_ENABLED=false)',
+    });
+  });
+
+  test('due', async () => {
+    const runId = await database().insertRun();
+    expect(await explain(runId)).toMatchObject({
+      state: 'due',
+      because: expect.stringMatching(
+        /^it has been due since \S+ by the default policy; the next flagging pass takes it$/u,
+      ) as string,
+    });
+  });
+
+  test('flagged, also while its bucket pauses', async () => {
+    const runId = await database().insertRun();
+    await flag();
+    expect(await explain(runId)).toMatchObject({
+      state: 'flagged',
+      because: expect.stringMatching(/^it was flagged at \S+ and waits in batch \d+$/u) as string,
+      next_attempt_at: expect.any(Date) as Date,
+    });
+    const { batchId, lease } = await claim();
+    await database().store.postpone(batchId, lease, { code: 'SlowDown', message: 'Slow down' });
+    expect(await explain(runId)).toMatchObject({
+      state: 'flagged',
+      because: expect.stringMatching(/; its bucket pauses until \S+ after SlowDown$/u) as string,
+    });
+  });
+
+  test('flagged: before its policy, with a cutoff that was confirmed', async () => {
+    const runId = await database().insertRun({ completedAgo: '10 days' });
+    await database().store.flagSelected({ olderThanSeconds: 7 * 86_400, early: true });
+    expect(await explain(runId)).toMatchObject({ state: 'flagged' });
+    expect((await claim()).runIds).toEqual([runId]);
+  });
+
+  test('in flight', async () => {
+    const runId = await database().insertRun();
+    await flag();
+    await claim();
+    expect(await explain(runId)).toMatchObject({
+      state: 'in flight',
+      because: expect.stringMatching(
+        /^host:1 has been working on it since \S+, until \S+ at most$/u,
+      ) as string,
+    });
+    await database().expireLeases();
+    expect(await explain(runId)).toMatchObject({
+      state: 'flagged',
+      next_attempt_at: expect.any(Date) as Date,
+    });
+  });
+
+  test('failed', async () => {
+    const runId = await database().insertRun();
+    await refuse();
+    expect(await explain(runId)).toMatchObject({
+      state: 'failed',
+      because: expect.stringMatching(
+        /^S3 answered AccessDenied \(Access Denied\) on attempt 1; next attempt at 2\S+$/u,
+      ) as string,
+      attempts: 1,
+      last_code: 'AccessDenied',
+      last_error: 'Access Denied',
+    });
+  });
+
+  test('failed: what is not counted says so', async () => {
+    const runId = await database().insertRun();
+    await refuse({ code: 'InternalError', message: 'We', transient: true });
+    expect(await explain(runId)).toMatchObject({
+      state: 'failed',
+      because: expect.stringMatching(
+        /^S3 answered InternalError \(We\), which is not counted against it; next attempt at 2/u,
+      ) as string,
+    });
+  });
+
+  test('dead, and flagged once it is revived', async () => {
+    const runId = await database().insertRun();
+    await database().set({ max_attempts: '1' });
+    await refuse();
+    expect(await explain(runId)).toMatchObject({
+      state: 'dead',
+      because:
+        'failed once, last with AccessDenied (Access Denied); ' +
+        `mend the cause and revive with: retention retry --run ${runId}`,
+      batch_id: null,
+    });
+    await database().store.retry({ runIds: [runId] });
+    expect(await explain(runId)).toMatchObject({ state: 'flagged', last_code: 'AccessDenied' });
+  });
+
+  test('dead: bucket not allowed', async () => {
+    const runId = await database().insertRun({ bucket: 'elsewhere' });
+    await refuse({ code: 'BucketNotAllowed', message: 'not allowed', final: true });
+    expect(await explain(runId)).toMatchObject({
+      state: 'dead',
+      because:
+        'bucket not allowed: elsewhere is not listed in S3_RESULT_BUCKET; ' +
+        `add it and revive with: retention retry --run ${runId}`,
+    });
+  });
+
+  test('changes nothing, and answers for several in the order asked', async () => {
+    const { insertRuns, store, query } = database();
+    const runIds = (await insertRuns({ count: 3 })).toReversed();
+    const explained = await store.explain([...runIds, 'x']);
+    expect(explained.map((run) => run.run_id)).toEqual([...runIds, 'x']);
+    expect(await query('select from retention.expired')).toEqual([]);
+  });
+});
+
+describeDatabase('explain, where the application has its own dates', () => {
+  const database = useMigrated({
+    before: 'alter table runs add column keep_until timestamptz',
+    columns: 'retain_until=keep_until',
+  });
+
+  test('kept: by its own date, past the policy', async () => {
+    const { insertRun, query, store } = database();
+    const runId = await insertRun();
+    await query(`update runs set keep_until = now() + interval '5 days'`);
+    expect(await store.explain([runId])).toMatchObject([
+      {
+        state: 'kept',
+        because: expect.stringMatching(/^its own retain-until date keeps it until 2/u) as string,
+      },
+    ]);
+    await query(`update runs set keep_until = now() - interval '1 second'`);
+    expect(await store.explain([runId])).toMatchObject([{ state: 'due' }]);
+  });
+});

@@ -1,0 +1,351 @@
+import { expect, test } from 'vitest';
+import { type CliResult, type RunningCli, runCli, startCli } from '../support/cli.ts';
+import { describeDatabase } from '../support/database.ts';
+import { useMigrated } from '../support/migrated.ts';
+import { psql } from '../support/psql.ts';
+import { until } from '../support/until.ts';
+
+const MORE_THAN_THE_GUARD = 1_001;
+
+describeDatabase('the commands of an operator', () => {
+  const database = useMigrated();
+
+  function environment() {
+    return { DATABASE_URL: database().url, LOG_LEVEL: 'WARNING' };
+  }
+
+  function retention(...parameters: readonly string[]): Promise<CliResult> {
+    return runCli(parameters, { env: environment() });
+  }
+
+  function start(...parameters: readonly string[]): RunningCli {
+    return startCli(parameters, { env: environment() });
+  }
+
+  async function json(...parameters: readonly string[]): Promise<unknown> {
+    const { stdout, stderr, code } = await retention(...parameters, '--json');
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    return JSON.parse(stdout);
+  }
+
+  test.each([
+    ['policy', 'list'],
+    ['policy', 'set'],
+    ['policy', 'unset'],
+    ['policy', 'confirm'],
+    ['hold', 'place'],
+    ['hold', 'release'],
+    ['hold', 'list'],
+    ['explain'],
+    ['retry'],
+    ['watch'],
+    ['status'],
+  ])('retention %s %s --help has an example', async (...command) => {
+    const { stdout, code } = await runCli([...command, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Examples?:\n {2}\$ retention /u);
+  });
+
+  test('a shortened policy says what it makes due before it takes effect', async () => {
+    const { insertRuns, store } = database();
+    await insertRuns({ count: 1_200, tenant: 'acme', completedAgo: '10 days' });
+    await insertRuns({ count: 7, tenant: 'globex', completedAgo: '10 days' });
+    const refused = await retention('policy', 'set', '*', '1w');
+    expect(refused.code).toBe(3);
+    expect(refused.stdout).toContain('This makes 1,207 live results due at once:');
+    expect(refused.stdout).toMatch(/^ {2}acme +1,200$/mu);
+    expect(refused.stdout).toMatch(/^ {2}globex +7$/mu);
+    expect(refused.stderr).toContain('Say --yes to confirm.');
+    expect(await store.listPolicies()).toMatchObject([{ retain_days: 30 }]);
+
+    const set = await retention('policy', 'set', '*', '1w', '--yes');
+    expect(set).toMatchObject({ code: 0 });
+    expect(set.stdout).toContain('The default policy is 7 days. 1,207 results became due by it.');
+    expect(await json('policy', 'list')).toMatchObject({
+      policies: [{ tenant_id: '*', retain_days: 7, confirmed_results: 1_207 }],
+    });
+  });
+
+  test('a policy that makes nothing due is set without a question', async () => {
+    const set = await retention('policy', 'set', 'tenant_abc', '90d');
+    expect(set).toMatchObject({
+      code: 0,
+      stdout: 'The policy of tenant_abc is 90 days. 0 results became due by it.\n',
+    });
+    const { stdout } = await retention('policy', 'list');
+    expect(stdout).toMatch(/^ {2}\* +30 /mu);
+    expect(stdout).toMatch(/^ {2}tenant_abc +90 /mu);
+  });
+
+  test('a policy that waits is listed, and confirmed with who, when and how many', async () => {
+    const { insertRuns, store } = database();
+    await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '10 days' });
+    await psql(database().url, `update retention.policy set retain = '3 days'`);
+    const { stdout } = await retention('policy', 'list');
+    expect(stdout).toMatch(
+      /^Tenant \*: 3 days instead of 30 waits for a confirmation; asked for by postgres at .* 1,001 /mu,
+    );
+    const asked = await retention('policy', 'confirm');
+    expect(asked.code).toBe(3);
+    expect(asked.stderr).toContain('By now it makes 1,001 live results due at once.');
+    expect(await retention('policy', 'confirm', 'tenant_abc', '--yes')).toMatchObject({ code: 2 });
+    expect(await store.listPolicies()).toMatchObject([{ retain_days: 30 }]);
+    expect(await retention('policy', 'confirm', '--yes')).toMatchObject({ code: 0 });
+    expect(await store.listPolicies()).toMatchObject([
+      { retain_days: 3, confirmed_results: MORE_THAN_THE_GUARD, confirmed_by: 'postgres' },
+    ]);
+    expect(await retention('policy', 'confirm')).toMatchObject({
+      code: 0,
+      stdout: 'No policy waits for a confirmation.\n',
+    });
+  });
+
+  test('a policy is unset after the same question', async () => {
+    const { insertRuns, store } = database();
+    await store.setPolicy('acme', 90, false);
+    await insertRuns({ count: 5, completedAgo: '60 days' });
+    const refused = await retention('policy', 'unset', 'acme');
+    expect(refused).toMatchObject({ code: 3 });
+    expect(refused.stdout).toContain('This makes 5 live results due at once:');
+    expect(await retention('policy', 'unset', 'acme', '--yes')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('The policy of acme is gone: the default holds.') as string,
+    });
+    expect(await store.listPolicies()).toHaveLength(1);
+  });
+
+  test.each([
+    ['policy set acme 0d', 'the policy: expected 1 day to 99 years (36134d); given "0d"'],
+    ['policy set acme 36500d', 'the policy: expected 1 day to 99 years (36134d); given "36500d"'],
+    ['policy set acme 100y', 'the policy: expected a duration such as 30d'],
+    ['policy set acme', "missing required argument 'duration'"],
+    ['policy unset *', 'policy unset: expected a tenant; given *'],
+    ['policy unset nobody', 'tenant nobody has no policy of its own to unset'],
+    ['hold place --reason audit', 'expected --run or --tenant, one of the two; given neither'],
+    ['hold place --run a --tenant b --reason audit', 'one of the two; given both'],
+    ['hold place --run 42', "required option '--reason <text>' not specified"],
+    ['hold place --run 42 --reason audit', '42 is not a run id of this application (type uuid)'],
+    ['hold place --tenant nobody --reason audit', 'there is no run of tenant nobody to hold'],
+    ['hold place --tenant acme --reason audit --for 0d', '--for: expected a duration above zero'],
+    ['hold release 12x', 'hold release: expected the numbers of holds; given "12x"'],
+    ['hold release 999999', 'there is no hold 999999'],
+    ['retry --run 42', '42 is not a run id of this application (type uuid)'],
+    ['explain', "missing required argument 'run_id'"],
+    ['status --interval 2s', '--interval: expected together with --watch; given alone'],
+    ['status --watch --interval 10ms', '--interval: expected a duration such as 30d'],
+    ['status --watch --interval 0s', '--interval: expected 1s or more; given "0s"'],
+  ])('retention %s is refused in one clear message', async (command, message) => {
+    await database().insertRun();
+    const { code, stdout, stderr } = await retention(...command.split(' '));
+    expect(stderr).toContain(message);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(await database().store.listHolds({ all: true })).toEqual([]);
+    expect(await database().store.listPolicies()).toMatchObject([{ retain_days: 30 }]);
+  });
+
+  test('an empty reason is refused', async () => {
+    const placed = await retention('hold', 'place', '--tenant', 'acme', '--reason', ' ');
+    expect(placed).toMatchObject({ code: 2, stdout: '' });
+    expect(placed.stderr).toContain('--reason: expected why it is held, in a few words');
+  });
+
+  test('holds are placed together, listed, and released together', async () => {
+    const { insertRuns } = database();
+    const [first = '', second = ''] = await insertRuns({ count: 2 });
+    const missing = crypto.randomUUID();
+    const place = ['hold', 'place', '--reason', 'audit 2026-04', '--by', 'kim', '--for', '7d'];
+    const refused = await retention(...place, '--run', first, missing);
+    expect(refused).toMatchObject({ code: 2, stdout: '' });
+    expect(refused.stderr).toContain(`there is no run ${missing} to hold; nothing was changed`);
+    expect(await json('hold', 'list')).toEqual({ holds: [] });
+
+    const placed = await retention(...place, '--run', first, '--run', second);
+    expect(placed.code).toBe(0);
+    expect(placed.stdout.match(/^Hold \d+ on run .* is in force\.$/gmu)).toHaveLength(2);
+    const { holds } = (await json('hold', 'list')) as { holds: { hold_id: number }[] };
+    expect(holds).toMatchObject([
+      { reason: 'audit 2026-04', placed_by: 'kim', active: true },
+      { reason: 'audit 2026-04', placed_by: 'kim', active: true },
+    ]);
+    const { stdout } = await retention('hold', 'list');
+    expect(stdout).toMatch(/^ {2}\d+ +run [0-9a-f-]{36} +audit 2026-04 +kim /mu);
+
+    const ids = holds.map((hold) => String(hold.hold_id));
+    expect(await retention('hold', 'release', ...ids, '999999')).toMatchObject({ code: 2 });
+    expect(await json('hold', 'list')).toMatchObject({ holds: [{}, {}] });
+    const released = await retention('hold', 'release', ...ids);
+    expect(released.code).toBe(0);
+    expect(released.stdout.match(/is released\.$/gmu)).toHaveLength(2);
+    expect(await retention('hold', 'list')).toMatchObject({ stdout: 'Nothing is held.\n' });
+    expect(await json('hold', 'list', '--all')).toMatchObject({ holds: [{}, {}] });
+  });
+
+  test('a hold over what is in flight says which runs are too late, and exits with 1', async () => {
+    const { insertRuns, query, store } = database();
+    const runIds = await insertRuns({ count: 2 });
+    await query('select retention.flag_expired()');
+    await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
+    const placed = await retention('hold', 'place', '--tenant', 'acme', '--reason', 'audit');
+    expect(placed.code).toBe(1);
+    expect(placed.stdout).toContain('Too late for what is in flight: 2 results were being deleted');
+    for (const runId of runIds) expect(placed.stdout).toContain(`    ${runId}\n`);
+    const asJson = await retention(
+      ...['hold', 'place', '--run', runIds[0] ?? '', '--reason', 'audit', '--json'],
+    );
+    expect(asJson.code).toBe(1);
+    expect(JSON.parse(asJson.stdout)).toMatchObject({
+      too_late: 1,
+      holds: [{ run_id: runIds[0], too_late_run_ids: [runIds[0]] }],
+    });
+  });
+
+  test('explain says it in plain words, for several runs, and shows what it knows', async () => {
+    const { insertRun, store, query } = database();
+    const held = await insertRun();
+    const nasty = await insertRun({ key: 'results/\u001B[2J\u009B2J\nevil' });
+    await store.placeHolds({ runIds: [held], reason: 'audit\u001B[31m', by: 'kim' });
+    const { stdout, code } = await retention('explain', held, nasty, 'nothing');
+    expect(code).toBe(0);
+    expect(stdout).toContain(`Run ${held}: HELD\n  hold `);
+    expect(stdout).toContain('on its run, placed by kim: audit\\u001b[31m.\n');
+    expect(stdout).toMatch(/^ {2}tenant +acme$/mu);
+    expect(stdout).toMatch(/^ {2}policy +30 days$/mu);
+    expect(stdout).toContain(`Run ${nasty}: DUE\n`);
+    expect(stdout).toContain('Run nothing: UNKNOWN\n  there is no run with this id;');
+    // oxlint-disable-next-line no-control-regex -- none of these may reach a terminal
+    expect(stdout).not.toMatch(/[\u0000-\u0009\u000B-\u001F\u007F-\u009F]/u);
+    expect(await json('explain', held)).toMatchObject({
+      runs: [{ run_id: held, state: 'held', retain_days: 30, holds: [{ on: 'run' }] }],
+    });
+    const elsewhere = await runCli(['explain', nasty], {
+      env: { ...environment(), S3_RESULT_BUCKET: 'another' },
+    });
+    expect(elsewhere.stdout).toContain('Bucket not allowed: S3_RESULT_BUCKET');
+    expect(await query('select from retention.expired')).toEqual([]);
+  });
+
+  test('retry says how many it revives', async () => {
+    const { insertRuns, query, store } = database();
+    const runIds = await insertRuns({ count: 3 });
+    await query('select retention.flag_expired()');
+    const lease = crypto.randomUUID();
+    const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
+    const failed = runIds.map((run_id) => ({
+      run_id,
+      code: 'AccessDenied',
+      message: 'no',
+      transient: false,
+      final: true,
+    }));
+    const outcome = { cleared: [], failed, milliseconds: 1 };
+    await store.settle(claim?.batchId ?? 0, lease, outcome);
+    expect(await json('retry', '--code', 'NoSuchBucket')).toEqual({ revived: 0 });
+    expect(await json('retry', '--run', runIds[0] ?? '')).toEqual({ revived: 1 });
+    expect(await retention('retry')).toMatchObject({ code: 0, stdout: '2 results revived\n' });
+    expect((await retention('retry')).stdout).toContain('Nothing to revive');
+  });
+
+  async function waitUntilWatching(watching: RunningCli): Promise<void> {
+    // The first session that listens to our channels; the probes prove it a moment later.
+    await until('watch listens', async () => {
+      await database().query(`select pg_notify('retention_expired', 'ready?')`);
+      return watching.stdout.includes('ready?');
+    });
+  }
+
+  const EXPIRED = {
+    batches: 2,
+    results: 1_250,
+    buckets: ['dpp-results'],
+    oldest: '2026-01-17T00:00:00.000Z',
+  };
+
+  test('watch prints a line for each notification, and for what is not ours its text', async () => {
+    await using watching = start('watch');
+    await waitUntilWatching(watching);
+    const notify = (channel: string, payload: unknown) =>
+      psql(
+        database().url,
+        `select pg_notify('${channel}', $$${typeof payload === 'string' ? payload : JSON.stringify(payload)}$$);`,
+      );
+    await notify('retention_expired', EXPIRED);
+    expect(await watching.waitForLine('1,250')).toMatch(
+      /^\d\d:\d\d:\d\d flagged {2}1,250 results in 2 batches \(dpp-results\), oldest 2026-01-17$/u,
+    );
+    const cleared = {
+      batch: 42,
+      bucket: 'dpp-results',
+      cleared: 998,
+      spared: 1,
+      failed: 1,
+      ms: 412,
+    };
+    await notify('retention_cleared', cleared);
+    expect(await watching.waitForLine('998')).toMatch(
+      / cleared {2}998 results \(dpp-results\) in 412 ms, 1 spared, 1 failed$/u,
+    );
+    const failed = { batch: 42, bucket: 'dpp-results', code: 'AccessDenied', results: 1 };
+    await notify('retention_failed', {
+      ...failed,
+      run_ids: ['abc123'],
+      retry_at: '2026-02-17T12:00:00.000Z',
+    });
+    expect(await watching.waitForLine('abc123')).toMatch(
+      / failed {3}1 result \(dpp-results\): AccessDenied, abc123; next attempt at 2026-02-17T12:00:00\.000Z$/u,
+    );
+    await notify('retention_failed', { ...failed, results: 5, run_ids: ['def456'] });
+    expect(await watching.waitForLine('def456')).toMatch(/, among them def456; dead, until: /u);
+    await notify('retention_cleared', '\u001B[2Jgotcha\u009B31m\u202E');
+    expect(await watching.waitForLine('gotcha')).toMatch(
+      / retention_cleared not of our making: \\u001b\[2Jgotcha\\u009b31m\\u202e$/u,
+    );
+    await notify('retention_expired', { ...EXPIRED, buckets: ['\u001B]0;evil\u0007'] });
+    expect(await watching.waitForLine('evil')).toContain('(\\u001b]0;evil\\u0007)');
+    await notify('retention_expired', { ...EXPIRED, results: 'many' });
+    expect(await watching.waitForLine('many')).toContain('not of our making: {"batches":2');
+    watching.kill('SIGTERM');
+    expect(await watching.ended()).toMatchObject({ code: 0, signal: null });
+  });
+
+  test('watch shows what the product itself announces, and takes up after a loss', async () => {
+    const { insertRuns, query } = database();
+    await using watching = start('watch', '--json');
+    await waitUntilWatching(watching);
+    await insertRuns({ count: 3 });
+    await query('select retention.flag_expired()');
+    const line = await watching.waitForLine('"results":3');
+    expect(JSON.parse(line)).toMatchObject({
+      channel: 'retention_expired',
+      payload: { batches: 1, results: 3, buckets: ['dpp-results'] },
+    });
+    await query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+        where application_name = 'retention watch' and datname = current_database()`,
+    );
+    await until('watch listens again', async () => {
+      await query(`select pg_notify('retention_cleared', 'again?')`);
+      return watching.stdout.includes('"raw":"again?"');
+    });
+    watching.kill('SIGINT');
+    expect(await watching.ended()).toMatchObject({ code: 0, signal: null });
+  });
+
+  test('status --watch prints a compact line each time, until it is told to stop', async () => {
+    await using watching = start('status', '--watch', '--interval', '1s');
+    await watching.waitForLine(
+      /^\d\d:\d\d:\d\d due 0, flagged 0, leased 0, failed 0, dead 0, held 0, cleared today 0; no tick yet, scheduler never ticked$/u,
+    );
+    await database().insertRuns({ count: 1_100 });
+    await watching.waitForLine('due 1,100, flagged 0');
+    watching.kill('SIGINT');
+    expect(await watching.ended()).toMatchObject({ code: 0, signal: null, stderr: '' });
+  });
+
+  test('status --watch --json prints a document a line', async () => {
+    await using watching = start('status', '--watch', '--json');
+    const line = await watching.waitForLine('"due"');
+    expect(JSON.parse(line)).toMatchObject({ due: 0, policies_pending: 0 });
+    watching.kill();
+    expect(await watching.ended()).toMatchObject({ code: 0 });
+  });
+});
