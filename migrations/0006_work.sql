@@ -197,7 +197,7 @@ begin
   from (
     select count(*) as batches,
       sum(b.results) as results,
-      (array_agg(distinct left(b.bucket, 63)))[1:20] as buckets,
+      (array_agg(distinct left(b.bucket, 63)))[1:8] as buckets,
       retention.iso(min(b.oldest)) as oldest
     from made b
     where b.visible_at <= now()

@@ -46,7 +46,7 @@ begin
     return query
     select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
     from retention.live r
-    where r.run_id = any (p_run_ids::retention.run_id[])
+    where r.run_id = any (array(select retention.read_run_id(i) from unnest(p_run_ids) i)::retention.run_id[])
       and r.status = 'COMPLETED'
       and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
       and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))

@@ -108,11 +108,16 @@ async function buildConcurrently(pgm: MigrationBuilder, plan: IndexPlan, leaf: L
     if (invalid.length > 0) await pgm.db.query(`drop index ${quote(leaf.schema)}.${index}`);
   };
   await dropInvalid();
-  await withLockRetries(
-    pgm,
-    `create index concurrently if not exists ${index} on ${tableName(leaf)} ${plan.on}`,
-    dropInvalid,
-  );
+  // No lock_timeout: what it waits for (older transactions, at its end) keeps no writer waiting, and
+  // giving up would throw away the whole build.
+  try {
+    await pgm.db.query(
+      `create index concurrently if not exists ${index} on ${tableName(leaf)} ${plan.on}`,
+    );
+  } catch (error) {
+    await dropInvalid();
+    throw error;
+  }
 }
 
 async function buildOverPartitions(pgm: MigrationBuilder, plan: IndexPlan, leaf: Leaf) {

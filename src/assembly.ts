@@ -56,13 +56,15 @@ export interface ReconcileRequest extends LibraryOptions {
 }
 
 const SECOND = 1_000;
+const NO_STATEMENT_TIMEOUT = 0;
 
 /** Opens the database for as long as `work` takes. */
 export async function withStore<Result>(
   { config, logger = silentLogger }: Pick<LibraryOptions, 'config' | 'logger'>,
   work: (store: Store, database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const database = openPool(config, logger, 'retention');
+  // A person waits for what counts or sorts whole tables, and ends it when it takes too long.
+  const database = openPool(config, logger, 'retention', NO_STATEMENT_TIMEOUT);
   try {
     return await work(createStore(database), database);
   } finally {
@@ -242,11 +244,17 @@ async function applySettings(config: Config, store: Store, logger: Logger): Prom
   for (const change of changes) logger.info(`Setting changed: ${change}`);
 }
 
-function openPool(config: Config, logger: Logger, applicationName: string): Database {
+function openPool(
+  config: Config,
+  logger: Logger,
+  applicationName: string,
+  statementTimeoutMilliseconds?: number,
+): Database {
   return createPool({
     url: config.databaseUrl,
     applicationName,
     max: config.concurrency + 2,
+    statementTimeoutMilliseconds,
     logger,
   });
 }

@@ -25,14 +25,9 @@ export async function outsideTransaction(
  * Runs one statement that needs a lock on a live table: waits at most a second for it, so that the
  * queue that builds up behind the wait stays short, and comes again.
  *
- * @param tidy runs after each failed try, for what the statement may have left behind
  * @throws the last lock error after 60 tries, or any other error at once
  */
-export async function withLockRetries(
-  pgm: MigrationBuilder,
-  statement: string,
-  tidy: () => Promise<void> = async () => {},
-): Promise<void> {
+export async function withLockRetries(pgm: MigrationBuilder, statement: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     await pgm.db.query(`set lock_timeout = ${LOCK_TIMEOUT_MILLISECONDS}`);
     try {
@@ -40,7 +35,6 @@ export async function withLockRetries(
       return;
     } catch (error) {
       await pgm.db.query('set lock_timeout = 0');
-      await tidy();
       if (!isLockTimeout(error) || attempt === LOCK_ATTEMPTS) throw error;
       // Postgres waits for us: no second timer, and the session stays busy for poolers.
       await pgm.db.query(`select pg_sleep(${Math.min(0.1 * attempt, 2)})`);

@@ -68,7 +68,8 @@ function isExecutable(path: string): boolean {
   }
 }
 
-function describeServer(binFolder: string): PostgresServer | undefined {
+/** What is known of the server in a folder; undefined: its `postgres` does not run. */
+export function describeServer(binFolder: string): PostgresServer | undefined {
   const version = output(join(binFolder, 'postgres'), ['--version']);
   const major = Number(/(\d+)(?:\.\d+|beta|rc|devel)/.exec(version ?? '')?.[1]);
   if (!Number.isInteger(major)) return undefined;

@@ -64,6 +64,11 @@ const BUCKET_OPERATIONS: Readonly<Record<string, Operation>> = {
     action: 's3:DeleteBucketPolicy',
     run: removeDocument('policy'),
   },
+  'PUT_object-lock': {
+    name: 'PutBucketLifecycleConfiguration',
+    action: 's3:PutLifecycleConfiguration',
+    run: putDocument('object-lock'),
+  },
   'GET_object-lock': {
     name: 'GetObjectLockConfiguration',
     action: 's3:GetBucketObjectLockConfiguration',

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { appendFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { type PostgresServer, describeServer } from './find-postgres.ts';
 import { findFreePort } from './free-port.ts';
 import { guardAgainstOrphans } from './orphan-guard.ts';
 import {
@@ -63,10 +64,7 @@ export interface PrivatePostgres {
 export async function startPrivatePostgres(
   options: PrivatePostgresOptions = {},
 ): Promise<PrivatePostgres> {
-  const server = await ensurePostgres({
-    cron: options.cron !== undefined && options.cron !== false,
-    say: options.say ?? (() => undefined),
-  });
+  const server = await findServer(options);
   const user = postgresUser();
   const folder = makeScratchFolder(user, options.folder);
   const callOffGuard = guardAgainstOrphans(folder);
@@ -101,6 +99,14 @@ export async function startPrivatePostgres(
     await stop();
     throw error;
   }
+}
+
+async function findServer(options: PrivatePostgresOptions): Promise<PostgresServer> {
+  const { binFolder, cron = false, say = () => undefined } = options;
+  if (binFolder === undefined) return ensurePostgres({ cron: cron !== false, say });
+  const server = describeServer(binFolder);
+  if (server !== undefined) return server;
+  throw new PostgresStartError(`There is no PostgreSQL in ${binFolder} that runs here.`);
 }
 
 interface Place {

@@ -59,7 +59,7 @@ describeDatabase('explain', () => {
     const runId = await database().insertRun({ clearedAgo: '1 day' });
     expect(await explain(runId)).toMatchObject({
       state: 'cleared',
-      because: expect.stringMatching(/deleted, or found gone, and the run stamped, at 2\d{3}-/u),
+      because: expect.stringMatching(/found gone, and the run stamped, at 2\d{3}-/u) as string,
       cleared_at: expect.any(Date) as Date,
     });
   });
@@ -107,7 +107,7 @@ describeDatabase('explain', () => {
     await database().store.placeHolds({ runIds: [runId], reason: 'audit 2026-04', by: 'kim' });
     expect(await explain(runId)).toMatchObject({
       state: 'held',
-      because: expect.stringMatching(/^hold \d+ on its run, placed by kim: audit 2026-04$/u),
+      because: expect.stringMatching(/^hold \d+ on its run, placed by kim: audit/u) as string,
       holds: [{ on: 'run', reason: 'audit 2026-04', placed_by: 'kim', ends: null }],
     });
   });

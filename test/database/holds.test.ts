@@ -8,7 +8,7 @@ import { until } from '../support/until.ts';
 describeDatabase('promise 5: a hold wins', () => {
   const database = useMigrated();
 
-  const RUNS = 24_000;
+  const RUNS = 36_000;
   const PLACEMENTS = 10_000;
 
   test('no hold of 10,000 that are placed while claims run flat out is followed by a deletion', async ({

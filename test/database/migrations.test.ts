@@ -1,51 +1,16 @@
 import { expect, test } from 'vitest';
 import {
   MIGRATION_LOCK,
-  type MigrationSettings,
   readMigrationState,
   runMigrations,
 } from '../../src/database/migrations.ts';
-import { DatabaseError } from '../../src/errors.ts';
-import { silentLogger } from '../../src/logger.ts';
-import {
-  type TestDatabase,
-  createDatabase,
-  describeDatabase,
-  runningPostgres,
-} from '../support/database.ts';
+import { describeDatabase, runningPostgres } from '../support/database.ts';
+import { hasSchema, migrate, withDatabase } from '../support/migrating.ts';
 import { createRecordingLogger } from '../support/recording-logger.ts';
 import { dumpSchema } from '../support/schema-dump.ts';
 import { until } from '../support/until.ts';
 
 describeDatabase('the migrations', () => {
-  async function migrate(
-    { url }: Pick<TestDatabase, 'url'>,
-    direction: 'up' | 'down',
-    options: { readonly count?: number; readonly settings?: MigrationSettings } = {},
-  ): Promise<readonly string[]> {
-    return runMigrations({
-      databaseUrl: url,
-      direction,
-      count: options.count,
-      settings: { scheduler: 'internal', ...options.settings },
-      logger: silentLogger,
-    });
-  }
-
-  async function withDatabase(work: (database: TestDatabase) => Promise<void>): Promise<void> {
-    const database = await createDatabase();
-    try {
-      await work(database);
-    } finally {
-      await database.drop();
-    }
-  }
-
-  async function hasSchema({ query }: TestDatabase): Promise<boolean> {
-    const rows = await query(`select from pg_namespace where nspname = 'retention'`);
-    return rows.length === 1;
-  }
-
   test('up, down and up again leave the table as it was, with what was cleared', async () => {
     await withDatabase(async (database) => {
       const { query } = database;
@@ -176,104 +141,6 @@ describeDatabase('the migrations', () => {
     });
   });
 
-  const faults: [string, string, MigrationSettings, RegExp, RegExp][] = [
-    [
-      'the table is not there',
-      'alter table runs rename to jobs',
-      {},
-      /public\.runs was not found in database .*jobs/u,
-      /RETENTION_TABLE/,
-    ],
-    [
-      'the table has another name',
-      '',
-      { table: 'public.results' },
-      /public\.results was not found.*runs/u,
-      /RETENTION_TABLE/,
-    ],
-    [
-      'the name is no name of a table',
-      '',
-      { table: 'public.runs; drop table runs' },
-      /cannot be read as the name of a table/,
-      /schema\.table/,
-    ],
-    [
-      'it is a view',
-      'create view seen as select * from runs',
-      { table: 'public.seen' },
-      /seen is not a table/,
-      /plain or partitioned/,
-    ],
-    [
-      'columns have other names',
-      'alter table runs rename column result_s3_key to result_key; alter table runs rename column completed_at to finished_at',
-      {},
-      /key: looked for column result_s3_key.*completed_at: looked for column completed_at.*runs has: .*result_key/su,
-      /RETENTION_COLUMNS/,
-    ],
-    [
-      'a column has another type',
-      'alter table runs drop column completed_at, add column completed_at text',
-      {},
-      /completed_at.*of type text, a timestamp is needed/,
-      /RETENTION_COLUMNS/,
-    ],
-    ['the mapping cannot be read', '', { columns: 'bucket' }, /RETENTION_COLUMNS/, /./],
-    [
-      'the mapping names no view column',
-      '',
-      { columns: 'buckets=x' },
-      /unknown view column buckets/,
-      /run_id, tenant_id/,
-    ],
-    [
-      'the mapping leaves out what is needed',
-      '',
-      { columns: 'key=' },
-      /key must name a column/,
-      /cannot be left out/,
-    ],
-    [
-      'the run id is not unique',
-      'alter table runs drop constraint runs_pkey',
-      {},
-      /unique/,
-      /RETENTION_COLUMNS=run_id/,
-    ],
-    [
-      'the role is not there',
-      '',
-      { role: 'nobody_of_that_name' },
-      /nobody_of_that_name, which does not exist/,
-      /create role/,
-    ],
-    [
-      'pg_cron lives in another database',
-      '',
-      { scheduler: 'pg_cron' },
-      /pg_cron lives in database postgres of this server, not in test_/,
-      /CRON_DATABASE_URL.*RETENTION_SCHEDULER=internal/su,
-    ],
-  ];
-  test.each(faults)(
-    'stop when %s, saying what mends it, and leave nothing',
-    async (_, sql, settings, message, remedy) => {
-      await withDatabase(async (database) => {
-        if (sql !== '') await database.query(sql);
-        const before = await dumpSchema(database.url);
-        const error: unknown = await migrate(database, 'up', { settings }).catch(
-          (it: unknown) => it,
-        );
-        expect(error).toBeInstanceOf(DatabaseError);
-        expect((error as DatabaseError).message).toMatch(message);
-        expect((error as DatabaseError).remedy).toMatch(remedy);
-        expect(await dumpSchema(database.url)).toBe(before);
-        expect(await hasSchema(database)).toBe(false);
-      });
-    },
-  );
-
   test('add the cleared-at column where it is missing, and leave it and its data behind', async () => {
     await withDatabase(async (database) => {
       const { query, one } = database;
@@ -346,72 +213,6 @@ describeDatabase('the migrations', () => {
       await migrate(database, 'down');
       expect(await hasSchema(database)).toBe(true);
       expect(await database.query('select from retention.mine')).toEqual([]);
-    });
-  });
-
-  test.each<[string, string, MigrationSettings]>([
-    ['text keys', 'alter table runs alter column run_id type text', {}],
-    [
-      'integer keys',
-      'alter table runs drop column run_id; alter table runs add column run_id bigint generated always as identity primary key',
-      {},
-    ],
-    [
-      'a fixed bucket and no updated_at',
-      'alter table runs drop column result_s3_bucket, drop column updated_at',
-      { columns: `bucket='dpp-results',updated_at=` },
-    ],
-    [
-      'no tenants and no status',
-      'alter table runs drop column tenant_id, drop column status',
-      { columns: 'tenant_id=,status=' },
-    ],
-    [
-      'points in time without a zone',
-      'alter table runs alter column completed_at type timestamp',
-      {},
-    ],
-    [
-      'odd names',
-      'alter table runs rename to "Odd, ""runs"""; alter table "Odd, ""runs""" rename column result_s3_key to "Key, of result"',
-      { table: 'public."Odd, ""runs"""', columns: 'key="Key, of result"' },
-    ],
-  ])('adopt a table with %s, and its work goes through', async (_, sql, settings) => {
-    await withDatabase(async (database) => {
-      const { query, one } = database;
-      await query(sql);
-      await migrate(database, 'up', { settings });
-      await query(`do $$ begin
-        execute (select format('insert into %s (%s) values (%s)', table_name,
-          concat_ws(', ', columns -> 'completed_at' ->> 'name', quote_ident(columns -> 'key' ->> 'name'),
-            columns -> 'tenant_id' ->> 'name', columns -> 'status' ->> 'name', columns -> 'bucket' ->> 'name'),
-          concat_ws(', ', 'now() - interval ''31 days''', '''the key''',
-            case when columns -> 'tenant_id' ->> 'name' is not null then '''acme''' end,
-            case when columns -> 'status' ->> 'name' is not null then '''COMPLETED''' end,
-            case when columns -> 'bucket' ->> 'name' is not null then '''dpp-results''' end))
-          from retention.adapter);
-      end $$`);
-      expect(await one('select retention.flag_expired() as flagged')).toEqual({ flagged: 1 });
-      const lease = crypto.randomUUID();
-      const claim = await one<{
-        batch_id: string;
-        bucket: string;
-        run_ids: string[];
-        keys: string[];
-      }>(`select * from retention.claim($1, '1 minute')`, [lease]);
-      expect(claim).toMatchObject({ bucket: 'dpp-results', keys: ['the key'] });
-      expect(
-        await one('select stamped from retention.settle($1, $2, $3::retention.run_id[])', [
-          claim.batch_id,
-          lease,
-          claim.run_ids,
-        ]),
-      ).toEqual({ stamped: 1 });
-      expect(await one('select cleared_at is not null as stamped from retention.result')).toEqual({
-        stamped: true,
-      });
-      await migrate(database, 'down');
-      expect(await hasSchema(database)).toBe(false);
     });
   });
 });

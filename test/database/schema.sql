@@ -62,7 +62,7 @@ begin
           retention.iso(v_batch.oldest) as oldest
       ) p;
     end if;
-    if v_batch.is_settled then
+    if v_batch.is_settled and v_batch.cleared + v_batch.spared > 0 then
       perform pg_notify('retention_cleared', row_to_json(p)::text)
       from (
         select v_batch.batch_id as batch,
@@ -106,7 +106,7 @@ begin
   from (
     select count(*) as batches,
       sum(b.results) as results,
-      (array_agg(distinct left(b.bucket, 63)))[1:20] as buckets,
+      (array_agg(distinct left(b.bucket, 63)))[1:8] as buckets,
       retention.iso(min(b.oldest)) as oldest
     from made b
     where b.visible_at <= now()
@@ -137,7 +137,7 @@ CREATE FUNCTION retention.check_scheduler(p_scheduler text, p_elsewhere boolean)
     LANGUAGE plpgsql
     AS $$
 declare
-  v_home text := current_setting('cron.database_name', true);
+  v_home text;
 begin
   if p_scheduler not in ('pg_cron', 'internal') then
     raise exception using
@@ -155,6 +155,17 @@ begin
         'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
         current_setting('server_version_num')::integer / 10000, current_database()
       );
+  end if;
+  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
+  if exists (select from pg_extension where extname = 'pg_cron') then
+    v_home := current_database();
+  else
+    begin
+      v_home := current_setting('cron.database_name', true);
+    exception
+      when insufficient_privilege then
+        v_home := current_database();
+    end;
   end if;
   if v_home is null then
     raise exception using
@@ -283,8 +294,8 @@ CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_pre
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'on'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 #variable_conflict use_column
 begin
@@ -309,11 +320,7 @@ begin
     and r.bucket = p_bucket
     and r.status = 'COMPLETED'
     and r.completed_at < p_before
-    and not exists (
-      select
-      from unnest(p_keys) k (key)
-      where k.key collate "C" = r.key
-    )
+    and r.key collate "C" <> all (p_keys)
   order by r.key
   limit 1000;
 end
@@ -437,15 +444,21 @@ $$;
 CREATE FUNCTION retention.estimate_live() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-  select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+    AS $$
+  -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
+  select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
   from retention.adapter a
-  join pg_class c on c.relkind = 'i'
-    and c.relname ~ '^retention_live(_[0-9]+)?$'
-  join pg_index i on i.indexrelid = c.oid
-  where i.indrelid = a.table_name::regclass
-    or i.indrelid in (select t.relid from pg_partition_tree(a.table_name::regclass) t)
-$_$;
+  join pg_index i on i.indrelid = a.table_name::regclass
+  join pg_class x on x.oid = i.indexrelid
+    and x.relname = 'retention_live'
+  cross join lateral (
+    select x.oid as relid
+    union
+    select p.relid
+    from pg_partition_tree(x.oid) p
+  ) t
+  join pg_class c on c.oid = t.relid
+$$;
 
 CREATE FUNCTION retention.exactly(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -496,7 +509,7 @@ begin
   select l.* into v_live from retention.live l where l.run_id = v_run_id limit 1;
   select * into v_work from retention.expired e where e.run_id = v_run_id;
   select * into v_batch from retention.batch b where b.batch_id = v_work.batch_id;
-  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_work.bucket, v_run.bucket, v_setting.default_bucket);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_work.bucket, explain.bucket);
   retain := v_live.retain;
   due_at := v_live.due_at;
   flagged_at := v_work.flagged_at;
@@ -504,7 +517,10 @@ begin
   attempts := v_work.attempts;
   last_code := v_work.last_code;
   last_error := v_work.last_error;
-  next_attempt_at := case when v_batch.lease is null then greatest(v_batch.visible_at, v_bucket.paused_until) end;
+  next_attempt_at := case
+    when v_batch.lease is null or v_batch.visible_at <= now()
+    then greatest(v_batch.visible_at, v_bucket.paused_until)
+  end;
   select jsonb_agg(
     jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
       'on', case when h.run_id is null then 'tenant' else 'run' end,
@@ -515,7 +531,7 @@ begin
   from retention.hold h
   where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
     and retention.hold_end(h.released_at, h.expires_at)
-      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention.place_in_line(p_run_id) end > now();
+      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention.place_in_line(v_run.run_id::text) end > now();
   v_policy := case
     when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
     then format('the policy of tenant %s', v_run.tenant_id)
@@ -547,9 +563,9 @@ begin
   elsif v_work.dead_at is not null then
     state := 'dead';
     because := case v_work.last_code
-      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, p_run_id)
-      else format('failed %s times, last with %s (%s); mend the cause and revive with: retention retry --run %s',
-        v_work.attempts, v_work.last_code, v_work.last_error, p_run_id)
+      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, v_run_id)
+      else format('failed %s, last with %s (%s); mend the cause and revive with: retention retry --run %s',
+        case v_work.attempts when 1 then 'once' else v_work.attempts || ' times' end, v_work.last_code, v_work.last_error, v_run_id)
     end;
   elsif v_batch.lease is not null and v_batch.visible_at > now() then
     state := 'in flight';
@@ -573,7 +589,12 @@ begin
   elsif holds is not null then
     state := 'coming back';
     because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
-  elsif v_live.due_at >= now() then
+  elsif v_live.due_at >= now()
+    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    and not coalesce(
+      greatest(v_live.completed_at + retention.exactly(v_batch.early), v_live.retain_until) < now(), false
+    )
+  then
     state := 'kept';
     because := case
       when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
@@ -588,8 +609,11 @@ begin
     because := 'it is due, but retention is disabled (DPP_RETENTION_ENABLED=false)';
   elsif v_work.failed_at is not null then
     state := 'failed';
-    because := format('S3 answered %s (%s) on attempt %s; next attempt at %s',
-      v_work.last_code, v_work.last_error, v_work.attempts, retention.iso(next_attempt_at));
+    because := format('S3 answered %s (%s)%s; next attempt at %s',
+      v_work.last_code, v_work.last_error,
+      case when v_work.attempts > 0 then format(' on attempt %s', v_work.attempts)
+        else ', which is not counted against it' end,
+      retention.iso(next_attempt_at));
   elsif v_work.run_id is not null then
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention.iso(v_work.flagged_at), v_work.batch_id)
@@ -679,6 +703,22 @@ begin
       errcode = 'insufficient_privilege',
       message = format('role %s may not adopt %s, which belongs to %s', current_user, v_table, v_owner),
       hint = format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
+  end if;
+
+  if not (
+    select has_schema_privilege(c.relnamespace, 'create')
+    from pg_class c
+    where c.oid = v_table
+  ) then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('role %s may not create indexes in the schema of %s', current_user, v_table),
+      hint = format('grant create on schema %s to %I;', (
+        select n.nspname
+        from pg_class c
+        join pg_namespace n on n.oid = c.relnamespace
+        where c.oid = v_table
+      ), current_user);
   end if;
 
   for v_column in select jsonb_object_keys(v_columns) loop
@@ -1026,7 +1066,7 @@ begin
       retention.claim(uuid, interval, text, bigint[]),
       retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
       retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
-      retention.pulse(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
+      retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
       retention.list_due(text, text[], interval, boolean, bigint),
       retention.flag_selected(text, text[], interval, boolean, bigint, integer),
@@ -1062,6 +1102,10 @@ declare
   v_before interval;
   v_due bigint;
 begin
+  if tg_op <> 'DELETE' then
+    -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
+    new.retain := retention.in_days(new.retain);
+  end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
     delete from retention.progress;
@@ -1084,6 +1128,11 @@ begin
     return old;
   end if;
   if tg_op = 'UPDATE' then
+    if new.tenant_id <> old.tenant_id then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('the policy of tenant %s cannot be handed to tenant %s: set the one and unset the other', old.tenant_id, new.tenant_id);
+    end if;
     v_before := old.retain;
   else
     select retain into v_before from retention.policy where tenant_id = '*';
@@ -1123,6 +1172,33 @@ CREATE FUNCTION retention.in_days(p_interval interval) RETURNS interval
     AS $$
   select make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
     + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision)
+$$;
+
+CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS SETOF retention.run_id
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  if p_run_id is not null then
+    return query
+    select e.run_id
+    from retention.expired e
+    join retention.batch b on b.batch_id = e.batch_id
+    where e.run_id = p_run_id
+      and b.lease is not null;
+  else
+    return query
+    select e.run_id
+    from retention.batch b
+    join retention.expired e on e.batch_id = b.batch_id
+    join retention.result r on r.run_id = e.run_id
+    where b.lease is not null
+      and r.tenant_id = p_tenant_id;
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention.instant(p_column jsonb) RETURNS text
@@ -1221,6 +1297,13 @@ $$;
 
 CREATE FUNCTION retention.look(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean, flagged boolean)
     LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 begin
@@ -1245,7 +1328,7 @@ begin
     ) f on true
     where r.tenant_id = p_tenant_id
       and r.status = 'COMPLETED'
-      and r.key is not null
+      and r.has_key
       and r.completed_at < p_before
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
@@ -1269,7 +1352,7 @@ begin
     ) f on true
     where r.tenant_id is null
       and r.status = 'COMPLETED'
-      and r.key is not null
+      and r.has_key
       and r.completed_at < p_before
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
@@ -1557,6 +1640,7 @@ CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::
 #variable_conflict use_column
 declare
   v_run_id retention.run_id;
+  v_tenant_id retention.tenant_id;
   v_hold_id bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -1569,43 +1653,54 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'a hold needs a reason, and either a run or a tenant';
   end if;
-  begin
-    v_run_id := p_run_id;
-  exception
-    when data_exception then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('%s is not a run id of this application (type %s)', p_run_id, (
-          select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-        ));
-  end;
-  if v_run_id is not null and not exists (select from retention.result r where r.run_id = v_run_id) then
+  if p_for <= '0' then
     raise exception using
-      errcode = 'no_data_found',
-      message = format('there is no run %s to hold', p_run_id);
+      errcode = 'invalid_parameter_value',
+      message = format('a hold lasts longer than no time at all, given: %s', p_for);
   end if;
-  if p_tenant_id is not null
-    and not exists (select from retention.result r where r.tenant_id::text = p_tenant_id)
-  then
-    raise exception using
-      errcode = 'no_data_found',
-      message = format('there is no run of tenant %s to hold', p_tenant_id);
+  if p_run_id is not null then
+    v_run_id := retention.read_run_id(p_run_id);
+    if not exists (select from retention.result r where r.run_id = v_run_id) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run %s to hold', p_run_id);
+    end if;
+  else
+    begin
+      v_tenant_id := p_tenant_id;
+    exception
+      when data_exception then
+        v_tenant_id := null;
+    end;
+    -- The first is a probe of the index over what is live; the second may read the table.
+    if not exists (
+      select
+      from retention.result r
+      where r.tenant_id = v_tenant_id
+        and r.cleared_at is null
+        and r.status = 'COMPLETED'
+        and r.key is not null
+    ) and not exists (
+      select
+      from retention.result r
+      where r.tenant_id = v_tenant_id
+    ) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run of tenant %s to hold', p_tenant_id);
+    end if;
   end if;
 
   lock table retention.hold in exclusive mode;
   insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
-  values (v_run_id, p_tenant_id, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
+  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
   returning hold.hold_id into v_hold_id;
 
   return query
   select v_hold_id,
     count(*),
-    coalesce((array_agg(e.run_id::text order by e.run_id))[1:1000], '{}')
-  from retention.batch b
-  join retention.expired e on e.batch_id = b.batch_id
-  left join retention.result r on r.run_id = e.run_id
-  where b.lease is not null
-    and (e.run_id = v_run_id or r.tenant_id::text = p_tenant_id);
+    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
+  from retention.in_flight(v_run_id, v_tenant_id) as f (run_id);
 end
 $$;
 
@@ -1655,6 +1750,7 @@ $$;
 CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
     AS $$
   with next as (
     select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
@@ -1679,6 +1775,275 @@ CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text,
   cross join retention.heartbeat h
   cross join retention.adapter a
   cross join next n
+$$;
+
+CREATE FUNCTION retention.read_run_id(p_run_id text) RETURNS retention.run_id
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s is not a run id of this application (type %s)', p_run_id, (
+        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
+      ));
+end
+$$;
+
+CREATE TABLE retention.adapter (
+    singleton boolean DEFAULT true NOT NULL,
+    table_name text NOT NULL,
+    columns jsonb NOT NULL,
+    added_cleared_at boolean NOT NULL,
+    scheduler text NOT NULL,
+    cron_database text,
+    cron_job_owner text,
+    listener_role text,
+    CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
+    CONSTRAINT there_is_one_adapter_row CHECK (singleton)
+);
+
+CREATE TABLE retention.batch (
+    batch_id bigint NOT NULL,
+    bucket text NOT NULL,
+    results integer NOT NULL,
+    oldest timestamp with time zone,
+    due_since timestamp with time zone,
+    early interval,
+    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
+    visible_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid,
+    leased_at timestamp with time zone,
+    leased_by text,
+    attempts integer DEFAULT 0 NOT NULL,
+    postponed integer DEFAULT 0 NOT NULL,
+    cleared integer DEFAULT 0 NOT NULL,
+    spared integer DEFAULT 0 NOT NULL,
+    failed integer DEFAULT 0 NOT NULL,
+    dead integer DEFAULT 0 NOT NULL,
+    problems jsonb,
+    ms integer,
+    settled_at timestamp with time zone,
+    CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
+    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+
+COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
+
+COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
+
+COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
+
+CREATE TABLE retention.bucket (
+    bucket text NOT NULL,
+    on_versioned text DEFAULT 'marker'::text NOT NULL,
+    versioning text,
+    described_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    pauses integer DEFAULT 0 NOT NULL,
+    pause_code text,
+    pause_error text,
+    refused_in_row integer DEFAULT 0 NOT NULL,
+    known_since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
+    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
+);
+
+CREATE TABLE retention.expired (
+    run_id retention.run_id NOT NULL,
+    batch_id bigint,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    completed_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_code text,
+    last_error text,
+    failed_at timestamp with time zone,
+    dead_at timestamp with time zone,
+    CONSTRAINT a_dead_result_is_in_no_batch CHECK (((dead_at IS NULL) = (batch_id IS NOT NULL)))
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE retention.heartbeat (
+    singleton boolean DEFAULT true NOT NULL,
+    ticked_at timestamp with time zone,
+    ticked_by text,
+    passed_at timestamp with time zone,
+    more boolean DEFAULT false NOT NULL,
+    swept_at timestamp with time zone,
+    left_alone integer DEFAULT 0 NOT NULL,
+    kept_house_at timestamp with time zone,
+    CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
+)
+WITH (fillfactor='20');
+
+COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the next tick need not wait for the interval';
+
+COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from the oldest result';
+
+COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
+
+CREATE TABLE retention.hold (
+    hold_id bigint NOT NULL,
+    run_id retention.run_id,
+    tenant_id text,
+    reason text NOT NULL,
+    placed_by text DEFAULT SESSION_USER NOT NULL,
+    placed_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    released_at timestamp with time zone,
+    released_by text,
+    CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
+    CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
+    CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
+);
+
+COMMENT ON TABLE retention.hold IS 'what must not be deleted; place with retention.place_hold, which knows what is in flight';
+
+CREATE TABLE retention.policy (
+    tenant_id text NOT NULL,
+    retain interval NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL,
+    set_by text DEFAULT SESSION_USER NOT NULL,
+    pending_retain interval,
+    pending_results bigint,
+    pending_at timestamp with time zone,
+    pending_by text,
+    confirmed_results bigint,
+    confirmed_at timestamp with time zone,
+    confirmed_by text,
+    CONSTRAINT a_pending_policy_is_at_least_one_day CHECK ((pending_retain >= '1 day'::interval)),
+    CONSTRAINT a_pending_policy_is_whole CHECK ((num_nonnulls(pending_retain, pending_results, pending_at, pending_by) = ANY (ARRAY[0, 4]))),
+    CONSTRAINT retain_is_at_least_one_day CHECK ((retain >= '1 day'::interval)),
+    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36134 days'::interval))
+);
+
+COMMENT ON TABLE retention.policy IS 'how long a result is kept after its run completed; ''*'' is the default';
+
+COMMENT ON COLUMN retention.policy.pending_retain IS 'asked for, but it would make so many results due at once that it waits for confirm_policy';
+
+CREATE TABLE retention.setting (
+    singleton boolean DEFAULT true NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    loop_interval interval DEFAULT '1 day'::interval NOT NULL,
+    batch_size integer DEFAULT 1000 NOT NULL,
+    flag_limit integer DEFAULT 50000 NOT NULL,
+    backlog_limit integer DEFAULT 1000000 NOT NULL,
+    sweep_interval interval DEFAULT '01:00:00'::interval NOT NULL,
+    small_backlog integer DEFAULT 5000 NOT NULL,
+    max_attempts integer DEFAULT 10 NOT NULL,
+    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
+    retry_cap interval DEFAULT '06:00:00'::interval NOT NULL,
+    pause_base interval DEFAULT '00:00:02'::interval NOT NULL,
+    pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
+    history_kept interval DEFAULT '7 days'::interval NOT NULL,
+    default_bucket text,
+    check_shared_objects boolean DEFAULT true NOT NULL,
+    policy_guard integer DEFAULT 1000 NOT NULL,
+    release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
+    CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
+    CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
+    CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
+    CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
+    CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
+    CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
+    CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
+    CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
+    CONSTRAINT there_is_one_setting_row CHECK (singleton)
+);
+
+COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
+
+COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
+
+COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
+
+COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
+
+COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
+
+COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two runs on one key, one due and one not, lose the object';
+
+COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
+
+COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
+
+CREATE VIEW retention.status_now AS
+ SELECT s.enabled,
+    retention.estimate_live() AS live_estimate,
+    (q.due_unflagged + w.flagged) AS due,
+    (q.due_unflagged >= 10000) AS due_is_capped,
+    w.flagged,
+    w.leased,
+    w.failed,
+    x.dead,
+    y.held,
+    z.cleared_today,
+    z.spared_today,
+    LEAST(w.oldest, u.oldest) AS oldest_due,
+    w.batches,
+    k.buckets_paused,
+    h.ticked_at AS last_tick,
+    h.passed_at AS last_pass,
+    a.scheduler,
+        CASE
+            WHEN (NOT s.enabled) THEN 'disabled'::text
+            WHEN (h.ticked_at IS NULL) THEN 'never ticked'::text
+            WHEN (h.ticked_at < (now() - '00:05:00'::interval)) THEN 'silent'::text
+            ELSE 'ok'::text
+        END AS scheduler_health,
+    (EXTRACT(epoch FROM s.loop_interval))::bigint AS loop_interval_seconds,
+    ((EXTRACT(epoch FROM d.retain) / (86400)::numeric))::double precision AS default_retain_days,
+    v.policies_pending,
+    v.policy_pending
+   FROM (((((((((((retention.setting s
+     CROSS JOIN retention.heartbeat h)
+     CROSS JOIN retention.adapter a)
+     JOIN retention.policy d ON ((d.tenant_id = '*'::text)))
+     CROSS JOIN LATERAL ( SELECT retention.count_due(10000) AS due_unflagged) q)
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.results), (0)::bigint) AS flagged,
+            COALESCE(sum(b.results) FILTER (WHERE ((b.lease IS NOT NULL) AND (b.visible_at > now()))), (0)::bigint) AS leased,
+            COALESCE(sum(b.results) FILTER (WHERE (b.attempts > 0)), (0)::bigint) AS failed,
+            count(*) AS batches,
+            min(b.oldest) AS oldest
+           FROM retention.batch b
+          WHERE (b.settled_at IS NULL)) w)
+     CROSS JOIN LATERAL ( SELECT min(e.completed_at) AS oldest,
+            count(*) AS dead
+           FROM retention.expired e
+          WHERE (e.dead_at IS NOT NULL)) x)
+     CROSS JOIN LATERAL ( SELECT count(*) AS held
+           FROM retention.hold o
+          WHERE (retention.hold_end(o.released_at, o.expires_at) > now())) y)
+     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.cleared), (0)::bigint) AS cleared_today,
+            COALESCE(sum(b.spared), (0)::bigint) AS spared_today
+           FROM retention.batch b
+          WHERE (b.settled_at >= date_trunc('day'::text, now(), 'UTC'::text))) z)
+     CROSS JOIN LATERAL ( SELECT count(*) AS buckets_paused
+           FROM retention.bucket c
+          WHERE (c.paused_until > now())) k)
+     CROSS JOIN LATERAL ( SELECT count(*) AS policies_pending,
+            string_agg(format('tenant %s: %s instead of %s would make %s results due at once'::text, p.tenant_id, p.pending_retain, p.retain, p.pending_results), '; '::text) AS policy_pending
+           FROM retention.policy p
+          WHERE (p.pending_retain IS NOT NULL)) v)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.due_unflagged > 0) THEN retention.oldest_due()
+                    ELSE NULL::timestamp with time zone
+                END AS oldest) u);
+
+CREATE FUNCTION retention.read_status() RETURNS SETOF retention.status_now
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select * from retention.status_now
 $$;
 
 CREATE FUNCTION retention.recheck(p_batch_id bigint, p_early interval, p_shared boolean) RETURNS TABLE(run_id retention.run_id, key text, may_go boolean)
@@ -1868,16 +2233,18 @@ CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_
     SET jit TO 'off'
     AS $$
 declare
+  v_run_ids retention.run_id[];
   v_revived bigint;
   v_batch_ids bigint[];
 begin
+  v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
   perform from retention.heartbeat for update;
   delete from retention.selection;
   insert into retention.selection (run_id, bucket, key, completed_at, due_at)
   select e.run_id, e.bucket, e.key, e.completed_at, e.due_at
   from retention.expired e
   where e.failed_at is not null
-    and (p_run_ids is null or e.run_id::text = any (p_run_ids))
+    and (p_run_ids is null or e.run_id = any (v_run_ids))
     and (p_bucket is null or e.bucket = p_bucket)
     and (p_code is null or e.last_code = p_code)
     and (
@@ -1893,9 +2260,9 @@ begin
   into v_batch_ids, v_revived
   from retention.regroup((select s.batch_size from retention.setting s), null) g;
   update retention.expired e
-  set attempts = 0
-  where e.batch_id = any (v_batch_ids)
-    and e.attempts > 0;
+  set attempts = 0,
+    failed_at = null
+  where e.batch_id = any (v_batch_ids);
   return v_revived;
 end
 $$;
@@ -1914,6 +2281,17 @@ begin
   -- A role sees its own jobs only, and names are unique by role: what was scheduled is written down.
   select cron_job_owner into v_owner from retention.adapter for update;
   if v_owner is not null and v_owner <> current_user then
+    return v_owner;
+  end if;
+  select j.username
+  into v_owner
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database()
+    and j.username <> current_user
+  limit 1;
+  if found then
+    update retention.adapter set cron_job_owner = v_owner;
     return v_owner;
   end if;
   perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
@@ -2262,6 +2640,13 @@ $$;
 
 CREATE FUNCTION retention.tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
     LANGUAGE sql STABLE ROWS 100
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
     AS $$
   with recursive name(tenant_id) as (
     (
@@ -2348,15 +2733,29 @@ $$;
 CREATE FUNCTION retention.unschedule_tick() RETURNS void
     LANGUAGE plpgsql
     AS $$
+declare
+  v_owner text := (select cron_job_owner from retention.adapter);
 begin
-  if (select cron_job_owner from retention.adapter) is null
+  if v_owner is null
     or (select cron_database from retention.adapter) is not null
     or to_regclass('cron.job') is null
   then
     return;
   end if;
-  if exists (select from cron.job where jobname = 'retention-tick') then
-    perform cron.unschedule('retention-tick');
+  -- By its number: by its name, pg_cron finds the jobs of the calling role only.
+  perform cron.unschedule(j.jobid)
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database();
+  if not found
+    and v_owner <> current_user
+    and exists (select from pg_roles where rolname = v_owner)
+    and not (select rolsuper from pg_roles where rolname = current_user)
+  then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('the job retention-tick belongs to role %s, and role %s cannot remove it', v_owner, current_user),
+      hint = format('Migrate down as %s or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
   end if;
   update retention.adapter set cron_job_owner = null;
 end
@@ -2399,51 +2798,6 @@ begin
 end
 $$;
 
-CREATE TABLE retention.adapter (
-    singleton boolean DEFAULT true NOT NULL,
-    table_name text NOT NULL,
-    columns jsonb NOT NULL,
-    added_cleared_at boolean NOT NULL,
-    scheduler text NOT NULL,
-    cron_database text,
-    cron_job_owner text,
-    listener_role text,
-    CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
-    CONSTRAINT there_is_one_adapter_row CHECK (singleton)
-);
-
-CREATE TABLE retention.batch (
-    batch_id bigint NOT NULL,
-    bucket text NOT NULL,
-    results integer NOT NULL,
-    oldest timestamp with time zone,
-    due_since timestamp with time zone,
-    early interval,
-    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
-    visible_at timestamp with time zone DEFAULT now() NOT NULL,
-    lease uuid,
-    leased_at timestamp with time zone,
-    leased_by text,
-    attempts integer DEFAULT 0 NOT NULL,
-    postponed integer DEFAULT 0 NOT NULL,
-    cleared integer DEFAULT 0 NOT NULL,
-    spared integer DEFAULT 0 NOT NULL,
-    failed integer DEFAULT 0 NOT NULL,
-    dead integer DEFAULT 0 NOT NULL,
-    problems jsonb,
-    ms integer,
-    settled_at timestamp with time zone,
-    CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
-    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
-
-COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
-
-COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
-
-COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
-
 ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME retention.batch_batch_id_seq
     START WITH 1
@@ -2453,74 +2807,6 @@ ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS ID
     CACHE 1
 );
 
-CREATE TABLE retention.bucket (
-    bucket text NOT NULL,
-    on_versioned text DEFAULT 'marker'::text NOT NULL,
-    versioning text,
-    described_at timestamp with time zone,
-    paused_until timestamp with time zone,
-    pauses integer DEFAULT 0 NOT NULL,
-    pause_code text,
-    pause_error text,
-    refused_in_row integer DEFAULT 0 NOT NULL,
-    known_since timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
-    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
-);
-
-CREATE TABLE retention.expired (
-    run_id retention.run_id NOT NULL,
-    batch_id bigint,
-    bucket text NOT NULL,
-    key text NOT NULL COLLATE pg_catalog."C",
-    completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone NOT NULL,
-    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    last_code text,
-    last_error text,
-    failed_at timestamp with time zone,
-    dead_at timestamp with time zone,
-    CONSTRAINT a_dead_result_is_in_no_batch CHECK (((dead_at IS NULL) = (batch_id IS NOT NULL)))
-)
-WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
-
-CREATE TABLE retention.heartbeat (
-    singleton boolean DEFAULT true NOT NULL,
-    ticked_at timestamp with time zone,
-    ticked_by text,
-    passed_at timestamp with time zone,
-    more boolean DEFAULT false NOT NULL,
-    swept_at timestamp with time zone,
-    left_alone integer DEFAULT 0 NOT NULL,
-    kept_house_at timestamp with time zone,
-    CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
-)
-WITH (fillfactor='20');
-
-COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the next tick need not wait for the interval';
-
-COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from the oldest result';
-
-COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
-
-CREATE TABLE retention.hold (
-    hold_id bigint NOT NULL,
-    run_id retention.run_id,
-    tenant_id text,
-    reason text NOT NULL,
-    placed_by text DEFAULT SESSION_USER NOT NULL,
-    placed_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone,
-    released_at timestamp with time zone,
-    released_by text,
-    CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
-    CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
-    CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
-);
-
-COMMENT ON TABLE retention.hold IS 'what must not be deleted; place with retention.place_hold, which knows what is in flight';
-
 ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.hold_hold_id_seq
     START WITH 1
@@ -2529,28 +2815,6 @@ ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE TABLE retention.policy (
-    tenant_id text NOT NULL,
-    retain interval NOT NULL,
-    set_at timestamp with time zone DEFAULT now() NOT NULL,
-    set_by text DEFAULT SESSION_USER NOT NULL,
-    pending_retain interval,
-    pending_results bigint,
-    pending_at timestamp with time zone,
-    pending_by text,
-    confirmed_results bigint,
-    confirmed_at timestamp with time zone,
-    confirmed_by text,
-    CONSTRAINT a_pending_policy_is_at_least_one_day CHECK ((pending_retain >= '1 day'::interval)),
-    CONSTRAINT a_pending_policy_is_whole CHECK ((num_nonnulls(pending_retain, pending_results, pending_at, pending_by) = ANY (ARRAY[0, 4]))),
-    CONSTRAINT retain_is_at_least_one_day CHECK ((retain >= '1 day'::interval)),
-    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36134 days'::interval))
-);
-
-COMMENT ON TABLE retention.policy IS 'how long a result is kept after its run completed; ''*'' is the default';
-
-COMMENT ON COLUMN retention.policy.pending_retain IS 'asked for, but it would make so many results due at once that it waits for confirm_policy';
 
 CREATE VIEW retention.result AS
  SELECT runs.run_id,
@@ -2564,52 +2828,6 @@ CREATE VIEW retention.result AS
     runs.updated_at
    FROM public.runs;
 
-CREATE TABLE retention.setting (
-    singleton boolean DEFAULT true NOT NULL,
-    enabled boolean DEFAULT true NOT NULL,
-    loop_interval interval DEFAULT '1 day'::interval NOT NULL,
-    batch_size integer DEFAULT 1000 NOT NULL,
-    flag_limit integer DEFAULT 50000 NOT NULL,
-    backlog_limit integer DEFAULT 1000000 NOT NULL,
-    sweep_interval interval DEFAULT '01:00:00'::interval NOT NULL,
-    small_backlog integer DEFAULT 5000 NOT NULL,
-    max_attempts integer DEFAULT 10 NOT NULL,
-    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
-    retry_cap interval DEFAULT '06:00:00'::interval NOT NULL,
-    pause_base interval DEFAULT '00:00:02'::interval NOT NULL,
-    pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
-    history_kept interval DEFAULT '7 days'::interval NOT NULL,
-    default_bucket text,
-    check_shared_objects boolean DEFAULT true NOT NULL,
-    policy_guard integer DEFAULT 1000 NOT NULL,
-    release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
-    CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
-    CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
-    CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
-    CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
-    CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
-    CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
-    CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
-    CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
-    CONSTRAINT there_is_one_setting_row CHECK (singleton)
-);
-
-COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
-
-COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
-
-COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
-
-COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
-
-COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
-
-COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two runs on one key, one due and one not, lose the object';
-
-COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
-
-COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
-
 CREATE VIEW retention.live AS
  SELECT r.run_id,
     r.tenant_id,
@@ -2618,6 +2836,7 @@ CREATE VIEW retention.live AS
     r.retain_until,
     COALESCE(NULLIF(r.bucket, ''::text), s.default_bucket) AS bucket,
     (r.key COLLATE "C") AS key,
+    (r.key IS NOT NULL) AS has_key,
     COALESCE(p.retain, d.retain) AS retain,
         CASE
             WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL)) THEN GREATEST((r.completed_at + retention.exactly(COALESCE(p.retain, d.retain))), r.retain_until)
@@ -2693,68 +2912,29 @@ CREATE UNLOGGED TABLE retention.selection (
 );
 
 CREATE VIEW retention.status AS
- SELECT s.enabled,
-    retention.estimate_live() AS live_estimate,
-    (q.due_unflagged + w.flagged) AS due,
-    (q.due_unflagged >= 10000) AS due_is_capped,
-    w.flagged,
-    w.leased,
-    w.failed,
-    x.dead,
-    y.held,
-    z.cleared_today,
-    z.spared_today,
-    LEAST(w.oldest, u.oldest) AS oldest_due,
-    w.batches,
-    k.buckets_paused,
-    h.ticked_at AS last_tick,
-    h.passed_at AS last_pass,
-    a.scheduler,
-        CASE
-            WHEN (NOT s.enabled) THEN 'disabled'::text
-            WHEN (h.ticked_at IS NULL) THEN 'never ticked'::text
-            WHEN (h.ticked_at < (now() - '00:05:00'::interval)) THEN 'silent'::text
-            ELSE 'ok'::text
-        END AS scheduler_health,
-    (EXTRACT(epoch FROM s.loop_interval))::bigint AS loop_interval_seconds,
-    ((EXTRACT(epoch FROM d.retain) / (86400)::numeric))::double precision AS default_retain_days,
-    v.policies_pending,
-    v.policy_pending
-   FROM (((((((((((retention.setting s
-     CROSS JOIN retention.heartbeat h)
-     CROSS JOIN retention.adapter a)
-     JOIN retention.policy d ON ((d.tenant_id = '*'::text)))
-     CROSS JOIN LATERAL ( SELECT retention.count_due(10000) AS due_unflagged) q)
-     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.results), (0)::bigint) AS flagged,
-            COALESCE(sum(b.results) FILTER (WHERE ((b.lease IS NOT NULL) AND (b.visible_at > now()))), (0)::bigint) AS leased,
-            COALESCE(sum(b.results) FILTER (WHERE (b.attempts > 0)), (0)::bigint) AS failed,
-            count(*) AS batches,
-            min(b.oldest) AS oldest
-           FROM retention.batch b
-          WHERE (b.settled_at IS NULL)) w)
-     CROSS JOIN LATERAL ( SELECT min(e.completed_at) AS oldest,
-            count(*) AS dead
-           FROM retention.expired e
-          WHERE (e.dead_at IS NOT NULL)) x)
-     CROSS JOIN LATERAL ( SELECT count(*) AS held
-           FROM retention.hold o
-          WHERE (retention.hold_end(o.released_at, o.expires_at) > now())) y)
-     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.cleared), (0)::bigint) AS cleared_today,
-            COALESCE(sum(b.spared), (0)::bigint) AS spared_today
-           FROM retention.batch b
-          WHERE (b.settled_at >= date_trunc('day'::text, now(), 'UTC'::text))) z)
-     CROSS JOIN LATERAL ( SELECT count(*) AS buckets_paused
-           FROM retention.bucket c
-          WHERE (c.paused_until > now())) k)
-     CROSS JOIN LATERAL ( SELECT count(*) AS policies_pending,
-            string_agg(format('tenant %s: %s instead of %s would make %s results due at once'::text, p.tenant_id, p.pending_retain, p.retain, p.pending_results), '; '::text) AS policy_pending
-           FROM retention.policy p
-          WHERE (p.pending_retain IS NOT NULL)) v)
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN (q.due_unflagged > 0) THEN retention.oldest_due()
-                    ELSE NULL::timestamp with time zone
-                END AS oldest) u);
+ SELECT read_status.enabled,
+    read_status.live_estimate,
+    read_status.due,
+    read_status.due_is_capped,
+    read_status.flagged,
+    read_status.leased,
+    read_status.failed,
+    read_status.dead,
+    read_status.held,
+    read_status.cleared_today,
+    read_status.spared_today,
+    read_status.oldest_due,
+    read_status.batches,
+    read_status.buckets_paused,
+    read_status.last_tick,
+    read_status.last_pass,
+    read_status.scheduler,
+    read_status.scheduler_health,
+    read_status.loop_interval_seconds,
+    read_status.default_retain_days,
+    read_status.policies_pending,
+    read_status.policy_pending
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending);
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,
@@ -2831,125 +3011,3 @@ CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD T
 CREATE TRIGGER announce_expired AFTER INSERT ON retention.batch REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION retention.announce_expired();
 
 CREATE TRIGGER guard_policy BEFORE INSERT OR DELETE OR UPDATE ON retention.policy FOR EACH ROW EXECUTE FUNCTION retention.guard_policy();
-
-REVOKE ALL ON FUNCTION retention.adopt(p_table text, p_columns text, p_scheduler text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.announce_change() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.announce_expired() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.check_role(p_role text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.check_scheduler(p_scheduler text, p_elsewhere boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.configure(p_settings jsonb) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.count_due(p_bound integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.estimate_live() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.exactly(p_interval interval) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.explain(p_run_id text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.failures(p_batch_id bigint, p_failed jsonb, p_max_attempts integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.find_columns(p_table text, p_columns text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.forget_strays(p_verify_id uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.give_back(p_batch_id bigint, p_lease uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.grant_rights(p_role text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.growing(p_base interval, p_cap interval, p_tries integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.guard_policy() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.in_days(p_interval interval) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.instant(p_column jsonb) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.iso(p_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.keep_house() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.look(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.may_be_due(p_run_id retention.run_id, p_bucket text, p_key text, p_held boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.newly_due(p_tenant_id text, p_retain interval) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.newly_due_by_tenant(p_tenant_id text, p_retain interval) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.next_batch(p_batch_ids bigint[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.note_bucket(p_bucket text, p_versioning text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.oldest_due() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.parse_columns(p_columns text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.pause_bucket(p_bucket text, p_code text, p_error text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.place_hold(p_reason text, p_run_id text, p_tenant_id text, p_for interval, p_placed_by text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.place_in_line(p_run_id text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.pulse() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.recheck(p_batch_id bigint, p_early interval, p_shared boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.regroup(p_batch_size integer, p_early interval) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.requeue_returned(p_verify_id uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket text, p_code text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.schedule_tick() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb, p_ms integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.sort_strays(p_verify_id uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.split(p_batch_id bigint, p_lease uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.stamp(p_batch_id bigint, p_bucket text, p_cleared retention.run_id[], p_default_bucket text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_default_bucket text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.tenant_key(p_tenant_id text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.tenants() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.tick(p_by text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.unschedule_tick() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION retention.unstamp(p_run_id text) FROM PUBLIC;

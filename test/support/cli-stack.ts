@@ -1,4 +1,4 @@
-import { afterEach, beforeEach } from 'vitest';
+import { afterEach, beforeEach, onTestFinished } from 'vitest';
 import {
   DEFAULT_USERS,
   type MemoryS3,
@@ -25,6 +25,10 @@ export interface CliStack {
   readonly env: (more?: Variables) => Variables;
   /** Runs the command to its end. */
   readonly run: (parameters: readonly string[], more?: Variables) => Promise<CliResult>;
+  /** Lets everybody read the table and nobody stamp in it, until what it returns is called. */
+  readonly holdStamps: () => Promise<() => Promise<void>>;
+  /** Waits until a listener stands before its stamp; returns its session's process id. */
+  readonly settleWaits: () => Promise<number>;
   /** Starts `retention listen`, ended after the test, and waits until it listens. */
   readonly listen: (more?: Variables) => Promise<RunningCli>;
 }
@@ -96,6 +100,27 @@ export function useCliStack(settings: MigrationSettings = {}): CliStack {
         seen: () => started.map(({ stderr }) => stderr),
       }),
     env,
+    holdStamps: async () => {
+      const session = await database().connect();
+      onTestFinished(() => session.end().catch(() => undefined));
+      await session.query('begin');
+      // Claiming reads the table, stamping writes it.
+      await session.query('lock table runs in share mode');
+      return async () => {
+        await session.query('rollback');
+        await session.end();
+      };
+    },
+    settleWaits: () =>
+      until('the settle waits', async () => {
+        const [row] = await database().query<{ pid: number }>(
+          `select pid from pg_stat_activity
+          where datname = current_database()
+            and wait_event_type = 'Lock'
+            and query like '%retention.settle%'`,
+        );
+        return row?.pid;
+      }),
     run: (parameters, more) => runCli(parameters, { env: env(more) }),
     listen: async (more) => {
       const listener = startCli(['listen'], { env: env(more) });

@@ -18,6 +18,9 @@ interface PlacedHold {
   readonly isTooLate: boolean;
 }
 
+/** How many runs the claims that are being made now may reach. */
+const REACH = 24;
+
 const CLAIM = {
   name: 'claim',
   text: `select batch_id, run_ids, spared from retention.claim($1::uuid, interval '5 minutes')`,
@@ -37,7 +40,10 @@ const HOLD = {
  * all of it happens in one process, so a hold whose answer is there has committed.
  */
 export class HoldRace {
-  readonly #waiting: string[];
+  readonly #runIds: readonly string[];
+  readonly #places: ReadonlyMap<string, number>;
+  /** How far first claims have come. */
+  #frontier = 0;
   readonly #held = new Map<string, PlacedHold>();
   readonly #chosen = new Set<string>();
   /** What a listener would be deleting now, and since when: its end has not even been asked for. */
@@ -54,7 +60,8 @@ export class HoldRace {
 
   /** @param runIds flagged runs, in the order in which they will be claimed first. */
   constructor(runIds: readonly string[]) {
-    this.#waiting = [...runIds];
+    this.#runIds = runIds;
+    this.#places = new Map(runIds.map((runId, place) => [runId, place]));
   }
 
   async run({ claimers, placers, holds, settleOneOf }: HoldRaceOptions): Promise<void> {
@@ -83,6 +90,7 @@ export class HoldRace {
       this.sparedByHold += batch.spared;
       if (batch.run_ids.length === 0) continue;
       this.#judge(batch.run_ids, askedAt);
+      this.#advance(batch.run_ids);
       await this.#delete(batch.run_ids);
       const isSettled = this.claims % settleOneOf === 0;
       if (isSettled) await client.query(SETTLE, [batch.batch_id, lease, batch.run_ids]);
@@ -127,15 +135,26 @@ export class HoldRace {
     }
   }
 
-  /** Every other hold goes where a claim is, so that they meet; the others go anywhere. */
+  #advance(runIds: readonly string[]): void {
+    for (const runId of runIds) {
+      this.#frontier = Math.max(this.#frontier, (this.#places.get(runId) ?? 0) + 1);
+    }
+  }
+
+  /**
+   * One hold in four goes where a deletion is, the others where the next claims are being made, so
+   * that they meet.
+   */
   #next(): string | undefined {
-    if (this.placed % 2 === 0) {
+    if (this.placed % 4 === 0) {
       for (const runId of this.#deleting.keys()) {
         if (!this.#chosen.has(runId)) return this.#choose(runId);
       }
     }
-    for (let runId = this.#waiting.pop(); runId !== undefined; runId = this.#waiting.pop()) {
-      if (!this.#chosen.has(runId)) return this.#choose(runId);
+    for (let tries = 0; tries < 1_000; tries += 1) {
+      const place = this.#frontier + Math.floor(Math.random() * (REACH + tries ** 2));
+      const runId = this.#runIds[place % this.#runIds.length];
+      if (runId !== undefined && !this.#chosen.has(runId)) return this.#choose(runId);
     }
     return undefined;
   }

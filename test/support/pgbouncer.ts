@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findFreePort } from '../../src/demo/free-port.ts';
+import { installPackages } from '../../src/demo/system-packages.ts';
 import { until } from './until.ts';
 
 const PATHS = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer', '/usr/local/bin/pgbouncer'];
@@ -26,6 +27,21 @@ export function findPgBouncer(): string | undefined {
   if (process.env['CI'] === 'true') throw new Error(reason);
   process.stderr.write(`${reason}\n`);
   return undefined;
+}
+
+/**
+ * The path of PgBouncer, installed from the distribution where it is missing and that is allowed.
+ *
+ * @throws when it cannot be had.
+ */
+export async function havePgBouncer(): Promise<string> {
+  const there = (): string | undefined => PATHS.find((candidate) => existsSync(candidate));
+  if (there() === undefined) {
+    await installPackages(['pgbouncer'], (line) => process.stderr.write(`${line}\n`));
+  }
+  const path = there();
+  if (path === undefined) throw new Error('pgbouncer was installed, and yet it is not there.');
+  return path;
 }
 
 /** Starts a PgBouncer in transaction mode that lets everyone in, with its other defaults. */

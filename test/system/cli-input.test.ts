@@ -75,9 +75,7 @@ test.each(['listen', 'reconcile', 'status', 'migrate up', 'migrate down', 'migra
     const wrong: Record<string, string> = Object.fromEntries(
       SETTINGS.map(({ name }) => [name, '\u0007 wrong!{}']),
     );
-    for (const { name } of SETTINGS.filter(
-      (setting) => 'isUrl' in setting && setting.isUrl === true,
-    )) {
+    for (const { name } of SETTINGS.filter(({ isUrl }) => isUrl === true)) {
       wrong[name] = `ftp://me:${SECRET}@host/x`;
     }
     wrong['DPP_RETENTION_DAYS'] = '0';

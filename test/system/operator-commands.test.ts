@@ -189,9 +189,8 @@ describeDatabase('the commands of an operator', () => {
     expect(placed.code).toBe(1);
     expect(placed.stdout).toContain('Too late for what is in flight: 2 results were being deleted');
     for (const runId of runIds) expect(placed.stdout).toContain(`    ${runId}\n`);
-    const asJson = await retention(
-      ...['hold', 'place', '--run', runIds[0] ?? '', '--reason', 'audit', '--json'],
-    );
+    const run = runIds[0] ?? '';
+    const asJson = await retention('hold', 'place', '--run', run, '--reason', 'audit', '--json');
     expect(asJson.code).toBe(1);
     expect(JSON.parse(asJson.stdout)).toMatchObject({
       too_late: 1,
