@@ -1,0 +1,50 @@
+import { createRequire } from 'node:module';
+import { Command } from 'commander';
+import { demoCommand } from './commands/demo.ts';
+import { doctorCommand } from './commands/doctor.ts';
+import { explainCommand } from './commands/explain.ts';
+import { holdCommand } from './commands/hold.ts';
+import { listenCommand } from './commands/listen.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { policyCommand } from './commands/policy.ts';
+import { reconcileCommand } from './commands/reconcile.ts';
+import { restoreCommand } from './commands/restore.ts';
+import { retryCommand } from './commands/retry.ts';
+import { statusCommand } from './commands/status.ts';
+import { watchCommand } from './commands/watch.ts';
+
+/** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
+export function createProgram(): Command {
+  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+  const program = new Command('retention')
+    .description('Safe, fast expiry of S3 results whose truth lives in Postgres.')
+    .version(version)
+    .showHelpAfterError('(see: retention --help)')
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      `
+Settings come from the environment (DATABASE_URL, DPP_RETENTION_DAYS, ...); see README.md.
+Exit codes: 0 done, 1 something failed or is dead, 2 wrong usage or configuration,
+3 refused because it was not confirmed.
+
+Example:
+  $ retention reconcile --dry-run`,
+    );
+  const commands = [
+    migrateCommand,
+    listenCommand,
+    reconcileCommand,
+    statusCommand,
+    watchCommand,
+    explainCommand,
+    policyCommand,
+    holdCommand,
+    retryCommand,
+    restoreCommand,
+    doctorCommand,
+    demoCommand,
+  ];
+  for (const command of commands) program.addCommand(command());
+  return program;
+}
