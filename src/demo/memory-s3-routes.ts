@@ -65,8 +65,8 @@ const BUCKET_OPERATIONS: Readonly<Record<string, Operation>> = {
     run: removeDocument('policy'),
   },
   'PUT_object-lock': {
-    name: 'PutBucketLifecycleConfiguration',
-    action: 's3:PutLifecycleConfiguration',
+    name: 'PutObjectLockConfiguration',
+    action: 's3:PutBucketObjectLockConfiguration',
     run: putDocument('object-lock'),
   },
   'GET_object-lock': {

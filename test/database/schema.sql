@@ -879,29 +879,36 @@ begin
     order by r.completed_at, r.run_id
     limit v_limit
   ),
-  due as (
-    select s.*,
-      (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1) / v_setting.batch_size as part
-    from seen s
-    where s.due_at < now()
-      and not s.held
-      and not s.flagged
-      and s.bucket is not null
-      and s.key <> ''
+  -- Each result finds its batch by its place in its bucket: no join, whatever the batch size.
+  placed as materialized (
+    select n.*,
+      first_value(n.first_id) over (partition by n.bucket, n.part order by n.place) as batch_id
+    from (
+      select q.*,
+        (q.place - 1) / v_setting.batch_size as part,
+        case when (q.place - 1) % v_setting.batch_size = 0
+          then nextval('retention.batch_batch_id_seq')
+        end as first_id
+      from (
+        select s.*,
+          row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
+        from seen s
+        where s.due_at < now()
+          and not s.held
+          and not s.flagged
+          and s.bucket is not null
+          and s.key <> ''
+      ) q
+    ) n
   ),
   part as materialized (
-    select nextval('retention.batch_batch_id_seq') as batch_id,
-      p.*
-    from (
-      select d.bucket,
-        d.part,
-        count(*) as results,
-        min(d.completed_at) as oldest,
-        min(d.due_at) as due_since
-      from due d
-      group by d.bucket, d.part
-      order by min(d.completed_at), d.bucket
-    ) p
+    select d.batch_id,
+      d.bucket,
+      count(*) as results,
+      min(d.completed_at) as oldest,
+      min(d.due_at) as due_since
+    from placed d
+    group by d.batch_id, d.bucket
   ),
   known as (
     insert into retention.bucket (bucket)
@@ -919,10 +926,8 @@ begin
   ),
   flagged as (
     insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select d.run_id, p.batch_id, d.bucket, d.key, d.completed_at, d.due_at
-    from part p
-    join due d on d.bucket = p.bucket
-      and d.part = p.part
+    select d.run_id, d.batch_id, d.bucket, d.key, d.completed_at, d.due_at
+    from placed d
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
@@ -1267,7 +1272,7 @@ begin
     return query
     select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
     from retention.live r
-    where r.run_id = any (p_run_ids::retention.run_id[])
+    where r.run_id = any (array(select retention.read_run_id(i) from unnest(p_run_ids) i)::retention.run_id[])
       and r.status = 'COMPLETED'
       and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
       and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))

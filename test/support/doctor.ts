@@ -7,9 +7,9 @@ import { examine } from '../../src/reactor/doctor/doctor.ts';
 /** What a doctor found, by the name of the check. */
 export interface Examination extends Findings {
   /** The one check of this name. */
-  check(name: string): Check;
+  readonly check: (name: string) => Check;
   /** The names of the checks in a state. */
-  named(state: CheckState): string[];
+  readonly named: (state: CheckState) => string[];
 }
 
 /** Examines what the variables say, as `retention doctor` does. */

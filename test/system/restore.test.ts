@@ -191,14 +191,14 @@ describeDatabase('versioned buckets', () => {
 
       test('of a locked version fails with its date, and stamps nothing', async () => {
         const { bucket, key, runId } = await makeDue({ objectLock: true });
-        const until = new Date(Date.now() + 3_600_000);
+        const lockedUntil = new Date(Date.now() + 3_600_000);
         await bucket.client.send(
           new PutObjectCommand({
             Bucket: bucket.name,
             Key: key,
             Body: 'locked',
             ObjectLockMode: 'GOVERNANCE',
-            ObjectLockRetainUntilDate: until,
+            ObjectLockRetainUntilDate: lockedUntil,
           }),
         );
         const free = await database().insertRun({ bucket: bucket.name });
@@ -210,7 +210,7 @@ describeDatabase('versioned buckets', () => {
         expect(
           await database().one(
             `select last_code, last_error like $1 as names_date from retention.expired`,
-            [`%${until.toISOString().slice(0, 16)}%`],
+            [`%${lockedUntil.toISOString().slice(0, 16)}%`],
           ),
         ).toEqual({ last_code: 'ObjectLocked', names_date: true });
       });
