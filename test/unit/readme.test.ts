@@ -1,20 +1,42 @@
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { createProgram } from '../../src/cli/program.ts';
 import { SETTINGS, type Setting } from '../../src/config-settings.ts';
 import * as library from '../../src/index.ts';
+import { renderReference } from '../support/command-reference.ts';
 
 const README = new URL('../../README.md', import.meta.url);
 const COMMANDS = new URL('../../src/cli/commands', import.meta.url);
-const BEGIN = '<!-- settings: generated from src/config-settings.ts -->';
-const END = '<!-- /settings -->';
+
+/** What lies between two comments is generated. */
+interface Part {
+  readonly begin: string;
+  readonly end: string;
+}
+
+const SETTINGS_PART: Part = {
+  begin: '<!-- settings: generated from src/config-settings.ts -->',
+  end: '<!-- /settings -->',
+};
+const COMMANDS_PART: Part = {
+  begin: '<!-- commands: generated from src/cli/program.ts -->',
+  end: '<!-- /commands -->',
+};
 
 describe('the README', () => {
   it('has the configuration table that the settings describe', () => {
-    // RETENTION_WRITE_DOCS=1 npm run test:unit -- readme
-    if (process.env['RETENTION_WRITE_DOCS'] === '1') {
-      writeFileSync(README, withTable(readme(), renderTable(SETTINGS)));
-    }
-    expect(tableOf(readme())).toBe(renderTable(SETTINGS));
+    expectPart(SETTINGS_PART, renderTable(SETTINGS));
+  });
+
+  it('has the command reference that the program describes', () => {
+    expectPart(COMMANDS_PART, renderReference(createProgram()));
+  });
+
+  it('shows an example of every command', () => {
+    const texts = [...renderReference(createProgram()).matchAll(/^```text\n(?<text>.*?)^```$/gmsu)];
+    const blocks = texts.flatMap((match) => (match.groups?.['text'] ?? '').split('\n\n'));
+    expect(blocks.length).toBeGreaterThan(0);
+    expect(blocks.filter((block) => !/^ {2}\$ .*\bretention /mu.test(block))).toEqual([]);
   });
 
   it('has a row for every command, and for no other', () => {
@@ -22,6 +44,18 @@ describe('the README', () => {
     const found = [...readme().matchAll(/^\| `retention (?<command>[a-z]+)/gmu)];
     const documented = found.map((match) => match.groups?.['command'] ?? '');
     expect(new Set(documented)).toEqual(new Set(commands));
+  });
+
+  it('links to what is there', () => {
+    const found = [...readme().matchAll(/\]\((?<target>[^)\s]+)\)/gu)];
+    const targets = found.map((match) => match.groups?.['target'] ?? '');
+    const headings = [...readme().matchAll(/^#+ (?<heading>.+)$/gmu)];
+    const anchors = headings.map((match) => anchorOf(match.groups?.['heading'] ?? ''));
+    const dead = targets.filter((target) => {
+      if (target.startsWith('#')) return !anchors.includes(target);
+      return !/^https?:/u.test(target) && !existsSync(new URL(target, README));
+    });
+    expect(dead).toEqual([]);
   });
 
   it('imports from the library only what it exports', () => {
@@ -52,19 +86,28 @@ function row(...cells: readonly string[]): string {
   return `| ${cells.map((cell) => cell.replaceAll('|', String.raw`\|`)).join(' | ')} |`;
 }
 
-function tableOf(text: string): string {
-  const [start, end] = placeOf(text);
-  return text.slice(start, end).trim();
+/** As GitHub makes them of headings. */
+function anchorOf(heading: string): string {
+  return `#${heading
+    .toLowerCase()
+    .replaceAll(/[^\w\- ]/gu, '')
+    .replaceAll(' ', '-')}`;
 }
 
-function withTable(text: string, table: string): string {
-  const [start, end] = placeOf(text);
-  return `${text.slice(0, start)}\n\n${table}\n\n${text.slice(end)}`;
+/** RETENTION_WRITE_DOCS=1 npm run test:unit -- readme */
+function expectPart(part: Part, text: string): void {
+  if (process.env['RETENTION_WRITE_DOCS'] === '1') {
+    const [start, end] = placeOf(readme(), part);
+    const [before, after] = [readme().slice(0, start), readme().slice(end)];
+    writeFileSync(README, `${before}\n\n${text}\n\n${after}`);
+  }
+  const [start, end] = placeOf(readme(), part);
+  expect(readme().slice(start, end).trim()).toBe(text);
 }
 
-function placeOf(text: string): readonly [start: number, end: number] {
-  const start = text.indexOf(BEGIN);
-  const end = text.indexOf(END, start);
-  if (start === -1 || end === -1) throw new Error(`README.md lacks ${BEGIN} or ${END}`);
-  return [start + BEGIN.length, end];
+function placeOf(text: string, { begin, end }: Part): readonly [start: number, end: number] {
+  const from = text.indexOf(begin);
+  const to = text.indexOf(end, from);
+  if (from === -1 || to === -1) throw new Error(`README.md lacks ${begin} or ${end}`);
+  return [from + begin.length, to];
 }
