@@ -41,12 +41,15 @@ set enable_seqscan = off
 set jit = off
 as $$
 #variable_conflict use_column
+declare
+  v_run_ids retention.run_id[];
 begin
   if p_run_ids is not null then
+    v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
     return query
     select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
     from retention.live r
-    where r.run_id = any (array(select retention.read_run_id(i) from unnest(p_run_ids) i)::retention.run_id[])
+    where r.run_id = any (v_run_ids)
       and r.status = 'COMPLETED'
       and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
       and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))

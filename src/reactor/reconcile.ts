@@ -56,6 +56,7 @@ class Sweep {
   readonly #startedAt = performance.now();
   #totals: Totals = NO_TOTALS;
   #flagged = 0;
+  #batchIds: readonly number[] | undefined;
   #known = 0;
 
   constructor(options: ReconcileOptions) {
@@ -75,7 +76,9 @@ class Sweep {
     }
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
-    const { cleared, spared, failed, dead } = this.#totals;
+    const { cleared, spared, dead } = this.#totals;
+    // What S3 did not work on at all, because its bucket still pauses, waits like what it refused.
+    const failed = this.#totals.failed + (await store.countPostponed(this.#batchIds));
     return {
       flagged: this.#flagged,
       cleared,
@@ -109,6 +112,7 @@ class Sweep {
     });
     this.#flagged = selected.newlyFlagged;
     this.#known = selected.selected;
+    this.#batchIds = selected.batchIds;
     if (selected.batchIds.length > 0) await this.#drain(selected.batchIds);
   }
 

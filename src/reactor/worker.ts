@@ -93,7 +93,11 @@ class BatchWorker implements Worker {
     const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
     if (claim === undefined) return undefined;
 
-    const base = { batchId: claim.batchId, bucket: claim.bucket, spared: claim.spared };
+    const base = {
+      batchId: claim.batchId,
+      bucket: claim.bucket,
+      spared: claim.spared,
+    };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
     if (claim.runIds.length === 0) {
       const milliseconds = performance.now() - startedAt;

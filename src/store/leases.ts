@@ -177,3 +177,25 @@ export async function giveBack(
   );
   return row?.given ?? false;
 }
+
+/**
+ * How many results wait in batches that S3 did not work on; only of some batches, when they are
+ * named.
+ *
+ * @throws DatabaseError
+ */
+export async function countPostponed(
+  database: Queryable,
+  batchIds?: readonly number[],
+): Promise<number> {
+  const [row] = await database.query<{ results: number }>(
+    `select coalesce(sum(results), 0)::bigint as results
+    from retention.batch
+    where settled_at is null
+      and lease is null
+      and problems is not null
+      and ($1::bigint[] is null or batch_id = any ($1::bigint[]))`,
+    [batchIds ?? null],
+  );
+  return row?.results ?? 0;
+}

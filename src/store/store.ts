@@ -3,7 +3,7 @@ import { knownBucket, noteBucket } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
-import { claim, giveBack, postpone, settle, split } from './leases.ts';
+import { claim, countPostponed, giveBack, postpone, settle, split } from './leases.ts';
 import {
   beginVerify,
   compareListing,
@@ -27,6 +27,7 @@ const functions = {
   postpone,
   split,
   giveBack,
+  countPostponed,
   tick,
   flagExpired,
   pulse,

@@ -7,6 +7,7 @@ import type { Selection } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
+import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 import { describeVerified, printVerified, verifyIfAsked } from '../verification.ts';
 
@@ -69,7 +70,7 @@ async function run(options: Options): Promise<void> {
   const typed = await readOptions(options);
   const { config, logger } = await readSettings();
   const { withStore } = await import('../../assembly.ts');
-  const selection = await withStore({ config, logger }, async (store) => {
+  const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
       await dryRun(store, typed.selection, options, await verifyIfAsked(config, logger, options));
     }
@@ -85,6 +86,7 @@ async function run(options: Options): Promise<void> {
     }
     return { ...typed.selection, early: early > 0 };
   });
+  const selection = await withUsage(looking);
   if (options.dryRun !== true) {
     await reconcileNow(config, logger, { ...typed, selection }, options);
   }
@@ -111,7 +113,7 @@ async function reconcileNow(
     ...(typed.selection === undefined ? {} : { selection: typed.selection }),
     ...(typed.batchSize === undefined ? {} : { batchSize: typed.batchSize }),
   };
-  const result = await reconcile(request).finally(() => {
+  const result = await withUsage(reconcile(request)).finally(() => {
     progress.end();
     signals.dispose();
   });
