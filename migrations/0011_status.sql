@@ -72,9 +72,10 @@ as $$
   ) d
 $$;
 
--- When the oldest result completed that is due and not yet flagged; one index probe per tenant.
+-- When the oldest result completed that is due and not yet flagged, and since when it has been due;
+-- one index probe per tenant.
 create function retention.oldest_due()
-returns timestamptz
+returns table (completed_at timestamptz, due_at timestamptz)
 language sql
 stable
 security definer
@@ -83,11 +84,11 @@ set timezone = 'UTC'
 set enable_seqscan = off
 set jit = off
 as $$
-  select min(o.completed_at)
+  select min(o.completed_at), min(o.due_at)
   from retention.tenants() t
   left join retention.progress g on g.tenant_key = t.tenant_key
   cross join lateral (
-    select r.completed_at
+    select r.completed_at, r.due_at
     from retention.look(
       t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), 1000
     ) r
@@ -140,7 +141,7 @@ select s.enabled,
   y.held,
   z.cleared_today,
   z.spared_today,
-  least(w.oldest, u.oldest) as oldest_due,
+  least(w.oldest, u.completed_at) as oldest_due,
   w.batches,
   k.buckets_paused,
   h.ticked_at as last_tick,
@@ -150,12 +151,15 @@ select s.enabled,
     when not s.enabled then 'disabled'
     when h.ticked_at is null then 'never ticked'
     when h.ticked_at < now() - interval '5 minutes' then 'silent'
+    -- A listener stands in for it; its next tick would be its own again.
+    when a.scheduler = 'pg_cron' and h.ticked_by = 'listener' then 'silent'
     else 'ok'
   end as scheduler_health,
   extract(epoch from s.loop_interval)::bigint as loop_interval_seconds,
   (extract(epoch from d.retain) / 86400)::double precision as default_retain_days,
   v.policies_pending,
-  v.policy_pending
+  v.policy_pending,
+  least(w.due_since, u.due_at) as due_since
 from retention.setting s
 cross join retention.heartbeat h
 cross join retention.adapter a
@@ -166,11 +170,12 @@ cross join lateral (
     coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
     coalesce(sum(b.results) filter (where b.attempts > 0), 0)::bigint as failed,
     count(*) as batches,
-    min(b.oldest) as oldest
+    min(b.oldest) as oldest,
+    min(b.due_since) as due_since
   from retention.batch b
   where b.settled_at is null
 ) w
-cross join lateral (select min(e.completed_at) as oldest, count(*) as dead from retention.expired e where e.dead_at is not null) x
+cross join lateral (select count(*) as dead from retention.expired e where e.dead_at is not null) x
 cross join lateral (
   select count(*) as held
   from retention.hold o
@@ -199,9 +204,11 @@ cross join lateral (
   from retention.policy p
   where p.pending_retain is not null
 ) v
-cross join lateral (
-  select case when q.due_unflagged > 0 then retention.oldest_due() end as oldest
-) u;
+left join lateral (
+  select o.completed_at, o.due_at
+  from retention.oldest_due() o
+  where q.due_unflagged > 0
+) u on true;
 
 -- For a statement this small, compiling it takes a hundred times longer than running it.
 create function retention.read_status()
@@ -218,8 +225,105 @@ $$;
 create view retention.status as
 select * from retention.read_status();
 
+-- What was flagged, cleared and refused over the last p_hours, in 48 equal parts, oldest first. Reads
+-- the history of that time by its indexes: a row per pass and a row per batch, never results.
+create function retention.activity(p_hours integer default 24)
+returns table (
+  begins_at timestamptz,
+  flagged bigint,
+  cleared bigint,
+  failed bigint
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+  with span as (
+    select now() - make_interval(hours => p_hours) as begins_at,
+      make_interval(secs => p_hours * 3600 / 48.0) as width
+  ),
+  part as (
+    select n, s.begins_at + n * s.width as begins_at
+    from span s
+    cross join generate_series(0, 47) n
+  ),
+  scan as (
+    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(c.flagged) as flagged
+    from span s
+    join retention.scan c on c.started_at >= s.begins_at
+    group by 1
+  ),
+  batch as (
+    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(b.cleared) as cleared,
+      sum(b.failed + b.dead) as failed
+    from span s
+    join retention.batch b on b.settled_at >= s.begins_at
+    group by 1
+  )
+  select p.begins_at,
+    coalesce(c.flagged, 0)::bigint,
+    coalesce(b.cleared, 0)::bigint,
+    coalesce(b.failed, 0)::bigint
+  from part p
+  left join scan c on c.n = p.n
+  left join batch b on b.n = p.n
+  order by p.n
+$$;
+
+-- The p_tenants tenants whose oldest result past its policy has waited longest, flagged or not, with
+-- how many wait, counted up to p_bound each. One index probe per tenant, and at most p_bound rows for
+-- each of those that are returned. A tenant under a hold is left out.
+create function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
+returns table (
+  tenant_id text,
+  retain_days double precision,
+  oldest timestamptz,
+  due_since timestamptz,
+  due bigint,
+  flagged bigint
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+  select t.tenant_id::text,
+    (extract(epoch from t.retain) / 86400)::double precision,
+    min(r.completed_at),
+    min(r.due_at),
+    count(*),
+    count(*) filter (where r.flagged)
+  from (
+    select t.*, f.due_at
+    from retention.tenants() t
+    cross join lateral (
+      select r.due_at
+      from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), 1) r
+    ) f
+    order by f.due_at, t.tenant_key
+    limit p_tenants
+  ) t
+  cross join lateral (
+    select r.completed_at, r.due_at, r.flagged
+    from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), p_bound) r
+    where r.due_at < now()
+      and not r.held
+  ) r
+  group by t.tenant_id, t.tenant_key, t.retain
+  order by min(r.due_at), t.tenant_key
+$$;
+
 -- Down Migration
 
+drop function retention.tenants_due(integer, integer), retention.activity(integer);
 drop view retention.status;
 drop function retention.read_status();
 drop view retention.status_now;

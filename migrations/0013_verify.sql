@@ -22,8 +22,8 @@ create unlogged table retention.stray (
 -- bucket after p_after (exclusive; null: from the prefix's start) up to p_until (inclusive; null: to the
 -- prefix's end), in the order of bytes. Returns the live rows of that stretch whose key was not listed;
 -- rows that completed after p_before are left out, their object may be younger than the listing.
--- Sets listed keys without a live row aside under p_verify_id. At most 1,000 rows come back: as many
--- as that, and there may be more after the last one's key.
+-- Sets listed keys without a live row aside under p_verify_id. 1,000 rows come back, and whatever else
+-- points at the last one's key: as many as that or more, and there may be more after that key.
 create function retention.compare_listing(
   p_verify_id uuid,
   p_bucket text,
@@ -70,7 +70,7 @@ begin
     and r.completed_at < p_before
     and r.key collate "C" <> all (p_keys)
   order by r.key
-  limit 1000;
+  fetch first 1000 rows with ties;
 end
 $$;
 
@@ -93,9 +93,11 @@ begin
 end
 $$;
 
--- Sorts what compare_listing set aside: returned (a cleared row points at the key: its object is back)
--- or orphan (no row does). One pass over the table. Returns the counts and sums.
-create function retention.sort_strays(p_verify_id uuid)
+-- Sorts what compare_listing set aside: returned (cleared rows point at the key: its object is back) or
+-- orphan (no row does). Neither: what was cleared since p_started_at, for its object may have been
+-- listed before; what a row has come to need since; and what a row without any bucket may mean. One
+-- pass over the table. Returns the counts and sums.
+create function retention.sort_strays(p_verify_id uuid, p_started_at timestamptz)
 returns table (returned bigint, orphans bigint, orphan_bytes bigint)
 language plpgsql
 security definer
@@ -105,19 +107,31 @@ set jit = off
 as $$
 begin
   if exists (select from retention.stray s where s.verify_id = p_verify_id) then
-    analyze retention.stray;
     update retention.stray s
-    set kind = case
-      when exists (
-        select
-        from retention.result r
-        cross join retention.setting t
-        where r.key = s.key collate "default"
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-      ) then 'returned'
-      else 'orphan'
-    end
+    set kind = 'orphan'
     where s.verify_id = p_verify_id;
+    analyze retention.stray;
+    -- Joined, not looked up key by key: cleared rows have no index on the key.
+    update retention.stray s
+    set kind = case when p.returned then 'returned' end
+    from (
+      select o.bucket,
+        o.key,
+        bool_and(
+          r.cleared_at is not null
+          and r.cleared_at < p_started_at
+          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+        ) as returned
+      from retention.stray o
+      join retention.result r on r.key = o.key collate "default"
+      cross join retention.setting t
+      where o.verify_id = p_verify_id
+        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+      group by o.bucket, o.key
+    ) p
+    where s.verify_id = p_verify_id
+      and s.bucket = p.bucket
+      and s.key = p.key;
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
@@ -128,8 +142,9 @@ begin
 end
 $$;
 
--- Makes cleared rows whose object is back live again, so that they fall due again. Returns how many.
-create function retention.requeue_returned(p_verify_id uuid)
+-- Makes rows that were cleared before p_started_at and whose object is back live again, so that they
+-- fall due again. Returns how many.
+create function retention.requeue_returned(p_verify_id uuid, p_started_at timestamptz)
 returns bigint
 language plpgsql
 security definer
@@ -147,7 +162,7 @@ begin
     and s.kind = 'returned'
     and r.key = s.key collate "default"
     and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at is not null;
+    and r.cleared_at < p_started_at;
   get diagnostics v_requeued = row_count;
   if v_requeued > 0 then
     delete from retention.progress;
@@ -171,7 +186,7 @@ as $$
     select
     from retention.live r
     where r.key = s.key
-      and r.bucket = s.bucket
+      and coalesce(r.bucket, s.bucket) = s.bucket
   )
   from retention.stray s
   where s.verify_id = p_verify_id
@@ -229,7 +244,7 @@ $$;
 -- Down Migration
 
 drop function retention.unstamp(text), retention.note_bucket(text, text), retention.forget_strays(uuid),
-  retention.next_orphans(uuid, text, text, interval, integer), retention.requeue_returned(uuid),
-  retention.sort_strays(uuid), retention.stamp_gone(text, text[], text[]),
+  retention.next_orphans(uuid, text, text, interval, integer), retention.requeue_returned(uuid, timestamptz),
+  retention.sort_strays(uuid, timestamptz), retention.stamp_gone(text, text[], text[]),
   retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz);
 drop table retention.stray;

@@ -25,6 +25,7 @@ begin
       retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
       retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
       retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
+      retention.activity(integer), retention.tenants_due(integer, integer),
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
       retention.list_due(text, text[], interval, boolean, bigint),
       retention.flag_selected(text, text[], interval, boolean, bigint, integer),
@@ -35,7 +36,8 @@ begin
       retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
       retention.retry(text[], text, text, text), retention.explain(text),
       retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid), retention.requeue_returned(uuid),
+      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz),
+      retention.requeue_returned(uuid, timestamptz),
       retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
       retention.note_bucket(text, text), retention.unstamp(text)
     to %I',

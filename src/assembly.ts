@@ -24,6 +24,9 @@ import { type Verification, type VerifyOptions, verify as runVerify } from './re
 import { type Worker, createWorker } from './reactor/worker.ts';
 import type { Selection } from './store/selection.ts';
 import { type Store, createStore } from './store/store.ts';
+import type { ListenerState } from './telemetry/listening.ts';
+import { observeObjects, observePurges } from './telemetry/observed-deletion.ts';
+import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; anyone may listen, and anyone may notify. */
 export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
@@ -44,6 +47,8 @@ export interface LibraryOptions {
 export interface Reactor extends Service {
   /** What is known about the listening session. */
   listening(): NotificationsState;
+  /** The port of health, metrics and the status page; undefined: nothing is served. */
+  httpPort(): number | undefined;
 }
 
 /** What a reconcile is narrowed to, and who watches. */
@@ -84,15 +89,28 @@ export function createReactor(options: LibraryOptions): Reactor {
   const objects = options.objects ?? openObjects(config);
   const inspector = options.inspector ?? openInspector(config);
   const notes = createBucketNotes({ store, inspector, logger });
+  let stopping = false;
+  const telemetry = makeTelemetry(config, store, logger, () => ({
+    ...notifications.state(),
+    stopping,
+  }));
   const listener = createListener({
     store,
-    worker: makeWorker(options, store, objects, inspector),
+    worker: makeWorker(
+      options,
+      store,
+      telemetry === undefined ? objects : observeObjects(objects, telemetry.timeS3Call),
+      telemetry === undefined ? inspector : observePurges(inspector, telemetry.timeS3Call),
+    ),
     logger,
     concurrency: config.concurrency,
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: () => applySettings(config, store, logger),
-    onBatch: ({ bucket }) => notes.see(bucket),
+    onBatch: (outcome) => {
+      notes.see(outcome.bucket);
+      telemetry?.countBatch(outcome);
+    },
   });
   const notifications: Notifications = createNotifications({
     listenUrl: config.databaseListenUrl,
@@ -100,27 +118,35 @@ export function createReactor(options: LibraryOptions): Reactor {
     channels: [CHANNELS[0]],
     logger,
     // Whatever a payload says, it is no more than a reason to look. (Promise 9)
-    onNotification: () => listener.wake(),
+    onNotification: () => {
+      telemetry?.countNotification();
+      listener.wake();
+    },
     onCaughtUp: () => listener.wake(),
   });
   const service = createService({
     name: 'the reactor',
     start: async () => {
+      // First, so that health answers while the database does not; and last to go.
+      await telemetry?.start();
       await notifications.start();
       await listener.start();
     },
     stop: async () => {
+      stopping = true;
       await Promise.all([notifications.stop(), listener.stop()]);
       await notes.stop();
       if (options.objects === undefined) objects.close();
       if (options.inspector === undefined) inspector.close();
       await database.close();
+      await telemetry?.stop();
     },
   });
   return {
     start: () => service.start(),
     stop: () => service.stop(),
     listening: () => notifications.state(),
+    httpPort: () => telemetry?.port(),
   };
 }
 
@@ -259,6 +285,17 @@ function openPool(
   });
 }
 
+/** Health, metrics and the status page, where a port is set. */
+function makeTelemetry(
+  { httpPort, httpHost }: Config,
+  store: Store,
+  logger: Logger,
+  listener: () => ListenerState,
+): Telemetry | undefined {
+  if (httpPort === undefined) return undefined;
+  return createTelemetry({ host: httpHost, port: httpPort, store, listener, logger });
+}
+
 function openObjects(config: Config): ObjectStore {
   return createS3ObjectStore(objectOptions(config));
 }
@@ -281,7 +318,7 @@ function makeWorker(
   options: LibraryOptions,
   store: Store,
   objects: ObjectStore,
-  inspector: BucketInspector,
+  inspector: Pick<BucketInspector, 'purgeKeys'>,
 ): Worker {
   const { config, logger = silentLogger } = options;
   return createWorker({

@@ -1,4 +1,4 @@
-import { createWriteStream } from 'node:fs';
+import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import type { VerifyRequest } from '../assembly.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../logger.ts';
@@ -24,14 +24,15 @@ const DEFAULT_MARGIN = '24h';
  * Runs the part of a reconcile that looks into buckets, when it was asked for.
  *
  * @throws UsageError for options that do not go together, or a prefix that nothing bears.
- * @throws RefusedError when deleting was not confirmed.
+ * @throws UsageError also when the list of what is deleted cannot be written.
+ * @throws RefusedError when deleting was not confirmed, and while the reactor is disabled.
  */
 export async function verifyIfAsked(
   config: Config,
   logger: Logger,
   options: VerifyOptions,
 ): Promise<Verification | undefined> {
-  const { UsageError } = await import('../errors.ts');
+  const { RefusedError, UsageError } = await import('../errors.ts');
   const isAsked = options.verify === true || options.orphans === true;
   const about = [options.delete, options.bucket, options.prefix, options.margin];
   if (!isAsked) {
@@ -47,6 +48,11 @@ export async function verifyIfAsked(
   }
   const { parseDuration } = await import('../lifecycle/duration.ts');
   const marginSeconds = parseDuration(options.margin ?? DEFAULT_MARGIN, '--margin') / 1_000;
+  if (!config.enabled && options.dryRun !== true) {
+    throw new RefusedError('retention is disabled here: nothing was mended and nothing deleted', {
+      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
+    });
+  }
   if (isDeleting) {
     await confirm(
       `Every object older than ${options.margin ?? DEFAULT_MARGIN} that no run points at will be ` +
@@ -55,7 +61,7 @@ export async function verifyIfAsked(
     );
   }
   const { verify } = await import('../assembly.ts');
-  const list = isDeleting ? openDeletedList(options.deletedList) : undefined;
+  const list = isDeleting ? await openDeletedList(options.deletedList) : undefined;
   const request: VerifyRequest = {
     config,
     logger,
@@ -71,10 +77,7 @@ export async function verifyIfAsked(
   try {
     verified = await verify(request);
   } finally {
-    await list?.end();
-  }
-  if (list !== undefined && verified.orphans.deleted > 0) {
-    process.stderr.write(`what was deleted is listed in ${list.path}\n`);
+    list?.end();
   }
   const { listed, stamped } = verified;
   if (options.prefix !== undefined && listed === 0 && stamped === 0) {
@@ -116,24 +119,36 @@ export function printVerified(verified: Verification | undefined, options: Verif
   }
 }
 
-function openDeletedList(
+/** Opened before anything is deleted, and written at once: what is gone must be on it. */
+async function openDeletedList(
   path = `retention-orphans-${new Date().toISOString().slice(0, 10)}.jsonl`,
 ) {
-  // Opened when there is something to write: a list of nothing is no list.
-  let stream: ReturnType<typeof createWriteStream> | undefined;
+  let written = 0;
+  let file: number;
+  try {
+    file = openSync(path, 'a');
+  } catch (error) {
+    const { UsageError, describeError } = await import('../errors.ts');
+    throw new UsageError(
+      `--deleted-list: cannot write ${path}: ${describeError(error)}; nothing was deleted`,
+      { remedy: 'Name a file in a folder that you may write to.', cause: error },
+    );
+  }
   return {
-    path,
     add: (bucket: string, orphans: readonly { key: string; bytes: number; modifiedAt: Date }[]) => {
-      if (orphans.length === 0) return;
-      stream ??= createWriteStream(path, { flags: 'a' });
-      for (const { key, bytes, modifiedAt } of orphans) {
-        stream.write(`${JSON.stringify({ bucket, key, bytes, modified_at: modifiedAt })}\n`);
-      }
+      const lines = orphans.map(
+        ({ key, bytes, modifiedAt }) =>
+          `${JSON.stringify({ bucket, key, bytes, modified_at: modifiedAt })}\n`,
+      );
+      writeSync(file, lines.join(''));
+      written += orphans.length;
     },
-    end: () =>
-      new Promise<void>((resolve) => {
-        if (stream === undefined) resolve();
-        else stream.end(resolve);
-      }),
+    end: () => {
+      // A list of nothing is no list.
+      const isEmpty = fstatSync(file).size === 0;
+      closeSync(file);
+      if (isEmpty) unlinkSync(path);
+      if (written > 0) process.stderr.write(`what was deleted is listed in ${path}\n`);
+    },
   };
 }

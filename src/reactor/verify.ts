@@ -72,9 +72,12 @@ class Verify {
   #listed = 0;
   #stamped = 0;
   #goneTooSoon = 0;
+  /** Stamped at the end, when there are not too many of them. */
+  #suspicious: { readonly bucket: string; readonly gone: readonly MissingResult[] }[] = [];
 
   constructor(options: VerifyOptions) {
-    this.#options = options;
+    // A bucket that is named twice is looked at once.
+    this.#options = { ...options, buckets: [...new Set(options.buckets)] };
   }
 
   async run(): Promise<Verification> {
@@ -85,14 +88,16 @@ class Verify {
       mend = true,
       deleteOrphansOlderThanSeconds,
     } = this.#options;
+    if (!dryRun) await this.#checkEnabled();
     const start = await store.beginVerify();
     try {
       for (const bucket of buckets) await this.#compareBucket(start, bucket);
-      const strays = await store.sortStrays(start.verifyId);
+      for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
+      const strays = await store.sortStrays(start);
       const requeued =
         dryRun || !mend || strays.returned === 0
           ? strays.returned
-          : await store.requeueReturned(start.verifyId);
+          : await store.requeueReturned(start);
       const isToDelete = deleteOrphansOlderThanSeconds !== undefined && !dryRun;
       const { deleted, failed } = isToDelete
         ? await this.#deleteOrphans(start, deleteOrphansOlderThanSeconds)
@@ -108,12 +113,23 @@ class Verify {
     }
   }
 
+  async #checkEnabled(): Promise<void> {
+    const { enabled } = await this.#options.store.pulse();
+    if (enabled) return;
+    throw new RefusedError('retention is disabled: nothing was mended and nothing deleted', {
+      remedy: 'Enable it with DPP_RETENTION_ENABLED=true, or look with --dry-run.',
+    });
+  }
+
   async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
     const { inspector, prefix = '', signal } = this.#options;
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const objects of inspector.listObjects(bucket, { prefix, signal })) {
+    for await (const page of inspector.listObjects(bucket, { prefix, signal })) {
+      this.#count(page);
+      // No text of PostgreSQL's holds U+0000, so no row points at such a key.
+      const objects = page.filter(({ key }) => !key.includes('\0'));
       const until = objects.at(-1)?.key;
       if (until === undefined) continue;
       await comparing;
@@ -121,7 +137,6 @@ class Verify {
       // It is awaited before the next page, whatever it comes to.
       comparing.catch(() => undefined);
       after = until;
-      this.#count(objects);
     }
     await comparing;
     await this.#compare(start, { bucket, prefix, after, until: undefined, objects: [] });
@@ -145,26 +160,39 @@ class Verify {
 
   /** A listing may be older than the row: each object is asked for by name before its row is stamped. */
   async #stampGone(bucket: string, missing: readonly MissingResult[]): Promise<void> {
-    const { store, logger, dryRun = false, confirmed = false } = this.#options;
-    const gone: MissingResult[] = [];
-    for (let index = 0; index < missing.length; index += LOOKS_AT_ONCE) {
-      const some = missing.slice(index, index + LOOKS_AT_ONCE);
-      const states = await Promise.all(some.map((each) => this.#isGone(bucket, each.key)));
-      gone.push(...some.filter((_, place) => states[place] === true));
+    const { logger, dryRun = false, confirmed = false } = this.#options;
+    const keys = [...new Set(missing.map((each) => each.key))];
+    const goneKeys = new Set<string>();
+    for (let index = 0; index < keys.length; index += LOOKS_AT_ONCE) {
+      const some = keys.slice(index, index + LOOKS_AT_ONCE);
+      const states = await Promise.all(some.map((key) => this.#isGone(bucket, key)));
+      for (const [place, key] of some.entries()) if (states[place] === true) goneKeys.add(key);
     }
-    if (gone.length === 0) return;
+    const gone = missing.filter((each) => goneKeys.has(each.key));
     const tooSoon = gone.filter((each) => !each.isDue);
     this.#goneTooSoon += tooSoon.length;
     if (this.#goneTooSoon > SUSPICIOUS_RESULTS && !confirmed && !dryRun) {
       throw new RefusedError(
         `More than ${SUSPICIOUS_RESULTS} live results that are not due have no object in ${bucket}: ` +
-          'this looks like the wrong bucket or store. What was found up to here is stamped.',
+          'this looks like the wrong bucket or store. None of them was stamped.',
         { remedy: 'If the objects are really gone, say --yes.' },
       );
     }
     for (const each of tooSoon.slice(0, 10)) {
       logger.warning(`The object of run ${each.runId} is gone before it was due`, { bucket });
     }
+    if (dryRun || confirmed) {
+      await this.#stamp(bucket, gone);
+      return;
+    }
+    const due = gone.filter((each) => each.isDue);
+    await this.#stamp(bucket, due);
+    if (tooSoon.length > 0) this.#suspicious.push({ bucket, gone: tooSoon });
+  }
+
+  async #stamp(bucket: string, gone: readonly MissingResult[]): Promise<void> {
+    if (gone.length === 0) return;
+    const { store, dryRun = false } = this.#options;
     this.#stamped += dryRun ? gone.length : await store.stampGone(bucket, gone);
   }
 

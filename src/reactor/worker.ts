@@ -33,6 +33,8 @@ export interface WorkerOptions {
 export interface BatchOutcome {
   readonly batchId: number;
   readonly bucket: string;
+  /** Results that were taken up, without those spared. */
+  readonly claimed: number;
   /** Results that S3 named as deleted and whose work is done. */
   readonly cleared: number;
   readonly stamped: number;
@@ -96,6 +98,7 @@ class BatchWorker implements Worker {
     const base = {
       batchId: claim.batchId,
       bucket: claim.bucket,
+      claimed: claim.runIds.length,
       spared: claim.spared,
     };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };

@@ -1,8 +1,9 @@
 import type { Queryable } from '../database/queryable.ts';
 
-/** A verify's name for what it sets aside, and the youngest completion that it judges. */
+/** A verify's name for what it sets aside, when it began, and the youngest completion it judges. */
 export interface VerifyStart {
   readonly verifyId: string;
+  readonly startedAt: Date;
   readonly before: Date;
 }
 
@@ -47,7 +48,7 @@ export interface Orphan {
   readonly stillOrphan: boolean;
 }
 
-/** As many rows as `retention.compare_listing` returns at most. */
+/** With fewer rows than this, `retention.compare_listing` has come to the end of a stretch. */
 export const MISSING_PAGE = 1_000;
 
 /**
@@ -57,11 +58,11 @@ export const MISSING_PAGE = 1_000;
  * @throws DatabaseError
  */
 export async function beginVerify(database: Queryable): Promise<VerifyStart> {
-  const [row] = await database.query<{ verify_id: string; before: Date }>(
-    `select gen_random_uuid() as verify_id, now() - interval '1 hour' as before`,
+  const [row] = await database.query<{ verify_id: string; started_at: Date; before: Date }>(
+    `select gen_random_uuid() as verify_id, now() as started_at, now() - interval '1 hour' as before`,
   );
   if (row === undefined) throw new Error('the database did not name the verify');
-  return { verifyId: row.verify_id, before: row.before };
+  return { verifyId: row.verify_id, startedAt: row.started_at, before: row.before };
 }
 
 /**
@@ -116,10 +117,10 @@ export async function stampGone(
  *
  * @throws DatabaseError
  */
-export async function sortStrays(database: Queryable, verifyId: string): Promise<StrayCounts> {
+export async function sortStrays(database: Queryable, start: VerifyStart): Promise<StrayCounts> {
   const [row] = await database.query<{ returned: number; orphans: number; orphan_bytes: number }>(
-    'select returned, orphans, orphan_bytes from retention.sort_strays($1)',
-    [verifyId],
+    'select returned, orphans, orphan_bytes from retention.sort_strays($1, $2)',
+    [start.verifyId, start.startedAt],
   );
   return {
     returned: row?.returned ?? 0,
@@ -133,10 +134,10 @@ export async function sortStrays(database: Queryable, verifyId: string): Promise
  *
  * @throws DatabaseError
  */
-export async function requeueReturned(database: Queryable, verifyId: string): Promise<number> {
+export async function requeueReturned(database: Queryable, start: VerifyStart): Promise<number> {
   const [row] = await database.query<{ requeued: number }>(
-    'select retention.requeue_returned($1) as requeued',
-    [verifyId],
+    'select retention.requeue_returned($1, $2) as requeued',
+    [start.verifyId, start.startedAt],
   );
   return row?.requeued ?? 0;
 }

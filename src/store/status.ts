@@ -25,6 +25,8 @@ export interface Status {
   readonly policies_pending: number;
   /** What waits for a confirmation, in words. */
   readonly policy_pending: string | null;
+  /** Since when the oldest due result has been due; `oldest_due` is when its run completed. */
+  readonly due_since: Date | null;
 }
 
 /**

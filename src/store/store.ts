@@ -14,6 +14,7 @@ import {
   sortStrays,
   stampGone,
 } from './drift.ts';
+import { readOverview, readVitals } from './overview.ts';
 import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
@@ -49,6 +50,8 @@ const functions = {
   flagSelected,
   readStatus,
   readLosses,
+  readVitals,
+  readOverview,
   beginVerify,
   compareListing,
   stampGone,

@@ -407,10 +407,10 @@ async function operate(adopted: Adopted): Promise<void> {
     ]),
   ).toEqual({ stamped: '1' });
   expect(
-    await adopted.one(`select returned, orphans from retention.sort_strays($1)`, [verifyId]),
+    await adopted.one(`select returned, orphans from retention.sort_strays($1, now())`, [verifyId]),
   ).toEqual({ returned: '1', orphans: '0' });
   expect(
-    await adopted.one(`select retention.requeue_returned($1) as requeued`, [verifyId]),
+    await adopted.one(`select retention.requeue_returned($1, now()) as requeued`, [verifyId]),
   ).toEqual({ requeued: '1' });
   expect(await adopted.stamped()).toEqual(['second']);
   expect(await adopted.one(`select retention.unstamp($1) as unstamped`, [second])).toEqual({

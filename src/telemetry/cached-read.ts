@@ -1,0 +1,74 @@
+import { RetentionError } from '../errors.ts';
+
+/** How a read is shared. */
+export interface CachedReadOptions<Value> {
+  readonly read: () => Promise<Value>;
+  /** How long an answer serves. */
+  readonly freshMilliseconds: number;
+  /** How long a failure serves: shorter, so that a recovery is soon seen. Default: a second. */
+  readonly failureMilliseconds?: number;
+  /** How long to wait for one. Default: five seconds. */
+  readonly limitMilliseconds?: number;
+  /** Milliseconds of some clock. Default: the system's. */
+  readonly now?: () => number;
+}
+
+/** What was read, or why it could not be. */
+export type Reading<Value> =
+  | { readonly ok: true; readonly value: Value; readonly at: Date }
+  | { readonly ok: false; readonly error: unknown; readonly at: Date };
+
+const FAILURE_MILLISECONDS = 1_000;
+const LIMIT_MILLISECONDS = 5_000;
+
+/**
+ * Makes a read that any number of askers share: one is under way at most, its answer serves for a
+ * while, and nobody waits for it longer than the limit. Never rejects.
+ */
+export function createCachedRead<Value>(
+  options: CachedReadOptions<Value>,
+): () => Promise<Reading<Value>> {
+  const { read, freshMilliseconds, now = () => performance.now() } = options;
+  const { failureMilliseconds = FAILURE_MILLISECONDS } = options;
+  const { limitMilliseconds = LIMIT_MILLISECONDS } = options;
+  let last: { readonly reading: Reading<Value>; readonly until: number } | undefined;
+  let reading: Promise<Reading<Value>> | undefined;
+
+  const readOnce = async (): Promise<Reading<Value>> => {
+    let outcome: Reading<Value>;
+    try {
+      outcome = { ok: true, value: await read(), at: new Date() };
+    } catch (error) {
+      outcome = { ok: false, error, at: new Date() };
+    }
+    last = {
+      reading: outcome,
+      until: now() + (outcome.ok ? freshMilliseconds : failureMilliseconds),
+    };
+    reading = undefined;
+    return outcome;
+  };
+  return () => {
+    if (last !== undefined && now() < last.until) return Promise.resolve(last.reading);
+    // The limit is the asker's: a read that takes longer goes on alone, and no second one begins.
+    return withinLimit((reading ??= readOnce()), limitMilliseconds);
+  };
+}
+
+async function withinLimit<Value>(
+  reading: Promise<Reading<Value>>,
+  milliseconds: number,
+): Promise<Reading<Value>> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<Reading<Value>>((resolve) => {
+    timer = setTimeout(() => {
+      const error = new RetentionError(`no answer within ${milliseconds} ms`, { code: 'TIMEOUT' });
+      resolve({ ok: false, error, at: new Date() });
+    }, milliseconds);
+  });
+  try {
+    return await Promise.race([reading, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,147 @@
+import { Gauge, type Registry } from 'prom-client';
+import type { Status } from '../store/status.ts';
+import type { Vitals } from '../store/overview.ts';
+import type { Reading } from './cached-read.ts';
+
+/** The gauges that say how the database stands. */
+export interface DatabaseGauges {
+  /** Sets them all. While the database does not answer they show nothing rather than the past. */
+  show(reading: Reading<Vitals>): void;
+}
+
+/** A gauge and where in the status it comes from; undefined: it shows nothing. */
+interface StatusGauge {
+  readonly name: string;
+  readonly help: string;
+  readonly of: (status: Status) => number | undefined;
+}
+
+const STATES = ['due', 'flagged', 'leased', 'failed', 'dead'] as const;
+
+const DAY_SECONDS = 86_400;
+
+const STATUS_GAUGES: readonly StatusGauge[] = [
+  {
+    name: 'retention_results_live_estimate',
+    help: 'Estimate of the results that are not yet cleared, as of the last vacuum or analyze.',
+    of: (status) => status.live_estimate,
+  },
+  {
+    name: 'retention_results_due_is_capped',
+    help: 'Whether more is due than state="due" counts: 1 or 0. What is not flagged is counted up to 10,000.',
+    of: (status) => Number(status.due_is_capped),
+  },
+  {
+    name: 'retention_results_cleared_today',
+    help: 'Results cleared since midnight UTC, by all listeners.',
+    of: (status) => status.cleared_today,
+  },
+  {
+    name: 'retention_batches_open',
+    help: 'Batches that are not settled.',
+    of: (status) => status.batches,
+  },
+  {
+    name: 'retention_holds',
+    help: 'Holds in force, on runs and on tenants.',
+    of: (status) => status.held,
+  },
+  {
+    name: 'retention_oldest_due_age_seconds',
+    help: 'Time since the run of the oldest due result completed; 0 when nothing is due.',
+    of: (status) => secondsSince(status.oldest_due) ?? 0,
+  },
+  {
+    name: 'retention_oldest_overdue_seconds',
+    help: 'Time for which the oldest due result has been due; 0 when nothing is due.',
+    of: (status) => secondsSince(status.due_since) ?? 0,
+  },
+  {
+    name: 'retention_seconds_since_last_tick',
+    help: 'Time since the last tick, whoever it came from; absent when none ever came.',
+    of: (status) => secondsSince(status.last_tick),
+  },
+  {
+    name: 'retention_scheduler_healthy',
+    help: 'Whether the scheduler ticks: 1 or 0. 0 also while a listener stands in for it.',
+    of: ({ scheduler_health: health }) => Number(health === 'ok' || health === 'disabled'),
+  },
+  {
+    name: 'retention_enabled',
+    help: 'Whether results are flagged and deleted: 1 or 0.',
+    of: (status) => Number(status.enabled),
+  },
+  {
+    name: 'retention_loop_interval_seconds',
+    help: 'How often a tick flags.',
+    of: (status) => status.loop_interval_seconds,
+  },
+  {
+    name: 'retention_default_retain_seconds',
+    help: 'How long results are kept where a tenant has no policy of its own.',
+    of: (status) => status.default_retain_days * DAY_SECONDS,
+  },
+  {
+    name: 'retention_policies_pending',
+    help: 'Policies that wait for a confirmation.',
+    of: (status) => status.policies_pending,
+  },
+  {
+    name: 'retention_buckets_paused',
+    help: 'Buckets that pause for what S3 answered.',
+    of: (status) => status.buckets_paused,
+  },
+];
+
+/** Makes the gauges that say how the database stands. */
+export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
+  const up = new Gauge({
+    name: 'retention_database_up',
+    help: 'Whether the database answered the last look: 1 or 0.',
+    registers,
+  });
+  const results = new Gauge({
+    name: 'retention_results',
+    help: 'Results by state, as in retention.status: due contains flagged, flagged contains leased and failed.',
+    labelNames: ['state'],
+    registers,
+  });
+  const paused = new Gauge({
+    name: 'retention_bucket_paused',
+    help: 'The buckets that pause for what S3 answered, 1 each; at most 50.',
+    labelNames: ['bucket'],
+    registers,
+  });
+  const queue = new Gauge({
+    name: 'retention_notify_queue_usage_ratio',
+    help: "How full the server's notification queue is, from 0 to 1; past a half nothing is announced.",
+    registers,
+  });
+  const gauges = STATUS_GAUGES.map(({ name, help, of }) => ({
+    gauge: new Gauge({ name, help, registers }),
+    of,
+  }));
+  return {
+    show: (reading) => {
+      up.set(reading.ok ? 1 : 0);
+      for (const { gauge } of gauges) gauge.remove();
+      queue.remove();
+      results.reset();
+      paused.reset();
+      if (!reading.ok) return;
+      const { status, pausedBuckets, notifyQueueUsage } = reading.value;
+      for (const { gauge, of } of gauges) {
+        const value = of(status);
+        if (value !== undefined) gauge.set(value);
+      }
+      for (const state of STATES) results.set({ state }, status[state]);
+      for (const bucket of pausedBuckets) paused.set({ bucket }, 1);
+      queue.set(notifyQueueUsage);
+    },
+  };
+}
+
+function secondsSince(date: Date | null): number | undefined {
+  // The database's clock may be ahead of ours.
+  return date === null ? undefined : Math.max(0, (Date.now() - date.getTime()) / 1_000);
+}

@@ -1,0 +1,41 @@
+import { escapeControls } from '../safe-text.ts';
+
+/** Text that is markup already. Only {@link html} makes it. */
+export class Markup {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+/** What may stand in a template: text is escaped, markup is not, nothing is nothing. */
+export type Insertion = string | number | Markup | readonly Insertion[] | undefined;
+
+/** Writes markup; whatever is inserted is escaped unless it is markup itself. */
+export function html(strings: TemplateStringsArray, ...values: readonly Insertion[]): Markup {
+  return new Markup(
+    strings.reduce((text, piece, index) => text + render(values[index - 1]) + piece),
+  );
+}
+
+function render(value: Insertion): string {
+  if (value === undefined) return '';
+  if (value instanceof Markup) return value.text;
+  if (typeof value === 'string' || typeof value === 'number') return escapeHtml(String(value));
+  return value.map(render).join('');
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+  '`': '&#96;',
+};
+
+/** Escapes text for elements and quoted attributes; control characters are written visibly. */
+export function escapeHtml(text: string): string {
+  return escapeControls(text).replaceAll(/[&<>"'`]/gu, (character) => ENTITIES[character] ?? '');
+}

@@ -1,0 +1,38 @@
+import type { Overview, Vitals } from '../store/overview.ts';
+import type { Reading } from './cached-read.ts';
+import type { ListenerState } from './listening.ts';
+import type { Readiness } from './readiness.ts';
+
+/** Everything that the status page and its JSON say, as of one moment. */
+export interface Snapshot {
+  readonly at: Date;
+  readonly startedAt: Date;
+  readonly vitals: Reading<Vitals>;
+  readonly overview: Reading<Overview>;
+  readonly listener: ListenerState;
+  readonly readiness: Readiness;
+}
+
+/** The document of `/status.json`: the columns of `retention.status`, and beside them the lists. */
+export function snapshotAsJson(snapshot: Snapshot): string {
+  const { at, startedAt, vitals, overview, listener, readiness } = snapshot;
+  const document = {
+    at,
+    ready: readiness.ready,
+    reasons: readiness.reasons,
+    ...(vitals.ok ? vitals.value.status : {}),
+    listener: {
+      listening: listener.listening,
+      proven_at: listener.provenAt ?? null,
+      reconnects: listener.reconnects,
+      stopping: listener.stopping,
+      started_at: startedAt,
+    },
+    ...(overview.ok ? listsOf(overview.value) : {}),
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+function listsOf({ pendingPolicies, ...lists }: Overview): object {
+  return { ...lists, pending_policies: pendingPolicies };
+}

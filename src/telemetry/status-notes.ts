@@ -1,0 +1,86 @@
+import type { Vitals } from '../store/overview.ts';
+import { type Insertion, type Markup, html } from './html.ts';
+import type { Snapshot } from './snapshot.ts';
+import { showCount } from './status-words.ts';
+
+/** How serious something is. */
+export type Tone = 'good' | 'warn' | 'bad';
+
+interface Note {
+  readonly tone: Tone;
+  readonly text: Insertion;
+}
+
+const FULL_QUEUE = 0.5;
+
+/** The state of everything in one word or two. */
+export function showState(snapshot: Snapshot): Markup {
+  const [tone, words] = nameState(snapshot);
+  return html`<span class="pill ${tone}">${words}</span>`;
+}
+
+function nameState(snapshot: Snapshot): readonly [Tone, string] {
+  const { vitals, readiness, listener } = snapshot;
+  if (listener.stopping) return ['warn', 'Stopping'];
+  if (!readiness.ready) return ['bad', 'Not ready'];
+  if (vitals.ok && !vitals.value.status.enabled) return ['warn', 'Disabled'];
+  if (notesOf(snapshot).length > 0) return ['warn', 'Needs attention'];
+  return vitals.ok && vitals.value.status.due > 0 ? ['good', 'Working'] : ['good', 'All clear'];
+}
+
+/** What a person should know first; nothing when all is well. */
+export function showNotes(snapshot: Snapshot): Markup | undefined {
+  const notes = notesOf(snapshot);
+  if (notes.length === 0) return undefined;
+  const items = notes.map(({ tone, text }) => html`<li class="${tone}">${text}</li> `);
+  return html`<ul class="notes">
+    ${items}
+  </ul>`;
+}
+
+function notesOf({ readiness, vitals, overview }: Snapshot): readonly Note[] {
+  const notes: Note[] = readiness.reasons.map((text) => ({ tone: 'bad', text }));
+  if (vitals.ok) notes.push(...notesOn(vitals.value));
+  if (vitals.ok && !overview.ok) {
+    notes.push({ tone: 'bad', text: 'The lists could not be read; the log says why.' });
+  }
+  if (!overview.ok) return notes;
+  for (const { bucket, pause_code: code, paused_until: until } of overview.value.buckets) {
+    if (until === null) continue;
+    const clock = until.toISOString().slice(11, 19);
+    const text = html`Bucket <b>${bucket}</b> pauses until ${clock} UTC: ${code ?? 'unknown'}.`;
+    notes.push({ tone: 'warn', text });
+  }
+  return notes;
+}
+
+function notesOn({ status, notifyQueueUsage }: Vitals): readonly Note[] {
+  const notes: Note[] = [];
+  const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
+  if (!status.enabled) {
+    warn(
+      html`Retention is disabled: nothing is flagged and nothing deleted.
+        <code>DPP_RETENTION_ENABLED=true</code> mends that.`,
+    );
+  }
+  if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
+    warn(
+      html`pg_cron is silent; listeners stand in for it. <code>retention doctor</code> says why.`,
+    );
+  }
+  if (status.dead > 0) {
+    const wait = status.dead === 1 ? 'waits' : 'wait';
+    warn(`${showCount(status.dead, 'dead result')} ${wait} for a person; see below.`);
+  }
+  if (status.policies_pending > 0) {
+    const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');
+    warn(`${waits} for a confirmation; see below.`);
+  }
+  if (notifyQueueUsage > FULL_QUEUE) {
+    const percent = Math.round(notifyQueueUsage * 100);
+    warn(
+      `The notification queue of the server is ${percent} % full: some session listens in a transaction that never ends. Nothing is announced past half.`,
+    );
+  }
+  return notes;
+}

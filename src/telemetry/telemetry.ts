@@ -1,0 +1,133 @@
+import { describeError, isTransientDatabaseError } from '../errors.ts';
+import type { Service } from '../lifecycle/service.ts';
+import type { Logger } from '../logger.ts';
+import type { Store } from '../store/store.ts';
+import { type Reading, createCachedRead } from './cached-read.ts';
+import { type HttpAnswer, createHttpServer } from './http-server.ts';
+import type { ListenerState } from './listening.ts';
+import { type Metrics, createMetrics } from './metrics.ts';
+import { judgeReadiness } from './readiness.ts';
+import { type Snapshot, snapshotAsJson } from './snapshot.ts';
+import { renderStatusPage } from './status-page.ts';
+import { STYLE_POLICY } from './status-style.ts';
+
+/** What telemetry is made of. */
+export interface TelemetryOptions {
+  readonly host: string;
+  /** 0 takes any free one. */
+  readonly port: number;
+  readonly store: Pick<Store, 'readVitals' | 'readOverview'>;
+  readonly listener: () => ListenerState;
+  readonly logger: Logger;
+}
+
+/** Serves health, metrics and the status page; told of what happens meanwhile. */
+export interface Telemetry extends Service, Omit<Metrics, 'render'> {
+  /** The port that is served; undefined before it is. */
+  port(): number | undefined;
+}
+
+/** Scrapes, probes and pages share one look at the database in so long. */
+const VITALS_MILLISECONDS = 5_000;
+/** The lists of the page cost more. */
+const OVERVIEW_MILLISECONDS = 9_000;
+
+const JSON_TYPE = 'application/json; charset=utf-8';
+const UNAVAILABLE = 503;
+
+/** Makes telemetry. `start` rejects when the port cannot be had, and does not wait for the database. */
+export function createTelemetry(options: TelemetryOptions): Telemetry {
+  const { store, listener, logger } = options;
+  const startedAt = new Date();
+  const readVitals = createCachedRead({
+    read: logged(logger, 'The status', () => store.readVitals()),
+    freshMilliseconds: VITALS_MILLISECONDS,
+  });
+  const readOverview = createCachedRead({
+    read: logged(logger, 'The overview', () => store.readOverview()),
+    freshMilliseconds: OVERVIEW_MILLISECONDS,
+  });
+  const metrics = createMetrics({ readVitals, listener });
+  const takeSnapshot = async (): Promise<Snapshot> => {
+    const vitals = await readVitals();
+    // Where the first look failed, the second would only make the reader wait longer.
+    const overview = vitals.ok ? await readOverview() : failed(vitals);
+    const readiness = judgeReadiness(vitals, listener());
+    return { at: new Date(), startedAt, vitals, overview, listener: listener(), readiness };
+  };
+  const server = createHttpServer({
+    host: options.host,
+    port: options.port,
+    logger,
+    routes: {
+      '/': async () => answerPage(await takeSnapshot()),
+      '/status.json': async () => answerStatus(await takeSnapshot()),
+      '/healthz': () => ({ contentType: JSON_TYPE, body: '{"alive":true}\n' }),
+      '/readyz': async () => answerReadiness(await readVitals(), listener()),
+      '/metrics': async () => {
+        const { contentType, text } = await metrics.render();
+        return { contentType, body: text };
+      },
+    },
+  });
+  const { countBatch, countNotification, timeS3Call } = metrics;
+  return {
+    start: () => server.start(),
+    stop: () => server.stop(),
+    port: () => server.address()?.port,
+    countBatch,
+    countNotification,
+    timeS3Call,
+  };
+}
+
+function answerPage(snapshot: Snapshot): HttpAnswer {
+  return {
+    status: snapshot.vitals.ok ? 200 : UNAVAILABLE,
+    contentType: 'text/html; charset=utf-8',
+    contentSecurityPolicy: STYLE_POLICY,
+    body: renderStatusPage(snapshot),
+  };
+}
+
+function answerStatus(snapshot: Snapshot): HttpAnswer {
+  return {
+    status: snapshot.vitals.ok ? 200 : UNAVAILABLE,
+    contentType: JSON_TYPE,
+    body: snapshotAsJson(snapshot),
+  };
+}
+
+function answerReadiness(
+  vitals: Parameters<typeof judgeReadiness>[0],
+  listener: ListenerState,
+): HttpAnswer {
+  const readiness = judgeReadiness(vitals, listener);
+  return {
+    status: readiness.ready ? 200 : UNAVAILABLE,
+    contentType: JSON_TYPE,
+    body: `${JSON.stringify(readiness)}\n`,
+  };
+}
+
+function failed({ at }: Reading<unknown>): Reading<never> {
+  return { ok: false, error: undefined, at };
+}
+
+/** Says why a read failed, since an answer over HTTP does not. */
+function logged<Value>(
+  logger: Logger,
+  what: string,
+  read: () => Promise<Value>,
+): () => Promise<Value> {
+  return async () => {
+    try {
+      return await read();
+    } catch (error) {
+      // A database that is away is said by those who work with it.
+      const level = isTransientDatabaseError(error) ? 'debug' : 'warning';
+      logger[level](`${what} could not be read: ${describeError(error)}`, { error });
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,173 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { startBrowser } from '../support/browser.ts';
+import { useCliStack } from '../support/cli-stack.ts';
+import { describeDatabase } from '../support/database.ts';
+import { haveProgram } from '../support/programs.ts';
+import { until } from '../support/until.ts';
+
+const NASTY = '<script>document.title="owned"</script><img src="http://127.0.0.1:9/x">';
+
+const PHONE = { width: 390, height: 844 };
+const DESKTOP = { width: 1280, height: 900 };
+
+/** A day of work as it would have left its traces. */
+const HISTORY = `
+insert into retention.scan (started_at, ms, asked_by, looked_at, flagged, batches, without_place, hit_limit)
+select now() - n * interval '30 minutes', 40, 'pg_cron', 1000, 400 + 9000 * (n % 8 = 7)::int + 37 * n, 1, 0, false
+from generate_series(1, 46) n;
+insert into retention.batch (bucket, results, settled_at, cleared, failed, ms)
+select 'dpp-results', 0, now() - n * interval '30 minutes' + interval '5 minutes',
+  greatest(300, 4200 - 620 * ((54 - n) % 8)) + 11 * n, case when n = 12 then 600 else 0 end, 200
+from generate_series(1, 46) n;`;
+
+describeDatabase('the status page in a real browser', () => {
+  const stack = useCliStack();
+  let browser: Browser | undefined;
+  let base = '';
+
+  beforeAll(async () => {
+    const chromium = await haveProgram('chromium', 'chromium');
+    if (chromium.path !== undefined) browser = await startBrowser(chromium.path);
+  });
+  afterAll(() => browser?.close());
+  beforeEach(async (context) => {
+    context.skip(browser === undefined, 'Chromium cannot be had here');
+    const listener = await stack.listen({ RETENTION_HTTP_PORT: '0' });
+    const line = await listener.waitForLine('Serving health, metrics and status on');
+    await until('the first pass is over', async () => {
+      const rows = await stack
+        .database()
+        .query('select from retention.heartbeat where passed_at is not null');
+      return rows.length === 1;
+    });
+    base = /http:\/\/\S+/u.exec(line)?.[0] ?? '';
+  });
+
+  /** Everything that the page has a place for, with a few things gone wrong. */
+  async function makeTrouble(): Promise<void> {
+    const { query, insertRuns, store, set } = stack.database();
+    onTestFinished(async () => {
+      await query(
+        `update retention.policy set pending_retain = null, pending_results = null, pending_at = null, pending_by = null`,
+      );
+    });
+    await set({ pause_base: "'10 minutes'" });
+    await query(HISTORY);
+    await stack.insertResults({ count: 120 });
+    await insertRuns({ count: 7, tenant: NASTY, bucket: 'no-such-bucket' });
+    await insertRuns({ count: 3, tenant: 'globex', bucket: 'gone' });
+    const [held = ''] = await stack.insertResults({ count: 1, tenant: 'initech' });
+    await store.placeHolds({ runIds: [held], reason: `legal hold ${NASTY}`, by: 'kim' });
+    await query(`select retention.flag_expired()`);
+    await stack.cleared(120);
+    await until('the others were refused', async () => {
+      const rows = await query('select from retention.expired where failed_at is not null');
+      return rows.length === 10;
+    });
+    await query(`
+      update retention.expired set dead_at = now(), batch_id = null, attempts = 10,
+        last_code = 'ObjectLocked', last_error = 'a version is kept until 2027-01-31'
+      where bucket = 'gone';
+      update retention.batch set settled_at = now(), results = 0 where bucket = 'gone' and settled_at is null;
+      update retention.policy set pending_retain = '7 days', pending_results = 5120,
+        pending_at = now() - interval '20 minutes', pending_by = 'lee' where tenant_id = '*'`);
+    await insertRuns({ count: 40, tenant: 'umbrella' });
+  }
+
+  async function open(options: BrowserContextOptions): Promise<{ page: Page; faults: string[] }> {
+    if (browser === undefined) throw new Error('There is no browser.');
+    const context = await browser.newContext(options);
+    onTestFinished(() => context.close());
+    const page = await context.newPage();
+    const faults: string[] = [];
+    page.on('console', (message) => faults.push(message.text()));
+    page.on('pageerror', (error) => faults.push(error.message));
+    page.on('requestfailed', (request) => faults.push(request.url()));
+    page.on('request', (request) => {
+      if (!request.url().startsWith(base) && !request.url().startsWith('data:')) {
+        faults.push(`asked for ${request.url()}`);
+      }
+    });
+    await page.goto(base);
+    return { page, faults };
+  }
+
+  /** Takes a picture, and keeps it where RETENTION_SCREENSHOTS says. */
+  async function picture(page: Page, name: string): Promise<Buffer> {
+    const folder = process.env['RETENTION_SCREENSHOTS'];
+    const image = await page.screenshot({ fullPage: true });
+    if (folder !== undefined) writeFileSync(join(folder, `${name}.png`), image);
+    return image;
+  }
+
+  const background = (page: Page): Promise<string> =>
+    page.evaluate('getComputedStyle(document.body).backgroundColor');
+
+  test('fits a phone and a desktop, by day and by night, and loads nothing else', async () => {
+    await makeTrouble();
+    const backgrounds = new Set<string>();
+    for (const [name, viewport] of [
+      ['phone', PHONE],
+      ['desktop', DESKTOP],
+    ] as const) {
+      for (const colorScheme of ['light', 'dark'] as const) {
+        const { page, faults } = await open({ viewport, colorScheme });
+        const widths: readonly [number, number] = await page.evaluate(
+          '[document.documentElement.scrollWidth, innerWidth]',
+        );
+        expect(widths[0]).toBeLessThanOrEqual(widths[1]);
+        backgrounds.add(await background(page));
+        expect((await picture(page, `${name}-${colorScheme}`)).length).toBeGreaterThan(10_000);
+        expect(faults).toEqual([]);
+      }
+    }
+    expect(backgrounds.size).toBe(2);
+  });
+
+  test('shows what is wrong, with what comes from rows as text', async () => {
+    await makeTrouble();
+    const { page, faults } = await open({ viewport: DESKTOP });
+    expect(await page.title()).toBe('Retention Reactor');
+    const text = await page.innerText('body');
+    for (const wanted of [
+      'Needs attention',
+      NASTY,
+      `legal hold ${NASTY}`,
+      'no-such-bucket',
+      'NoSuchBucket',
+      'retention retry --bucket no-such-bucket --code NoSuchBucket',
+      'retention retry --bucket gone --code ObjectLocked',
+      "retention policy confirm '*'",
+      'umbrella',
+      'listening',
+    ]) {
+      expect(text).toContain(wanted);
+    }
+    expect(await page.locator('script, img').count()).toBe(0);
+    expect(await page.locator('svg rect.flagged').count()).toBeGreaterThan(40);
+    expect(await page.locator('svg rect.cleared').count()).toBeGreaterThan(40);
+    expect(faults).toEqual([]);
+  });
+
+  test('asks for itself again, and shows what has changed by then', async () => {
+    const { page, faults } = await open({ viewport: DESKTOP, colorScheme: 'light' });
+    expect(await page.innerText('body')).toContain('None: everything that was flagged goes.');
+    await picture(page, 'calm');
+    await stack.insertResults({ count: 12_345, tenant: 'late', completedAgo: '40 days' });
+    await stack.database().query('select retention.flag_expired()');
+    await stack.cleared(12_345, 30_000);
+    const figure = page.locator('.tile', { hasText: 'Cleared today' }).locator('.figure');
+    await until(
+      'the page shows it by itself',
+      async () => (await figure.innerText()) === '12,345',
+      {
+        limitMs: 30_000,
+        pollMs: 250,
+      },
+    );
+    expect(faults).toEqual([]);
+  });
+});

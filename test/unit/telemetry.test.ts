@@ -1,0 +1,207 @@
+import { type AddressInfo, connect } from 'node:net';
+import { once } from 'node:events';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import { type Reading, createCachedRead } from '../../src/telemetry/cached-read.ts';
+import { createHttpServer } from '../../src/telemetry/http-server.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { observeObjects } from '../../src/telemetry/observed-deletion.ts';
+import { judgeReadiness } from '../../src/telemetry/readiness.ts';
+import { createRecordingLogger } from '../support/recording-logger.ts';
+import { snapshotOf } from '../support/snapshot.ts';
+
+const LISTENING = { listening: true, provenAt: new Date(), reconnects: 0, stopping: false };
+
+describe('a shared read', () => {
+  test('reads once in five seconds, however many ask, and sooner again after a failure', async () => {
+    let reads = 0;
+    let now = 0;
+    let fails = false;
+    const read = createCachedRead({
+      read: () => {
+        reads += 1;
+        return fails ? Promise.reject(new Error('away')) : Promise.resolve(reads);
+      },
+      freshMilliseconds: 5_000,
+      now: () => now,
+    });
+    const [first, second] = await Promise.all([read(), read()]);
+    expect(first).toEqual(second);
+    now = 4_999;
+    await read();
+    expect(reads).toBe(1);
+    now = 5_000;
+    fails = true;
+    expect(await read()).toMatchObject({ ok: false });
+    now = 5_999;
+    await read();
+    expect(reads).toBe(2);
+    now = 6_000;
+    fails = false;
+    expect(await read()).toMatchObject({ ok: true, value: 3 });
+  });
+
+  test('nobody waits longer than the limit, and no second read begins meanwhile', async () => {
+    let reads = 0;
+    let answer: (value: number) => void = () => undefined;
+    const read = createCachedRead<number>({
+      read: () => {
+        reads += 1;
+        return new Promise((resolve) => {
+          answer = resolve;
+        });
+      },
+      freshMilliseconds: 5_000,
+      limitMilliseconds: 20,
+    });
+    expect(await read()).toMatchObject({ ok: false, error: { code: 'TIMEOUT' } });
+    expect(await read()).toMatchObject({ ok: false });
+    expect(reads).toBe(1);
+    answer(7);
+    await Promise.resolve();
+    expect(await read()).toMatchObject({ ok: true, value: 7 });
+  });
+});
+
+describe('readiness', () => {
+  const { vitals } = snapshotOf();
+  if (!vitals.ok) throw new Error('The sample has vitals.');
+  const ticked = (secondsAgo: number | null, enabled = true): Reading<typeof vitals.value> => ({
+    ...vitals,
+    value: {
+      ...vitals.value,
+      status: {
+        ...vitals.value.status,
+        enabled,
+        last_tick: secondsAgo === null ? null : new Date(Date.now() - secondsAgo * 1_000),
+      },
+    },
+  });
+
+  test.each([
+    ['all is well', ticked(20), LISTENING, []],
+    ['ticks are late, on this side of five minutes', ticked(299), LISTENING, []],
+    ['ticks stay away', ticked(302), LISTENING, ['No tick has come for 5 minutes.']],
+    ['none ever came', ticked(null), LISTENING, ['The scheduler has never ticked.']],
+    ['none comes, because it is disabled', ticked(null, false), LISTENING, []],
+    [
+      'it does not listen',
+      ticked(1),
+      { ...LISTENING, listening: false },
+      ['It is not proven that notifications arrive; the log says why.'],
+    ],
+    ['it stops', ticked(1), { ...LISTENING, stopping: true }, ['This listener is stopping.']],
+  ] as const)('when %s', (_, reading, listener, reasons) => {
+    expect(judgeReadiness(reading, listener)).toEqual({ ready: reasons.length === 0, reasons });
+  });
+
+  test('names a failure by its code and nothing else', () => {
+    const error = Object.assign(new Error('connect ECONNREFUSED 10.1.2.3:5432'), {
+      code: 'ECONNREFUSED',
+    });
+    expect(judgeReadiness({ ok: false, error, at: new Date() }, LISTENING).reasons).toEqual([
+      'The database does not answer (ECONNREFUSED).',
+    ]);
+  });
+});
+
+describe('metrics', () => {
+  const outcome = {
+    batchId: 1,
+    bucket: 'b',
+    claimed: 10,
+    cleared: 0,
+    stamped: 0,
+    spared: 0,
+    failed: 0,
+    dead: 0,
+    postponed: false,
+    leaseLost: false,
+    milliseconds: 1_500,
+  };
+  const make = () =>
+    createMetrics({
+      readVitals: () => Promise.resolve(snapshotOf().vitals),
+      listener: () => ({ ...LISTENING, reconnects: 3 }),
+    });
+
+  test('count a postponed batch as refused, a lost lease as neither', async () => {
+    const metrics = make();
+    metrics.countBatch({ ...outcome, postponed: true });
+    metrics.countBatch({ ...outcome, leaseLost: true });
+    metrics.countBatch({ ...outcome, cleared: 7, stamped: 6, failed: 2, dead: 1 });
+    metrics.countNotification();
+    const { text } = await metrics.render();
+    for (const line of [
+      'retention_cleanup_runs_scanned_total 30',
+      'retention_cleanup_s3_objects_deleted_total 7',
+      'retention_cleanup_errors_total 13',
+      'retention_results_buried_total 1',
+      'retention_leases_lost_total 1',
+      'retention_notifications_received_total 1',
+      'retention_reconnects_total 3',
+      'retention_batch_duration_seconds_count{outcome="cleared in part"} 1',
+      'retention_results{state="due"} 18250',
+    ]) {
+      expect(text).toContain(`${line}\n`);
+    }
+    // Scraping does not add up what is only looked at.
+    expect((await metrics.render()).text).toContain('retention_reconnects_total 3\n');
+  });
+
+  test('time S3 by how it ended', async () => {
+    const metrics = make();
+    const error = new ObjectStoreError({
+      kind: 'throttled',
+      code: 'SlowDown',
+      bucket: 'b',
+      message: '',
+    });
+    const objects = observeObjects(
+      { deleteObjects: () => Promise.reject(error), close: () => undefined },
+      metrics.timeS3Call,
+    );
+    await expect(objects.deleteObjects('b', ['k'])).rejects.toBe(error);
+    const { text } = await metrics.render();
+    expect(text).toContain('retention_s3_request_duration_seconds_count{outcome="throttled"} 1');
+  });
+});
+
+describe('the HTTP server', () => {
+  const logger = createRecordingLogger();
+
+  async function serve(): Promise<AddressInfo> {
+    const server = createHttpServer({
+      host: '127.0.0.1',
+      port: 0,
+      logger,
+      routes: { '/fails': () => Promise.reject(new Error('secret details')) },
+    });
+    await server.start();
+    onTestFinished(() => server.stop());
+    const address = server.address();
+    if (address === undefined) throw new Error('It has no address.');
+    return address;
+  }
+
+  test('tells nobody but the log why an answer failed', async () => {
+    const { port } = await serve();
+    const reply = await fetch(`http://127.0.0.1:${port}/fails`);
+    expect(reply.status).toBe(500);
+    expect(await reply.text()).toBe('This failed; see the log.\n');
+    expect(logger.lines.some(({ message }) => message.includes('secret details'))).toBe(true);
+  });
+
+  test('stops although a client keeps its connection and says nothing', async () => {
+    const server = createHttpServer({ host: '127.0.0.1', port: 0, logger, routes: {} });
+    await server.start();
+    const silent = connect({ host: '127.0.0.1', port: server.address()?.port ?? 0 });
+    silent.on('error', () => undefined);
+    await once(silent, 'connect');
+    silent.write('GET /fails HTTP/1.1\r\n');
+    const startedAt = performance.now();
+    await server.stop();
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    silent.destroy();
+  });
+});
