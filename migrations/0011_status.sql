@@ -11,6 +11,7 @@ returns table (
   next_visible_seconds double precision,
   more boolean,
   ticked_seconds_ago double precision,
+  ticked_by text,
   last_scan_id bigint
 )
 language sql
@@ -37,6 +38,7 @@ as $$
     extract(epoch from n.visible_at - clock_timestamp())::double precision,
     h.more,
     extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    h.ticked_by,
     (select coalesce(max(c.scan_id), 0) from retention.scan c)
   from retention.setting s
   cross join retention.heartbeat h

@@ -153,9 +153,11 @@ class Reacting implements Listener {
       await this.#options.store.tick('internal');
       return true;
     }
-    if (silentSeconds < SILENT_SCHEDULER_SECONDS) {
-      if (this.#saidSilent) this.#options.logger.info('The scheduler ticks again');
-      this.#saidSilent = false;
+    // A tick of a listener that stands in is no sign of life of pg_cron's.
+    const isStandIn = pulse.tickedBy !== undefined && pulse.tickedBy !== 'pg_cron';
+    if (silentSeconds < (isStandIn ? TICK_SECONDS : SILENT_SCHEDULER_SECONDS)) {
+      if (this.#saidSilent && !isStandIn) this.#options.logger.info('The scheduler ticks again');
+      this.#saidSilent &&= isStandIn;
       return false;
     }
     if (!this.#saidSilent) {

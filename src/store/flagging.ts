@@ -24,6 +24,8 @@ export interface Pulse {
   readonly more: boolean;
   /** Undefined: it never ticked. */
   readonly tickedSecondsAgo: number | undefined;
+  /** Who ticked last: `pg_cron`, or a listener that stood in for it. */
+  readonly tickedBy: string | undefined;
   readonly lastScanId: number;
 }
 
@@ -68,6 +70,7 @@ export async function pulse(database: Queryable): Promise<Pulse> {
     next_visible_seconds: number | null;
     more: boolean;
     ticked_seconds_ago: number | null;
+    ticked_by: string | null;
     last_scan_id: number;
   }>('select * from retention.pulse()', [], { name: 'retention-pulse' });
   if (row === undefined) throw new Error('retention.pulse returned no row');
@@ -78,6 +81,7 @@ export async function pulse(database: Queryable): Promise<Pulse> {
     nextVisibleSeconds: row.next_visible_seconds ?? undefined,
     more: row.more,
     tickedSecondsAgo: row.ticked_seconds_ago ?? undefined,
+    tickedBy: row.ticked_by ?? undefined,
     lastScanId: row.last_scan_id,
   };
 }

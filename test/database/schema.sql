@@ -6,6 +6,46 @@ CREATE DOMAIN retention.run_id AS uuid;
 
 CREATE DOMAIN retention.tenant_id AS text;
 
+CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(begins_at timestamp with time zone, flagged bigint, cleared bigint, failed bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  with span as (
+    select now() - make_interval(hours => p_hours) as begins_at,
+      make_interval(secs => p_hours * 3600 / 48.0) as width
+  ),
+  part as (
+    select n, s.begins_at + n * s.width as begins_at
+    from span s
+    cross join generate_series(0, 47) n
+  ),
+  scan as (
+    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(c.flagged) as flagged
+    from span s
+    join retention.scan c on c.started_at >= s.begins_at
+    group by 1
+  ),
+  batch as (
+    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(b.cleared) as cleared,
+      sum(b.failed + b.dead) as failed
+    from span s
+    join retention.batch b on b.settled_at >= s.begins_at
+    group by 1
+  )
+  select p.begins_at,
+    coalesce(c.flagged, 0)::bigint,
+    coalesce(b.cleared, 0)::bigint,
+    coalesce(b.failed, 0)::bigint
+  from part p
+  left join scan c on c.n = p.n
+  left join batch b on b.n = p.n
+  order by p.n
+$$;
+
 CREATE FUNCTION retention.adopt(p_table text, p_columns text, p_scheduler text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -322,7 +362,7 @@ begin
     and r.completed_at < p_before
     and r.key collate "C" <> all (p_keys)
   order by r.key
-  limit 1000;
+  fetch first 1000 rows with ties;
 end
 $$;
 
@@ -1072,6 +1112,7 @@ begin
       retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
       retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
       retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
+      retention.activity(integer), retention.tenants_due(integer, integer),
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
       retention.list_due(text, text[], interval, boolean, bigint),
       retention.flag_selected(text, text[], interval, boolean, bigint, integer),
@@ -1082,7 +1123,8 @@ begin
       retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
       retention.retry(text[], text, text, text), retention.explain(text),
       retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid), retention.requeue_returned(uuid),
+      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz),
+      retention.requeue_returned(uuid, timestamptz),
       retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
       retention.note_bucket(text, text), retention.unstamp(text)
     to %I',
@@ -1267,12 +1309,15 @@ CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_id
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
+declare
+  v_run_ids retention.run_id[];
 begin
   if p_run_ids is not null then
+    v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
     return query
     select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
     from retention.live r
-    where r.run_id = any (array(select retention.read_run_id(i) from unnest(p_run_ids) i)::retention.run_id[])
+    where r.run_id = any (v_run_ids)
       and r.status = 'COMPLETED'
       and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
       and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))
@@ -1511,7 +1556,7 @@ CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after 
     select
     from retention.live r
     where r.key = s.key
-      and r.bucket = s.bucket
+      and coalesce(r.bucket, s.bucket) = s.bucket
   )
   from retention.stray s
   where s.verify_id = p_verify_id
@@ -1534,18 +1579,18 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
     described_at = excluded.described_at
 $$;
 
-CREATE FUNCTION retention.oldest_due() RETURNS timestamp with time zone
+CREATE FUNCTION retention.oldest_due() RETURNS TABLE(completed_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
-  select min(o.completed_at)
+  select min(o.completed_at), min(o.due_at)
   from retention.tenants() t
   left join retention.progress g on g.tenant_key = t.tenant_key
   cross join lateral (
-    select r.completed_at
+    select r.completed_at, r.due_at
     from retention.look(
       t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), 1000
     ) r
@@ -1991,7 +2036,7 @@ CREATE VIEW retention.status_now AS
     y.held,
     z.cleared_today,
     z.spared_today,
-    LEAST(w.oldest, u.oldest) AS oldest_due,
+    LEAST(w.oldest, u.completed_at) AS oldest_due,
     w.batches,
     k.buckets_paused,
     h.ticked_at AS last_tick,
@@ -2001,12 +2046,14 @@ CREATE VIEW retention.status_now AS
             WHEN (NOT s.enabled) THEN 'disabled'::text
             WHEN (h.ticked_at IS NULL) THEN 'never ticked'::text
             WHEN (h.ticked_at < (now() - '00:05:00'::interval)) THEN 'silent'::text
+            WHEN ((a.scheduler = 'pg_cron'::text) AND (h.ticked_by = 'listener'::text)) THEN 'silent'::text
             ELSE 'ok'::text
         END AS scheduler_health,
     (EXTRACT(epoch FROM s.loop_interval))::bigint AS loop_interval_seconds,
     ((EXTRACT(epoch FROM d.retain) / (86400)::numeric))::double precision AS default_retain_days,
     v.policies_pending,
-    v.policy_pending
+    v.policy_pending,
+    LEAST(w.due_since, u.due_at) AS due_since
    FROM (((((((((((retention.setting s
      CROSS JOIN retention.heartbeat h)
      CROSS JOIN retention.adapter a)
@@ -2016,11 +2063,11 @@ CREATE VIEW retention.status_now AS
             COALESCE(sum(b.results) FILTER (WHERE ((b.lease IS NOT NULL) AND (b.visible_at > now()))), (0)::bigint) AS leased,
             COALESCE(sum(b.results) FILTER (WHERE (b.attempts > 0)), (0)::bigint) AS failed,
             count(*) AS batches,
-            min(b.oldest) AS oldest
+            min(b.oldest) AS oldest,
+            min(b.due_since) AS due_since
            FROM retention.batch b
           WHERE (b.settled_at IS NULL)) w)
-     CROSS JOIN LATERAL ( SELECT min(e.completed_at) AS oldest,
-            count(*) AS dead
+     CROSS JOIN LATERAL ( SELECT count(*) AS dead
            FROM retention.expired e
           WHERE (e.dead_at IS NOT NULL)) x)
      CROSS JOIN LATERAL ( SELECT count(*) AS held
@@ -2037,11 +2084,10 @@ CREATE VIEW retention.status_now AS
             string_agg(format('tenant %s: %s instead of %s would make %s results due at once'::text, p.tenant_id, p.pending_retain, p.retain, p.pending_results), '; '::text) AS policy_pending
            FROM retention.policy p
           WHERE (p.pending_retain IS NOT NULL)) v)
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN (q.due_unflagged > 0) THEN retention.oldest_due()
-                    ELSE NULL::timestamp with time zone
-                END AS oldest) u);
+     LEFT JOIN LATERAL ( SELECT o.completed_at,
+            o.due_at
+           FROM retention.oldest_due() o(completed_at, due_at)
+          WHERE (q.due_unflagged > 0)) u ON (true));
 
 CREATE FUNCTION retention.read_status() RETURNS SETOF retention.status_now
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -2205,7 +2251,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.requeue_returned(p_verify_id uuid) RETURNS bigint
+CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2221,7 +2267,7 @@ begin
     and s.kind = 'returned'
     and r.key = s.key collate "default"
     and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at is not null;
+    and r.cleared_at < p_started_at;
   get diagnostics v_requeued = row_count;
   if v_requeued > 0 then
     delete from retention.progress;
@@ -2498,7 +2544,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.sort_strays(p_verify_id uuid) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
+CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2506,19 +2552,31 @@ CREATE FUNCTION retention.sort_strays(p_verify_id uuid) RETURNS TABLE(returned b
     AS $$
 begin
   if exists (select from retention.stray s where s.verify_id = p_verify_id) then
-    analyze retention.stray;
     update retention.stray s
-    set kind = case
-      when exists (
-        select
-        from retention.result r
-        cross join retention.setting t
-        where r.key = s.key collate "default"
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-      ) then 'returned'
-      else 'orphan'
-    end
+    set kind = 'orphan'
     where s.verify_id = p_verify_id;
+    analyze retention.stray;
+    -- Joined, not looked up key by key: cleared rows have no index on the key.
+    update retention.stray s
+    set kind = case when p.returned then 'returned' end
+    from (
+      select o.bucket,
+        o.key,
+        bool_and(
+          r.cleared_at is not null
+          and r.cleared_at < p_started_at
+          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+        ) as returned
+      from retention.stray o
+      join retention.result r on r.key = o.key collate "default"
+      cross join retention.setting t
+      where o.verify_id = p_verify_id
+        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+      group by o.bucket, o.key
+    ) p
+    where s.verify_id = p_verify_id
+      and s.bucket = p.bucket
+      and s.key = p.key;
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
@@ -2706,6 +2764,39 @@ CREATE FUNCTION retention.tenants() RETURNS TABLE(tenant_id retention.tenant_id,
     where h.tenant_id = n.tenant_id::text
       and retention.hold_end(h.released_at, h.expires_at) > now()
   )
+$$;
+
+CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select t.tenant_id::text,
+    (extract(epoch from t.retain) / 86400)::double precision,
+    min(r.completed_at),
+    min(r.due_at),
+    count(*),
+    count(*) filter (where r.flagged)
+  from (
+    select t.*, f.due_at
+    from retention.tenants() t
+    cross join lateral (
+      select r.due_at
+      from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), 1) r
+    ) f
+    order by f.due_at, t.tenant_key
+    limit p_tenants
+  ) t
+  cross join lateral (
+    select r.completed_at, r.due_at, r.flagged
+    from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), p_bound) r
+    where r.due_at < now()
+      and not r.held
+  ) r
+  group by t.tenant_id, t.tenant_key, t.retain
+  order by min(r.due_at), t.tenant_key
 $$;
 
 CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
@@ -2938,8 +3029,9 @@ CREATE VIEW retention.status AS
     read_status.loop_interval_seconds,
     read_status.default_retain_days,
     read_status.policies_pending,
-    read_status.policy_pending
-   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending);
+    read_status.policy_pending,
+    read_status.due_since
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since);
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,

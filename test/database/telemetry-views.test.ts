@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { createPool } from '../../src/database/pool.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { createStore } from '../../src/store/store.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 
@@ -92,5 +95,21 @@ describeDatabase('what telemetry reads', () => {
     expect(buckets.find(({ bucket }) => bucket === 'two')).toMatchObject({ dead: 2 });
     const { pausedBuckets, notifyQueueUsage } = await store.readVitals();
     expect({ pausedBuckets, notifyQueueUsage }).toEqual({ pausedBuckets: [], notifyQueueUsage: 0 });
+  });
+
+  test("the listener's role may read all of it", async () => {
+    const { query, urlAs } = database();
+    const role = `telemetry_${process.pid}`;
+    await query(`create role ${role} login`);
+    await query('select retention.grant_rights($1)', [role]);
+    const pool = createPool({ url: urlAs(role), applicationName: 'test', logger: silentLogger });
+    onTestFinished(async () => {
+      await pool.close();
+      await query(`drop owned by ${role}`);
+      await query(`drop role ${role}`);
+    });
+    const store = createStore(pool);
+    expect((await store.readVitals()).status.enabled).toBe(true);
+    expect((await store.readOverview()).activity).toHaveLength(48);
   });
 });

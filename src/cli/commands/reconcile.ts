@@ -44,7 +44,10 @@ export function reconcileCommand(): Command {
     .option('--older-than <duration>', 'only results that completed longer ago, such as 30d')
     .option('--batch-size <count>', 'results per batch, 1 to 1000')
     .option('--limit <count>', 'at most so many results')
-    .option('--yes', 'confirm deleting earlier than the policy says')
+    .option(
+      '--yes',
+      'confirm: delete earlier than the policy says, delete orphans, stamp much that is gone',
+    )
     .option('--verbose', 'with --dry-run, list every run')
     .option('--verify', 'mend drift first: stamp what is gone, take up again what is back')
     .option('--orphans', 'report objects that no run points at')
