@@ -73,7 +73,7 @@ class Verify {
   #stamped = 0;
   #goneTooSoon = 0;
   /** Stamped at the end, when there are not too many of them. */
-  #suspicious: { readonly bucket: string; readonly gone: readonly MissingResult[] }[] = [];
+  readonly #suspicious: { readonly bucket: string; readonly gone: readonly MissingResult[] }[] = [];
 
   constructor(options: VerifyOptions) {
     // A bucket that is named twice is looked at once.

@@ -1797,7 +1797,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, last_scan_id bigint)
+CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -1820,6 +1820,7 @@ CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text,
     extract(epoch from n.visible_at - clock_timestamp())::double precision,
     h.more,
     extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    h.ticked_by,
     (select coalesce(max(c.scan_id), 0) from retention.scan c)
   from retention.setting s
   cross join retention.heartbeat h

@@ -216,7 +216,13 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       expect(await bucket.keys()).toEqual(all);
 
       const deleted = await reconcile(
-        ...['--orphans', '--delete', '--yes', '--margin', '0s', '--deleted-list', list],
+        '--orphans',
+        '--delete',
+        '--yes',
+        '--margin',
+        '0s',
+        '--deleted-list',
+        list,
       );
       expect(parsed(deleted)).toMatchObject({ orphans: { ...found, deleted: orphans.length } });
       expect(deleted.stderr).toContain(list);
@@ -254,8 +260,13 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       const list = temporaryFile('deleted.jsonl');
       expect(
         await reconcileJson(
-          ...['--bucket', 'dpp-results', '--orphans', '--delete', '--yes'],
-          ...['--deleted-list', list],
+          '--bucket',
+          'dpp-results',
+          '--orphans',
+          '--delete',
+          '--yes',
+          '--deleted-list',
+          list,
         ),
       ).toMatchObject({ orphans: { objects: 2, bytes: 12, deleted: 1, failed: 0 } });
       expect(stack.s3().hasObject('dpp-results', 'young')).toBe(true);
@@ -266,10 +277,20 @@ describeDatabase('retention reconcile --verify --orphans', () => {
     test('a list that cannot be written is refused before anything is deleted', async () => {
       put(stack, 'orphan');
       const { code, stderr } = await reconcile(
-        ...['--bucket', 'dpp-results', '--orphans', '--delete', '--yes', '--margin', '0s'],
-        ...['--deleted-list', '/no/such/folder/list'],
+        '--bucket',
+        'dpp-results',
+        '--orphans',
+        '--delete',
+        '--yes',
+        '--margin',
+        '0s',
+        '--deleted-list',
+        '/no/such/folder/list',
       );
-      expect([code, stderr]).toEqual([2, expect.stringContaining('/no/such/folder/list') as string]);
+      expect([code, stderr]).toEqual([
+        2,
+        expect.stringContaining('/no/such/folder/list') as string,
+      ]);
       expect(stderr).not.toMatch(/\n\s+at /u);
       expect(stack.s3().hasObject('dpp-results', 'orphan')).toBe(true);
     });
@@ -287,7 +308,13 @@ describeDatabase('retention reconcile --verify --orphans', () => {
         );
       const before = await everything();
       const parameters = [
-        ...['--bucket', 'dpp-results', '--verify', '--orphans', '--delete', '--margin', '0s'],
+        '--bucket',
+        'dpp-results',
+        '--verify',
+        '--orphans',
+        '--delete',
+        '--margin',
+        '0s',
         '--dry-run',
       ];
       expect(await reconcileJson(...parameters)).toEqual({
@@ -324,8 +351,14 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       put(stack, 'whose');
       expect(
         await reconcileJson(
-          ...['--bucket', 'dpp-results', '--verify', '--orphans', '--delete', '--yes'],
-          ...['--margin', '0s'],
+          '--bucket',
+          'dpp-results',
+          '--verify',
+          '--orphans',
+          '--delete',
+          '--yes',
+          '--margin',
+          '0s',
         ),
       ).toMatchObject({ drift: { stamped: 0, requeued: 0 }, orphans: { objects: 0, deleted: 0 } });
       expect(stack.s3().hasObject('dpp-results', 'whose')).toBe(true);
@@ -336,7 +369,13 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       put(stack, 'im-o', 'img-o', 'img/o', 'img2/o', 'imh-o');
       const look = async (prefix: string) =>
         reconcileJson(
-          ...['--bucket', 'dpp-results', '--verify', '--orphans', '--dry-run', '--prefix', prefix],
+          '--bucket',
+          'dpp-results',
+          '--verify',
+          '--orphans',
+          '--dry-run',
+          '--prefix',
+          prefix,
         );
       expect(await look('img')).toMatchObject({ drift: { stamped: 4 }, orphans: { objects: 3 } });
       expect(await look('img2')).toMatchObject({ drift: { stamped: 1 }, orphans: { objects: 1 } });
@@ -360,7 +399,11 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       put(stack, 'img/1');
       for (const more of [['--verify'], ['--orphans'], ['--verify', '--dry-run']]) {
         const { code, stdout, stderr } = await reconcile(
-          ...['--bucket', 'dpp-results', '--prefix', 'igm/', ...more],
+          '--bucket',
+          'dpp-results',
+          '--prefix',
+          'igm/',
+          ...more,
         );
         expect([code, stdout]).toEqual([2, '']);
         expect(stderr.match(/^error: .*igm\//gmu)).toHaveLength(1);
@@ -408,14 +451,26 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       await insertKeyed(stack, ['gone']);
       put(stack, 'orphan');
       const parameters = [
-        ...['reconcile', '--bucket', 'dpp-results', '--verify', '--orphans', '--delete', '--yes'],
-        ...['--margin', '0s', '--deleted-list', temporaryFile('list')],
+        'reconcile',
+        '--bucket',
+        'dpp-results',
+        '--verify',
+        '--orphans',
+        '--delete',
+        '--yes',
+        '--margin',
+        '0s',
+        '--deleted-list',
+        temporaryFile('list'),
       ];
       const byVariable = await stack.run(parameters, { DPP_RETENTION_ENABLED: 'false' });
       await stack.database().set({ enabled: 'false' });
       const byDatabase = await stack.run(parameters);
       for (const { code, stderr } of [byVariable, byDatabase]) {
-        expect([code, stderr]).toEqual([3, expect.stringMatching(/disabled.*\n.*DPP_RETENTION_ENABLED/u)]);
+        expect([code, stderr]).toEqual([
+          3,
+          expect.stringMatching(/disabled.*\n.*DPP_RETENTION_ENABLED/u),
+        ]);
       }
       expect(await stack.database().countStamped()).toBe(0);
       expect(stack.s3().hasObject('dpp-results', 'orphan')).toBe(true);
@@ -429,12 +484,14 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       await stack.database().insertRuns({ count: 1, completedAgo: '5 days' });
       const refused = await reconcile('--bucket', 'dpp-results', '--verify');
       expect([refused.code, refused.stdout]).toEqual([3, '']);
-      expect(refused.stderr).toMatch(/^error: More than 1000 live results.*wrong bucket or store/mu);
+      expect(refused.stderr).toMatch(
+        /^error: More than 1000 live results.*wrong bucket or store/mu,
+      );
       expect(refused.stderr).toContain('--yes');
       expect(await stack.database().countStamped()).toBe(0);
-      expect(
-        await reconcileJson('--bucket', 'dpp-results', '--verify', '--dry-run'),
-      ).toMatchObject({ drift: { stamped: 1_001 } });
+      expect(await reconcileJson('--bucket', 'dpp-results', '--verify', '--dry-run')).toMatchObject(
+        { drift: { stamped: 1_001 } },
+      );
       expect(await reconcileJson('--bucket', 'dpp-results', '--verify', '--yes')).toMatchObject({
         drift: { stamped: 1_001, requeued: 0 },
       });
@@ -442,10 +499,10 @@ describeDatabase('retention reconcile --verify --orphans', () => {
 
     test('a thousand of them, and any number that is due, is believed', async () => {
       await stack.database().insertRuns({ count: 1_000, completedAgo: '5 days' });
-      await stack.database().insertRuns({ count: 1_500, completedAgo: '35 days' });
+      await stack.database().insertRuns({ count: 20, completedAgo: '35 days' });
       expect(await reconcileJson('--bucket', 'dpp-results', '--verify')).toMatchObject({
         cleared: 0,
-        drift: { stamped: 2_500 },
+        drift: { stamped: 1_020 },
       });
     });
 
@@ -464,16 +521,16 @@ describeDatabase('retention reconcile --verify --orphans', () => {
     });
 
     test('pages through a gap, and over many runs of one key at the end of a page', async () => {
-      const keys = Array.from({ length: 2_300 }, (_, at) => `gap/${String(at).padStart(5, '0')}`);
+      const keys = Array.from({ length: 1_100 }, (_, at) => `gap/${String(at).padStart(5, '0')}`);
       const shared = keys[998] ?? '';
       await insertKeyed(stack, [...keys, ...Array.from({ length: 5 }, () => shared)], {
         completedAgo: '31 days',
       });
       put(stack, 'a', 'z');
-      expect(await verifyHere(stack, { dryRun: true })).toMatchObject({ stamped: 2_305 });
+      expect(await verifyHere(stack, { dryRun: true })).toMatchObject({ stamped: 1_105 });
       const heads = stack.requests().filter(({ operation }) => operation === 'HeadObject');
-      expect(heads).toHaveLength(2_300);
-      expect(await verifyHere(stack)).toMatchObject({ listed: 2, stamped: 2_305 });
+      expect(heads).toHaveLength(1_100);
+      expect(await verifyHere(stack)).toMatchObject({ listed: 2, stamped: 1_105 });
       expect(await verifyHere(stack)).toMatchObject({ stamped: 0, orphans: { objects: 2 } });
     });
 
@@ -481,7 +538,11 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       await insertKeyed(stack, ['a', 'late']);
       const { endpoint, region } = stack.s3();
       const [credentials] = DEFAULT_USERS;
-      const inspector = createS3BucketInspector({ endpoint, region, clientConfig: { credentials } });
+      const inspector = createS3BucketInspector({
+        endpoint,
+        region,
+        clientConfig: { credentials },
+      });
       const objects = createS3ObjectStore({ endpoint, region, clientConfig: { credentials } });
       onTestFinished(() => {
         inspector.close();
@@ -649,7 +710,17 @@ describeDatabase('the order of a listing and of the rows', () => {
     });
 
     test('a prefix ends where its bytes end', async () => {
-      await insertKeyed(stack, ['ａ', 'é', 'é1', 'é～', 'é😀', 'ê', 'e', '\u{10FFFF}', '\u{10FFFF}x']);
+      await insertKeyed(stack, [
+        'ａ',
+        'é',
+        'é1',
+        'é～',
+        'é😀',
+        'ê',
+        'e',
+        '\u{10FFFF}',
+        '\u{10FFFF}x',
+      ]);
       expect(await verifyHere(stack, { prefix: 'é', dryRun: true })).toMatchObject({ stamped: 4 });
       expect(await verifyHere(stack, { prefix: '\u{10FFFF}', dryRun: true })).toMatchObject({
         stamped: 2,

@@ -1,11 +1,16 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config-settings.ts';
 import { commandsIn, refusalOf } from '../support/documented-commands.ts';
-import { findPromtool, runPromtool } from '../support/promtool.ts';
+import { haveProgram } from '../support/programs.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TELEMETRY = join(ROOT, 'src/telemetry');
@@ -48,7 +53,7 @@ describe('the files of deploy/', () => {
 
   it('run only commands that there are', () => {
     const commands = containers().flatMap(({ words }) => (words.length === 0 ? [] : [words]));
-    expect(commands.map((words) => words[0]).toSorted()).toEqual([
+    expect(commands.map(([command = '']) => command).toSorted()).toEqual([
       'listen',
       'listen',
       'listen',
@@ -71,6 +76,29 @@ describe('the files of deploy/', () => {
     ].map(([, seconds]) => Number(seconds));
     expect(limits).toHaveLength(3);
     for (const seconds of limits) expect(seconds).toBeGreaterThan(grace + 5);
+  });
+
+  it.each([
+    [200, 0],
+    [503, 1],
+  ])('take %i of /healthz for exit code %i in the image', async (status, expected) => {
+    const asked: (string | undefined)[] = [];
+    const server = createServer(({ url }, response) => {
+      asked.push(url);
+      response.writeHead(status).end();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const [, command = '[]'] = /^ +CMD (\[.*\])$/mu.exec(read('deploy/Dockerfile')) ?? [];
+      const [program = '', ...parameters] = JSON.parse(command) as string[];
+      const RETENTION_HTTP_PORT = String((server.address() as AddressInfo).port);
+      const child = spawn(program, parameters, { env: { ...process.env, RETENTION_HTTP_PORT } });
+      const [code] = (await once(child, 'close')) as [number];
+      expect({ code, asked }).toEqual({ code: expected, asked: ['/healthz'] });
+    } finally {
+      server.close();
+    }
   });
 
   it('ask in IAM policies for the actions that the code needs, and no others', () => {
@@ -129,12 +157,35 @@ describe('alerts and dashboard', () => {
     }
   });
 
+  it('have queries that Prometheus can read', { timeout: 120_000 }, async ({ skip }) => {
+    const promtool = await haveProgram('promtool', 'prometheus');
+    if (promtool.path === undefined) return skip(promtool.reason);
+    const rules = panelExpressions().map((expr, index) => ({
+      record: `panel:${index}`,
+      expr: expr.replaceAll('$__rate_interval', '5m'),
+    }));
+    const folder = mkdtempSync(join(tmpdir(), 'retention-panels-'));
+    try {
+      writeFileSync(
+        join(folder, 'panels.yaml'),
+        stringify({ groups: [{ name: 'panels', rules }] }),
+      );
+      const said = runIn(folder, promtool.path, ['check', 'rules', 'panels.yaml']);
+      expect(said).toContain(`SUCCESS: ${rules.length} rules found`);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+    return undefined;
+  });
+
   it('pass promtool, with a case for every alert', { timeout: 120_000 }, async ({ skip }) => {
-    const promtool = await findPromtool();
-    if (promtool === undefined) return skip('promtool cannot be had here');
+    const promtool = await haveProgram('promtool', 'prometheus');
+    if (promtool.path === undefined) return skip(promtool.reason);
     const folder = join(ROOT, 'deploy/prometheus');
-    expect(runPromtool(['check', 'rules', 'alerts.yaml'], folder)).toContain('SUCCESS');
-    expect(runPromtool(['test', 'rules', 'alerts.test.yaml'], folder)).toContain('SUCCESS');
+    expect(runIn(folder, promtool.path, ['check', 'rules', 'alerts.yaml'])).toContain('SUCCESS');
+    expect(runIn(folder, promtool.path, ['test', 'rules', 'alerts.test.yaml'])).toContain(
+      'SUCCESS',
+    );
     const cases = read('deploy/prometheus/alerts.test.yaml');
     for (const { alert } of alerts()) {
       expect(cases.split(`alertname: ${alert}\n`).length, alert).toBeGreaterThan(1);
@@ -194,6 +245,10 @@ describe('the documents', () => {
     );
   });
 });
+
+function runIn(folder: string, program: string, parameters: readonly string[]): string {
+  return execFileSync(program, parameters, { cwd: folder, encoding: 'utf8', stdio: 'pipe' });
+}
 
 function filesBelow(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
@@ -259,7 +314,7 @@ interface PodContainer {
 
 function fromCompose(): Container[] {
   const where = 'deploy/compose.yaml';
-  const { services } = parseAllDocuments(read(where), { merge: true })[0]?.toJS() as {
+  const { services } = parse(read(where), { merge: true }) as {
     readonly services: Record<
       string,
       {
@@ -304,7 +359,7 @@ interface Alert {
 }
 
 function alerts(): readonly Alert[] {
-  const { groups } = parseAllDocuments(read('deploy/prometheus/alerts.yaml'))[0]?.toJS() as {
+  const { groups } = parse(read('deploy/prometheus/alerts.yaml')) as {
     readonly groups: readonly { readonly rules: readonly Alert[] }[];
   };
   return groups.flatMap(({ rules }) => rules);
