@@ -96,8 +96,13 @@ $$;
 -- Sorts what compare_listing set aside: returned (cleared rows point at the key: its object is back) or
 -- orphan (no row does). Neither: what was cleared since p_started_at, for its object may have been
 -- listed before; what a row has come to need since; and what a row without any bucket may mean. One
--- pass over the table. Returns the counts and sums.
-create function retention.sort_strays(p_verify_id uuid, p_started_at timestamptz)
+-- pass over the table. Returns the counts and sums, of orphans those older than p_margin: a younger one
+-- may be an upload whose row is still to come.
+create function retention.sort_strays(
+  p_verify_id uuid,
+  p_started_at timestamptz,
+  p_margin interval default '0'
+)
 returns table (returned bigint, orphans bigint, orphan_bytes bigint)
 language plpgsql
 security definer
@@ -135,8 +140,8 @@ begin
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
-    count(*) filter (where s.kind = 'orphan'),
-    coalesce(sum(s.bytes) filter (where s.kind = 'orphan'), 0)::bigint
+    count(*) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin),
+    coalesce(sum(s.bytes) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin), 0)::bigint
   from retention.stray s
   where s.verify_id = p_verify_id;
 end
@@ -245,6 +250,6 @@ $$;
 
 drop function retention.unstamp(text), retention.note_bucket(text, text), retention.forget_strays(uuid),
   retention.next_orphans(uuid, text, text, interval, integer), retention.requeue_returned(uuid, timestamptz),
-  retention.sort_strays(uuid, timestamptz), retention.stamp_gone(text, text[], text[]),
+  retention.sort_strays(uuid, timestamptz, interval), retention.stamp_gone(text, text[], text[]),
   retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz);
 drop table retention.stray;

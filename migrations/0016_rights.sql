@@ -36,7 +36,7 @@ begin
       retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
       retention.retry(text[], text, text, text), retention.explain(text),
       retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz),
+      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz, interval),
       retention.requeue_returned(uuid, timestamptz),
       retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
       retention.note_bucket(text, text), retention.unstamp(text)

@@ -70,7 +70,8 @@ export async function verifyIfAsked(
     mend: options.verify === true,
     confirmed: options.yes === true,
     ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
-    ...(isDeleting ? { deleteOrphansOlderThanSeconds: marginSeconds } : {}),
+    orphanMarginSeconds: marginSeconds,
+    deleteOrphans: isDeleting,
     ...(list === undefined ? {} : { onOrphansDeleted: list.add }),
   };
   let verified: Verification;
@@ -113,7 +114,7 @@ export function printVerified(verified: Verification | undefined, options: Verif
   }
   if (options.orphans === true) {
     printLine(
-      `${orphans.objects} orphans (${orphans.bytes} bytes), ${orphans.deleted} deleted, ` +
+      `${orphans.objects} orphans older than the margin (${orphans.bytes} bytes), ${orphans.deleted} deleted, ` +
         `${orphans.failed} failed`,
     );
   }

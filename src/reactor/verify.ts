@@ -26,8 +26,10 @@ export interface VerifyOptions {
   readonly mend?: boolean | undefined;
   /** Stamp however many results are gone that are not due. */
   readonly confirmed?: boolean | undefined;
-  /** Delete the orphans that are older than this; undefined: only report them. */
-  readonly deleteOrphansOlderThanSeconds?: number | undefined;
+  /** Younger orphans are neither reported nor deleted. Default: 86,400. */
+  readonly orphanMarginSeconds?: number | undefined;
+  /** Delete the orphans instead of only reporting them. */
+  readonly deleteOrphans?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onOrphansDeleted?: (bucket: string, orphans: readonly Orphan[]) => void;
   readonly onProgress?: (objects: number) => void;
@@ -51,6 +53,9 @@ export interface Verification {
 
 /** So many live results that are gone before they are due look like the wrong store. */
 const SUSPICIOUS_RESULTS = 1_000;
+
+/** An object may be older than its row by this much, and no orphan. */
+const DEFAULT_MARGIN_SECONDS = 86_400;
 
 /** Requests under way at once when S3 is asked for single objects. */
 const LOOKS_AT_ONCE = 16;
@@ -86,21 +91,22 @@ class Verify {
       buckets,
       dryRun = false,
       mend = true,
-      deleteOrphansOlderThanSeconds,
+      orphanMarginSeconds = DEFAULT_MARGIN_SECONDS,
+      deleteOrphans = false,
     } = this.#options;
     if (!dryRun) await this.#checkEnabled();
     const start = await store.beginVerify();
     try {
       for (const bucket of buckets) await this.#compareBucket(start, bucket);
       for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
-      const strays = await store.sortStrays(start);
+      const strays = await store.sortStrays(start, orphanMarginSeconds);
       const requeued =
         dryRun || !mend || strays.returned === 0
           ? strays.returned
           : await store.requeueReturned(start);
-      const isToDelete = deleteOrphansOlderThanSeconds !== undefined && !dryRun;
+      const isToDelete = deleteOrphans && !dryRun;
       const { deleted, failed } = isToDelete
-        ? await this.#deleteOrphans(start, deleteOrphansOlderThanSeconds)
+        ? await this.#deleteOrphans(start, orphanMarginSeconds)
         : { deleted: 0, failed: 0 };
       return {
         listed: this.#listed,

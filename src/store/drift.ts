@@ -115,12 +115,18 @@ export async function stampGone(
 /**
  * `retention.sort_strays`
  *
+ * @param marginSeconds younger orphans are not counted.
  * @throws DatabaseError
  */
-export async function sortStrays(database: Queryable, start: VerifyStart): Promise<StrayCounts> {
+export async function sortStrays(
+  database: Queryable,
+  start: VerifyStart,
+  marginSeconds = 0,
+): Promise<StrayCounts> {
   const [row] = await database.query<{ returned: number; orphans: number; orphan_bytes: number }>(
-    'select returned, orphans, orphan_bytes from retention.sort_strays($1, $2)',
-    [start.verifyId, start.startedAt],
+    `select returned, orphans, orphan_bytes
+    from retention.sort_strays($1, $2, make_interval(secs => $3))`,
+    [start.verifyId, start.startedAt, marginSeconds],
   );
   return {
     returned: row?.returned ?? 0,

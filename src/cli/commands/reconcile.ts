@@ -54,7 +54,7 @@ export function reconcileCommand(): Command {
     .option('--delete', 'with --orphans, delete them (wants --yes)')
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
     .option('--prefix <text>', 'verify only keys that begin with this')
-    .option('--margin <duration>', 'delete only orphans older than this (default: 24h)')
+    .option('--margin <duration>', 'report and delete only orphans older than this (default: 24h)')
     .option('--deleted-list <file>', 'where to write what --delete deleted, one JSON line each')
     .option('--json', 'print one JSON document')
     .addHelpText(
