@@ -1123,7 +1123,7 @@ begin
       retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
       retention.retry(text[], text, text, text), retention.explain(text),
       retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz),
+      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz, interval),
       retention.requeue_returned(uuid, timestamptz),
       retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
       retention.note_bucket(text, text), retention.unstamp(text)
@@ -2545,7 +2545,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
+CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval DEFAULT '00:00:00'::interval) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2581,8 +2581,8 @@ begin
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
-    count(*) filter (where s.kind = 'orphan'),
-    coalesce(sum(s.bytes) filter (where s.kind = 'orphan'), 0)::bigint
+    count(*) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin),
+    coalesce(sum(s.bytes) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin), 0)::bigint
   from retention.stray s
   where s.verify_id = p_verify_id;
 end
