@@ -3,11 +3,15 @@ import { type Clock, systemClock } from './clock.ts';
 /** A ceiling on how many things happen per second. */
 export interface RateLimit {
   /**
-   * Waits until `count` more things may happen. First come, first served.
+   * Waits until `count` more things may happen. First come, first served. With a count of 0: waits
+   * until what was spent is paid off.
    *
    * @returns false when the signal was aborted first; then nothing was taken.
    */
   take(count: number, signal?: AbortSignal): Promise<boolean>;
+
+  /** Notes that `count` things happen now, whether they may or not: whoever takes next waits. */
+  spend(count: number): void;
 }
 
 /**
@@ -24,6 +28,10 @@ export function createRateLimit(perSecond: number, clock: Clock = systemClock): 
     countedAt = now;
   };
   return {
+    spend: (count) => {
+      refill();
+      allowance -= count;
+    },
     take: async (count, signal) => {
       const isAborted = (): boolean => signal?.aborted === true;
       if (isAborted()) return false;
@@ -42,4 +50,5 @@ export function createRateLimit(perSecond: number, clock: Clock = systemClock): 
 /** No ceiling. */
 export const unlimited: RateLimit = {
   take: (_count, signal) => Promise.resolve(signal?.aborted !== true),
+  spend: () => undefined,
 };

@@ -50,6 +50,12 @@ export interface BatchOutcome {
 /** Claims, deletes, settles: one batch at a time. */
 export interface Worker {
   /**
+   * Waits until the ceiling on deletions allows another batch; false when `stop` was aborted first.
+   * Waited for before a claim and never under a lease, which the wait could outlast.
+   */
+  mayClaim(stop: AbortSignal): Promise<boolean>;
+
+  /**
    * One batch from claim to settle. Undefined: nothing was visible.
    *
    * @param signal ends the S3 call early; the batch's lease is then left to run out.
@@ -84,6 +90,10 @@ class BatchWorker implements Worker {
     this.#options = options;
   }
 
+  mayClaim(stop: AbortSignal): Promise<boolean> {
+    return this.#options.rateLimit.take(0, stop);
+  }
+
   async workOnce(
     signal: AbortSignal,
     batchIds?: readonly number[],
@@ -106,15 +116,7 @@ class BatchWorker implements Worker {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
-    if (!(await this.#options.rateLimit.take(claim.runIds.length, signal))) {
-      const given = await store.giveBack(claim.batchId, lease);
-      return {
-        ...base,
-        ...nothing,
-        leaseLost: !given,
-        milliseconds: performance.now() - startedAt,
-      };
-    }
+    this.#options.rateLimit.spend(claim.runIds.length);
     const answer = await this.#delete(claim, startedAt, signal);
     const settled = await this.#settle(claim, lease, answer, startedAt);
     const outcome = {
