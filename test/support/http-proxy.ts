@@ -57,6 +57,17 @@ export type HttpFault =
   /** The answer is another than the server gave. */
   | { readonly kind: 'rewrite'; readonly change: (reply: PassingReply) => PassingReply };
 
+/** What became of one request, told when it is over for its client. Times are epoch milliseconds. */
+export interface Exchange {
+  readonly request: PassingRequest;
+  readonly arrivedAt: number;
+  readonly fault: HttpFault['kind'] | undefined;
+  /** When the server had done it; undefined: it never heard of it. */
+  readonly doneAt: number | undefined;
+  /** What its client was told to the last byte, and when that began; undefined: it was not. */
+  readonly told: (PassingReply & { readonly at: number }) | undefined;
+}
+
 /** A fault proxy between a client of S3 and an S3 server. */
 export interface HttpProxy {
   readonly endpoint: string;
@@ -85,8 +96,16 @@ export function isDeleteObjects({ method, url }: PassingRequest): boolean {
   return method === 'POST' && /[?&]delete(?:[=&]|$)/.test(url);
 }
 
-/** Starts a proxy in front of an S3 server. Signatures stay valid: the server is told the host that was asked. */
-export async function startHttpProxy(target: string): Promise<HttpProxy> {
+/**
+ * Starts a proxy in front of an S3 server. Signatures stay valid: the server is told the host that
+ * was asked.
+ *
+ * @param onExchange hears of each request, in the order in which they end.
+ */
+export async function startHttpProxy(
+  target: string,
+  onExchange: (exchange: Exchange) => void = () => undefined,
+): Promise<HttpProxy> {
   const { hostname, port: targetPort } = new URL(target);
   const injected = new Map<HttpFault['kind'], number>();
   const hung = new Set<ServerResponse>();
@@ -112,6 +131,15 @@ export async function startHttpProxy(target: string): Promise<HttpProxy> {
     };
     const fault = choose(request);
     if (fault !== undefined) injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1);
+    const arrivedAt = epochMs();
+    let doneAt: number | undefined;
+    let reply: PassingReply | undefined;
+    let repliedAt = arrivedAt;
+    response.once('close', () => {
+      const isTold = response.writableFinished && reply !== undefined;
+      const told = isTold && reply !== undefined ? { ...reply, at: repliedAt } : undefined;
+      onExchange({ request, arrivedAt, fault: fault?.kind, doneAt, told });
+    });
     switch (fault?.kind) {
       case 'drop':
         response.destroy();
@@ -121,15 +149,26 @@ export async function startHttpProxy(target: string): Promise<HttpProxy> {
         response.once('close', () => hung.delete(response));
         return;
       case 'answer':
-        response.writeHead(fault.status, { 'content-type': 'application/xml', ...fault.headers });
-        response.end(fault.body ?? '');
-        return;
+        reply = {
+          status: fault.status,
+          headers: { 'content-type': 'application/xml', ...fault.headers },
+          body: Buffer.from(fault.body ?? ''),
+        };
+        break;
       case 'delay':
         await pause(fault.milliseconds);
+        // Who has gone away has taken the request along.
+        if (response.destroyed) return;
         break;
       default:
     }
-    await sendWith(fault, await forward(request), response);
+    if (reply === undefined) {
+      reply = await forward(request);
+      doneAt = epochMs();
+      if (fault?.kind === 'rewrite') reply = fault.change(reply);
+    }
+    repliedAt = epochMs();
+    await send(fault, reply, response);
   };
 
   const server = createServer((incoming, response) => {
@@ -169,23 +208,22 @@ export async function startHttpProxy(target: string): Promise<HttpProxy> {
   };
 }
 
-/** Sends the server's reply, or what is left of it. */
-async function sendWith(
+/** Sends the reply, or what is left of it. */
+async function send(
   fault: HttpFault | undefined,
-  given: PassingReply,
+  { status, headers, body }: PassingReply,
   response: ServerResponse,
 ): Promise<void> {
-  const { status, headers, body } = fault?.kind === 'rewrite' ? fault.change(given) : given;
   if (fault?.kind === 'lose-reply') {
     response.destroy();
     return;
   }
   if (fault?.kind === 'delay-reply') await pause(fault.milliseconds);
-  const isAsGiven = fault?.kind !== 'rewrite';
-  response.writeHead(
-    status,
-    isAsGiven ? { ...headers } : { ...headers, 'content-length': String(body.length) },
-  );
+  const isOurs = fault?.kind === 'rewrite' || fault?.kind === 'answer';
+  response.writeHead(status, {
+    ...headers,
+    ...(isOurs ? { 'content-length': String(body.length) } : {}),
+  });
   if (fault?.kind === 'cut-reply') {
     response.write(body.subarray(0, fault.bytes), () => response.destroy());
   } else if (fault?.kind === 'throttle') {
@@ -220,4 +258,8 @@ async function bodyOf(message: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of message as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+function epochMs(): number {
+  return performance.timeOrigin + performance.now();
 }
