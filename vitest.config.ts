@@ -43,6 +43,11 @@ export default defineConfig({
           hookTimeout: 180_000,
         },
       },
+      {
+        // One campaign, as long as asked for: `npm run test:chaos`.
+        extends: true,
+        test: { name: 'chaos', include: ['test/chaos/**/*.test.ts'], testTimeout: 0 },
+      },
     ],
   },
 });

@@ -1,0 +1,185 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { type RunningCli, type Variables, startCli } from '../support/cli.ts';
+import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
+import type { Draws } from './draws.ts';
+
+const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
+const RUN_EVERY_MS = { min: 2_000, max: 8_000 };
+
+/** A listener and its own way to the database. */
+export interface Post {
+  readonly network: TcpProxy;
+  /** Undefined for a moment, between one process and the next. */
+  readonly process: () => RunningCli | undefined;
+  /** Ends the present process as told; another follows. */
+  readonly relieve: (signal: 'SIGTERM' | 'SIGKILL') => Promise<void>;
+}
+
+/** The reactor's processes under trial: some listeners, and reconcile runs beside them. */
+export interface Crew {
+  readonly posts: readonly Post[];
+  /** The reconcile run of the moment. */
+  readonly reconciling: () => RunningCli | undefined;
+  /** How often a process was started. */
+  readonly started: () => number;
+  /** What ended in a way that nobody asked for, with its last words. */
+  readonly complaints: readonly string[];
+  /** Starts reconcile runs, one after the other, until {@link stop}. */
+  readonly reconcile: () => Promise<void>;
+  /** Ends everything by SIGTERM; each has to end with 0. */
+  readonly stop: () => Promise<void>;
+  /** Ends everything, however. */
+  readonly dispose: () => Promise<void>;
+}
+
+export interface CrewOptions {
+  readonly listeners: number;
+  readonly databaseUrl: string;
+  readonly databasePort: number;
+  readonly env: Variables;
+  readonly draws: Draws;
+}
+
+/** Starts the listeners, each behind a proxy of its own. */
+export async function startCrew(options: CrewOptions): Promise<Crew> {
+  const { draws } = options;
+  const complaints: string[] = [];
+  const posts: ListenerPost[] = [];
+  let started = 0;
+  let reconciling: RunningCli | undefined;
+  const stopping = new AbortController();
+
+  const start = (parameters: readonly string[], network: TcpProxy, more: Variables): RunningCli => {
+    started += 1;
+    const url = network.through(options.databaseUrl);
+    return startCli(parameters, { env: { ...options.env, ...more, DATABASE_URL: url } });
+  };
+  for (let index = 0; index < options.listeners; index += 1) {
+    const network = await startTcpProxy(options.databasePort);
+    posts.push(
+      new ListenerPost(
+        network,
+        (more) => start(['listen'], network, more),
+        index,
+        options,
+        complaints,
+      ),
+    );
+  }
+
+  return {
+    posts,
+    reconciling: () => reconciling,
+    started: () => started,
+    complaints,
+    reconcile: async () => {
+      while (!stopping.signal.aborted) {
+        reconciling = start(['reconcile', '--json'], draws.pick(posts).network, {});
+        const { code, signal, stderr } = await reconciling.ended();
+        reconciling = undefined;
+        // 1: something failed or is dead, or the database went away; the rest nobody asked for.
+        if (signal === null && code !== 0 && code !== 1) {
+          complaints.push(`reconcile ended with ${code}: ${lastWords(stderr)}`);
+        }
+        await pause(draws.integer(RUN_EVERY_MS.min, RUN_EVERY_MS.max), undefined, {
+          signal: stopping.signal,
+        }).catch(() => undefined);
+      }
+    },
+    stop: async () => {
+      stopping.abort();
+      await Promise.all(posts.map((post) => post.stop()));
+    },
+    dispose: async () => {
+      stopping.abort();
+      await reconciling?.[Symbol.asyncDispose]();
+      await Promise.all(posts.map((post) => post.dispose()));
+    },
+  };
+}
+
+/** Keeps one listener running. */
+class ListenerPost implements Post {
+  readonly network: TcpProxy;
+  readonly #begin: (more: Variables) => RunningCli;
+  readonly #index: number;
+  readonly #draws: Draws;
+  readonly #complaints: string[];
+  #process: RunningCli | undefined;
+  #isExpectedToEnd = false;
+  #isStopped = false;
+
+  constructor(
+    network: TcpProxy,
+    begin: (more: Variables) => RunningCli,
+    index: number,
+    { draws }: CrewOptions,
+    complaints: string[],
+  ) {
+    this.network = network;
+    this.#begin = begin;
+    this.#index = index;
+    this.#draws = draws;
+    this.#complaints = complaints;
+    this.#start();
+  }
+
+  process(): RunningCli | undefined {
+    return this.#process;
+  }
+
+  async relieve(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const process = this.#process;
+    if (process === undefined || this.#isExpectedToEnd) return;
+    this.#isExpectedToEnd = true;
+    process.kill(signal);
+    const { code, stderr } = await process.ended();
+    // Before it has said its first word it knows no signals, and holds nothing.
+    if (signal === 'SIGTERM' && code !== 0 && stderr !== '') {
+      this.#complaints.push(
+        `SIGTERM ended listener ${this.#index} with ${code}: ${lastWords(stderr)}`,
+      );
+    }
+    if (!this.#isStopped) this.#start();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.relieve('SIGTERM');
+  }
+
+  async dispose(): Promise<void> {
+    this.#isStopped = true;
+    this.#isExpectedToEnd = true;
+    await this.#process?.[Symbol.asyncDispose]();
+    await this.network.close();
+  }
+
+  #start(): void {
+    const process = this.#begin(this.#clock());
+    this.#process = process;
+    this.#isExpectedToEnd = false;
+    void this.#watch(process);
+  }
+
+  async #watch(process: RunningCli): Promise<void> {
+    const { code, signal, stderr } = await process.ended();
+    if (this.#process !== process || this.#isExpectedToEnd) return;
+    this.#complaints.push(
+      `listener ${this.#index} ended by itself with ${code ?? signal}: ${lastWords(stderr)}`,
+    );
+    this.#start();
+  }
+
+  /** Only the database's clock counts, so a host's may be wrong by a day. */
+  #clock(): Variables {
+    const days = this.#draws.pick([0, 0, 1, -1]);
+    if (days === 0) return {};
+    return { NODE_OPTIONS: `--import=${SKEWED_CLOCK}`, SKEW_DAYS: String(days) };
+  }
+}
+
+function lastWords(stderr: string): string {
+  return stderr.trimEnd().split('\n').slice(-3).join(' | ');
+}
