@@ -1,0 +1,269 @@
+import { once } from 'node:events';
+import { type IncomingMessage, createServer as createHttpServer, request } from 'node:http';
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type HttpProxy, isDeleteObjects, startHttpProxy } from '../support/http-proxy.ts';
+import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
+import { until } from '../support/until.ts';
+
+describe('the TCP proxy', () => {
+  // Says everything back.
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.pipe(socket);
+  });
+  const clients: Client[] = [];
+  let proxy: TcpProxy;
+  beforeAll(async () => {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+  });
+  afterAll(() => void server.close());
+  beforeEach(async () => {
+    proxy = await startTcpProxy((server.address() as AddressInfo).port);
+  });
+  afterEach(async () => {
+    for (const { socket } of clients.splice(0)) socket.destroy();
+    await proxy.close();
+  });
+
+  interface Client {
+    readonly socket: Socket;
+    heard: string;
+    isClosed: boolean;
+  }
+
+  function open(): Client {
+    const socket = connect(proxy.port, '127.0.0.1');
+    const client: Client = { socket, heard: '', isClosed: false };
+    socket.setEncoding('utf8').on('data', (text: string) => {
+      client.heard += text;
+    });
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      client.isClosed = true;
+    });
+    clients.push(client);
+    return client;
+  }
+
+  async function say(client: Client, text: string): Promise<void> {
+    const wanted = client.heard + text;
+    client.socket.write(text);
+    await until('it is said back', () => client.heard === wanted);
+  }
+
+  const closed = (client: Client) => until('it is closed', () => client.isClosed);
+
+  test('carries what is said, and ends with either end', async () => {
+    const client = open();
+    await say(client, 'hello');
+    expect(proxy.connected()).toBe(1);
+    client.socket.end();
+    await closed(client);
+    await until('nothing is connected', () => proxy.connected() === 0);
+  });
+
+  test('leads addresses through itself', () => {
+    const led = new URL(proxy.through('postgresql://user@127.0.0.1:5432/app'));
+    expect([led.port, led.pathname]).toEqual([String(proxy.port), '/app']);
+  });
+
+  test('lets new connections hang, and lets go of them when it heals', async () => {
+    const early = open();
+    await say(early, 'early');
+    proxy.letThrough(false);
+    const late = open();
+    late.socket.write('late');
+    await until('it hangs', () => proxy.hanging() === 1);
+    await say(early, ' and still there');
+    expect(late.heard).toBe('');
+    proxy.heal();
+    await closed(late);
+    await say(open(), 'again');
+  });
+
+  test('refuses new connections', async () => {
+    proxy.refuse(true);
+    await closed(open());
+    proxy.heal();
+    await say(open(), 'again');
+  });
+
+  test('freezes what is there and nothing else, for good', async () => {
+    const frozen = open();
+    await say(frozen, 'one');
+    proxy.freeze();
+    frozen.socket.write('two');
+    await say(open(), 'beside it');
+    proxy.heal();
+    frozen.socket.write('three');
+    await say(open(), 'after it');
+    expect([frozen.heard, frozen.isClosed]).toEqual(['one', false]);
+  });
+
+  test('cuts what is there', async () => {
+    const client = open();
+    await say(client, 'one');
+    proxy.cut();
+    await closed(client);
+    await say(open(), 'again');
+  });
+
+  test('is late', async () => {
+    const client = open();
+    await say(client, 'quick');
+    proxy.delay(60);
+    const startedAt = performance.now();
+    await say(client, 'slow');
+    // Late on the way there and on the way back.
+    expect(performance.now() - startedAt).toBeGreaterThan(110);
+  });
+
+  test('is slow', async () => {
+    const client = open();
+    await say(client, 'quick');
+    proxy.throttle(1_000);
+    const startedAt = performance.now();
+    await say(client, 'x'.repeat(300));
+    expect(performance.now() - startedAt).toBeGreaterThan(250);
+  });
+
+  test('cuts in the middle of a word', async () => {
+    const client = open();
+    await say(client, 'whole');
+    proxy.cutAfter(3);
+    client.socket.write('broken');
+    await closed(client);
+    expect(client.heard).toBe('wholebro');
+  });
+});
+
+describe('the HTTP proxy', () => {
+  const served: string[] = [];
+  const server = createHttpServer((incoming, response) => {
+    served.push(incoming.url ?? '');
+    incoming.resume().on('end', () => response.end('0123456789'.repeat(10)));
+  });
+  let proxy: HttpProxy;
+  beforeAll(async () => {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+  });
+  afterAll(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  beforeEach(async () => {
+    served.length = 0;
+    proxy = await startHttpProxy(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  });
+  afterEach(() => proxy.close());
+
+  /** What came of a request: its status and body, and whether the connection broke. */
+  async function ask(path = '/b/k', method = 'GET') {
+    const came = { status: 0, body: '', isBroken: false, milliseconds: 0 };
+    const startedAt = performance.now();
+    try {
+      const asking = request(proxy.endpoint + path, { agent: false, method });
+      asking.end();
+      const [reply] = (await once(asking, 'response')) as [IncomingMessage];
+      came.status = reply.statusCode ?? 0;
+      for await (const chunk of reply.setEncoding('utf8') as AsyncIterable<string>) {
+        came.body += chunk;
+      }
+    } catch {
+      came.isBroken = true;
+    }
+    came.milliseconds = performance.now() - startedAt;
+    return came;
+  }
+
+  test('passes on what has no fault, and knows a DeleteObjects', async () => {
+    const deletes: boolean[] = [];
+    proxy.steer((passing) => {
+      deletes.push(isDeleteObjects(passing));
+      return undefined;
+    });
+    expect(await ask()).toMatchObject({ status: 200, isBroken: false });
+    for (const path of ['/b?delete', '/b/?delete=', '/b?x-id=DeleteObjects&delete']) {
+      await ask(path, 'POST');
+    }
+    await ask('/b/k?deleted=1', 'POST');
+    expect(deletes).toEqual([false, true, true, true, false]);
+    expect(served).toHaveLength(5);
+    expect(proxy.injected.size).toBe(0);
+  });
+
+  test('drops, and the server hears nothing', async () => {
+    proxy.next({ kind: 'drop' });
+    expect(await ask()).toMatchObject({ status: 0, isBroken: true });
+    expect(served).toEqual([]);
+    expect(proxy.injected.get('drop')).toBe(1);
+    expect(await ask()).toMatchObject({ status: 200 });
+  });
+
+  test('hangs until it heals, and the server hears nothing', async () => {
+    proxy.next({ kind: 'hang' });
+    const asked = ask();
+    await until('it hangs', () => proxy.hanging() === 1);
+    proxy.heal();
+    expect(await asked).toMatchObject({ status: 0, isBroken: true });
+    expect(served).toEqual([]);
+  });
+
+  test('answers in place of the server', async () => {
+    proxy.next({ kind: 'answer', status: 502, body: '<html>', headers: { 'x-by': 'proxy' } });
+    expect(await ask()).toMatchObject({ status: 502, body: '<html>' });
+    expect(served).toEqual([]);
+  });
+
+  test('is late on the way there', async () => {
+    proxy.next({ kind: 'delay', milliseconds: 80 });
+    const asked = ask();
+    expect(served).toEqual([]);
+    const { status, milliseconds } = await asked;
+    expect([status, milliseconds > 75]).toEqual([200, true]);
+  });
+
+  test('is late on the way back', async () => {
+    proxy.next({ kind: 'delay-reply', milliseconds: 200 });
+    const asked = ask();
+    await until('the server has heard it', () => served.length === 1);
+    const { status, milliseconds } = await asked;
+    expect([status, milliseconds > 195]).toEqual([200, true]);
+  });
+
+  test('loses the reply to what the server has done', async () => {
+    proxy.next({ kind: 'lose-reply' });
+    expect(await ask()).toMatchObject({ status: 0, isBroken: true });
+    expect(served).toEqual(['/b/k']);
+  });
+
+  test('cuts the reply', async () => {
+    proxy.next({ kind: 'cut-reply', bytes: 7 });
+    expect(await ask()).toMatchObject({ status: 200, body: '0123456', isBroken: true });
+  });
+
+  test('lets the reply trickle', async () => {
+    proxy.next({ kind: 'throttle', bytesPerSecond: 400 });
+    const { body, milliseconds } = await ask();
+    expect([body.length, milliseconds > 190]).toEqual([100, true]);
+  });
+
+  test('rewrites the reply', async () => {
+    proxy.next({
+      kind: 'rewrite',
+      change: (reply) => ({ ...reply, status: 503, body: Buffer.from('other') }),
+    });
+    expect(await ask()).toMatchObject({ status: 503, body: 'other', isBroken: false });
+    expect(served).toHaveLength(1);
+  });
+
+  test('does one fault to as many requests as were asked for, and only to those that match', async () => {
+    proxy.next({ kind: 'answer', status: 500 }, { times: 2, when: ({ url }) => url === '/x' });
+    const statuses: number[] = [];
+    for (const path of ['/y', '/x', '/x', '/x']) statuses.push((await ask(path)).status);
+    expect(statuses).toEqual([200, 500, 500, 200]);
+  });
+});
