@@ -40,7 +40,8 @@ export interface ObjectStore {
    *
    * Every key of `keys` ends in exactly one of `deleted` or `failures`; a key given twice is sent
    * once and reported once. `deleted` holds only what the store itself named: a key that its reply
-   * leaves out is a transient failure with code `Unanswered`.
+   * leaves out is a transient failure with code `Unanswered`. A reply that names no key at all, or
+   * throttles all that it names, is a request that failed as a whole.
    *
    * @param options.signal ends the call early; what was already deleted is then not known.
    * @throws {RangeError} when there are too many keys.

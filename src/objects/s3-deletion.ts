@@ -2,7 +2,13 @@ import { type DeletionReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
 import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
 import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import { isGone, isNoBucket, isTransientCode, lacksOperation } from './s3-failures.ts';
+import {
+  isGone,
+  isNoBucket,
+  isThrottling,
+  isTransientCode,
+  lacksOperation,
+} from './s3-failures.ts';
 
 const SINGLE_DELETES_IN_FLIGHT = 8;
 
@@ -114,6 +120,12 @@ function judge(bucket: string, reply: DeletionReply, sent: readonly string[]): B
   }
   if (misspelt) return { deleted, failures, again: unnamed };
   const unknown = unnamed.map((key) => unanswered(key, keyless));
+  // Of no key in particular, so nothing that the keys should be told apart by: the bucket pauses.
+  const [first] = [...failures, ...unknown];
+  if (first && deleted.length === 0 && failures.every(({ code }) => isThrottling(code))) {
+    const kind = failures.length === 0 ? 'unavailable' : 'throttled';
+    throw new ObjectStoreError({ kind, code: first.code, bucket, message: first.message });
+  }
   return { deleted, failures: [...failures, ...unknown], again: [] };
 }
 

@@ -99,6 +99,11 @@ export function isTransientCode(code: string): boolean {
   return kindOfCode(code) !== undefined || /^5\d\d$/.test(code);
 }
 
+/** Whether a code that the store gave for one key asks for fewer requests. */
+export function isThrottling(code: string): boolean {
+  return kindOfCode(code) === 'throttled';
+}
+
 /** Whether a code says that the object is not there (any more). */
 export function isGone(code: string): boolean {
   return GONE_CODES.has(code);

@@ -42,18 +42,33 @@ describe('a reply to DeleteObjects', () => {
     expect(requests()[0]?.body).toContain('<Quiet>false</Quiet>');
   });
 
+  test('leaves a key unanswered that it does not name', async () => {
+    play(deleteResult(deletedKey('a')));
+    expect(await open().deleteObjects('bucket', ['a', 'b'])).toMatchObject({
+      deleted: new Set(['a']),
+      failures: [{ key: 'b', code: 'Unanswered', transient: true }],
+    });
+  });
+
   test.each([
     ['an empty body', ''],
     ['an empty document', '<DeleteResult/>'],
-    ['another key only', `<DeleteResult>${deletedKey('a')}</DeleteResult>`],
-    ['an error that is not recognised as one', '<Error><Code>InternalError</Code></Error>\n'],
-  ])('leaves a key unanswered that is missing in %s', async (_name, body) => {
+    ['somebody else', '<html><body>Log in</body></html>'],
+    ['an error that is not recognised as one', '<Error><Code>Strange</Code></Error>\n'],
+    [
+      'an error that names no key',
+      '<DeleteResult><Error><Code>Strange</Code></Error></DeleteResult>',
+    ],
+  ])('that is %s is no answer to the request as a whole', async (_name, body) => {
     play(reply(200, body));
-    const report = await open().deleteObjects('bucket', ['a', 'b']);
-    expect(report.deleted.has('b')).toBe(false);
-    const failed = report.failures.find((it) => it.key === 'b');
-    expect(failed).toMatchObject({ code: 'Unanswered', transient: true });
-    expect(report.deleted.size + report.failures.length).toBe(2);
+    const error = await failure(open({ maxAttempts: 1 }).deleteObjects('bucket', ['a', 'b']));
+    expect(error.kind).toBe('unavailable');
+  });
+
+  test('that throttles every key throttles the request as a whole', async () => {
+    play(deleteResult(refusedKey('a', 'SlowDown'), refusedKey('b', 'SlowDown')));
+    const error = await failure(open().deleteObjects('bucket', ['a', 'b']));
+    expect(error).toMatchObject({ kind: 'throttled', code: 'SlowDown' });
   });
 
   test('tells the faults of keys from those of the store, and takes gone for deleted', async () => {
@@ -85,9 +100,9 @@ describe('a reply to DeleteObjects', () => {
 
   test('says what an error without a key said', async () => {
     play(deleteResult('<Error><Code>Strange</Code><Message>no idea</Message></Error>'));
-    const report = await open().deleteObjects('bucket', ['a']);
-    expect(report.failures).toMatchObject([{ key: 'a', code: 'Unanswered', transient: true }]);
-    expect(report.failures[0]?.message).toContain('Strange: no idea');
+    const error = await failure(open().deleteObjects('bucket', ['a']));
+    expect(error.code).toBe('Unanswered');
+    expect(error.message).toContain('Strange: no idea');
   });
 
   test('that spells a key in another way has that key asked for alone', async () => {
