@@ -134,8 +134,14 @@ export function createReactor(options: LibraryOptions): Reactor {
     },
     stop: async () => {
       stopping = true;
+      // A database that does not answer may keep a settle for as long as its lease.
+      const grace = setTimeout(() => {
+        logger.warning('The grace period is over: what is in flight is cut, its leases run out');
+        void database.cut();
+      }, config.shutdownGraceSeconds * SECOND);
       await Promise.all([notifications.stop(), listener.stop()]);
       await notes.stop();
+      clearTimeout(grace);
       if (options.objects === undefined) objects.close();
       if (options.inspector === undefined) inspector.close();
       await database.close();

@@ -24,4 +24,7 @@ export interface Database extends Queryable {
    * Waits for what is under way, a few seconds at most, and ends every session. May be repeated.
    */
   close(): Promise<void>;
+
+  /** Closes without waiting: what is under way fails now. */
+  cut(): Promise<void>;
 }

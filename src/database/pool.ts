@@ -83,6 +83,12 @@ class PooledDatabase implements Database {
     return this.#closing;
   }
 
+  async cut(): Promise<void> {
+    const closed = this.close();
+    await this.#sockets.cut();
+    await closed;
+  }
+
   async #close(): Promise<void> {
     const grace = new AbortController();
     const ended = this.#pool

@@ -58,7 +58,8 @@ export interface Worker {
   /**
    * One batch from claim to settle. Undefined: nothing was visible.
    *
-   * @param signal ends the S3 call early; the batch's lease is then left to run out.
+   * @param signal ends the S3 call and repeated settling early; the batch's lease is then left to
+   * run out, since S3 may still be at it.
    * @param batchIds only these.
    * @throws DatabaseError when the database fails; the lease then runs out and the batch is taken
    * up again.
@@ -71,6 +72,12 @@ const SETTLE_SHARE_OF_LEASE = 0.1;
 
 /** More failures of one batch are summed up in one line. */
 const MAX_FAILURE_LINES = 10;
+
+/** How long a settle is repeated: while the lease lasts, and until the signal. */
+interface Insistence {
+  readonly startedAt: number;
+  readonly signal: AbortSignal;
+}
 
 type Answer =
   | { readonly kind: 'report'; readonly report: DeletionReport }
@@ -118,7 +125,7 @@ class BatchWorker implements Worker {
     }
     this.#options.rateLimit.spend(claim.runIds.length);
     const answer = await this.#delete(claim, startedAt, signal);
-    const settled = await this.#settle(claim, lease, answer, startedAt);
+    const settled = await this.#settle(claim, lease, answer, { startedAt, signal });
     const outcome = {
       ...base,
       ...nothing,
@@ -161,10 +168,10 @@ class BatchWorker implements Worker {
     }
   }
 
-  async #settle(claim: Claim, lease: string, answer: Answer, startedAt: number) {
+  async #settle(claim: Claim, lease: string, answer: Answer, insistence: Insistence) {
     const { store } = this.#options;
     if (answer.kind === 'postponed') {
-      const until = await this.#insist(startedAt, () =>
+      const until = await this.#insist(insistence, () =>
         store.postpone(claim.batchId, lease, answer),
       );
       this.#options.logger.warning(
@@ -178,13 +185,13 @@ class BatchWorker implements Worker {
         `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
         { batch: claim.batchId, results: claim.runIds.length },
       );
-      const isOurs = await this.#insist(startedAt, () => store.split(claim.batchId, lease));
+      const isOurs = await this.#insist(insistence, () => store.split(claim.batchId, lease));
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
     this.#reportFailures(failed);
-    const milliseconds = performance.now() - startedAt;
-    const settlement = await this.#insist(startedAt, () =>
+    const milliseconds = performance.now() - insistence.startedAt;
+    const settlement = await this.#insist(insistence, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds }),
     );
     return describeSettlement(settlement);
@@ -194,7 +201,10 @@ class BatchWorker implements Worker {
    * Repeats what must not get lost while the lease lasts: a deadlock, a restart or a full disk of
    * the database is over sooner than a lease. Repeating is safe, because the lease fences it.
    */
-  async #insist<Result>(startedAt: number, work: () => Promise<Result>): Promise<Result> {
+  async #insist<Result>(
+    { startedAt, signal }: Insistence,
+    work: () => Promise<Result>,
+  ): Promise<Result> {
     const backoff = createBackoff({ firstMilliseconds: 100, capMilliseconds: 5_000 });
     const endsAt = startedAt + this.#options.leaseSeconds * 1_000;
     for (;;) {
@@ -202,9 +212,12 @@ class BatchWorker implements Worker {
         return await work();
       } catch (error) {
         const wait = backoff.next();
-        if (!isTransientDatabaseError(error) || performance.now() + wait > endsAt) throw error;
-        this.#options.logger.warning(`Settling is tried again: ${describeError(error)}`);
-        await pause(wait);
+        const isOver = signal.aborted || performance.now() + wait > endsAt;
+        if (isOver || !isTransientDatabaseError(error)) throw error;
+        // The 1st, 2nd, 4th ... time: an outage takes one line, not one for every few seconds of it.
+        const level = Number.isInteger(Math.log2(backoff.attempts)) ? 'warning' : 'debug';
+        this.#options.logger[level](`Settling is tried again: ${describeError(error)}`);
+        await pause(wait, signal);
       }
     }
   }

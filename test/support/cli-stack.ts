@@ -29,6 +29,8 @@ export interface CliStack {
   readonly holdStamps: () => Promise<() => Promise<void>>;
   /** Waits until a listener stands before its stamp; returns its session's process id. */
   readonly settleWaits: () => Promise<number>;
+  /** Starts `retention listen`, ended after the test, whatever it has to say. */
+  readonly start: (more?: Variables) => RunningCli;
   /** Starts `retention listen`, ended after the test, and waits until it listens. */
   readonly listen: (more?: Variables) => Promise<RunningCli>;
 }
@@ -87,6 +89,11 @@ export function useCliStack(settings: MigrationSettings = {}): CliStack {
     if (lies.length > 0) throw new Error(`${lies.length} runs are stamped whose objects are there`);
     return rows.length;
   };
+  const start = (more?: Variables): RunningCli => {
+    const listener = startCli(['listen'], { env: env(more) });
+    started.push(listener);
+    return listener;
+  };
   return {
     database,
     s3: theS3,
@@ -122,9 +129,9 @@ export function useCliStack(settings: MigrationSettings = {}): CliStack {
         return row?.pid;
       }),
     run: (parameters, more) => runCli(parameters, { env: env(more) }),
+    start,
     listen: async (more) => {
-      const listener = startCli(['listen'], { env: env(more) });
-      started.push(listener);
+      const listener = start(more);
       await listener.waitForLine('Listening for notifications');
       return listener;
     },

@@ -8,8 +8,10 @@ import { type TcpProxy, startTcpProxy } from './tcp-proxy.ts';
 export interface FaultyNetwork {
   /** In front of S3. */
   readonly http: () => HttpProxy;
-  /** In front of Postgres, for work and for LISTEN alike. */
+  /** In front of Postgres, for the work. */
   readonly tcp: () => TcpProxy;
+  /** In front of Postgres, for LISTEN. */
+  readonly listenTcp: () => TcpProxy;
   /** The variables that lead the command through it, and make it impatient. */
   readonly env: (more?: Variables) => Variables;
 }
@@ -26,13 +28,17 @@ export const IMPATIENT: Variables = {
 export function useFaultyNetwork(stack: CliStack): FaultyNetwork {
   let http: HttpProxy | undefined;
   let tcp: TcpProxy | undefined;
+  let listenTcp: TcpProxy | undefined;
   beforeEach(async () => {
     http = await startHttpProxy(stack.s3().endpoint);
-    tcp = await startTcpProxy(Number(new URL(stack.database().url).port));
+    const port = Number(new URL(stack.database().url).port);
+    tcp = await startTcpProxy(port);
+    listenTcp = await startTcpProxy(port);
   });
   afterEach(async () => {
     await http?.close();
     await tcp?.close();
+    await listenTcp?.close();
   });
   const there = <Proxy>(proxy: Proxy | undefined): Proxy => {
     if (proxy === undefined) throw new Error('The network is only there inside tests.');
@@ -41,8 +47,10 @@ export function useFaultyNetwork(stack: CliStack): FaultyNetwork {
   return {
     http: () => there(http),
     tcp: () => there(tcp),
+    listenTcp: () => there(listenTcp),
     env: (more = {}) => ({
       DATABASE_URL: there(tcp).through(stack.database().url),
+      DATABASE_LISTEN_URL: there(listenTcp).through(stack.database().url),
       S3_ENDPOINT_URL: there(http).endpoint,
       ...IMPATIENT,
       ...more,

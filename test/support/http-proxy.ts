@@ -48,6 +48,8 @@ export type HttpFault =
   | { readonly kind: 'delay'; readonly milliseconds: number }
   /** The reply comes so many milliseconds late. */
   | { readonly kind: 'delay-reply'; readonly milliseconds: number }
+  /** The reply comes once the promise is kept. */
+  | { readonly kind: 'hold-reply'; readonly until: Promise<unknown> }
   /** The server answers, and the answer is lost with its connection. */
   | { readonly kind: 'lose-reply' }
   /** So many bytes of the answer's body come, then the connection ends. */
@@ -219,6 +221,7 @@ async function send(
     return;
   }
   if (fault?.kind === 'delay-reply') await pause(fault.milliseconds);
+  if (fault?.kind === 'hold-reply') await fault.until;
   const isOurs = fault?.kind === 'rewrite' || fault?.kind === 'answer';
   response.writeHead(status, {
     ...headers,

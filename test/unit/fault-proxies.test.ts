@@ -234,6 +234,23 @@ describe('the HTTP proxy', () => {
     expect([status, milliseconds > 195]).toEqual([200, true]);
   });
 
+  test('holds the reply back until it is let go', async () => {
+    let letGo = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    proxy.next({ kind: 'hold-reply', until: released });
+    let isAnswered = false;
+    const asked = ask().finally(() => {
+      isAnswered = true;
+    });
+    await until('the server has heard it', () => served.length === 1);
+    await ask();
+    expect(isAnswered).toBe(false);
+    letGo();
+    expect(await asked).toMatchObject({ status: 200, isBroken: false });
+  });
+
   test('loses the reply to what the server has done', async () => {
     proxy.next({ kind: 'lose-reply' });
     expect(await ask()).toMatchObject({ status: 0, isBroken: true });
