@@ -8,6 +8,7 @@ export const SQLSTATE = {
   foreign_key_violation: '23503',
   not_null_violation: '23502',
   unique_violation: '23505',
+  active_sql_transaction: '25001',
   read_only_sql_transaction: '25006',
   idle_in_transaction_session_timeout: '25P03',
   transaction_timeout: '25P04',

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { DatabaseError, RetentionError } from '../errors.ts';
+import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { pause } from '../lifecycle/pause.ts';
 import {
@@ -51,18 +51,30 @@ class PooledDatabase implements Database {
   readonly target: string;
   readonly #options: PoolOptions;
   readonly #sockets = keepSockets();
+  #takesStartupSettings = true;
   #pool: pg.Pool;
   #pooled: Promise<boolean> | undefined;
+  /** The role or the database has another isolation level for a default than READ COMMITTED. */
+  #isElsewhereByDefault = false;
   #closing: Promise<void> | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
     this.target = describeTarget(options.url);
-    this.#pool = this.#makePool(true);
+    this.#pool = this.#makePool();
   }
 
   async query<Row extends object>(...statement: Parameters<Queryable['query']>) {
-    return this.withClient((client) => client.query<Row>(...statement));
+    if (!this.#isElsewhereByDefault) {
+      try {
+        return await this.withClient((client) => client.query<Row>(...statement));
+      } catch (error) {
+        // How a function says that it needs READ COMMITTED. It has done nothing yet.
+        if (codeOf(error) !== SQLSTATE.active_sql_transaction) throw error;
+        this.#isElsewhereByDefault = true;
+      }
+    }
+    return this.withTransaction((client) => client.query<Row>(...statement));
   }
 
   async withClient<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
@@ -100,7 +112,7 @@ class PooledDatabase implements Database {
     await this.#sockets.cut();
   }
 
-  #makePool(withStatementTimeout: boolean): pg.Pool {
+  #makePool(): pg.Pool {
     const timeout =
       this.#options.statementTimeoutMilliseconds ?? DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS;
     const pool = new pg.Pool({
@@ -110,7 +122,7 @@ class PooledDatabase implements Database {
         queryTimeoutMilliseconds: timeout === 0 ? 0 : timeout + ANSWER_MARGIN_MILLISECONDS,
         sockets: this.#sockets,
       }),
-      ...(withStatementTimeout && timeout > 0 ? { statement_timeout: timeout } : {}),
+      ...(this.#takesStartupSettings && timeout > 0 ? { statement_timeout: timeout } : {}),
       types: valueTypes,
       max: this.#options.max ?? DEFAULT_MAX,
       idleTimeoutMillis: IDLE_MILLISECONDS,
@@ -123,6 +135,7 @@ class PooledDatabase implements Database {
 
   async #lend<Result>(work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
     const client = await this.#connect();
+    const pool = this.#pool;
     // A session that is lost while it is lent says so by an event as well. Unheard, it would end
     // the process; the statement that was under way fails with the same.
     const hear = (): void => undefined;
@@ -134,6 +147,7 @@ class PooledDatabase implements Database {
       return result;
     } catch (error) {
       isReusable = isOnlyRefused(error);
+      if (isSilence(error)) this.#renew(pool);
       throw error;
     } finally {
       client.off('error', hear);
@@ -162,9 +176,19 @@ class PooledDatabase implements Database {
   /** Behind a pooler there is no server-side limit: a session's settings would be other clients'. */
   #goWithoutStartupSettings(refused: pg.Pool): void {
     if (this.#pool !== refused) return;
-    this.#pool = this.#makePool(false);
+    this.#takesStartupSettings = false;
     this.#pooled = Promise.resolve(true);
-    refused.end().catch((error: unknown) => this.#report('A pool did not end', error));
+    this.#renew(refused);
+  }
+
+  /**
+   * Goes on with sessions of its own making: where the network went dead under one session, it did
+   * under the idle ones, and each would take a whole statement's time to be found out.
+   */
+  #renew(old: pg.Pool): void {
+    if (this.#pool !== old || this.#closing !== undefined) return;
+    this.#pool = this.#makePool();
+    old.end().catch((error: unknown) => this.#report('A pool did not end', error));
   }
 
   #queryable(client: pg.PoolClient): Queryable {
@@ -199,6 +223,11 @@ class PooledDatabase implements Database {
     if (this.#closing !== undefined) return;
     this.#options.logger.warning(message, { database: this.target, error });
   }
+}
+
+/** Whether the server did not answer at all, though it would have ended the statement by itself. */
+function isSilence(error: unknown): boolean {
+  return error instanceof DatabaseError && error.message === 'Query read timeout';
 }
 
 /**

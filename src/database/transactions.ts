@@ -2,7 +2,8 @@ import { DatabaseError } from '../errors.ts';
 import type { Queryable } from './queryable.ts';
 
 /**
- * Runs `work` in a transaction of a session. Rolled back when it throws, and when a statement of it
+ * Runs `work` in a READ COMMITTED transaction of a session, whatever the role or the database has
+ * for a default. Rolled back when it throws, and when a statement of it
  * failed and it went on: Postgres would answer such a COMMIT with a silent rollback.
  */
 export async function inTransaction<Result>(
@@ -20,7 +21,7 @@ export async function inTransaction<Result>(
       }
     },
   };
-  await client.query('begin');
+  await client.query('begin isolation level read committed');
   try {
     const result = await work(watched);
     if (failure !== undefined) {

@@ -208,6 +208,47 @@ describeDatabase('the pool', () => {
     }
   });
 
+  test('a session that fell silent takes the idle ones with it: the next statement waits for none', async () => {
+    const proxy = await startTcpProxy(runningPostgres().port);
+    try {
+      const { pool } = makePool({
+        url: proxy.through(database().url),
+        statementTimeoutMilliseconds: 50,
+      });
+      await Promise.all(Array.from({ length: 4 }, () => pool.query('select pg_sleep(0.03)')));
+      expect(proxy.connected()).toBe(4);
+      proxy.freeze();
+      await failureOf(pool.query('select 1'));
+      expect(await pool.query('select 1 as one')).toEqual([{ one: 1 }]);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test('works in READ COMMITTED where that is no default and a function asks for it', async () => {
+    await database().query(`
+      create or replace function level() returns text language plpgsql as $$
+      begin
+        if current_setting('transaction_isolation') <> 'read committed' then
+          raise exception using errcode = 'active_sql_transaction', message = 'not so';
+        end if;
+        return current_setting('transaction_isolation');
+      end $$;
+      alter role postgres in database ${database().name}
+        set default_transaction_isolation = 'serializable'`);
+    try {
+      const { pool } = makePool();
+      const shown = 'show transaction_isolation';
+      expect(await pool.query(shown)).toEqual([{ transaction_isolation: 'serializable' }]);
+      expect(await pool.query('select level()')).toEqual([{ level: 'read committed' }]);
+      expect(await pool.query(shown)).toEqual([{ transaction_isolation: 'read committed' }]);
+    } finally {
+      await database().query(
+        `alter role postgres in database ${database().name} reset default_transaction_isolation`,
+      );
+    }
+  });
+
   test('a named statement is prepared once per session', async () => {
     const { pool } = makePool({ max: 1 });
     const prepared = () =>

@@ -1,0 +1,246 @@
+import { describe, expect, test } from 'vitest';
+import type { RunningCli } from '../support/cli.ts';
+import { useCliStack } from '../support/cli-stack.ts';
+import { describeDatabase } from '../support/database.ts';
+import { useFaultyNetwork } from '../support/faulty-network.ts';
+import { until } from '../support/until.ts';
+
+describeDatabase('a bad day of Postgres', () => {
+  const stack = useCliStack();
+  const network = useFaultyNetwork(stack);
+  const { database } = stack;
+  const flag = (): Promise<unknown> => database().query('select retention.flag_expired()');
+  const listen = (more = {}): Promise<RunningCli> => stack.listen(network.env(more));
+  const linesOf = ({ stderr }: RunningCli, what: RegExp): number =>
+    stderr.split('\n').filter((line) => what.test(line)).length;
+  const deletions = (): number => stack.requests().filter(({ keys }) => keys.length > 0).length;
+
+  async function stopped(listener: RunningCli): Promise<void> {
+    listener.kill();
+    expect((await listener.ended()).code).toBe(0);
+  }
+
+  /** Makes writes to a table fail as on a full disk until what it returns is called. */
+  async function fillDisk(table: string): Promise<() => Promise<void>> {
+    await database().query(`
+      create or replace function public.fill_disk() returns trigger language plpgsql as $$
+      begin
+        raise exception using errcode = 'disk_full', message = 'could not extend file: No space left on device';
+      end
+      $$;
+      create trigger disk_is_full before update on ${table} execute function public.fill_disk()`);
+    return async () => {
+      await database().query(`drop trigger disk_is_full on ${table}`);
+    };
+  }
+
+  test('a full disk while stamping: the settle is repeated, and S3 is not asked again', async () => {
+    const makeRoom = await fillDisk('runs');
+    await stack.insertResults({ count: 20 });
+    await flag();
+    const listener = await listen({ RETENTION_LEASE_SECONDS: '120' });
+    await listener.waitForLine('Settling is tried again: could not extend file');
+    expect(await database().countStamped()).toBe(0);
+    await makeRoom();
+    await stack.cleared(20);
+    expect(deletions()).toBe(1);
+    await stopped(listener);
+  });
+
+  test('a full disk while claiming: the cycle is repeated', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    const makeRoom = await fillDisk('retention.batch');
+    const listener = await listen();
+    await listener.waitForLine('The retention cycle failed: could not extend file');
+    expect(deletions()).toBe(0);
+    await makeRoom();
+    await stack.cleared(20);
+    expect(linesOf(listener, /WARNING|ERROR/u)).toBeLessThan(8);
+    await stopped(listener);
+  });
+
+  test('a deadlock with the application: the settle is repeated', async () => {
+    const [first, second, third] = await stack.insertResults({ count: 3 });
+    await flag();
+    const application = await database().connect();
+    // The settle finds out first, and is the one that gives in.
+    await application.query(`set deadlock_timeout = '60s'; begin`);
+    const touch = (runId: string | undefined): Promise<unknown> =>
+      application.query('update runs set updated_at = now() where run_id = $1', [runId]);
+    await touch(second);
+    const listener = await listen({ RETENTION_LEASE_SECONDS: '120' });
+    await stack.settleWaits();
+    // Whichever it has stamped by now, it has stamped one of them.
+    await touch(first);
+    await touch(third);
+    await listener.waitForLine('Settling is tried again: deadlock detected');
+    await application.query('commit');
+    await application.end();
+    await stack.cleared(3);
+    expect(deletions()).toBe(1);
+    await stopped(listener);
+  });
+
+  describe.each(['serializable', 'repeatable read'])('%s by default', (level) => {
+    test('work, holds and reconciling go on', async () => {
+      await database().query(
+        `alter database ${database().name} set default_transaction_isolation = '${level}'`,
+      );
+      try {
+        await database().set({ batch_size: '10' });
+        const [held = ''] = await stack.insertResults({ count: 1, tenant: 'held' });
+        const listener = await listen();
+        const hold = await stack.run(['hold', 'place', '--run', held, '--reason', 'audit']);
+        expect(hold.stderr).toBe('');
+        await stack.insertResults({ count: 100 });
+        await flag();
+        await stack.cleared(100);
+        expect(linesOf(listener, /ERROR/u)).toBe(0);
+        await stopped(listener);
+        await stack.insertResults({ count: 30 });
+        expect(JSON.parse((await stack.run(['reconcile', '--json'])).stdout)).toMatchObject({
+          cleared: 30,
+          failed: 0,
+        });
+      } finally {
+        await database().query(
+          `alter database ${database().name} reset default_transaction_isolation`,
+        );
+      }
+    });
+  });
+
+  test('the table locked by the application: everything waits and nothing is lost', async () => {
+    await stack.insertResults({ count: 20 });
+    const listener = await listen({ RETENTION_HTTP_PORT: '0' });
+    const line = await listener.waitForLine('Serving health, metrics and status on');
+    const [base = ''] = /http:\/\/[\w.:]+\//u.exec(line) ?? [];
+    await stack.cleared(20);
+    const application = await database().connect();
+    await application.query(
+      `begin; insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+      values ('acme', 'COMPLETED', now() - interval '31 days', 'dpp-results', 'late');
+      lock table runs in access exclusive mode`,
+    );
+    stack.s3().putObject('dpp-results', 'late');
+    const flagging = flag();
+    // It is alive, and says within bounds that it is not ready.
+    expect((await fetch(new URL('healthz', base))).status).toBe(200);
+    const asked = performance.now();
+    expect((await fetch(new URL('readyz', base))).status).toBe(503);
+    expect(performance.now() - asked).toBeLessThan(8_000);
+    await application.query('commit');
+    await application.end();
+    await flagging;
+    await flag();
+    await stack.cleared(21);
+    await stopped(listener);
+  });
+
+  test('locks that are not had in time are asked for again', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    await database().query(`alter database ${database().name} set lock_timeout = '200ms'`);
+    try {
+      const release = await stack.holdStamps();
+      const listener = await listen({ RETENTION_LEASE_SECONDS: '120' });
+      await listener.waitForLine(
+        'Settling is tried again: canceling statement due to lock timeout',
+      );
+      await release();
+      await stack.cleared(20);
+      expect(deletions()).toBe(1);
+      await stopped(listener);
+    } finally {
+      await database().query(`alter database ${database().name} reset lock_timeout`);
+    }
+  });
+
+  test('a full notification queue: nothing is announced, and the work goes on', async () => {
+    // 8 GB are much to fill: two functions of this database say what Postgres would say then.
+    await database().query(`
+      set allow_system_table_mods = on;
+      alter function pg_catalog.pg_notification_queue_usage() rename to real_queue_usage;
+      alter function pg_catalog.pg_notify(text, text) rename to real_notify;
+      create function pg_catalog.pg_notification_queue_usage() returns double precision
+      language sql as 'select 0.999::double precision';
+      create function pg_catalog.pg_notify(text, text) returns void language plpgsql as $$
+      begin
+        raise exception using errcode = 'program_limit_exceeded',
+          message = 'too many notifications in the NOTIFY queue';
+      end $$;
+      reset allow_system_table_mods`);
+    try {
+      const listener = stack.start(network.env());
+      await listener.waitForLine(/Not listening for notifications.*too many notifications/u);
+      await stack.insertResults({ count: 20 });
+      await stack.database().insertRuns({ count: 2, bucket: 'no-such-bucket' });
+      await flag();
+      await stack.cleared(20);
+      await until('what S3 refused is written down', async () => {
+        const failed = await database().query('select from retention.expired where attempts > 0');
+        return failed.length === 2;
+      });
+      expect(linesOf(listener, /retention cycle failed/u)).toBe(0);
+      const doctor = await stack.run(['doctor']);
+      expect(doctor.stdout).toMatch(/queue/iu);
+      await stopped(listener);
+    } finally {
+      await database().query(`
+        set allow_system_table_mods = on;
+        drop function pg_catalog.pg_notify(text, text), pg_catalog.pg_notification_queue_usage();
+        alter function pg_catalog.real_notify(text, text) rename to pg_notify;
+        alter function pg_catalog.real_queue_usage() rename to pg_notification_queue_usage;
+        reset allow_system_table_mods`);
+    }
+  });
+
+  test('a run that completes again under another key while its old one is in flight', async () => {
+    const { query, run } = database();
+    const [again = '', gone = ''] = await stack.insertResults({ count: 3 });
+    await flag();
+    let letGo = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    network.http().next({ kind: 'hold-reply', until: released });
+    const listener = await listen();
+    await until('S3 has deleted', () => stack.s3().countObjects('dpp-results') === 0);
+    stack.s3().putObject('dpp-results', 'results/new');
+    await query(
+      `update runs set result_s3_key = 'results/new', completed_at = now() - interval '29 days'
+      where run_id = $1`,
+      [again],
+    );
+    await query('delete from runs where run_id = $1', [gone]);
+    letGo();
+    await until('the batch is settled', async () => {
+      const left = await query('select from retention.expired');
+      return left.length === 0;
+    });
+    expect((await run(again)).result_cleared_at).toBeNull();
+    expect(stack.s3().hasObject('dpp-results', 'results/new')).toBe(true);
+    expect(await database().countStamped()).toBe(1);
+    await query(`update runs set completed_at = now() - interval '31 days' where run_id = $1`, [
+      again,
+    ]);
+    await flag();
+    await stack.cleared(2);
+    expect(linesOf(listener, /WARNING|ERROR/u)).toBe(0);
+    await stopped(listener);
+  });
+
+  test('a run that the application deletes while it is flagged is spared', async () => {
+    const [gone = ''] = await stack.insertResults({ count: 10 });
+    await flag();
+    await database().query('delete from runs where run_id = $1', [gone]);
+    const listener = await listen();
+    await stack.cleared(9);
+    expect(await database().query('select from retention.expired')).toEqual([]);
+    // Nothing says any more that its object is due; it is an orphan for --orphans.
+    expect(stack.s3().hasObject('dpp-results', `results/${gone}`)).toBe(true);
+    expect(linesOf(listener, /WARNING|ERROR/u)).toBe(0);
+    await stopped(listener);
+  });
+});
