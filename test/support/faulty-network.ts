@@ -16,11 +16,11 @@ export interface FaultyNetwork {
   readonly env: (more?: Variables) => Variables;
 }
 
-/** Times as short as they may be: an S3 call of at most six seconds under a lease of ten. */
+/** Times as short as they may be: an S3 call of at most eight seconds under a lease of ten. */
 export const IMPATIENT: Variables = {
   RETENTION_LEASE_SECONDS: '10',
   RETENTION_POLL_SECONDS: '1',
-  RETENTION_S3_REQUEST_TIMEOUT_SECONDS: '1',
+  RETENTION_S3_REQUEST_TIMEOUT_SECONDS: '3',
   RETENTION_S3_MAX_ATTEMPTS: '1',
 };
 

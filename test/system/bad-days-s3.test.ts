@@ -16,7 +16,8 @@ describeDatabase('a bad day of S3', () => {
   const network = useFaultyNetwork(stack);
   const { database } = stack;
   const flag = (): Promise<unknown> => database().query('select retention.flag_expired()');
-  const listen = (more = {}): Promise<RunningCli> => stack.listen(network.env(more));
+  const listen = (): Promise<RunningCli> =>
+    stack.listen(network.env({ RETENTION_S3_REQUEST_TIMEOUT_SECONDS: '1' }));
   const linesOf = ({ stderr }: RunningCli, what: RegExp): number =>
     stderr.split('\n').filter((line) => what.test(line)).length;
 
