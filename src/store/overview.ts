@@ -3,6 +3,8 @@ import type { Status } from './status.ts';
 
 /** What a scrape needs to know of the database. */
 export interface Vitals {
+  /** When this was so, by the database's clock: what ages are counted from. */
+  readonly asOf: Date;
   readonly status: Status;
   /** The names of the buckets that pause; at most {@link MOST_BUCKETS}. */
   readonly pausedBuckets: readonly string[];
@@ -119,9 +121,10 @@ const MOST_TROUBLED_RESULTS = 10_000;
  */
 export async function readVitals(database: Queryable): Promise<Vitals> {
   const [row] = await database.query<
-    Status & { paused_bucket_names: readonly string[]; notify_queue_usage: number }
+    Status & { as_of: Date; paused_bucket_names: readonly string[]; notify_queue_usage: number }
   >(
     `select s.*,
+      clock_timestamp() as as_of,
       array(
         select k.bucket
         from retention.bucket k
@@ -134,8 +137,13 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
     [MOST_BUCKETS],
   );
   if (row === undefined) throw new Error('retention.status returned no row');
-  const { paused_bucket_names, notify_queue_usage, ...status } = row;
-  return { status, pausedBuckets: paused_bucket_names, notifyQueueUsage: notify_queue_usage };
+  const { as_of, paused_bucket_names, notify_queue_usage, ...status } = row;
+  return {
+    asOf: as_of,
+    status,
+    pausedBuckets: paused_bucket_names,
+    notifyQueueUsage: notify_queue_usage,
+  };
 }
 
 /**

@@ -13,7 +13,7 @@ export interface DatabaseGauges {
 interface StatusGauge {
   readonly name: string;
   readonly help: string;
-  readonly of: (status: Status) => number | undefined;
+  readonly of: (status: Status, asOf: Date) => number | undefined;
 }
 
 const STATES = ['due', 'flagged', 'leased', 'failed', 'dead'] as const;
@@ -49,17 +49,17 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   {
     name: 'retention_oldest_due_age_seconds',
     help: 'Time since the run of the oldest due result completed; 0 when nothing is due.',
-    of: (status) => secondsSince(status.oldest_due) ?? 0,
+    of: (status, asOf) => secondsFrom(status.oldest_due, asOf) ?? 0,
   },
   {
     name: 'retention_oldest_overdue_seconds',
     help: 'Time for which the oldest due result has been due; 0 when nothing is due.',
-    of: (status) => secondsSince(status.due_since) ?? 0,
+    of: (status, asOf) => secondsFrom(status.due_since, asOf) ?? 0,
   },
   {
     name: 'retention_seconds_since_last_tick',
     help: 'Time since the last tick, whoever it came from; absent when none ever came.',
-    of: (status) => secondsSince(status.last_tick),
+    of: (status, asOf) => secondsFrom(status.last_tick, asOf),
   },
   {
     name: 'retention_scheduler_healthy',
@@ -129,9 +129,9 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       results.reset();
       paused.reset();
       if (!reading.ok) return;
-      const { status, pausedBuckets, notifyQueueUsage } = reading.value;
+      const { asOf, status, pausedBuckets, notifyQueueUsage } = reading.value;
       for (const { gauge, of } of gauges) {
-        const value = of(status);
+        const value = of(status, asOf);
         if (value !== undefined) gauge.set(value);
       }
       for (const state of STATES) results.set({ state }, status[state]);
@@ -141,7 +141,6 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   };
 }
 
-function secondsSince(date: Date | null): number | undefined {
-  // The database's clock may be ahead of ours.
-  return date === null ? undefined : Math.max(0, (Date.now() - date.getTime()) / 1_000);
+function secondsFrom(date: Date | null, asOf: Date): number | undefined {
+  return date === null ? undefined : Math.max(0, (asOf.getTime() - date.getTime()) / 1_000);
 }

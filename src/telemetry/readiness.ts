@@ -14,25 +14,21 @@ export interface Readiness {
 const LONGEST_SILENCE_MILLISECONDS = 300_000;
 
 /** Judges readiness by what was read of the database and by what the listener says of itself. */
-export function judgeReadiness(
-  reading: Reading<Vitals>,
-  listener: ListenerState,
-  now = Date.now(),
-): Readiness {
+export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
   const reasons: string[] = [];
   if (listener.stopping) reasons.push('This listener is stopping.');
   if (!reading.ok) reasons.push(`The database does not answer (${nameFailure(reading.error)}).`);
   if (!listener.listening) {
     reasons.push('It is not proven that notifications arrive; the log says why.');
   }
-  if (reading.ok) reasons.push(...judgeTicks(reading.value, now));
+  if (reading.ok) reasons.push(...judgeTicks(reading.value));
   return { ready: reasons.length === 0, reasons };
 }
 
-function judgeTicks({ status }: Vitals, now: number): readonly string[] {
+function judgeTicks({ asOf, status }: Vitals): readonly string[] {
   if (!status.enabled) return [];
   if (status.last_tick === null) return ['The scheduler has never ticked.'];
-  const silence = now - status.last_tick.getTime();
+  const silence = asOf.getTime() - status.last_tick.getTime();
   if (silence <= LONGEST_SILENCE_MILLISECONDS) return [];
   return [`No tick has come for ${Math.round(silence / 60_000)} minutes.`];
 }

@@ -53,7 +53,18 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     // Where the first look failed, the second would only make the reader wait longer.
     const overview = vitals.ok ? await readOverview() : failed(vitals);
     const readiness = judgeReadiness(vitals, listener());
-    return { at: new Date(), startedAt, vitals, overview, listener: listener(), readiness };
+    // What the page tells of happened by the database's clock; ours may be another.
+    const skew = vitals.ok ? vitals.value.asOf.getTime() - vitals.at.getTime() : 0;
+    const there = (date: Date): Date => new Date(date.getTime() + skew);
+    const { provenAt, ...state } = listener();
+    return {
+      at: there(new Date()),
+      startedAt: there(startedAt),
+      vitals,
+      overview,
+      listener: { ...state, provenAt: provenAt && there(provenAt) },
+      readiness,
+    };
   };
   const server = createHttpServer({
     host: options.host,

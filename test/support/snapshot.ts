@@ -19,7 +19,12 @@ export function snapshotOf(
     vitals: {
       ok: true,
       at: now,
-      value: { status: { ...statusOf(ago), ...columns }, pausedBuckets: [], notifyQueueUsage: 0 },
+      value: {
+        asOf: now,
+        status: { ...statusOf(ago), ...columns },
+        pausedBuckets: [],
+        notifyQueueUsage: 0,
+      },
     },
     overview: { ok: true, at: now, value: { ...listsOf(ago), ...lists } },
     listener: { listening: true, provenAt: ago(12_000), reconnects: 1, stopping: false },

@@ -73,7 +73,8 @@ describe('readiness', () => {
       status: {
         ...vitals.value.status,
         enabled,
-        last_tick: secondsAgo === null ? null : new Date(Date.now() - secondsAgo * 1_000),
+        last_tick:
+          secondsAgo === null ? null : new Date(vitals.value.asOf.getTime() - secondsAgo * 1_000),
       },
     },
   });
