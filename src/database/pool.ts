@@ -39,6 +39,15 @@ const IDLE_MILLISECONDS = 120_000;
 /** Sessions are renewed now and then: a failover behind a name is noticed, memory is given back. */
 const LIFETIME_SECONDS = 1_800;
 
+/**
+ * How a function says that it needs READ COMMITTED, and what a statement by itself never meets in
+ * it. Neither has done anything.
+ */
+const WANTS_READ_COMMITTED: ReadonlySet<string | undefined> = new Set([
+  SQLSTATE.active_sql_transaction,
+  SQLSTATE.serialization_failure,
+]);
+
 /** What sessions may take to say goodbye. */
 const CLOSE_MILLISECONDS = 5_000;
 
@@ -69,8 +78,7 @@ class PooledDatabase implements Database {
       try {
         return await this.withClient((client) => client.query<Row>(...statement));
       } catch (error) {
-        // How a function says that it needs READ COMMITTED. It has done nothing yet.
-        if (codeOf(error) !== SQLSTATE.active_sql_transaction) throw error;
+        if (!WANTS_READ_COMMITTED.has(codeOf(error))) throw error;
         this.#isElsewhereByDefault = true;
       }
     }

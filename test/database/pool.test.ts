@@ -249,6 +249,32 @@ describeDatabase('the pool', () => {
     }
   });
 
+  test('repeats in READ COMMITTED what could not be serialized', async () => {
+    await database().query(`
+      create table counted (n int); insert into counted values (0);
+      alter role postgres in database ${database().name}
+        set default_transaction_isolation = 'repeatable read'`);
+    try {
+      const { pool, applicationName } = makePool();
+      const other = await database().connect();
+      await other.query('begin isolation level read committed; update counted set n = n + 1');
+      const counting = pool.query('update counted set n = n + 1 returning n');
+      await until('it waits', async () => {
+        const waiting = await database().query(
+          `select from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'`,
+          [applicationName],
+        );
+        return waiting.length > 0;
+      });
+      await other.query('commit');
+      expect(await counting).toEqual([{ n: 2 }]);
+    } finally {
+      await database().query(
+        `alter role postgres in database ${database().name} reset default_transaction_isolation`,
+      );
+    }
+  });
+
   test('a named statement is prepared once per session', async () => {
     const { pool } = makePool({ max: 1 });
     const prepared = () =>
