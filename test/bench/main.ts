@@ -1,0 +1,27 @@
+import { withBench } from './bench.ts';
+import { type Summary, summarise } from './figure.ts';
+import { readOptions } from './options.ts';
+import { formatTable, makeReport, writeReport } from './report.ts';
+import { SCENARIOS } from './scenarios.ts';
+
+const options = readOptions(
+  process.argv.slice(2),
+  SCENARIOS.map(({ name }) => name),
+);
+const startedAt = performance.now();
+
+await withBench(options, async (bench) => {
+  const summaries: Summary[] = [];
+  for (const scenario of SCENARIOS) {
+    if (options.only !== undefined && !options.only.includes(scenario.name)) continue;
+    const figures = (await scenario.run(bench)).map(summarise);
+    // Said at once: a run that is broken off has measured something.
+    bench.say(`${formatTable(figures)}\n`);
+    summaries.push(...figures);
+  }
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const postgresMajor = bench.postgres.major;
+  writeReport(makeReport(summaries, options, { seconds, postgresMajor }), options.out);
+  process.stdout.write(`${formatTable(summaries)}\n`);
+  bench.say(`\n${Math.round(seconds)} s; written to ${options.out}`);
+});

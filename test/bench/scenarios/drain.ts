@@ -1,0 +1,132 @@
+import { type Bench, BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import { type Figure, median, ratios } from '../figure.ts';
+import { mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
+import { describeCpuProfiles, describeStatements, profileFlags } from '../profile.ts';
+import { childrenCpuSeconds, cpuSeconds, startPart } from '../processes.ts';
+import { drainShown, flagHidden, startListener } from '../work.ts';
+
+const CONCURRENCY = 4;
+const LOOP_SHARE = 50;
+
+/** From flagged to cleared, against the least work that can do the job and against the loop. */
+export const drain: Scenario = {
+  name: 'drain',
+  run: async (bench) => {
+    const rows = bench.rows(100_000);
+    const base = await flaggedDatabase(bench, rows);
+    const seconds = { floor: [] as number[], drain: [] as number[] };
+    const loopRates: number[] = [];
+    const cpu: string[] = [];
+    for (let run = 0; run < bench.options.runs; run += 1) {
+      bench.say(`drain: run ${run + 1}`);
+      seconds.floor.push(await bench.onCopy(base, (copy) => runFloor(bench, copy, rows)));
+      const drained = await bench.onCopy(base, (copy) => runDrain(bench, copy, 1));
+      seconds.drain.push(drained.seconds);
+      cpu.push(drained.cpu);
+      const loopRows = Math.max(Math.round(rows / LOOP_SHARE), 10);
+      const loopSeconds = await bench.onCopy(base, (copy) => runLoop(bench, copy, loopRows));
+      loopRates.push(loopRows / loopSeconds);
+    }
+    if (bench.options.profile) await bench.onCopy(base, (copy) => profileDrain(bench, copy));
+    await base.drop();
+    const rate = (some: readonly number[]): number[] => some.map((each) => rows / each);
+    const perSecond = (some: readonly number[]): string => `${Math.round(median(some))}/s`;
+    const floorRates = rate(seconds.floor);
+    const drainRates = rate(seconds.drain);
+    return [
+      {
+        name: 'drain-to-floor',
+        title: 'drain / floor, results per second',
+        unit: '×',
+        samples: ratios(drainRates, floorRates),
+        target: { is: 'at least', value: 0.75 },
+        detail: `drain ${perSecond(drainRates)}, floor ${perSecond(floorRates)}; ${cpu.at(-1)}`,
+      },
+      {
+        name: 'drain-to-loop',
+        title: 'drain / loop, results per second',
+        unit: '×',
+        samples: ratios(drainRates, loopRates),
+        target: { is: 'at least', value: 40 },
+        detail: `drain ${perSecond(drainRates)}, loop ${perSecond(loopRates)}`,
+      },
+    ] satisfies Figure[];
+  },
+};
+
+/** A database with so many flagged results that nobody sees yet. */
+export async function flaggedDatabase(bench: Bench, rows: number): Promise<BenchDatabase> {
+  const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [rows, 10, '40 days']));
+  await flagHidden(base);
+  return base;
+}
+
+async function runFloor(bench: Bench, copy: BenchDatabase, rows: number): Promise<number> {
+  await copy.query('select count(*) from runs');
+  const part = await startPart('floor');
+  const place = { url: copy.url, endpoint: bench.s3Endpoint, bucket: BUCKET };
+  try {
+    await part.ask({ prepare: place, concurrency: CONCURRENCY, rows });
+    const { seconds } = await part.ask<{ seconds: number }>({ go: 'floor' });
+    await part.ask({ end: true });
+    return seconds;
+  } finally {
+    await part.stop();
+  }
+}
+
+async function runLoop(bench: Bench, copy: BenchDatabase, rows: number): Promise<number> {
+  const part = await startPart('floor');
+  const place = { url: copy.url, endpoint: bench.s3Endpoint, bucket: BUCKET };
+  try {
+    await part.ask({ prepare: place, concurrency: 1, rows });
+    const { seconds } = await part.ask<{ seconds: number }>({ go: 'loop' });
+    await part.ask({ end: true });
+    return seconds;
+  } finally {
+    await part.stop();
+  }
+}
+
+/** One more drain, watched closely and therefore not measured. */
+async function profileDrain(bench: Bench, copy: BenchDatabase): Promise<void> {
+  const folder = mkdtempSync(join(bench.folder, 'profile-'));
+  await copy.query(`alter database ${copy.name} set pg_stat_statements.track = 'all'`);
+  const listener = await startListener(copy, {}, profileFlags(folder));
+  await drainShown(copy);
+  await listener.stop();
+  for (const line of describeCpuProfiles(folder)) bench.say(line);
+  for (const line of await describeStatements(copy)) bench.say(line);
+}
+
+/** Drains with so many listener processes. */
+export async function runDrain(
+  bench: Bench,
+  copy: BenchDatabase,
+  processes: number,
+): Promise<{ seconds: number; cpu: string; said: string }> {
+  await copy.query('select count(*) from runs');
+  const listeners = await Promise.all(Array.from({ length: processes }, () => startListener(copy)));
+  try {
+    const used = (): number[] => [
+      listeners.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0),
+      childrenCpuSeconds(bench.postgres.pid ?? 0),
+      cpuSeconds(bench.s3.pid),
+    ];
+    const before = used();
+    const seconds = await drainShown(copy);
+    const [listener, postgres, s3] = used().map((it, index) => it - (before[index] ?? 0));
+    const [row] = await copy.query<{ batches: number }>(
+      `select count(*)::int as batches from retention.batch where cleared > 0`,
+    );
+    const each = (it = 0): string => ((it / (row?.batches ?? 1)) * 1_000).toFixed(1);
+    return {
+      seconds,
+      cpu: `CPU ms per batch: listener ${each(listener)}, Postgres ${each(postgres)}, S3 ${each(s3)}`,
+      said: listeners.map(({ stderr }) => stderr).join(''),
+    };
+  } finally {
+    await Promise.all(listeners.map((listener) => listener.stop()));
+  }
+}

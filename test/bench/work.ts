@@ -1,0 +1,53 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { BenchDatabase } from './bench.ts';
+import { type Command, startCommand } from './processes.ts';
+
+const HIDE = `update retention.batch set visible_at = now() + interval '1 day' where settled_at is null`;
+const SHOW = `update retention.batch set visible_at = now() where settled_at is null`;
+const LOOK_MILLISECONDS = 50;
+
+/** Flags all that is due and lets nobody see it yet. */
+export async function flagHidden(database: BenchDatabase): Promise<void> {
+  for (;;) {
+    const [row] = await database.query<{ flagged: number }>(
+      `select retention.flag_expired() as flagged`,
+    );
+    if (row?.flagged === 0) break;
+  }
+  await database.query(HIDE);
+  // The passes are over, and the next is not before tomorrow.
+  await database.query(
+    `update retention.heartbeat set more = false, passed_at = now(), ticked_at = now()`,
+  );
+  await database.query('vacuum analyze');
+}
+
+/** Starts a listener and waits until it listens. */
+export async function startListener(
+  database: BenchDatabase,
+  env: Readonly<Record<string, string>> = {},
+  nodeFlags: readonly string[] = [],
+): Promise<Command> {
+  const listener = startCommand(['listen'], { ...database.env, ...env }, nodeFlags);
+  await listener.says('Listening for notifications');
+  return listener;
+}
+
+/** Shows the hidden work to whoever listens; returns the seconds until the last batch settled. */
+export async function drainShown(database: BenchDatabase): Promise<number> {
+  const session = await database.connect();
+  await session.query(SHOW);
+  await session.query(`notify retention_expired, '{}'`);
+  const { rows: started } = await session.query<{ at: Date }>('select clock_timestamp() as at');
+  for (;;) {
+    const { rows } = await session.query<{ seconds: string; open: boolean }>(
+      `select extract(epoch from max(settled_at) - $1::timestamptz) as seconds,
+        bool_or(settled_at is null) as open
+      from retention.batch`,
+      [started[0]?.at],
+    );
+    const [row] = rows;
+    if (row?.open === false) return Number(row.seconds);
+    await delay(LOOK_MILLISECONDS);
+  }
+}
