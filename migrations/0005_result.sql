@@ -55,28 +55,45 @@ begin
     v_adapter.table_name
   );
 
-  -- retention.stamp(batch, bucket, run ids): writes the cleared-at column of the rows that still
-  -- point at the key that this batch deleted, and updated-at where the table has one. The only
-  -- statement of this schema that writes to the application's table; called by settle alone.
+  -- retention.stamp(batch, bucket, run ids): takes what S3 has deleted of a batch off the work tables
+  -- and writes the cleared-at column of the rows that still point at the key that was deleted, and
+  -- updated-at where the table has one. Returns how many results that were, and how many rows it
+  -- stamped. The only statement of this schema that writes to the application's table for a batch;
+  -- called by settle alone.
   execute format(
-    'create function retention.stamp(p_batch_id bigint, p_bucket text, p_cleared retention.run_id[], p_default_bucket text)
-    returns bigint
+    'create function retention.stamp(
+      p_batch_id bigint,
+      p_bucket text,
+      p_cleared retention.run_id[],
+      p_default_bucket text,
+      out cleared bigint,
+      out stamped bigint
+    )
     language plpgsql
     as $stamp$
     declare
-      v_stamped bigint;
+      v_run_ids retention.run_id[];
+      v_keys text[];
     begin
+      -- Only a list that the planner sees is looked up by hash, and not from its start for each result.
+      execute
+        ''with gone as (
+          delete from retention.expired e
+          where e.batch_id = $1
+            and e.run_id = any ($2)
+          returning e.run_id, e.key
+        )
+        select count(*), array_agg(g.run_id), array_agg(g.key) from gone g''
+      into cleared, v_run_ids, v_keys
+      using p_batch_id, p_cleared;
       update retention.result r
       set cleared_at = now()%s
-      from retention.expired e
-      where e.batch_id = p_batch_id
-        and e.run_id = any (p_cleared)
-        and r.run_id = e.run_id
-        and r.key = e.key collate "C"
+      from unnest(v_run_ids, v_keys) as g (run_id, key)
+      where r.run_id = g.run_id
+        and r.key = g.key collate "C"
         and coalesce(nullif(r.bucket, ''''), p_default_bucket) = p_bucket
         and r.cleared_at is null;
-      get diagnostics v_stamped = row_count;
-      return v_stamped;
+      get diagnostics stamped = row_count;
     end
     $stamp$',
     case when v_columns -> 'updated_at' ->> 'name' is null then '' else ', updated_at = now()' end

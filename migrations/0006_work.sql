@@ -141,6 +141,10 @@ $$;
 Every row of the application's table that is not cleared, with what the rules make of it. This is the
 one place that says what due means: completed, older than the policy in force, past retain_until,
 and not held.
+
+What is the same for every row stands in a select of its own, which Postgres runs once for each
+statement: joined, it would be looked up again for each row. Without a policy for everybody nothing is
+due.
 */
 create view retention.live as
 select r.run_id,
@@ -148,16 +152,24 @@ select r.run_id,
   r.status,
   r.completed_at,
   r.retain_until,
-  coalesce(nullif(r.bucket, ''), s.default_bucket) as bucket,
+  coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
   -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
   r.key::text collate "C" as key,
   -- Of the column itself: the planner does not see in a test of the line above what
   -- retention_live's predicate says, and would sort the whole backlog for every pass.
   r.key is not null as has_key,
-  coalesce(p.retain, d.retain) as retain,
+  coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
   case
-    when r.status = 'COMPLETED' and r.completed_at is not null
-    then greatest(r.completed_at + retention.exactly(coalesce(p.retain, d.retain)), r.retain_until)
+    when r.status = 'COMPLETED'
+      and r.completed_at is not null
+      and exists (select from retention.policy d where d.tenant_id = '*')
+    then greatest(
+      r.completed_at + coalesce(
+        retention.exactly(p.retain),
+        (select retention.exactly(d.retain) from retention.policy d where d.tenant_id = '*')
+      ),
+      r.retain_until
+    )
   end as due_at,
   exists (
     select
@@ -169,11 +181,10 @@ select r.run_id,
     from retention.hold h
     where h.tenant_id = r.tenant_id::text
       and retention.hold_end(h.released_at, h.expires_at)
-        + s.release_spread * retention.place_in_line(r.run_id::text) > now()
+        + (select s.release_spread from retention.setting s)
+        * retention.place_in_line(r.run_id::text) > now()
   ) as held
 from retention.result r
-cross join retention.setting s
-join retention.policy d on d.tenant_id = '*'
 left join retention.policy p on p.tenant_id = r.tenant_id::text
   and p.tenant_id <> '*'
 where r.cleared_at is null;

@@ -21,41 +21,55 @@ $$;
 -- Called by claim under its planner settings.
 create function retention.recheck(p_batch_id bigint, p_early interval, p_shared boolean)
 returns table (run_id retention.run_id, key text, may_go boolean)
-language sql
+language plpgsql
 stable
 rows 1000
 as $$
-  select e.run_id,
-    e.key,
-    coalesce(d.is_due, false)
-      and not (
-        p_shared
-        and exists (
-          select
-          from retention.live o
-          where o.key = e.key
-            and o.bucket = e.bucket
-            and o.run_id <> e.run_id
-            and (o.due_at is null or o.due_at >= now() or o.held)
-        )
-      )
-  from retention.expired e
-  -- The limit keeps this a probe by run id: joined to the view as a whole, it is a scan.
-  left join lateral (
-    select r.status = 'COMPLETED'
-      and not r.held
-      and case
-        when p_early is null then r.due_at < now()
-        else greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
-      end as is_due
-    from retention.live r
-    where r.run_id = e.run_id
-      and r.key = e.key
-      and r.bucket = e.bucket
-      and r.completed_at = e.completed_at
-    limit 1
-  ) d on true
-  where e.batch_id = p_batch_id
+#variable_conflict use_column
+begin
+  -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
+  if p_shared then
+    return query
+    select e.run_id, e.key, coalesce(o.may_go, false)
+    from retention.expired e
+    left join lateral (
+      -- By its key, one probe finds the run itself and whoever else needs the object.
+      select bool_or(r.run_id = e.run_id and r.completed_at = e.completed_at)
+        and bool_and(
+          not r.held
+          and case
+            when p_early is null or r.run_id <> e.run_id then coalesce(r.due_at < now(), false)
+            else r.status = 'COMPLETED'
+              and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
+          end
+        ) as may_go
+      from retention.live r
+      where r.key = e.key
+        and r.bucket = e.bucket
+    ) o on true
+    where e.batch_id = p_batch_id;
+  else
+    return query
+    select e.run_id, e.key, coalesce(o.may_go, false)
+    from retention.expired e
+    left join lateral (
+      select bool_and(
+        not r.held
+        and case
+          when p_early is null then coalesce(r.due_at < now(), false)
+          else r.status = 'COMPLETED'
+            and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
+        end
+      ) as may_go
+      from retention.live r
+      where r.run_id = e.run_id
+        and r.key = e.key
+        and r.bucket = e.bucket
+        and r.completed_at = e.completed_at
+    ) o on true
+    where e.batch_id = p_batch_id;
+  end if;
+end
 $$;
 
 -- Picks the batch to work on next and locks its row, or returns null. The bucket with the fewest
@@ -318,11 +332,9 @@ begin
   select * into strict v_setting from retention.setting;
 
   if cardinality(p_cleared) > 0 then
-    v_stamped := retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket);
-    delete from retention.expired e
-    where e.batch_id = p_batch_id
-      and e.run_id = any (p_cleared);
-    get diagnostics v_cleared = row_count;
+    select s.cleared, s.stamped
+    into v_cleared, v_stamped
+    from retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket) s;
   end if;
 
   if v_cleared < v_batch.results then

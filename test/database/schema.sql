@@ -2099,39 +2099,53 @@ CREATE FUNCTION retention.read_status() RETURNS SETOF retention.status_now
 $$;
 
 CREATE FUNCTION retention.recheck(p_batch_id bigint, p_early interval, p_shared boolean) RETURNS TABLE(run_id retention.run_id, key text, may_go boolean)
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
-  select e.run_id,
-    e.key,
-    coalesce(d.is_due, false)
-      and not (
-        p_shared
-        and exists (
-          select
-          from retention.live o
-          where o.key = e.key
-            and o.bucket = e.bucket
-            and o.run_id <> e.run_id
-            and (o.due_at is null or o.due_at >= now() or o.held)
-        )
-      )
-  from retention.expired e
-  -- The limit keeps this a probe by run id: joined to the view as a whole, it is a scan.
-  left join lateral (
-    select r.status = 'COMPLETED'
-      and not r.held
-      and case
-        when p_early is null then r.due_at < now()
-        else greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
-      end as is_due
-    from retention.live r
-    where r.run_id = e.run_id
-      and r.key = e.key
-      and r.bucket = e.bucket
-      and r.completed_at = e.completed_at
-    limit 1
-  ) d on true
-  where e.batch_id = p_batch_id
+#variable_conflict use_column
+begin
+  -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
+  if p_shared then
+    return query
+    select e.run_id, e.key, coalesce(o.may_go, false)
+    from retention.expired e
+    left join lateral (
+      -- By its key, one probe finds the run itself and whoever else needs the object.
+      select bool_or(r.run_id = e.run_id and r.completed_at = e.completed_at)
+        and bool_and(
+          not r.held
+          and case
+            when p_early is null or r.run_id <> e.run_id then coalesce(r.due_at < now(), false)
+            else r.status = 'COMPLETED'
+              and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
+          end
+        ) as may_go
+      from retention.live r
+      where r.key = e.key
+        and r.bucket = e.bucket
+    ) o on true
+    where e.batch_id = p_batch_id;
+  else
+    return query
+    select e.run_id, e.key, coalesce(o.may_go, false)
+    from retention.expired e
+    left join lateral (
+      select bool_and(
+        not r.held
+        and case
+          when p_early is null then coalesce(r.due_at < now(), false)
+          else r.status = 'COMPLETED'
+            and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
+        end
+      ) as may_go
+      from retention.live r
+      where r.run_id = e.run_id
+        and r.key = e.key
+        and r.bucket = e.bucket
+        and r.completed_at = e.completed_at
+    ) o on true
+    where e.batch_id = p_batch_id;
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention.regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
@@ -2431,11 +2445,9 @@ begin
   select * into strict v_setting from retention.setting;
 
   if cardinality(p_cleared) > 0 then
-    v_stamped := retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket);
-    delete from retention.expired e
-    where e.batch_id = p_batch_id
-      and e.run_id = any (p_cleared);
-    get diagnostics v_cleared = row_count;
+    select s.cleared, s.stamped
+    into v_cleared, v_stamped
+    from retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket) s;
   end if;
 
   if v_cleared < v_batch.results then
@@ -2642,25 +2654,34 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.stamp(p_batch_id bigint, p_bucket text, p_cleared retention.run_id[], p_default_bucket text) RETURNS bigint
+CREATE FUNCTION retention.stamp(p_batch_id bigint, p_bucket text, p_cleared retention.run_id[], p_default_bucket text, OUT cleared bigint, OUT stamped bigint) RETURNS record
     LANGUAGE plpgsql
-    AS $$
+    AS $_$
     declare
-      v_stamped bigint;
+      v_run_ids retention.run_id[];
+      v_keys text[];
     begin
+      -- Only a list that the planner sees is looked up by hash, and not from its start for each result.
+      execute
+        'with gone as (
+          delete from retention.expired e
+          where e.batch_id = $1
+            and e.run_id = any ($2)
+          returning e.run_id, e.key
+        )
+        select count(*), array_agg(g.run_id), array_agg(g.key) from gone g'
+      into cleared, v_run_ids, v_keys
+      using p_batch_id, p_cleared;
       update retention.result r
       set cleared_at = now(), updated_at = now()
-      from retention.expired e
-      where e.batch_id = p_batch_id
-        and e.run_id = any (p_cleared)
-        and r.run_id = e.run_id
-        and r.key = e.key collate "C"
+      from unnest(v_run_ids, v_keys) as g (run_id, key)
+      where r.run_id = g.run_id
+        and r.key = g.key collate "C"
         and coalesce(nullif(r.bucket, ''), p_default_bucket) = p_bucket
         and r.cleared_at is null;
-      get diagnostics v_stamped = row_count;
-      return v_stamped;
+      get diagnostics stamped = row_count;
     end
-    $$;
+    $_$;
 
 CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2931,22 +2952,28 @@ CREATE VIEW retention.live AS
     r.status,
     r.completed_at,
     r.retain_until,
-    COALESCE(NULLIF(r.bucket, ''::text), s.default_bucket) AS bucket,
+    COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
+           FROM retention.setting s)) AS bucket,
     (r.key COLLATE "C") AS key,
     (r.key IS NOT NULL) AS has_key,
-    COALESCE(p.retain, d.retain) AS retain,
+    COALESCE(p.retain, ( SELECT d.retain
+           FROM retention.policy d
+          WHERE (d.tenant_id = '*'::text))) AS retain,
         CASE
-            WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL)) THEN GREATEST((r.completed_at + retention.exactly(COALESCE(p.retain, d.retain))), r.retain_until)
+            WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+               FROM retention.policy d
+              WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention.exactly(p.retain), ( SELECT retention.exactly(d.retain) AS exactly
+               FROM retention.policy d
+              WHERE (d.tenant_id = '*'::text)))), r.retain_until)
             ELSE NULL::timestamp with time zone
         END AS due_at,
     ((EXISTS ( SELECT
            FROM retention.hold h
           WHERE (((h.run_id)::uuid = r.run_id) AND (retention.hold_end(h.released_at, h.expires_at) > now())))) OR (EXISTS ( SELECT
            FROM retention.hold h
-          WHERE ((h.tenant_id = r.tenant_id) AND ((retention.hold_end(h.released_at, h.expires_at) + (s.release_spread * retention.place_in_line((r.run_id)::text))) > now()))))) AS held
-   FROM (((retention.result r
-     CROSS JOIN retention.setting s)
-     JOIN retention.policy d ON ((d.tenant_id = '*'::text)))
+          WHERE ((h.tenant_id = r.tenant_id) AND ((retention.hold_end(h.released_at, h.expires_at) + (( SELECT s.release_spread
+                   FROM retention.setting s) * retention.place_in_line((r.run_id)::text))) > now()))))) AS held
+   FROM (retention.result r
      LEFT JOIN retention.policy p ON (((p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
   WHERE (r.cleared_at IS NULL);
 
