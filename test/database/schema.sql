@@ -836,6 +836,7 @@ CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer,
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET work_mem TO '64MB'
     AS $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -899,9 +900,9 @@ begin
     from retention.tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
   ),
-  -- Tenants share a pass; one that has more to give goes on in the next.
+  -- Tenants share a pass evenly; one that has more to give goes on in the next, among fewer.
   share as materialized (
-    select greatest(ceil(2.0 * v_limit / greatest(count(*), 1)), 1)::bigint as results
+    select ceil(v_limit::numeric / greatest(count(*), 1))::bigint as results
     from tenant t
     where exists (
       select
@@ -919,13 +920,17 @@ begin
     order by r.completed_at, r.run_id
     limit v_limit
   ),
-  -- Each result finds its batch by its place in its bucket: no join, whatever the batch size.
+  -- Each result finds its batch by its place in its bucket: no join, whatever the batch size, and one
+  -- order for both windows. A sequence counts upwards, so the greatest number so far is the latest.
   placed as materialized (
     select n.*,
-      first_value(n.first_id) over (partition by n.bucket, n.part order by n.place) as batch_id
+      max(n.first_id) over (
+        partition by n.bucket
+        order by n.completed_at, n.run_id
+        rows unbounded preceding
+      ) as batch_id
     from (
       select q.*,
-        (q.place - 1) / v_setting.batch_size as part,
         case when (q.place - 1) % v_setting.batch_size = 0
           then nextval('retention.batch_batch_id_seq')
         end as first_id

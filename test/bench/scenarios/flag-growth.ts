@@ -1,0 +1,157 @@
+import type pg from 'pg';
+import { type Bench, BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import { type Figure, median, ratios } from '../figure.ts';
+
+const NEWLY_DUE = 1_000;
+
+/** What a flagging pass costs while the table, the backlog or the share of what is kept long grows. */
+export const flagGrowth: Scenario = {
+  name: 'flag-growth',
+  run: async (bench) => {
+    const many = bench.rows(10_000_000);
+    bench.say(`flag-growth: making tables of ${many} and ${many / 10} rows`);
+    const large = await keptDatabase(bench, many);
+    const small = await keptDatabase(bench, Math.round(many / 10));
+    const sessions = { large: await large.connect(), small: await small.connect() };
+    const backlog = bench.rows(100_000);
+    const times: Times = { small: [], large: [], backlog: [], oneTenant: [], longPolicies: [] };
+    // The first pass of a session reads catalogs and plans.
+    for (const session of [sessions.small, sessions.large]) await timePass(session);
+    for (let run = 0; run < bench.options.runs; run += 1) {
+      bench.say(`flag-growth: run ${run + 1}`);
+      times.small.push(await timePass(sessions.small));
+      times.large.push(await timePass(sessions.large));
+      times.backlog.push(await timePass(sessions.large, (it) => makeBacklog(it, backlog)));
+      times.oneTenant.push(await timePass(sessions.large, undefined, 1));
+      times.longPolicies.push(await timePass(sessions.large, keepMostLong, 1));
+    }
+    await Promise.all([large.drop(), small.drop()]);
+    return compare(times);
+  },
+};
+
+type Times = Record<'small' | 'large' | 'backlog' | 'oneTenant' | 'longPolicies', number[]>;
+
+function compare(times: Times): Figure[] {
+  const ms = (some: readonly number[]): string => `${median(some).toFixed(1)} ms`;
+  const figure = (
+    name: string,
+    title: string,
+    [above, below]: readonly [readonly number[], readonly number[]],
+    limit: number,
+  ): Figure => ({
+    name,
+    title,
+    unit: '×',
+    samples: ratios(above, below),
+    target: { is: 'at most', value: limit },
+    detail: `${ms(above)} / ${ms(below)}`,
+  });
+  return [
+    figure(
+      'flag-table',
+      'flag: 1,000 newly due of 10,000,000 / of 1,000,000 rows',
+      [times.large, times.small],
+      1.3,
+    ),
+    figure(
+      'flag-backlog',
+      'flag: 1,000 newly due behind a backlog of 100,000 / of 0',
+      [times.backlog, times.large],
+      1.5,
+    ),
+    figure(
+      'flag-policies',
+      'flag: 1,000 newly due, 90 % of 10,000,000 rows past the default but kept long / none',
+      [times.longPolicies, times.oneTenant],
+      1.5,
+    ),
+  ];
+}
+
+/** Rows of ten tenants that are all kept: those of tenant-0 completed 5 days ago, the others 20. */
+async function keptDatabase(bench: Bench, rows: number): Promise<BenchDatabase> {
+  const database = await bench.makeDatabase(async (query) => {
+    await query('alter table runs drop constraint runs_pkey');
+    await query(INSERT_RUNS, [rows, 10, '20 days']);
+    await query(
+      `update runs set completed_at = completed_at + interval '15 days' where tenant_id = 'tenant-0'`,
+    );
+    await query('vacuum runs');
+    await query('alter table runs add primary key (run_id)');
+  });
+  // A pass before: what it leaves is the progress that the next goes on from.
+  await database.query('select retention.flag_expired()');
+  return database;
+}
+
+/** One pass with 1,000 results newly due, undone afterwards. */
+async function timePass(
+  session: pg.Client,
+  before: (session: pg.Client) => Promise<unknown> = () => Promise.resolve(),
+  tenants = 10,
+): Promise<number> {
+  await session.query('begin');
+  try {
+    await before(session);
+    await session.query(INSERT_RUNS, [NEWLY_DUE, tenants, '31 days']);
+    const startedAt = performance.now();
+    const { rows } = await session.query<{ flagged: number }>(
+      'select retention.flag_expired() as flagged',
+    );
+    const milliseconds = performance.now() - startedAt;
+    if (rows[0]?.flagged !== NEWLY_DUE) {
+      throw new Error(`expected ${NEWLY_DUE} results to be flagged, got ${rows[0]?.flagged}`);
+    }
+    return milliseconds;
+  } finally {
+    await session.query('rollback');
+  }
+}
+
+/** So many results that passes before have flagged and nobody has worked on. */
+async function makeBacklog(session: pg.Client, results: number): Promise<void> {
+  await session.query(
+    `insert into retention.batch (batch_id, bucket, results, oldest, due_since)
+    select b, $2, least(1000, $1 - (b - 1) * 1000), now(), now()
+    from generate_series(1, ceil($1 / 1000.0)::int) b`,
+    [results, BUCKET],
+  );
+  await session.query(
+    `insert into runs (
+      run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, created_at, updated_at
+    )
+    select gen_random_uuid(), 'tenant-' || n % 10, 'COMPLETED',
+      now() - interval '32 days' + n * interval '1 millisecond', $2, 'backlog/' || n, now(), now()
+    from generate_series(1, $1::int) n`,
+    [results, BUCKET],
+  );
+  await session.query(
+    `insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+    select r.run_id, 1 + (row_number() over () - 1) / 1000, $1, r.result_s3_key, r.completed_at,
+      r.completed_at + interval '30 days'
+    from runs r
+    where r.result_s3_key like 'backlog/%'`,
+    [BUCKET],
+  );
+  // Passes have gone over it, so progress stands behind it.
+  await session.query(
+    `insert into retention.progress (tenant_key, completed_at, run_id)
+    select distinct on (r.tenant_id) retention.tenant_key(r.tenant_id), r.completed_at, r.run_id
+    from runs r
+    where r.result_s3_key like 'backlog/%'
+    order by r.tenant_id, r.completed_at desc, r.run_id desc
+    on conflict (tenant_key) do update
+    set completed_at = excluded.completed_at, run_id = excluded.run_id`,
+  );
+  await session.query('update retention.heartbeat set swept_at = now()');
+}
+
+/** Nine of ten tenants are kept for ten years; what they have is past the new default policy. */
+async function keepMostLong(session: pg.Client): Promise<void> {
+  await session.query(`update retention.policy set retain = '10 days' where tenant_id = '*'`);
+  await session.query(
+    `insert into retention.policy (tenant_id, retain)
+    select 'tenant-' || n, interval '3650 days' from generate_series(1, 9) n`,
+  );
+}
