@@ -334,21 +334,16 @@ CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_pre
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     SET jit TO 'off'
     SET plan_cache_mode TO 'force_custom_plan'
     AS $$
 #variable_conflict use_column
 begin
-  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
-  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
-  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
-  where not exists (
-    select
-    from retention.live r
-    where r.key = k.key collate "C"
-      and r.bucket = p_bucket
-  )
-  on conflict do nothing;
+  if cardinality(p_keys) > 0 then
+    perform retention.set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
+  end if;
 
   return query
   select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
@@ -360,7 +355,8 @@ begin
     and r.bucket = p_bucket
     and r.status = 'COMPLETED'
     and r.completed_at < p_before
-    and r.key collate "C" <> all (p_keys)
+    -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
+    and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
   order by r.key
   fetch first 1000 rows with ties;
 end
@@ -2368,6 +2364,30 @@ begin
   perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
   update retention.adapter set cron_job_owner = current_user;
   return current_user;
+end
+$$;
+
+CREATE FUNCTION retention.set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_nestloop TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
+  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
+  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
+  where not exists (
+    select
+    from retention.live r
+    where r.key = k.key collate "C"
+      and r.key >= p_keys[1] collate "C"
+      and r.key <= p_keys[cardinality(p_keys)] collate "C"
+      and r.bucket = p_bucket
+  )
+  on conflict do nothing;
 end
 $$;
 
