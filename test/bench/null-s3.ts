@@ -65,9 +65,7 @@ function listResult(query: URLSearchParams): string {
         `<StorageClass>STANDARD</StorageClass></Contents>`,
     )
     .join('');
-  const next = isTruncated
-    ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>`
-    : '';
+  const next = isTruncated ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : '';
   return (
     `<ListBucketResult><Name>null</Name><KeyCount>${page.length}</KeyCount>` +
     `<MaxKeys>${PAGE}</MaxKeys><EncodingType>url</EncodingType>` +

@@ -141,9 +141,7 @@ async function end(child: ChildProcess): Promise<void> {
 /** The CPU seconds that a process has used. Linux only; elsewhere 0. */
 export function cpuSeconds(pid: number): number {
   const fields = readStat(pid);
-  return fields === undefined
-    ? 0
-    : (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  return fields === undefined ? 0 : (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
 /** The CPU seconds of the processes that run below another, such as a server's sessions. */

@@ -39,7 +39,12 @@ export function describeCpuProfiles(folder: string): string[] {
       add(byFunction, `${frame.functionName || '(anonymous)'} (${place})`, milliseconds);
     });
   }
-  return ['listener, self time:', ...describeTop(byPlace), 'listener, functions:', ...describeTop(byFunction)];
+  return [
+    'listener, self time:',
+    ...describeTop(byPlace),
+    'listener, functions:',
+    ...describeTop(byFunction),
+  ];
 }
 
 /** What Postgres spent its time on in one database since its start, as lines. */
@@ -78,5 +83,8 @@ function describeTop(sums: ReadonlyMap<string, number>): string[] {
   return [...sums]
     .toSorted(([, left], [, right]) => right - left)
     .slice(0, TOP)
-    .map(([name, ms]) => `  ${((100 * ms) / total).toFixed(1).padStart(5)} % ${ms.toFixed(0).padStart(6)} ms  ${name}`);
+    .map(
+      ([name, ms]) =>
+        `  ${((100 * ms) / total).toFixed(1).padStart(5)} % ${ms.toFixed(0).padStart(6)} ms  ${name}`,
+    );
 }

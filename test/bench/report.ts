@@ -10,7 +10,10 @@ export interface Report {
   readonly measured_at: string;
   readonly machine: { readonly cpu: string; readonly cores: number; readonly gigabytes: number };
   readonly node: string;
-  readonly postgres: { readonly major: number; readonly settings: Readonly<Record<string, string>> };
+  readonly postgres: {
+    readonly major: number;
+    readonly settings: Readonly<Record<string, string>>;
+  };
   readonly runs: number;
   readonly scale: number;
   readonly seconds: number;
@@ -84,7 +87,9 @@ export function formatTable(summaries: readonly Summary[]): string {
     it.detail ?? '',
   ]);
   const lines = [['figure', 'median', 'min–max', 'target', '', 'behind it'], ...rows];
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((it) => it[column]?.length ?? 0)));
+  const widths = lines[0]?.map((_, column) =>
+    Math.max(...lines.map((it) => it[column]?.length ?? 0)),
+  );
   const format = (cells: readonly string[]): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths?.[column] ?? 0)).join(' | ')} |`;
   const rule = format((widths ?? []).map((width) => '-'.repeat(width)));

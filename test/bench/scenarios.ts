@@ -1,8 +1,29 @@
 import type { Scenario } from './bench.ts';
+import { beside } from './scenarios/beside.ts';
+import { bloat } from './scenarios/bloat.ts';
+import { ceph } from './scenarios/ceph.ts';
 import { drain } from './scenarios/drain.ts';
 import { flagGrowth } from './scenarios/flag-growth.ts';
 import { flagThroughput } from './scenarios/flag-throughput.ts';
+import { idle } from './scenarios/idle.ts';
+import { listeners } from './scenarios/listeners.ts';
+import { memory } from './scenarios/memory.ts';
+import { react } from './scenarios/react.ts';
+import { start } from './scenarios/start.ts';
 import { verify } from './scenarios/verify.ts';
 
 /** In the order in which they run. */
-export const SCENARIOS: readonly Scenario[] = [drain, flagThroughput, flagGrowth, verify];
+export const SCENARIOS: readonly Scenario[] = [
+  start,
+  drain,
+  listeners,
+  ceph,
+  react,
+  flagGrowth,
+  flagThroughput,
+  memory,
+  verify,
+  beside,
+  bloat,
+  idle,
+];

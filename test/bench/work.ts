@@ -33,21 +33,48 @@ export async function startListener(
   return listener;
 }
 
-/** Shows the hidden work to whoever listens; returns the seconds until the last batch settled. */
-export async function drainShown(database: BenchDatabase): Promise<number> {
+/** How many results were left at some moment. */
+export interface BacklogPoint {
+  readonly seconds: number;
+  readonly results: number;
+}
+
+/**
+ * Shows the hidden work to whoever listens; returns the seconds until the last batch settled.
+ *
+ * @param points gets the backlog against time.
+ */
+export async function drainShown(
+  database: BenchDatabase,
+  points?: BacklogPoint[],
+): Promise<number> {
   const session = await database.connect();
   await session.query(SHOW);
   await session.query(`notify retention_expired, '{}'`);
   const { rows: started } = await session.query<{ at: Date }>('select clock_timestamp() as at');
   for (;;) {
-    const { rows } = await session.query<{ seconds: string; open: boolean }>(
-      `select extract(epoch from max(settled_at) - $1::timestamptz) as seconds,
-        bool_or(settled_at is null) as open
+    const { rows } = await session.query<{ now: string; last: string; results: number }>(
+      `select extract(epoch from clock_timestamp() - $1::timestamptz) as now,
+        extract(epoch from max(settled_at) - $1::timestamptz) as last,
+        coalesce(sum(results) filter (where settled_at is null), 0)::int as results
       from retention.batch`,
       [started[0]?.at],
     );
     const [row] = rows;
-    if (row?.open === false) return Number(row.seconds);
+    if (row === undefined) throw new Error('the backlog could not be read');
+    points?.push({ seconds: Number(row.now), results: row.results });
+    if (row.results === 0) return Number(row.last);
+    await delay(LOOK_MILLISECONDS);
+  }
+}
+
+/** Waits until no batch is left to be worked on. */
+export async function untilDrained(database: BenchDatabase): Promise<void> {
+  for (;;) {
+    const [row] = await database.query<{ open: boolean }>(
+      'select exists (select from retention.batch where settled_at is null) as open',
+    );
+    if (row?.open === false) return;
     await delay(LOOK_MILLISECONDS);
   }
 }

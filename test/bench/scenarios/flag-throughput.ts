@@ -21,7 +21,9 @@ export const flagThroughput: Scenario = {
   run: async (bench) => {
     const rows = bench.rows(1_000_000);
     bench.say(`flag-throughput: making a table of ${rows} rows`);
-    const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [rows, TENANTS, '90 days']));
+    const base = await bench.makeDatabase((query) =>
+      query(INSERT_RUNS, [rows, TENANTS, '90 days']),
+    );
     const seconds = { bare: [] as number[], passes: [] as number[] };
     const longest: number[] = [];
     const passCounts: number[] = [];
@@ -76,7 +78,8 @@ async function flagAll(copy: BenchDatabase, rows: number): Promise<number[]> {
     );
     seconds.push((performance.now() - startedAt) / 1_000);
     const newly = found[0]?.flagged ?? 0;
-    if (newly === 0) throw new Error(`only ${flagged} of ${rows} results in ${BUCKET} were flagged`);
+    if (newly === 0)
+      throw new Error(`only ${flagged} of ${rows} results in ${BUCKET} were flagged`);
     flagged += newly;
   }
   return seconds;

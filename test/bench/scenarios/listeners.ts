@@ -1,0 +1,49 @@
+import type { Scenario } from '../bench.ts';
+import { type Figure, median, ratios } from '../figure.ts';
+import type { BenchDatabase } from '../bench.ts';
+import { flaggedDatabase, runDrain } from './drain.ts';
+
+/** More listener processes on the same work. */
+export const listeners: Scenario = {
+  name: 'listeners',
+  run: async (bench) => {
+    const rows = bench.rows(100_000);
+    const base = await flaggedDatabase(bench, rows);
+    const rates: Record<1 | 2 | 4, number[]> = { 1: [], 2: [], 4: [] };
+    for (let run = 0; run < bench.options.runs; run += 1) {
+      for (const processes of [1, 2, 4] as const) {
+        bench.say(`listeners: run ${run + 1}, ${processes} of them`);
+        await bench.onCopy(base, async (copy) => {
+          const { seconds, said } = await runDrain(bench, copy, processes);
+          await checkWork(copy, rows, said);
+          rates[processes].push(rows / seconds);
+        });
+      }
+    }
+    await base.drop();
+    const perSecond = (some: readonly number[]): string => `${Math.round(median(some))}/s`;
+    return ([2, 4] as const).map((processes): Figure => ({
+      name: `drain-${processes}-listeners`,
+      title: `drain with ${processes} listener processes / with 1`,
+      unit: '×',
+      samples: ratios(rates[processes], rates[1]),
+      // Two cores are busy with one: what is asked for is that it does not fall.
+      target: { is: 'at least', value: 0.95 },
+      detail: `${perSecond(rates[processes])} / ${perSecond(rates[1])}; no error, nothing twice`,
+    }));
+  },
+};
+
+/** Every result once, and nothing to complain of. */
+async function checkWork(copy: BenchDatabase, rows: number, said: string): Promise<void> {
+  const [work] = await copy.query<{ cleared: number; stamped: number; attempts: number }>(
+    `select (select sum(cleared)::int from retention.batch) as cleared,
+      (select count(*)::int from runs where result_cleared_at is not null) as stamped,
+      (select max(attempts) from retention.batch) as attempts`,
+  );
+  const isOnce = work?.cleared === rows && work.stamped === rows && work.attempts === 0;
+  const complaints = said.split('\n').filter((line) => /\b(?:WARNING|ERROR)\b/u.test(line));
+  if (!isOnce || complaints.length > 0) {
+    throw new Error(`expected ${rows} results once each, got ${JSON.stringify(work)}:\n${said}`);
+  }
+}
