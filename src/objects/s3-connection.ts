@@ -170,14 +170,21 @@ async function connect(
   region: string | undefined,
 ): Promise<S3Client> {
   const client = withoutNodeWarning(() => new sdk.S3Client(clientConfig(options, region)));
+  withoutLog(client);
   try {
     await client.config.region();
     return client;
   } catch {
     // No region is set anywhere. Any will do: a bucket elsewhere says where it is.
     client.destroy();
-    return new sdk.S3Client(clientConfig(options, FALLBACK_REGION));
+    return withoutLog(new sdk.S3Client(clientConfig(options, FALLBACK_REGION)));
   }
+}
+
+/** Nobody reads the SDK's log, for which it copies each of a thousand keys, there and back. */
+function withoutLog(client: S3Client): S3Client {
+  client.middlewareStack.remove('loggerMiddleware');
+  return client;
 }
 
 function clientConfig(options: S3ObjectStoreOptions, learnt: string | undefined): S3ClientConfig {

@@ -65,7 +65,8 @@ export async function claim(
     attempts: number;
     purge: boolean;
   }>(
-    `select batch_id, bucket, run_ids, keys, spared, attempts, purge
+    // As JSON, which is read natively: arrays are taken apart character by character.
+    `select batch_id, bucket, to_json(run_ids) as run_ids, to_json(keys) as keys, spared, attempts, purge
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
     [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
     { name: 'retention-claim' },
