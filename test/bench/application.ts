@@ -14,7 +14,7 @@ const UPDATE = 'update runs set updated_at = now() where run_id = $1';
 
 let sessions: pg.Client[] = [];
 let runIds: readonly string[] = [];
-let isMeasuring = false;
+let measuring = new AbortController();
 let measured: Promise<number[][]> | undefined;
 
 async function prepare(url: string): Promise<void> {
@@ -35,13 +35,13 @@ async function prepare(url: string): Promise<void> {
 }
 
 function measure(): void {
-  isMeasuring = true;
-  measured = Promise.all(sessions.map(update));
+  const { signal } = (measuring = new AbortController());
+  measured = Promise.all(sessions.map((session) => update(session, signal)));
 }
 
-async function update(session: pg.Client): Promise<number[]> {
+async function update(session: pg.Client, stopped: AbortSignal): Promise<number[]> {
   const milliseconds: number[] = [];
-  while (isMeasuring) {
+  while (!stopped.aborted) {
     const runId = runIds[Math.floor(Math.random() * runIds.length)];
     const startedAt = performance.now();
     await session.query({ name: 'update', text: UPDATE, values: [runId] });
@@ -53,7 +53,7 @@ async function update(session: pg.Client): Promise<number[]> {
 }
 
 async function stop(): Promise<{ p50: number; p99: number; updates: number }> {
-  isMeasuring = false;
+  measuring.abort();
   const milliseconds = (await measured)?.flat() ?? [];
   return {
     p50: quantile(milliseconds, 0.5),

@@ -120,7 +120,7 @@ class RunningBench implements Bench {
     await this.postgres.sql('create extension pg_stat_statements', name);
     const database = this.#open(name);
     await database.query(runsTableSql);
-    await fill(database.query);
+    await fill((...statement) => database.query(...statement));
     await runCommand(['migrate', 'up'], database.env);
     await database.query('vacuum analyze');
     return database;
@@ -155,6 +155,8 @@ class RunningBench implements Bench {
     const sessions: pg.Client[] = [];
     const connect = async (): Promise<pg.Client> => {
       const session = new pg.Client({ connectionString: url });
+      // The server's end is not to hide what went wrong before it.
+      session.on('error', () => undefined);
       await session.connect();
       sessions.push(session);
       return session;

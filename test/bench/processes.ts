@@ -27,7 +27,7 @@ export async function startPart(name: string): Promise<Part> {
     if (typeof answer === 'object' && answer !== null && 'failed' in answer) {
       throw new Error(`${name}: ${answer.failed}`);
     }
-    return answer as Answer;
+    return answer;
   };
   return { pid: child.pid ?? 0, ask, stop: () => end(child) };
 }

@@ -73,7 +73,7 @@ async function besideDrain(
     const measure = async (until: Promise<unknown>): Promise<Latency> => {
       await application.ask({ go: 'start' });
       await until;
-      return await application.ask<Latency>({ go: 'stop' });
+      return application.ask<Latency>({ go: 'stop' });
     };
     const alone = await measure(delay(phase));
     const drained = drainShown(copy);

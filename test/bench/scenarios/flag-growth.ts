@@ -113,7 +113,7 @@ async function timePass(
 async function makeBacklog(session: pg.Client, results: number): Promise<void> {
   await session.query(
     `insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-    select b, $2, least(1000, $1 - (b - 1) * 1000), now(), now()
+    select -b, $2, least(1000, $1 - (b - 1) * 1000), now(), now()
     from generate_series(1, ceil($1 / 1000.0)::int) b`,
     [results, BUCKET],
   );
@@ -128,7 +128,7 @@ async function makeBacklog(session: pg.Client, results: number): Promise<void> {
   );
   await session.query(
     `insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select r.run_id, 1 + (row_number() over () - 1) / 1000, $1, r.result_s3_key, r.completed_at,
+    select r.run_id, -1 - (row_number() over () - 1) / 1000, $1, r.result_s3_key, r.completed_at,
       r.completed_at + interval '30 days'
     from runs r
     where r.result_s3_key like 'backlog/%'`,

@@ -1,6 +1,5 @@
-import type { Scenario } from '../bench.ts';
+import type { BenchDatabase, Scenario } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
-import type { BenchDatabase } from '../bench.ts';
 import { flaggedDatabase, runDrain } from './drain.ts';
 
 /** More listener processes on the same work. */
