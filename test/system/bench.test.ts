@@ -1,0 +1,69 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import type { Report } from '../bench/report.ts';
+
+const run = promisify(execFile);
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+const COMPILER = join(PROJECT, 'node_modules/.bin/tsc');
+
+describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
+  let folder = '';
+  let main = '';
+
+  beforeAll(async () => {
+    // Inside the project, where what it imports is found; not where `npm run bench` compiles to.
+    folder = await mkdtemp(join(tmpdir(), 'retention-bench-test-'));
+    const build = join(PROJECT, '.scratch/bench/test-build');
+    await run(COMPILER, ['-p', 'test/bench', '--outDir', build], { cwd: PROJECT });
+    main = join(build, 'test/bench/main.js');
+  });
+  afterAll(async () => {
+    await rm(folder, { recursive: true, force: true });
+    await rm(join(PROJECT, '.scratch/bench/test-build'), { recursive: true, force: true });
+  });
+
+  test('prints one table and writes one JSON file', async () => {
+    const out = join(folder, 'figures.json');
+    const parameters = ['--only', 'drain,flag-growth', '--runs', '1', '--scale', '0.002'];
+    const { stdout } = await run(process.execPath, [main, ...parameters, '--out', out]);
+
+    const report = JSON.parse(readFileSync(out, 'utf8')) as Report;
+    expect(report).toMatchObject({
+      measured_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT/u),
+      machine: { cpu: expect.any(String), cores: expect.any(Number) },
+      node: process.version,
+      postgres: { major: expect.any(Number), settings: { shared_buffers: '512MB', fsync: 'off' } },
+      runs: 1,
+      scale: 0.002,
+    });
+    expect(report.figures.map(({ name }) => name)).toEqual([
+      'drain-to-floor',
+      'drain-to-loop',
+      'flag-table',
+      'flag-backlog',
+      'flag-policies',
+    ]);
+    for (const figure of report.figures) {
+      expect(figure).toMatchObject({
+        unit: '×',
+        target: expect.stringMatching(/^at (?:least|most) [\d.]+$/u),
+        met: expect.any(Boolean),
+        samples: [figure.median],
+      });
+      expect(figure.median).toBeGreaterThan(0);
+      expect(stdout).toContain(`| ${figure.title} `);
+    }
+  });
+
+  test('says which scenarios there are when it is asked for another', async () => {
+    await expect(run(process.execPath, [main, '--only', 'nothing'])).rejects.toThrow(
+      /there is no nothing; there are start, drain, /u,
+    );
+  });
+});
