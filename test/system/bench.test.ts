@@ -34,14 +34,12 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
     const { stdout } = await run(process.execPath, [main, ...parameters, '--out', out]);
 
     const report = JSON.parse(readFileSync(out, 'utf8')) as Report;
-    expect(report).toMatchObject({
-      measured_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT/u),
-      machine: { cpu: expect.any(String), cores: expect.any(Number) },
-      node: process.version,
-      postgres: { major: expect.any(Number), settings: { shared_buffers: '512MB', fsync: 'off' } },
-      runs: 1,
-      scale: 0.002,
-    });
+    expect(report).toMatchObject({ node: process.version, runs: 1, scale: 0.002 });
+    expect(report.measured_at).toMatch(/^\d{4}-\d\d-\d\dT/u);
+    expect(report.machine.cpu).not.toBe('');
+    expect(report.machine.cores).toBeGreaterThan(0);
+    expect(report.postgres.major).toBeGreaterThan(0);
+    expect(report.postgres.settings).toMatchObject({ shared_buffers: '512MB', fsync: 'off' });
     expect(report.figures.map(({ name }) => name)).toEqual([
       'drain-to-floor',
       'drain-to-loop',
@@ -50,12 +48,9 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
       'flag-policies',
     ]);
     for (const figure of report.figures) {
-      expect(figure).toMatchObject({
-        unit: '×',
-        target: expect.stringMatching(/^at (?:least|most) [\d.]+$/u),
-        met: expect.any(Boolean),
-        samples: [figure.median],
-      });
+      expect(figure).toMatchObject({ unit: '×', samples: [figure.median] });
+      expect(figure.target).toMatch(/^at (?:least|most) [\d.]+$/u);
+      expect(figure.met).toBeTypeOf('boolean');
       expect(figure.median).toBeGreaterThan(0);
       expect(stdout).toContain(`| ${figure.title} `);
     }
