@@ -3,6 +3,7 @@ import type { DeletionReply } from './deletion-reply.ts';
 import { ObjectStoreError } from './object-store.ts';
 import type { S3Connection, Sdk } from './s3-connection.ts';
 import { readFailure, wantsContentMd5 } from './s3-failures.ts';
+import { usePlainXml } from './s3-plain-xml.ts';
 
 /** What a request is to delete: the current version, or the named one. */
 export interface DeletionTarget {
@@ -88,8 +89,16 @@ export class S3DeleteRequests {
       'DeleteObjects',
       bucket,
       signal,
-      (sdk, client) =>
-        client.send(deleteObjectsCommand(sdk, bucket, targets, checksum), { abortSignal: signal }),
+      async (sdk, client) => {
+        const isPlain = targets.every(({ versionId }) => versionId === undefined);
+        const named = isPlain ? targets.slice(0, 1) : targets;
+        const command = deleteObjectsCommand(sdk, bucket, named, checksum);
+        const keys = targets.map(({ key }) => key);
+        const readPlain = isPlain ? usePlainXml(command, keys) : undefined;
+        const reply = await client.send(command, { abortSignal: signal });
+        const deleted = readPlain?.();
+        return deleted === undefined ? reply : { Deleted: deleted.map((Key) => ({ Key })) };
+      },
       rightFor(targets[0]),
     );
   }
