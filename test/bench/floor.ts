@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   DeleteObjectCommand,
   DeleteObjectsCommand,
@@ -94,12 +95,13 @@ async function loop(): Promise<{ seconds: number }> {
 }
 
 /** The bare sequence behind one reaction: a NOTIFY there and back, one request, one UPDATE. */
-async function sequence(times: number): Promise<{ milliseconds: number[] }> {
+async function sequence(times: number, quiet: number): Promise<{ milliseconds: number[] }> {
   const [session, listening] = sessions;
   if (session === undefined || listening === undefined) throw new Error('two sessions are needed');
   await listening.query('listen bare');
   const milliseconds: number[] = [];
   for (const { runIds, keys } of batches.slice(0, times)) {
+    await delay(quiet);
     const startedAt = performance.now();
     const heard = new Promise((resolve) => listening.once('notification', resolve));
     await session.query('notify bare');
@@ -153,7 +155,7 @@ interface Preparation {
 type Question =
   | Preparation
   | { readonly go: 'floor' | 'delete' | 'loop' | 'page' }
-  | { readonly go: 'sequence'; readonly times: number }
+  | { readonly go: 'sequence'; readonly times: number; readonly quietMilliseconds: number }
   | { readonly end: true };
 
 answerQuestions(async (question: Question) => {
@@ -171,6 +173,6 @@ answerQuestions(async (question: Question) => {
     case 'page':
       return page();
     case 'sequence':
-      return sequence(question.times);
+      return sequence(question.times, question.quietMilliseconds);
   }
 });

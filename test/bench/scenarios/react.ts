@@ -40,6 +40,7 @@ async function timeSequence(bench: Bench, copy: BenchDatabase, times: number): P
     await part.ask({ prepare: place, concurrency: 2, rows: times + WARM_UP, batch: 1 });
     const { milliseconds } = await part.ask<{ milliseconds: number[] }>({
       go: 'sequence',
+      quietMilliseconds: QUIET_MILLISECONDS,
       times: times + WARM_UP,
     });
     await part.ask({ end: true });
@@ -53,6 +54,9 @@ async function timeSequence(bench: Bench, copy: BenchDatabase, times: number): P
 const WARM_UP = 20;
 
 const BUSY_MILLISECONDS = 100;
+
+/** Between two of either kind. */
+const QUIET_MILLISECONDS = 25;
 
 /**
  * Lets one run fall due and be flagged, again and again; the stamp is committed when it is announced.
@@ -74,6 +78,8 @@ async function timeReactions(copy: BenchDatabase, times: number): Promise<number
 }
 
 async function timeReaction(session: pg.Client, watcher: pg.Client): Promise<number> {
+  // Each by itself: what a listener does after the one before is over.
+  await delay(QUIET_MILLISECONDS);
   const cleared = new Promise((resolve) => watcher.once('notification', resolve));
   await session.query(INSERT_RUNS, [1, 10, '31 days']);
   for (;;) {
