@@ -171,18 +171,23 @@ select r.run_id,
       r.retain_until
     )
   end as due_at,
-  exists (
-    select
-    from retention.hold h
-    where h.run_id = r.run_id
-      and retention.hold_end(h.released_at, h.expires_at) > now()
-  ) or exists (
-    select
-    from retention.hold h
-    where h.tenant_id = r.tenant_id::text
-      and retention.hold_end(h.released_at, h.expires_at)
-        + (select s.release_spread from retention.setting s)
-        * retention.place_in_line(r.run_id::text) > now()
+  -- Where nothing was ever held, no result is looked up among the holds.
+  exists (select from retention.hold)
+  and (
+    exists (
+      select
+      from retention.hold h
+      where h.run_id = r.run_id
+        and retention.hold_end(h.released_at, h.expires_at) > now()
+    )
+    or exists (
+      select
+      from retention.hold h
+      where h.tenant_id = r.tenant_id::text
+        and retention.hold_end(h.released_at, h.expires_at)
+          + (select s.release_spread from retention.setting s)
+          * retention.place_in_line(r.run_id::text) > now()
+    )
   ) as held
 from retention.result r
 left join retention.policy p on p.tenant_id = r.tenant_id::text

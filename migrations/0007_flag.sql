@@ -183,8 +183,9 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
+-- The application's table is read by look and tenants alone, under settings of their own; what they
+-- found is joined by hash.
 set enable_seqscan = off
-set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
 -- A pass of tens of thousands of results is sorted in memory.
@@ -272,40 +273,31 @@ begin
     order by r.completed_at, r.run_id
     limit v_limit
   ),
-  -- Each result finds its batch by its place in its bucket: no join, whatever the batch size, and one
-  -- order for both windows. A sequence counts upwards, so the greatest number so far is the latest.
+  -- Each result has a place in its bucket, and each batch_size places are a batch.
   placed as materialized (
-    select n.*,
-      max(n.first_id) over (
-        partition by n.bucket
-        order by n.completed_at, n.run_id
-        rows unbounded preceding
-      ) as batch_id
-    from (
-      select q.*,
-        case when (q.place - 1) % v_setting.batch_size = 0
-          then nextval('retention.batch_batch_id_seq')
-        end as first_id
-      from (
-        select s.*,
-          row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
-        from seen s
-        where s.due_at < now()
-          and not s.held
-          and not s.flagged
-          and s.bucket is not null
-          and s.key <> ''
-      ) q
-    ) n
+    select s.*,
+      (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1)
+        / v_setting.batch_size as part
+    from seen s
+    where s.due_at < now()
+      and not s.held
+      and not s.flagged
+      and s.bucket is not null
+      and s.key <> ''
   ),
   part as materialized (
-    select d.batch_id,
-      d.bucket,
-      count(*) as results,
-      min(d.completed_at) as oldest,
-      min(d.due_at) as due_since
-    from placed d
-    group by d.batch_id, d.bucket
+    select nextval('retention.batch_batch_id_seq') as batch_id,
+      p.*
+    from (
+      select d.bucket,
+        d.part,
+        count(*) as results,
+        min(d.completed_at) as oldest,
+        min(d.due_at) as due_since
+      from placed d
+      group by d.bucket, d.part
+      order by d.bucket, d.part
+    ) p
   ),
   known as (
     insert into retention.bucket (bucket)
@@ -323,14 +315,22 @@ begin
   ),
   flagged as (
     insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select d.run_id, d.batch_id, d.bucket, d.key, d.completed_at, d.due_at
+    select d.run_id, p.batch_id, d.bucket, d.key, d.completed_at, d.due_at
     from placed d
+    join part p on p.bucket = d.bucket
+      and p.part = d.part
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
     select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
     from seen s
-    order by s.tenant_key, s.completed_at desc, s.run_id desc
+    join (
+      select l.tenant_key, max(l.completed_at) as completed_at
+      from seen l
+      group by l.tenant_key
+    ) l on l.tenant_key = s.tenant_key
+      and l.completed_at = s.completed_at
+    order by s.tenant_key, s.run_id desc
     on conflict (tenant_key) do update
     set completed_at = excluded.completed_at,
       run_id = excluded.run_id
