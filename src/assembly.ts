@@ -106,7 +106,11 @@ export function createReactor(options: LibraryOptions): Reactor {
     concurrency: config.concurrency,
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
-    prepare: () => applySettings(config, store, logger),
+    prepare: async () => {
+      // What cannot be loaded now is said by the first batch that needs it.
+      const loading = objects.prepare?.().catch(() => undefined);
+      await Promise.all([applySettings(config, store, logger), loading]);
+    },
     onBatch: (outcome) => {
       notes.see(outcome.bucket);
       telemetry?.countBatch(outcome);

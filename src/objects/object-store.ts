@@ -54,6 +54,9 @@ export interface ObjectStore {
     options?: { signal?: AbortSignal },
   ): Promise<DeletionReport>;
 
+  /** Loads what the first call would have to wait for. Default: there is nothing to load. */
+  prepare?(): Promise<void>;
+
   /** Closes idle connections. Calls in flight are not waited for. */
   close(): void;
 }

@@ -84,6 +84,11 @@ export class S3Connection {
     return this.#regions.get(bucket);
   }
 
+  /** Loads the SDK and makes the client of the first request; asks nobody anything. */
+  async prepare(): Promise<void> {
+    await this.#clientFor(await import('@aws-sdk/client-s3'), undefined);
+  }
+
   close(): void {
     for (const client of this.#clients.values()) {
       client.then((it) => it.destroy()).catch(() => undefined);

@@ -6,7 +6,7 @@ import { S3Deletion } from './s3-deletion.ts';
 
 /**
  * An object store over S3 or anything that speaks its language, with the AWS default credential
- * chain. The AWS SDK is loaded by the first call, not by importing this file.
+ * chain. The AWS SDK is loaded by `prepare` or the first call, not by importing this file.
  */
 export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): ObjectStore {
   const connection = new S3Connection(options);
@@ -22,6 +22,7 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): ObjectS
         deletion.run(bucket, keys, inTime),
       );
     },
+    prepare: () => connection.prepare(),
     close: () => connection.close(),
   };
 }
