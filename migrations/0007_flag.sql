@@ -264,7 +264,13 @@ begin
   ),
   seen as materialized (
     select t.tenant_key,
-      r.*
+      r.run_id,
+      r.bucket,
+      r.key,
+      r.completed_at,
+      r.due_at,
+      r.held,
+      r.flagged
     from share s
     cross join tenant t
     cross join lateral retention.look(
@@ -275,7 +281,11 @@ begin
   ),
   -- Each result has a place in its bucket, and each batch_size places are a batch.
   placed as materialized (
-    select s.*,
+    select s.run_id,
+      s.bucket,
+      s.key,
+      s.completed_at,
+      s.due_at,
       (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1)
         / v_setting.batch_size as part
     from seen s
