@@ -70,6 +70,8 @@ export async function withBench(
 ): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const folder = mkdtempSync(join(tmpdir(), 'retention-bench-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   const postgres = await startPrivatePostgres({ settings: POSTGRES_SETTINGS, say });
   const s3 = await startPart('null-s3');
   try {
@@ -79,7 +81,6 @@ export async function withBench(
   } finally {
     await s3.stop();
     await postgres.stop();
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
