@@ -173,11 +173,13 @@ class Reacting implements Listener {
   }
 
   #waitMilliseconds(pulse: Pulse): number {
-    const poll = jittered(this.#options.pollSeconds);
-    const internal = TICK_SECONDS - (pulse.tickedSecondsAgo ?? 0);
-    const tick = pulse.scheduler === 'internal' ? Math.max(internal, 1) : poll;
-    const next = Math.max(pulse.nextVisibleSeconds ?? poll, 0);
-    return Math.min(poll, tick, next) * 1_000 + 5;
+    const { pollSeconds } = this.#options;
+    const untilTick = Math.max(TICK_SECONDS - (pulse.tickedSecondsAgo ?? 0), 1);
+    const next = Math.max(pulse.nextVisibleSeconds ?? Infinity, 0);
+    const isInternal = pulse.scheduler === 'internal';
+    // Coming for its own tick it looks as well: a look just before would be one too many.
+    const poll = isInternal && pollSeconds >= TICK_SECONDS ? untilTick : jittered(pollSeconds);
+    return Math.min(poll, isInternal ? untilTick : Infinity, next) * 1_000 + 5;
   }
 
   #reportDisabled({ enabled }: Pulse): void {
