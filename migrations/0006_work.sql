@@ -87,15 +87,17 @@ create index expired_batch on retention.expired (batch_id) where batch_id is not
 create index expired_dead on retention.expired (dead_at) where dead_at is not null;
 create index expired_failed on retention.expired (failed_at) where failed_at is not null;
 
+-- The functions that views and other sessions inline are RETURN expressions, read when they are made:
+-- a text would be read anew under the path of whoever asks, where anyone's better fitting function or
+-- operator would run with that person's rights.
+
 -- When a hold ends or has ended.
 create function retention.hold_end(p_released_at timestamptz, p_expires_at timestamptz)
 returns timestamptz
 language sql
 immutable
 parallel safe
-as $$
-  select coalesce(least(p_released_at, p_expires_at), 'infinity')
-$$;
+return coalesce(least(p_released_at, p_expires_at), 'infinity');
 
 -- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
 -- come back all at once.
@@ -104,18 +106,14 @@ returns double precision
 language sql
 immutable
 parallel safe
-as $$
-  select (hashtextextended(p_run_id, 0) & 65535) / 65536.0::double precision
-$$;
+return (hashtextextended(p_run_id, 0::bigint) & 65535::bigint)::double precision / 65536::double precision;
 
 create function retention.tenant_key(p_tenant_id text)
 returns text
 language sql
 immutable
 parallel safe
-as $$
-  select case when p_tenant_id is null then '' else '=' || p_tenant_id end
-$$;
+return case when p_tenant_id is null then '' else '=' || p_tenant_id end;
 
 -- An interval as plain seconds, so that no session's time zone makes a day 23 or 25 hours long.
 create function retention.exactly(p_interval interval)
@@ -123,9 +121,7 @@ returns interval
 language sql
 immutable
 parallel safe
-as $$
-  select make_interval(secs => extract(epoch from p_interval)::double precision)
-$$;
+return make_interval(secs => extract(epoch from p_interval)::double precision);
 
 -- A point in time as payloads and reports write it.
 create function retention.iso(p_at timestamptz)
@@ -133,9 +129,7 @@ returns text
 language sql
 stable
 parallel safe
-as $$
-  select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
-$$;
+return to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 
 /*
 Every row of the application's table that is not cleared, with what the rules make of it. This is the

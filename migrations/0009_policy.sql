@@ -5,10 +5,8 @@ create function retention.in_days(p_interval interval)
 returns interval
 language sql
 immutable
-as $$
-  select make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
-    + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision)
-$$;
+return make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
+  + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision);
 
 -- How many live results a policy for p_tenant_id ('*': for all without their own) would make due at
 -- once that are not due now, by tenant. Reads what it counts.

@@ -6,6 +6,7 @@
 create function retention.schedule_tick()
 returns text
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_owner text;
@@ -42,6 +43,7 @@ $$;
 create function retention.unschedule_tick()
 returns void
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_owner text := (select cron_job_owner from retention.adapter);

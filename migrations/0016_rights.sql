@@ -8,6 +8,7 @@ revoke all on all tables in schema retention from public;
 create function retention.grant_rights(p_role text)
 returns void
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform retention.check_role(p_role);

@@ -498,9 +498,7 @@ $$;
 
 CREATE FUNCTION retention.exactly(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select make_interval(secs => extract(epoch from p_interval)::double precision)
-$$;
+    RETURN make_interval(secs => (EXTRACT(epoch FROM p_interval))::double precision);
 
 CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1104,6 +1102,7 @@ $$;
 
 CREATE FUNCTION retention.grant_rights(p_role text) RETURNS void
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
   perform retention.check_role(p_role);
@@ -1219,16 +1218,11 @@ $$;
 
 CREATE FUNCTION retention.hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select coalesce(least(p_released_at, p_expires_at), 'infinity')
-$$;
+    RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
 
 CREATE FUNCTION retention.in_days(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE
-    AS $$
-  select make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
-    + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision)
-$$;
+    RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
 
 CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS SETOF retention.run_id
     LANGUAGE plpgsql STABLE
@@ -1270,9 +1264,7 @@ $$;
 
 CREATE FUNCTION retention.iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$
-  select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
-$$;
+    RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
 
 CREATE FUNCTION retention.keep_house() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1765,9 +1757,7 @@ $$;
 
 CREATE FUNCTION retention.place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select (hashtextextended(p_run_id, 0) & 65535) / 65536.0::double precision
-$$;
+    RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
 CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2344,6 +2334,7 @@ $$;
 
 CREATE FUNCTION retention.schedule_tick() RETURNS text
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   v_owner text;
@@ -2752,9 +2743,7 @@ CREATE FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[]
 
 CREATE FUNCTION retention.tenant_key(p_tenant_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select case when p_tenant_id is null then '' else '=' || p_tenant_id end
-$$;
+    RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
 
 CREATE FUNCTION retention.tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
     LANGUAGE sql STABLE ROWS 100
@@ -2883,6 +2872,7 @@ $$;
 
 CREATE FUNCTION retention.unschedule_tick() RETURNS void
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   v_owner text := (select cron_job_owner from retention.adapter);

@@ -1,0 +1,292 @@
+import type pg from 'pg';
+import { beforeAll, expect, test } from 'vitest';
+import { describeDatabase } from '../support/database.ts';
+import { LISTENER, OWNER, STRANGER, useGuarded } from '../support/rights-roles.ts';
+
+const DENIED = { code: '42501' };
+
+/** What the listener's role may call. A function that is not here is nobody's but the owner's. */
+const CALLABLE = [
+  'activity(integer)',
+  'claim(uuid,interval,text,bigint[])',
+  'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
+  'configure(jsonb)',
+  'confirm_policy(text,bigint)',
+  'count_due(integer)',
+  'estimate_live()',
+  'exactly(interval)',
+  'explain(text)',
+  'flag_expired(integer,text,boolean)',
+  'flag_selected(text,text[],interval,boolean,bigint,integer)',
+  'forget_strays(uuid)',
+  'give_back(bigint,uuid)',
+  'hold_end(timestamp with time zone,timestamp with time zone)',
+  'in_days(interval)',
+  'iso(timestamp with time zone)',
+  'keep_house()',
+  'list_due(text,text[],interval,boolean,bigint)',
+  'newly_due(text,interval)',
+  'newly_due_by_tenant(text,interval)',
+  'next_orphans(uuid,text,text,interval,integer)',
+  'note_bucket(text,text)',
+  'oldest_due()',
+  'place_hold(text,text,text,interval,text)',
+  'place_in_line(text)',
+  'postpone(bigint,uuid,text,text)',
+  'pulse()',
+  'read_status()',
+  'release_hold(bigint,text)',
+  'requeue_returned(uuid,timestamp with time zone)',
+  'retry(text[],text,text,text)',
+  'set_policy(text,interval,boolean)',
+  'settle(bigint,uuid,retention.run_id[],jsonb,integer)',
+  'sort_strays(uuid,timestamp with time zone,interval)',
+  'split(bigint,uuid)',
+  'stamp_gone(text,text[],text[])',
+  'tenant_key(text)',
+  'tenants_due(integer,integer)',
+  'tick(text)',
+  'unset_policy(text,boolean)',
+  'unstamp(text)',
+].map((signature) => `retention.${signature}`);
+
+const READABLE = (
+  'adapter batch bucket expired heartbeat hold live pgmigrations policy progress result scan ' +
+  'selection setting status status_now stray'
+)
+  .split(' ')
+  .map((name) => `retention.${name}`);
+
+const MATRIX = `
+select c.oid::regclass::text || ': ' || string_agg(p.privilege, ', ' order by p.privilege) as may
+from pg_class c
+cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) as p (privilege)
+where (c.relnamespace = 'retention'::regnamespace or c.oid = 'public.runs'::regclass)
+  and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and has_table_privilege($1, c.oid, p.privilege)
+group by c.oid
+union all
+select c.oid::regclass::text || ': ' || p.privilege
+from pg_class c
+cross join unnest(array['USAGE', 'SELECT', 'UPDATE']) as p (privilege)
+where c.relnamespace = 'retention'::regnamespace
+  and c.relkind = 'S'
+  and has_sequence_privilege($1, c.oid, p.privilege)
+order by may`;
+
+// What a column may beyond its table.
+const COLUMNS = `
+select format('%s.%I: %s', c.oid::regclass, a.attname, p.privilege) as may
+from pg_class c
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) as p (privilege)
+where (c.relnamespace = 'retention'::regnamespace or c.oid = 'public.runs'::regclass)
+  and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and has_column_privilege($1, c.oid, a.attnum, p.privilege)
+  and not has_table_privilege($1, c.oid, p.privilege)
+order by 1`;
+
+const FUNCTIONS = `
+select p.oid::regprocedure::text as may
+from pg_proc p
+where p.pronamespace = 'retention'::regnamespace
+  and has_function_privilege($1, p.oid, 'execute')
+order by 1`;
+
+describeDatabase('promise 10: by the catalog', () => {
+  const database = useGuarded();
+  const may = async (sql: string, role: string): Promise<string[]> =>
+    (await database().query<{ may: string }>(sql, [role])).map((row) => row.may);
+
+  test("the listener's role reads the schema, stamps through the view, and has nothing more", async () => {
+    expect(await may(MATRIX, LISTENER)).toEqual(READABLE.map((name) => `${name}: SELECT`));
+    expect(await may(COLUMNS, LISTENER)).toEqual([
+      'retention.result.cleared_at: UPDATE',
+      'retention.result.updated_at: UPDATE',
+    ]);
+  });
+
+  test("the listener's role may call these functions and no other", async () => {
+    expect(await may(FUNCTIONS, LISTENER)).toEqual(CALLABLE);
+  });
+
+  test('a stranger may nothing, and PUBLIC neither', async () => {
+    for (const sql of [MATRIX, COLUMNS, FUNCTIONS]) {
+      expect(await may(sql, STRANGER)).toEqual([]);
+      expect(await may(sql, 'public')).toEqual([]);
+    }
+  });
+
+  test.each([LISTENER, STRANGER])(
+    '%s is no member of another role, owns nothing and makes nothing',
+    async (role) => {
+      const [row] = await database().query(
+        `select
+          (select count(*) from pg_auth_members m where m.member = r.oid)::int as memberships,
+          (select count(*) from pg_shdepend d where d.refobjid = r.oid and d.deptype = 'o')::int as owned,
+          has_schema_privilege(r.oid, 'retention', 'create') as makes,
+          has_database_privilege(r.oid, current_database(), 'create') as makes_schemas,
+          rolsuper or rolcreaterole or rolbypassrls or rolreplication as is_mighty
+        from pg_roles r where rolname = $1`,
+        [role],
+      );
+      expect(row).toEqual({
+        memberships: 0,
+        owned: 0,
+        makes: false,
+        makes_schemas: false,
+        is_mighty: false,
+      });
+    },
+  );
+});
+
+/** A statement for each way to reach past one's rights. */
+const ATTEMPTS = [
+  // The application's table.
+  'select * from public.runs',
+  'select ctid from public.runs',
+  'select r from public.runs r',
+  'select count(*) from public.runs',
+  'table public.runs',
+  'copy public.runs to stdout',
+  'copy (select * from public.runs) to stdout',
+  `copy public.runs to program 'true'`,
+  'update public.runs set result_cleared_at = null',
+  'update public.runs set updated_at = now()',
+  'delete from public.runs',
+  'truncate public.runs',
+  `insert into public.runs (tenant_id, status) values ('a', 'b')`,
+  `merge into public.runs r using (select 1) s on true when matched then delete`,
+  'lock table public.runs in access share mode',
+  'lock table public.runs in access exclusive mode',
+  'create trigger spy before update on public.runs for each row execute function suppress_redundant_updates_trigger()',
+  'create rule spy as on update to public.runs do instead nothing',
+  'create index on public.runs (tenant_id)',
+  'create policy open on public.runs using (true)',
+  'alter table public.runs disable row level security',
+  'alter table public.runs disable trigger all',
+  'alter table public.runs owner to current_user',
+  'comment on table public.runs is null',
+  'create table pg_temp.child () inherits (public.runs)',
+  'create table public.mine (r uuid references public.runs)',
+  `select * from pg_catalog.pg_statistic`,
+  // The view beyond its columns.
+  'delete from retention.result',
+  `insert into retention.result (key) values ('a')`,
+  ...['run_id', 'tenant_id', 'status', 'completed_at', 'bucket', 'key'].map(
+    (column) => `update retention.result set ${column} = null`,
+  ),
+  'lock table retention.result in exclusive mode',
+  `create or replace view retention.result as select * from public.runs`,
+  'alter view retention.result set (security_invoker = true)',
+  'create trigger spy instead of update on retention.result for each row execute function suppress_redundant_updates_trigger()',
+  'alter view retention.result owner to current_user',
+  // The rules.
+  'create schema authorization current_user',
+  'create table retention.mine ()',
+  'create view retention.mine as select 1',
+  'create function retention.mine() returns int language sql as $$ select 1 $$',
+  `create or replace function retention.tick(p_by text default 'pg_cron') returns integer language sql as $$ select 1 $$`,
+  'alter function retention.claim(uuid, interval, text, bigint[]) reset search_path',
+  'alter function retention.claim(uuid, interval, text, bigint[]) security invoker',
+  'alter function retention.claim(uuid, interval, text, bigint[]) set search_path = public',
+  'drop function retention.tick(text)',
+  'alter schema retention owner to current_user',
+  'drop schema retention cascade',
+  'alter domain retention.run_id drop not null',
+  'alter table retention.batch disable trigger all',
+  'alter table retention.policy drop constraint retain_is_at_least_one_day',
+  'lock table retention.hold in exclusive mode',
+  'lock table retention.heartbeat in row exclusive mode',
+  'select from retention.heartbeat for update',
+  'select from retention.batch for key share',
+  `select nextval('retention.batch_batch_id_seq')`,
+  `select setval('retention.batch_batch_id_seq', 1)`,
+  'alter sequence retention.batch_batch_id_seq restart',
+  // Other roles and the server.
+  `set role ${OWNER}`,
+  `set session authorization ${OWNER}`,
+  `set role postgres`,
+  `grant ${OWNER} to current_user`,
+  `alter role ${OWNER} superuser`,
+  'create role more login',
+  'grant select on public.runs to current_user',
+  'grant execute on function retention.stamp(bigint, text, retention.run_id[], text) to current_user',
+  'set session_replication_role = replica',
+  `select pg_read_file('PG_VERSION')`,
+  `select pg_ls_dir('.')`,
+  `select lo_import('/etc/passwd')`,
+  `create extension pg_cron`,
+  `create event trigger spy on ddl_command_start execute function suppress_redundant_updates_trigger()`,
+  `create publication spy for table public.runs`,
+];
+
+describeDatabase('promise 10: by trying', () => {
+  const database = useGuarded();
+  let listener: pg.Client;
+  let stranger: pg.Client;
+
+  beforeAll(async () => {
+    listener = await database().connectAs(LISTENER);
+    stranger = await database().connectAs(STRANGER);
+  });
+
+  /** Tries a statement and leaves the session as it was; returns the code of the refusal. */
+  async function attempt(client: pg.Client, sql: string): Promise<string | undefined> {
+    await client.query('begin');
+    try {
+      await client.query(sql);
+      return undefined;
+    } catch (error) {
+      return (error as { readonly code?: string }).code;
+    } finally {
+      await client.query('rollback');
+    }
+  }
+
+  test.each(ATTEMPTS)('nobody but the owner does this: %s', async (sql) => {
+    const before = await database().insertRun();
+    for (const client of [listener, stranger]) {
+      expect(await attempt(client, sql)).toBe(DENIED.code);
+    }
+    expect(await database().run(before)).toMatchObject({ result_cleared_at: null });
+  });
+
+  test('a stranger does not even look', async () => {
+    const relations = await database().query<{ name: string }>(
+      `select oid::regclass::text as name from pg_class
+      where relnamespace = 'retention'::regnamespace and relkind in ('r', 'v', 'S')`,
+    );
+    expect(relations.length).toBeGreaterThan(15);
+    for (const { name } of relations) {
+      await expect(stranger.query(`select * from ${name}`), name).rejects.toMatchObject(DENIED);
+    }
+  });
+
+  test("each of the owner's own functions refuses the listener's role", async () => {
+    const functions = await database().query<{ call: string }>(
+      `select format('select %s(%s)', p.oid::regproc, (
+        select string_agg(format('null::%s', format_type(t, null)), ', ') from unnest(p.proargtypes) t
+      )) as call
+      from pg_proc p
+      where p.pronamespace = 'retention'::regnamespace
+        and p.prorettype <> 'trigger'::regtype
+        and p.oid::regprocedure::text <> all ($1)`,
+      [CALLABLE],
+    );
+    expect(functions.length).toBeGreaterThan(15);
+    for (const { call } of functions) {
+      await expect(listener.query(call), call).rejects.toMatchObject(DENIED);
+    }
+  });
+
+  test('what the role may stamp, it stamps through the view alone', async () => {
+    const runId = await database().insertRun();
+    await listener.query('update retention.result set cleared_at = now() where run_id = $1', [
+      runId,
+    ]);
+    expect((await database().run(runId)).result_cleared_at).not.toBeNull();
+    expect(await listener.query('select from public.runs').catch(() => 'refused')).toBe('refused');
+  });
+});

@@ -1,0 +1,257 @@
+import type pg from 'pg';
+import { beforeAll, expect, test } from 'vitest';
+import { describeDatabase } from '../support/database.ts';
+import { LISTENER, useGuarded } from '../support/rights-roles.ts';
+
+/*
+Functions, operators and casts of one's own that fit better than the server's, in a schema that anyone
+may write to (as `public` was before PostgreSQL 15): CVE-2018-1058. Each raises when it runs with
+anybody's rights but the attacker's.
+*/
+const TRAP = `
+create schema trap;
+grant usage on schema trap to public;
+
+create function trap.spring(p_name text) returns void language plpgsql
+set search_path = pg_catalog as $$
+begin
+  if current_user <> '${LISTENER}' then
+    raise exception 'trap %: ran as %', p_name, current_user using errcode = 'ZZ001';
+  end if;
+end $$;
+
+do $$
+declare
+  v record;
+  v_types text[] := '{text,name,integer,bigint,smallint,numeric,double precision,interval,timestamptz,uuid,jsonb,boolean}';
+  v_left text;
+  v_right text;
+  v_number integer := 0;
+begin
+  -- Each of the server's functions that a text of ours names, with the same arguments, and with
+  -- integers for bigints: what a bare number is.
+  for v in
+    select distinct on (p.proname, arguments) p.proname, arguments, result
+    from pg_proc p
+    cross join lateral (
+      select replace(pg_get_function_identity_arguments(p.oid), 'VARIADIC ', ''),
+        pg_get_function_result(p.oid)
+    ) as signature (exact, result)
+    cross join lateral (values (exact), (replace(exact, 'bigint', 'integer'))) as n (arguments)
+    where p.pronamespace = 'pg_catalog'::regnamespace
+      and p.prokind = 'f'
+      and not p.proretset
+      and p.prorettype <> 'internal'::regtype
+      and not ('internal'::regtype = any (p.proargtypes))
+      and not ('cstring'::regtype = any (p.proargtypes))
+      and not (p.proargtypes::oid[] && array['"any"'::regtype::oid])
+      and exists (
+        select
+        from pg_proc o
+        where o.pronamespace = 'retention'::regnamespace
+          and o.prosrc ~ ('\\m' || p.proname || '\\(')
+      )
+    order by p.proname, arguments
+  loop
+    begin
+      execute format(
+        'create function trap.%I(%s) returns %s language plpgsql immutable as
+        $f$ begin perform trap.spring(%L); return null; end $f$',
+        v.proname, v.arguments, v.result, v.proname
+      );
+      v_number := v_number + 1;
+    exception
+      when others then
+        null;
+    end;
+  end loop;
+  if v_number < 20 then
+    raise exception 'only % traps were laid', v_number;
+  end if;
+
+  foreach v_left in array v_types loop
+    foreach v_right in array v_types loop
+      execute format(
+        'create function trap.trap(%1$s, %2$s) returns boolean language plpgsql immutable as
+        $f$ begin perform trap.spring(''comparison''); return null; end $f$;
+        create function trap.trap_sum(%1$s, %2$s) returns %1$s language plpgsql immutable as
+        $f$ begin perform trap.spring(''sum''); return null; end $f$',
+        v_left, v_right
+      );
+      for v in select unnest('{=,<>,<,>,<=,>=,~,~~,?}'::text[]) as name loop
+        execute format('create operator trap.%s (leftarg = %s, rightarg = %s, function = trap.trap)', v.name, v_left, v_right);
+      end loop;
+      for v in select unnest('{+,-,*,/,&,||,->>,->}'::text[]) as name loop
+        execute format('create operator trap.%s (leftarg = %s, rightarg = %s, function = trap.trap_sum)', v.name, v_left, v_right);
+      end loop;
+    end loop;
+  end loop;
+end
+$$;
+
+create aggregate trap.count(*) (sfunc = int8inc, stype = bigint, initcond = '-1');
+create aggregate trap.sum(bigint) (sfunc = int8pl, stype = bigint, initcond = '-1');
+create aggregate trap.min(timestamptz) (sfunc = timestamptz_larger, stype = timestamptz);
+`;
+
+/** Temporary tables of our tables' names, with a trigger each that would run as whoever writes. */
+const TEMPORARY = `
+do $$
+declare
+  v_name text;
+begin
+  for v_name in
+    select relname from pg_class where relnamespace = 'retention'::regnamespace and relkind in ('r', 'v')
+    union select 'runs' union select 'unnest' union select 'made' union select 'after' union select 'before'
+  loop
+    execute format('create temporary table %I (run_id uuid, singleton boolean)', v_name);
+    execute format(
+      'create trigger trap before insert or update or delete on pg_temp.%I
+      for each statement execute function trap.spring_trigger()', v_name
+    );
+  end loop;
+end
+$$;
+create domain pg_temp.interval as text;
+create domain pg_temp.bigint as text;
+create domain pg_temp.timestamptz as text;
+`;
+
+const SPRING_TRIGGER = `
+create function trap.spring_trigger() returns trigger language plpgsql as $$
+begin
+  perform trap.spring(tg_table_name);
+  return null;
+end $$`;
+
+const LEASE = '00000000-0000-4000-8000-000000000001';
+
+/** A call of each function that runs with its owner's rights; each reaches past its first lines. */
+const CALLS: Readonly<Record<string, string>> = {
+  activity: 'select * from retention.activity(2)',
+  claim: `select * from retention.claim('${LEASE}', '1 minute', 'x', null)`,
+  compare_listing: `select * from retention.compare_listing('${LEASE}', 'dpp-results', 'results/', '', null, '{results/a}', '{1}', array[pg_catalog.now()], pg_catalog.now())`,
+  configure: `select retention.configure('{"batch_size": 7, "retain": "29 days", "loop_interval": "1 hour"}')`,
+  confirm_policy: `select retention.confirm_policy('acme')`,
+  count_due: 'select retention.count_due(10)',
+  estimate_live: 'select retention.estimate_live()',
+  explain: `select * from retention.explain((select run_id::text from retention.result limit 1))`,
+  flag_expired: 'select retention.flag_expired(100, null, true)',
+  flag_selected: `select * from retention.flag_selected('acme', null, '1 day', true, 5, 3)`,
+  forget_strays: `select retention.forget_strays('${LEASE}')`,
+  give_back: `select retention.give_back((select max(batch_id) from retention.batch), '${LEASE}')`,
+  keep_house: 'select retention.keep_house()',
+  list_due: `select * from retention.list_due('acme', null, '1 day', true, 5)`,
+  newly_due: `select retention.newly_due('*', '1 day')`,
+  newly_due_by_tenant: `select * from retention.newly_due_by_tenant('*', '1 day')`,
+  next_orphans: `select * from retention.next_orphans('${LEASE}', 'dpp-results', '', '0', 5)`,
+  note_bucket: `select retention.note_bucket('dpp-results', 'off')`,
+  oldest_due: 'select * from retention.oldest_due()',
+  place_hold: `select * from retention.place_hold('audit', null, 'acme', '1 hour', 'x')`,
+  postpone: `select retention.postpone((select max(batch_id) from retention.batch), '${LEASE}', 'SlowDown', 'slow')`,
+  pulse: 'select * from retention.pulse()',
+  read_status: 'select * from retention.read_status()',
+  release_hold: 'select retention.release_hold((select max(hold_id) from retention.hold))',
+  requeue_returned: `select retention.requeue_returned('${LEASE}', pg_catalog.now())`,
+  retry: `select * from retention.retry(null, 'acme', null, null)`,
+  set_policy: `select retention.set_policy('acme', '2 days', true)`,
+  settle: `select * from retention.settle((select max(batch_id) from retention.batch), '${LEASE}',
+    array(select run_id from retention.expired order by run_id limit 1),
+    (select jsonb_agg(jsonb_build_object('run_id', run_id, 'code', 'AccessDenied', 'message', 'no', 'transient', false)) from retention.expired), 5)`,
+  sort_strays: `select * from retention.sort_strays('${LEASE}', pg_catalog.now(), '0')`,
+  split: `select retention.split((select max(batch_id) from retention.batch), '${LEASE}')`,
+  stamp_gone: `select retention.stamp_gone('dpp-results', array(select run_id::text from retention.result limit 1), array(select key from retention.result limit 1))`,
+  tenants_due: 'select * from retention.tenants_due(5, 5)',
+  tick: `select retention.tick('x')`,
+  unset_policy: `select retention.unset_policy('acme', true)`,
+  unstamp: `select retention.unstamp((select run_id::text from retention.result limit 1))`,
+};
+
+describeDatabase('promise 10: a search path with traps in it', () => {
+  const database = useGuarded();
+  let attacker: pg.Client;
+
+  beforeAll(async () => {
+    const { query, connectAs } = database();
+    await query(TRAP);
+    await query(SPRING_TRIGGER);
+    attacker = await connectAs(LISTENER);
+    await attacker.query(TEMPORARY);
+  }, 120_000);
+
+  test('every function that runs as its owner has a pinned path, and is called here', async () => {
+    const rows = await database().query<{ name: string; path: string; granted: boolean }>(
+      `select p.proname as name,
+        (select c from unnest(p.proconfig) c where c like 'search_path=%') as path,
+        has_function_privilege('${LISTENER}', p.oid, 'execute') as granted
+      from pg_proc p
+      where p.pronamespace = 'retention'::regnamespace and p.prosecdef
+      order by 1`,
+    );
+    for (const { name, path } of rows) expect(path, name).toBe('search_path=pg_catalog, pg_temp');
+    const granted = rows.filter((row) => row.granted).map((row) => row.name);
+    expect(granted).toEqual(Object.keys(CALLS).toSorted());
+  });
+
+  test('the traps are real: they snap where a path leads to them', async () => {
+    await database().query(`create function trap.unpinned() returns timestamptz
+      language plpgsql security definer as $$ begin return now(); end $$;
+      grant execute on function trap.unpinned() to public`);
+    await attacker.query('set search_path = trap, pg_catalog');
+    await expect(attacker.query('select trap.unpinned()')).rejects.toMatchObject({
+      code: 'ZZ001',
+    });
+    await database().query('drop function trap.unpinned()');
+  });
+
+  test.each(Object.entries(CALLS))('%s runs none of them', async (name, sql) => {
+    const { query, insertRuns } = database();
+    await insertRuns({ count: 6 });
+    // A batch that is leased, for the functions that take one back, and another that is not.
+    await query('update retention.setting set batch_size = 3; select retention.flag_expired()');
+    if (!['claim', 'flag_expired', 'tick'].includes(name)) {
+      await query(`select * from retention.claim('${LEASE}', '1 minute')`);
+      await query(
+        `select retention.place_hold('audit', null, 'acme') where ${name === 'release_hold'}`,
+      );
+      await query(`insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
+        values ('${LEASE}', 'dpp-results', 'results/a', 1, now() - interval '1 day')`);
+      await query(`insert into retention.policy (tenant_id, retain) values ('acme', '40 days')`);
+    }
+    for (const path of ['trap, pg_temp, pg_catalog', 'pg_temp, trap, pg_catalog']) {
+      await attacker.query('begin');
+      await attacker.query(`set local search_path = ${path}`);
+      try {
+        await attacker.query(sql);
+      } finally {
+        await attacker.query('rollback');
+      }
+    }
+  });
+
+  test("an operator's own session, with the usual path, runs none of them either", async () => {
+    const { insertRuns, connect, query } = database();
+    await insertRuns({ count: 3 });
+    await query(`select retention.place_hold('audit', null, 'acme')`);
+    await query(`select retention.release_hold(max(hold_id)) from retention.hold`);
+    const operator = await connect();
+    await operator.query('set search_path = "$user", trap');
+    const views = await query<{ name: string }>(
+      `select oid::regclass::text as name from pg_class
+      where relnamespace = 'retention'::regnamespace and relkind = 'v'`,
+    );
+    expect(views).toHaveLength(4);
+    for (const { name } of views) await operator.query(`select * from ${name}`);
+    for (const sql of [
+      `select retention.in_days('36 hours'), retention.exactly('36 hours'), retention.iso(pg_catalog.now()),
+        retention.tenant_key('a'), retention.place_in_line('a'),
+        retention.hold_end(null, pg_catalog.now())`,
+      `insert into retention.policy (tenant_id, retain) values ('globex', '9 days')`,
+      `delete from retention.policy where tenant_id = 'globex'`,
+      `select retention.grant_rights('${LISTENER}')`,
+      `select retention.schedule_tick()`,
+    ]) {
+      await operator.query(sql);
+    }
+  });
+});

@@ -1,0 +1,66 @@
+import pg from 'pg';
+import { afterAll, beforeAll, beforeEach } from 'vitest';
+import type { Database } from '../../src/database/database.ts';
+import { createPool } from '../../src/database/pool.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { createStore } from '../../src/store/store.ts';
+import { type TestDatabase, createDatabase } from './database.ts';
+import { type MigratedDatabase, migrateUp, withHelpers } from './migrated.ts';
+
+// Roles belong to the whole server, and test files share it.
+/** The application's owner, who migrates: no superuser. */
+export const OWNER = `owner_${process.pid}`;
+/** The role that RETENTION_ROLE names. */
+export const LISTENER = `listener_${process.pid}`;
+/** A role that may connect and nothing else. */
+export const STRANGER = `stranger_${process.pid}`;
+
+/** A migrated database whose application table lets nobody but its owner see a row. */
+export interface GuardedDatabase extends MigratedDatabase {
+  /** A session as one of the roles; ended with the database. */
+  readonly connectAs: (role: string) => Promise<pg.Client>;
+}
+
+/** Makes one for the tests of the `describe` that calls it, with its three roles. */
+export function useGuarded(): () => GuardedDatabase {
+  let database: TestDatabase | undefined;
+  let pool: Database | undefined;
+  let guarded: GuardedDatabase | undefined;
+  const clients: pg.Client[] = [];
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    const { query, name, urlAs } = database;
+    await query(
+      `create role ${LISTENER} login; create role ${STRANGER} login; create role ${OWNER} login;
+      alter table runs owner to ${OWNER};
+      grant create on database ${name} to ${OWNER};
+      grant create on schema public to ${OWNER};
+      alter table runs enable row level security`,
+    );
+    await migrateUp(urlAs(OWNER), { role: LISTENER });
+    pool = createPool({ url: urlAs(LISTENER), applicationName: 'test', logger: silentLogger });
+    guarded = {
+      ...withHelpers(database, createStore(pool)),
+      connectAs: async (role) => {
+        const client = new pg.Client({ connectionString: urlAs(role) });
+        await client.connect();
+        clients.push(client);
+        return client;
+      },
+    };
+  });
+  beforeEach(() => guarded?.clear());
+  afterAll(async () => {
+    await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
+    await pool?.close();
+    for (const role of [LISTENER, STRANGER, OWNER]) {
+      await database?.query(`drop owned by ${role} cascade; drop role ${role}`);
+    }
+    await database?.drop();
+  });
+  return () => {
+    if (guarded === undefined) throw new Error('The database is only there inside tests.');
+    return guarded;
+  };
+}
