@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { type Command, CommanderError } from 'commander';
-import { reportError } from './output.ts';
+import { reportCrash, reportError } from './output.ts';
 import { createProgram } from './program.ts';
 
 const USAGE = 2;
@@ -21,6 +21,9 @@ function throwOnExit(command: Command): void {
   command.exitOverride();
   for (const child of command.commands) throwOnExit(child);
 }
+
+// A rejection that nobody handles arrives here as well.
+process.on('uncaughtException', (error) => void reportCrash(error));
 
 // Whoever reads may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -1,8 +1,11 @@
 import { createInterface } from 'node:readline/promises';
+import { escapeControls, redactSecrets } from '../safe-text.ts';
 
 /** Writes the one document of `--json`. */
 export function printJson(document: unknown): void {
-  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  // JSON leaves some of what steers a terminal as it is; inside its strings an escape says the same.
+  const lines = JSON.stringify(document, null, 2).split('\n');
+  process.stdout.write(`${lines.map((line) => escapeControls(line)).join('\n')}\n`);
 }
 
 /** Writes one line for people. */
@@ -33,16 +36,7 @@ function showCell(cell: unknown): string {
   if (cell === null || cell === undefined) return '-';
   if (cell instanceof Date) return cell.toISOString();
   if (typeof cell === 'number') return cell.toLocaleString('en');
-  return escapeForTerminal(typeof cell === 'string' ? cell : JSON.stringify(cell));
-}
-
-/** What comes from rows or payloads may hold anything; a terminal gets none of its controls. */
-export function escapeForTerminal(text: string): string {
-  return text.replaceAll(
-    // oxlint-disable-next-line no-control-regex -- these are what it looks for
-    /[\u0000-\u001F\u007F-\u009F\u2028\u2029\u202A-\u202E\u2066-\u2069]/gu,
-    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
-  );
+  return escapeControls(typeof cell === 'string' ? cell : JSON.stringify(cell));
 }
 
 /**
@@ -60,7 +54,7 @@ export async function confirm(question: string, isGiven: boolean): Promise<void>
   }
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = await prompt.question(`${question} [y/N] `);
+    const answer = await prompt.question(`${escapeControls(question)} [y/N] `);
     if (/^y(?:es)?$/iu.test(answer.trim())) return;
   } finally {
     prompt.close();
@@ -75,6 +69,21 @@ export async function reportError(error: unknown): Promise<number> {
   const text = error instanceof ConfigurationError ? error.message : describeError(error);
   process.stderr.write(`error: ${text}\n`);
   const remedy = error instanceof RetentionError ? error.remedy : undefined;
-  if (remedy !== undefined) process.stderr.write(`${remedy}\n`);
+  // It may be a hint of the server's.
+  if (remedy !== undefined) process.stderr.write(`${escapeControls(redactSecrets(remedy))}\n`);
   return error instanceof RetentionError ? error.exitCode : 1;
+}
+
+/**
+ * Says what nobody caught, and ends. Node would print the error with all its properties, and among
+ * those of a URL that cannot be read is the URL, password and all.
+ */
+export async function reportCrash(error: unknown): Promise<never> {
+  const { EXIT_CODE, describeError } = await import('../errors.ts');
+  const frames = (error instanceof Error ? (error.stack ?? '') : '')
+    .split('\n')
+    .filter((line) => /^ {4}at /u.test(line));
+  const lines = [`error: this should not happen: ${describeError(error)}`, ...frames];
+  for (const line of lines) process.stderr.write(`${escapeControls(redactSecrets(line))}\n`);
+  process.exit(EXIT_CODE.failed);
 }

@@ -46,10 +46,8 @@ describeDatabase('promise 10: what the views let through', () => {
     return JSON.stringify([rows, heard]);
   }
 
-  const COLUMNS = [
-    ...['run_id', 'tenant_id', 'status', 'completed_at', 'retain_until', 'bucket', 'key'],
-    ...['cleared_at', 'updated_at'],
-  ];
+  const COLUMNS =
+    'run_id tenant_id status completed_at retain_until bucket key cleared_at updated_at'.split(' ');
 
   test('the view has the columns of the contract and no other', async () => {
     await database().insertRun();

@@ -5,9 +5,13 @@ import {
   type MemoryS3Request,
   startMemoryS3,
 } from '../../src/demo/memory-s3.ts';
-import type { MigrationSettings } from '../../src/database/migrations.ts';
 import { type CliResult, type RunningCli, type Variables, runCli, startCli } from './cli.ts';
-import { type MigratedDatabase, type RunsToInsert, useMigrated } from './migrated.ts';
+import {
+  type MigratedDatabase,
+  type MigratedOptions,
+  type RunsToInsert,
+  useMigrated,
+} from './migrated.ts';
 import { until } from './until.ts';
 
 /** A migrated database, a small S3, and the built command between them. */
@@ -47,7 +51,7 @@ export function memoryS3Variables(s3: MemoryS3): Variables {
 }
 
 /** Makes the stack for the tests of the `describe` that calls it. */
-export function useCliStack(settings: MigrationSettings = {}): CliStack {
+export function useCliStack(settings: MigratedOptions = {}): CliStack {
   const database = useMigrated(settings);
   const started: RunningCli[] = [];
   const requests: MemoryS3Request[] = [];

@@ -43,6 +43,8 @@ export interface CliOptions {
   readonly env?: Variables;
   /** Default: the project's folder. */
   readonly cwd?: string;
+  /** Runs it on a terminal of its own, made by util-linux's `script`; both streams are its stdout. */
+  readonly onTerminal?: boolean;
 }
 
 /**
@@ -53,12 +55,20 @@ export interface CliOptions {
  */
 export function startCli(parameters: readonly string[], options: CliOptions = {}): RunningCli {
   if (!existsSync(MAIN)) throw new Error('dist/cli/main.js is missing: run "npm run build" first.');
-  const child = spawn(process.execPath, [MAIN, ...parameters], {
+  const [program = '', ...rest] = commandLine(parameters, options.onTerminal === true);
+  const child = spawn(program, rest, {
     cwd: options.cwd ?? fileURLToPath(new URL('../..', import.meta.url)),
     env: { ...bareEnvironment(), ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   return new CliProcess(child);
+}
+
+function commandLine(parameters: readonly string[], onTerminal: boolean): readonly string[] {
+  const line = [process.execPath, MAIN, ...parameters];
+  if (!onTerminal) return line;
+  const quoted = line.map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
+  return ['script', '--quiet', '--return', '--command', quoted.join(' '), '/dev/null'];
 }
 
 /** Runs the built command to its end. */

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { Check, Findings } from '../../reactor/doctor/check.ts';
-import { escapeForTerminal, printJson, printLine } from '../output.ts';
+import { escapeControls } from '../../safe-text.ts';
+import { printJson, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
 import { paint } from '../terminal.ts';
 
@@ -44,6 +45,6 @@ function printFindings({ checks }: Findings): void {
 
 function printCheck({ name, state, found, remedy }: Check): void {
   const label = paint(COLORS[state], state.padEnd('warning'.length));
-  printLine(`${label}  ${escapeForTerminal(`${name}: ${found}`)}`);
-  if (remedy !== null) printLine(`         ${escapeForTerminal(`-> ${remedy}`)}`);
+  printLine(`${label}  ${escapeControls(`${name}: ${found}`)}`);
+  if (remedy !== null) printLine(`         ${escapeControls(`-> ${remedy}`)}`);
 }

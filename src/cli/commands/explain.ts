@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { BearingHold, Explanation } from '../../store/explanation.ts';
-import { escapeForTerminal, printJson, printLine } from '../output.ts';
+import { escapeControls } from '../../safe-text.ts';
+import { printJson, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
 
 /** `retention explain` */
@@ -31,19 +32,19 @@ async function explain(
 }
 
 function printRun(run: Explanation, allowedBuckets: readonly string[]): void {
-  printLine(`Run ${escapeForTerminal(run.run_id)}: ${run.state.toUpperCase()}`);
-  printLine(`  ${escapeForTerminal(`${run.because}.`)}`);
+  printLine(`Run ${escapeControls(run.run_id)}: ${run.state.toUpperCase()}`);
+  printLine(`  ${escapeControls(`${run.because}.`)}`);
   const facts = factsOf(run).filter(([, text]) => text !== undefined);
   const isRefused =
     run.bucket !== null && allowedBuckets.length > 0 && !allowedBuckets.includes(run.bucket);
   if (facts.length > 0) printLine();
   for (const [name, text = ''] of facts) {
-    printLine(`  ${name.padEnd(13)}${escapeForTerminal(text)}`);
+    printLine(`  ${name.padEnd(13)}${escapeControls(text)}`);
   }
   if (isRefused && run.cleared_at === null) {
     printLine();
     printLine(
-      `  ${escapeForTerminal(`Bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list ${run.bucket}.`)}`,
+      `  ${escapeControls(`Bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list ${run.bucket}.`)}`,
     );
   }
 }

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { PlacedHold } from '../../store/holds.ts';
-import { escapeForTerminal, printJson, printLine, printTable } from '../output.ts';
+import { escapeControls } from '../../safe-text.ts';
+import { printJson, printLine, printTable } from '../output.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 
@@ -71,14 +72,14 @@ async function place(options: PlaceOptions): Promise<void> {
 
 function describePlaced(hold: PlacedHold): void {
   const what = hold.run_id === null ? `tenant ${hold.tenant_id}` : `run ${hold.run_id}`;
-  printLine(escapeForTerminal(`Hold ${hold.hold_id} on ${what} is in force.`));
+  printLine(escapeControls(`Hold ${hold.hold_id} on ${what} is in force.`));
   if (hold.cleared_at !== null) {
     printLine(`  Too late: its result was cleared at ${hold.cleared_at.toISOString()}.`);
   }
   if (hold.too_late === 0) return;
   const results = hold.too_late === 1 ? 'result was' : 'results were';
   printLine(`  Too late for what is in flight: ${hold.too_late} ${results} being deleted already:`);
-  for (const runId of hold.too_late_run_ids) printLine(`    ${escapeForTerminal(runId)}`);
+  for (const runId of hold.too_late_run_ids) printLine(`    ${escapeControls(runId)}`);
   const unnamed = hold.too_late - hold.too_late_run_ids.length;
   if (unnamed > 0) printLine(`    and ${unnamed.toLocaleString('en')} more`);
 }

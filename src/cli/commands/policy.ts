@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import type { NewlyDue, Policy } from '../../store/policies.ts';
 import type { Store } from '../../store/store.ts';
-import { confirm, escapeForTerminal, printJson, printLine, printTable } from '../output.ts';
+import { escapeControls } from '../../safe-text.ts';
+import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 
@@ -73,7 +74,7 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
   );
   for (const policy of policies.filter(isPending)) {
     printLine();
-    printLine(escapeForTerminal(describePending(policy)));
+    printLine(escapeControls(describePending(policy)));
   }
 }
 
@@ -133,7 +134,7 @@ async function confirmPending(tenantId: string | undefined, options: YesOption):
 async function confirmOne(store: Store, policy: PendingPolicy, options: YesOption): Promise<void> {
   const { RefusedError, UsageError } = await import('../../errors.ts');
   const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
-  printLine(escapeForTerminal(describePending(policy)));
+  printLine(escapeControls(describePending(policy)));
   await confirm(
     `By now it makes ${count(now)} live results due at once. Let it take effect?`,
     options.yes === true,
@@ -167,18 +168,16 @@ async function reportEffect(store: Store, tenantId: string, due: number): Promis
   const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
   if (own === undefined) {
     printLine(
-      escapeForTerminal(`${name} is gone: the default holds. ${count(due)} results are due by it.`),
+      escapeControls(`${name} is gone: the default holds. ${count(due)} results are due by it.`),
     );
   } else if (isPending(own)) {
     // What it makes due has grown past the guard's limit since it was counted.
-    printLine(escapeForTerminal(describePending(own)));
+    printLine(escapeControls(describePending(own)));
     printLine('Confirm it with: retention policy confirm');
     process.exitCode = 1;
   } else {
     printLine(
-      escapeForTerminal(
-        `${name} is ${own.retain_days} days. ${count(due)} results became due by it.`,
-      ),
+      escapeControls(`${name} is ${own.retain_days} days. ${count(due)} results became due by it.`),
     );
   }
 }

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { RestoredRun } from '../../reactor/restore.ts';
-import { escapeForTerminal, printJson, printLine } from '../output.ts';
+import { escapeControls } from '../../safe-text.ts';
+import { printJson, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
 
 interface Options {
@@ -72,5 +73,5 @@ function report(run: RestoredRun, holdFor: string): void {
   const text = run.restored
     ? `run ${run.run_id}: restored ${run.key} in bucket ${run.bucket}, under hold ${run.hold_id} for ${holdFor}`
     : `run ${run.run_id}: not restored: ${run.reason}`;
-  printLine(escapeForTerminal(text));
+  printLine(escapeControls(text));
 }
