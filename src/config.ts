@@ -14,7 +14,7 @@ import {
   parseWholeNumber,
 } from './config-text.ts';
 import { ConfigurationError, type ConfigurationFault } from './errors.ts';
-import { escapeControls, maskUrl, shorten } from './safe-text.ts';
+import { escapeControls, maskUrl, redactSecrets, shorten } from './safe-text.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -154,11 +154,12 @@ function faultOf(
   const isForeign = isKubernetesLink(setting.name, text);
   return {
     name: setting.name,
-    expected: own.expected ?? setting.expected,
+    expected: redactSecrets(own.expected ?? setting.expected),
     given:
       setting.isUrl === true
         ? maskUrl(text)
-        : `"${shorten(escapeControls(text), MAX_GIVEN_CHARACTERS)}"`,
+        : // An address may have been pasted in the wrong place.
+          `"${shorten(escapeControls(redactSecrets(text)), MAX_GIVEN_CHARACTERS)}"`,
     remedy: isForeign
       ? 'Kubernetes wrote this for a Service of that name: set enableServiceLinks: false.'
       : (own.remedy ?? setting.remedy),

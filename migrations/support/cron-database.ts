@@ -15,13 +15,22 @@ const WHO = `select current_database() as database, current_user as role,
   (select rolsuper from pg_roles where rolname = current_user) as is_superuser,
   pg_postmaster_start_time()::text as started`;
 
-/** Where pg_cron lives, if it is another database and pg_cron is wanted at all. */
+const HANDED_OVER = Symbol.for('retention-reactor.handed-over');
+
+/**
+ * Where pg_cron lives, if it is another database and pg_cron is wanted at all. The address itself
+ * stays in this process: it may hold a password, and the server may log what it is sent.
+ */
 export async function cronDatabaseUrl(pgm: MigrationBuilder): Promise<string | undefined> {
   const [row] = (await pgm.db.select(
-    `select ${setting('cron_database_url', 'CRON_DATABASE_URL', '')} as url,
+    `select nullif(current_setting('retention.cron_database', true), '') as ticket,
       ${setting('scheduler', 'RETENTION_SCHEDULER', 'pg_cron')} as scheduler`,
-  )) as { readonly url: string; readonly scheduler: string }[];
-  return row === undefined || row.url === '' || row.scheduler !== 'pg_cron' ? undefined : row.url;
+  )) as { readonly ticket: string | null; readonly scheduler: string }[];
+  if (row?.scheduler !== 'pg_cron') return undefined;
+  const registry = globalThis as { readonly [HANDED_OVER]?: ReadonlyMap<string, string> };
+  // Without a ticket, node-pg-migrate was started by itself.
+  if (row.ticket !== null) return registry[HANDED_OVER]?.get(row.ticket);
+  return process.env['CRON_DATABASE_URL'] || undefined;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { type RunnerOption, runner } from 'node-pg-migrate';
@@ -41,6 +42,7 @@ export interface MigrationState {
 export const MIGRATION_LOCK = 7_303_801_452_117_906;
 
 const SCHEMA = 'retention';
+const HANDED_OVER = Symbol.for('retention-reactor.handed-over');
 const TABLE = 'pgmigrations';
 
 /** The same in a checkout and in the package, where `dist` takes the place of `src`. */
@@ -59,18 +61,42 @@ const TURN_PAUSE_MILLISECONDS = 250;
  * nothing of the run is left.
  */
 export async function runMigrations(options: MigrationOptions): Promise<readonly string[]> {
-  return withSession(options.databaseUrl, async (client) => {
-    await giveSettings(client, options.settings ?? {});
-    await takeTurn(client, options.logger);
-    try {
-      const ran = await runner(runnerOptions(client, options));
-      return ran.map(({ name }) => name);
-    } catch (error) {
-      throw asDatabaseError(error);
-    } finally {
-      await dropEmptySchema(client);
-    }
-  });
+  const ticket = handOver(options.settings?.cronDatabaseUrl);
+  try {
+    return await withSession(options.databaseUrl, (client) => runIn(client, options, ticket));
+  } finally {
+    handedOver.delete(ticket);
+  }
+}
+
+async function runIn(
+  client: pg.Client,
+  options: MigrationOptions,
+  ticket: string,
+): Promise<readonly string[]> {
+  await giveSettings(client, options.settings ?? {}, ticket);
+  await takeTurn(client, options.logger);
+  try {
+    const ran = await runner(runnerOptions(client, options));
+    return ran.map(({ name }) => name);
+  } catch (error) {
+    throw asDatabaseError(error);
+  } finally {
+    await dropEmptySchema(client);
+  }
+}
+
+/**
+ * Addresses with a password for the migrations of this process, by ticket: what a session is told, the
+ * server may write into its log. The migrations are loaded by another loader and share no module.
+ */
+const registry = globalThis as { [HANDED_OVER]?: Map<string, string> };
+const handedOver = (registry[HANDED_OVER] ??= new Map());
+
+function handOver(address: string | undefined): string {
+  const ticket = randomUUID();
+  if (address !== undefined) handedOver.set(ticket, address);
+  return ticket;
 }
 
 /**
@@ -151,9 +177,13 @@ async function takeTurn(client: pg.Client, logger: Logger): Promise<void> {
 }
 
 /** The migrations read these of their session before they look at the environment. */
-async function giveSettings(client: pg.Client, settings: MigrationSettings): Promise<void> {
-  const { table, columns, scheduler, cronDatabaseUrl, role } = settings;
-  const given = { table, columns, scheduler, cron_database_url: cronDatabaseUrl, role };
+async function giveSettings(
+  client: pg.Client,
+  settings: MigrationSettings,
+  ticket: string,
+): Promise<void> {
+  const { table, columns, scheduler, role } = settings;
+  const given = { table, columns, scheduler, cron_database: ticket, role };
   for (const [name, value] of Object.entries({ ...given, by_library: 'on' })) {
     await client.query('select set_config($1, $2, false)', [`retention.${name}`, value ?? '']);
   }

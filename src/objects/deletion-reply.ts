@@ -1,3 +1,4 @@
+import { redactSecrets } from '../safe-text.ts';
 import type { KeyFailure } from './object-store.ts';
 import { isGone, isTransientCode } from './s3-failures.ts';
 
@@ -81,5 +82,5 @@ export function unanswered(key: string, keyless?: DeletionReplyError): KeyFailur
 }
 
 function failureOf(key: string, code: string, message: string | undefined): KeyFailure {
-  return { key, code, message: message ?? code, transient: isTransientCode(code) };
+  return { key, code, message: redactSecrets(message ?? code), transient: isTransientCode(code) };
 }

@@ -1,3 +1,4 @@
+import { redactSecrets } from '../safe-text.ts';
 import type { ObjectStoreErrorKind } from './object-store.ts';
 
 /** What a failed request says of itself, whoever threw the error. */
@@ -81,7 +82,8 @@ export function readFailure(error: unknown): RequestFailure {
   return {
     kind: kindOf(code, httpStatus),
     code,
-    message: asText(property(error, 'message')) ?? code,
+    // A store that refuses a signature quotes what was signed, with the session's token.
+    message: redactSecrets(asText(property(error, 'message')) ?? code),
     httpStatus,
     requestId: asText(property(metadata, 'requestId')),
     region: saysElsewhere(code, httpStatus) ? regionOf(error) : undefined,

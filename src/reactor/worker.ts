@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { describeError, isTransientDatabaseError, redactSecrets } from '../errors.ts';
+import { describeError, isTransientDatabaseError } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
@@ -290,8 +290,7 @@ function sortOut(
 }
 
 function answerTo(error: ObjectStoreError): Answer {
-  const { code } = error;
-  const message = redactSecrets(error.message);
+  const { code, message } = error;
   switch (error.kind) {
     case 'denied':
       return { kind: 'refused', code, message };
