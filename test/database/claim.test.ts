@@ -157,6 +157,20 @@ describeDatabase('promise 1: nothing live is deleted', () => {
     expect(await countStamped()).toBe(2);
   });
 
+  test.each([
+    ['it failed', `update runs set status = 'FAILED'`],
+    ['it is held', `select retention.place_hold('audit', run_id::text) from runs`],
+    ['it points at another key', `update runs set result_s3_key = 'results/new'`],
+  ])('a result that was selected early is spared when %s', async (_, change) => {
+    const { insertRun, query, store } = database();
+    await insertRun({ completedAgo: '10 days' });
+    const { newlyFlagged } = await store.flagSelected({ olderThanSeconds: 86_400, early: true });
+    expect(newlyFlagged).toBe(1);
+    await query(change);
+    const claim = await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
+    expect(claim).toMatchObject({ runIds: [], spared: 1 });
+  });
+
   test('an application whose keys are unique may switch the check of shared objects off', async () => {
     await database().set({ check_shared_objects: 'false' });
     const { runId, claim } = await claimAfter(sharing({ ago: `'1 day'` }));
