@@ -37,6 +37,8 @@ const SECOND = 1_000;
 
 /** A client gets this long for a request, and a connection this long to say something. */
 const REQUEST_MILLISECONDS = 10 * SECOND;
+/** How often Node looks who is over that; its default of 30 s lets a slow client hold on that long. */
+const CHECK_MILLISECONDS = SECOND;
 const IDLE_MILLISECONDS = 5 * SECOND;
 const SOCKET_MILLISECONDS = 20 * SECOND;
 
@@ -58,7 +60,11 @@ const TEXT = 'text/plain; charset=utf-8';
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { host, port, logger } = options;
   const server = createServer(
-    { requestTimeout: REQUEST_MILLISECONDS, maxHeaderSize: MAX_HEADER_BYTES },
+    {
+      requestTimeout: REQUEST_MILLISECONDS,
+      connectionsCheckingInterval: CHECK_MILLISECONDS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+    },
     (request, response) => void answer(options, request, response),
   );
   server.headersTimeout = REQUEST_MILLISECONDS;

@@ -7,8 +7,11 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ];
 
+/** Says to anyone who asks which of its known holes this Node still has. */
+const TELLTALE = 'nodejs_version_info';
+
 /** Adds what is known of this process: processor, memory, open files, event loop, collections. */
 export function collectProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry });
-  for (const name of MISNAMED) registry.removeSingleMetric(name);
+  for (const name of [...MISNAMED, TELLTALE]) registry.removeSingleMetric(name);
 }

@@ -88,8 +88,8 @@ export const codeMutations = [
     name: 'what was refused is stamped',
     promise: 3,
     edits: one(WORKER, 'if (deleted.has(key)) {', 'if (deleted.has(key) || byKey.has(key)) {'),
-    testFile: RECONCILE_TEST,
-    test: 'exits with 1 when something failed, and clears the others',
+    testFile: 'test/system/listener.test.ts',
+    test: 'logs in the words of the operating guide',
   },
   {
     name: 'a lost reply is taken for success',
