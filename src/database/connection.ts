@@ -95,7 +95,17 @@ export function sessionConfig(options: SessionOptions): pg.ClientConfig {
   };
 }
 
+const NAME_THE_AUTHORITY =
+  "Name the file of the server's certificate authority: ?sslmode=verify-full&sslrootcert=/path/to/ca.pem.";
+
 const CONNECT_REMEDIES: Readonly<Record<string, string>> = {
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: NAME_THE_AUTHORITY,
+  UNABLE_TO_GET_ISSUER_CERT: NAME_THE_AUTHORITY,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: NAME_THE_AUTHORITY,
+  SELF_SIGNED_CERT_IN_CHAIN: NAME_THE_AUTHORITY,
+  DEPTH_ZERO_SELF_SIGNED_CERT: NAME_THE_AUTHORITY,
+  ERR_TLS_CERT_ALTNAME_INVALID: "Connect by a name that the server's certificate has.",
+  CERT_HAS_EXPIRED: "Renew the server's certificate.",
   ECONNREFUSED: 'Check that the server is up and that host and port are right.',
   ENOTFOUND: 'Check the name of the host.',
   EAI_AGAIN: 'Check the name of the host, and that names can be resolved here.',
