@@ -428,12 +428,12 @@ export const schemaMutations = [
     test: "an operator's own session, with the usual path, runs none of them either",
   },
   {
-    name: 'flagging reads every live row',
+    name: 'flagging reads the whole table',
     promise: 11,
     edits: one(
       FLAG,
-      '    where r.tenant_id = p_tenant_id\n',
-      "    where r.tenant_id || '' = p_tenant_id\n",
+      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n      and r.has_key\n",
+      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n",
     ),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results of another tenant'],
