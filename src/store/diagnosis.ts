@@ -412,8 +412,10 @@ export interface CronJob {
 
 /** What pg_cron knows. */
 export interface CronFacts {
-  /** The database it lives in; null: the server does not load it. */
+  /** The database it lives in; null: the server does not load it, or this role may not see. */
   readonly home: string | null;
+  /** Whether this role may see pg_cron's settings; without that, where it is loaded is not known. */
+  readonly maySeeSettings: boolean;
   readonly extension: string | null;
   /** Whether this role may look. */
   readonly mayLook: boolean;
@@ -431,11 +433,25 @@ export interface CronFacts {
  */
 export async function readCron(database: Queryable, ticked: string): Promise<CronFacts> {
   const [base] = await database.query<Omit<CronFacts, 'jobs' | 'runs'>>(
-    `select current_setting('cron.database_name', true) as home,
-      (select extversion from pg_extension where extname = 'pg_cron') as extension,
+    // pg_cron's settings are for superusers: current_setting() raises where this view shows nothing.
+    `with settings as (
+      select name, setting from pg_settings where name like 'cron.%'
+    ), may as (
+      select pg_has_role('pg_read_all_settings', 'usage') as see
+    ), extension as (
+      select extversion from pg_extension where extname = 'pg_cron'
+    )
+    select coalesce(
+        (select setting from settings where name = 'cron.database_name'),
+        (select current_database() from extension, may where not see)
+      ) as home,
+      (select see from may) as "maySeeSettings",
+      (select extversion from extension) as extension,
       coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'usage'), false)
         and coalesce(has_table_privilege(to_regclass('cron.job')::oid, 'select'), false) as "mayLook",
-      coalesce(current_setting('cron.use_background_workers', true) = 'on', false) as "usesWorkers"`,
+      coalesce(
+        (select setting = 'on' from settings where name = 'cron.use_background_workers'), false
+      ) as "usesWorkers"`,
   );
   if (base === undefined) throw new Error('pg_cron could not be looked at');
   if (base.extension === null || !base.mayLook) return { ...base, jobs: [], runs: [] };

@@ -37,6 +37,13 @@ export async function checkScheduler(
 
 function checkJob(facts: CronFacts, where: string): Check {
   const name = 'pg_cron';
+  if (facts.home === null && !facts.maySeeSettings) {
+    return failed(
+      name,
+      `the extension is not there in database ${where}, and this role may not see where pg_cron lives`,
+      'Run doctor as a superuser, or grant pg_read_all_settings to the role that runs it.',
+    );
+  }
   if (facts.home === null) {
     return failed(
       name,
