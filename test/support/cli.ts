@@ -85,7 +85,8 @@ export async function runCli(
 const OWN_VARIABLES =
   /^(DATABASE_|CRON_DATABASE_|DPP_|RETENTION_|S3_|AWS_|PG|LOG_LEVEL$|CI$|FORCE_COLOR$|NODE_OPTIONS$|VITEST)/;
 
-function bareEnvironment(): NodeJS.ProcessEnv {
+/** The environment without any variable of the product. */
+export function bareEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.test(name)),
   );

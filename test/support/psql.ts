@@ -35,21 +35,25 @@ export async function psql(
   return (await result).stdout;
 }
 
-/** A psql in which somebody listens. */
-export interface ListeningPsql {
-  /** Every notification printed so far, in order. */
-  readonly notifications: readonly PrintedNotification[];
+/** A psql in which somebody types. */
+export interface TypedPsql {
   /** Everything printed so far, on both streams. */
   readonly output: string;
   /** Types a line. */
   type(line: string): void;
+  /** Leaves psql and waits for its end. */
+  close(): Promise<void>;
+}
+
+/** A psql in which somebody listens. */
+export interface ListeningPsql extends TypedPsql {
+  /** Every notification printed so far, in order. */
+  readonly notifications: readonly PrintedNotification[];
   /** Waits for a notification that matches, printed already or not. */
   waitFor(
     matches: (notification: PrintedNotification) => boolean,
     limitMs?: number,
   ): Promise<PrintedNotification>;
-  /** Leaves psql and waits for its end. */
-  close(): Promise<void>;
 }
 
 const NOTIFICATION =
@@ -83,6 +87,11 @@ export async function listenInPsql(
 }
 
 const LISTENING = 'psql-is-listening';
+
+/** Opens a psql that prints as it does on a terminal, for what a person types line by line. */
+export function startPsql(url: string, psqlPath = runningPostgres().psqlPath): TypedPsql {
+  return new PsqlSession(spawn(psqlPath, ['-X', '-d', url], { env: serverEnvironment() }));
+}
 
 class PsqlSession implements ListeningPsql {
   readonly #child: ChildProcessWithoutNullStreams;

@@ -1,37 +1,21 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config-settings.ts';
-import { commandsIn, refusalOf } from '../support/documented-commands.ts';
+import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
+import { refusalOf } from '../support/documented-commands.ts';
 import { haveProgram } from '../support/programs.ts';
+import { ROOT, anchorsOf, filesBelow, isKnownName, read } from '../support/project-files.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TELEMETRY = join(ROOT, 'src/telemetry');
 
 const deployed = filesBelow('deploy');
-const documents = [
-  ...readdirSync(ROOT).filter((name) => name.endsWith('.md')),
-  ...filesBelow('docs'),
-  ...deployed,
-].filter((path) => path.endsWith('.md'));
-const settingNames = new Set(SETTINGS.map(({ name }) => name));
-
-/** What is set for others than the reactor, or for its tests. */
-const OTHER_NAMES: ReadonlySet<string> = new Set([
-  'AWS_ACCESS_KEY_ID',
-  'AWS_SECRET_ACCESS_KEY',
-  'NODE_ENV',
-  'RETENTION_WRITE_DOCS',
-  'S3_TEST_ENDPOINT',
-]);
-
 describe('the files of deploy/', () => {
   it.each(deployed.filter((path) => path.endsWith('.yaml')))('%s is YAML', (path) => {
     for (const document of parseAllDocuments(read(path), { merge: true })) {
@@ -146,7 +130,7 @@ describe('alerts and dashboard', () => {
 
   it('have panels that do not overlap', () => {
     const taken = new Set<string>();
-    for (const { gridPos } of dashboard().panels) {
+    for (const { gridPos } of dashboardPanels()) {
       for (let x = gridPos.x; x < gridPos.x + gridPos.w; x += 1) {
         for (let y = gridPos.y; y < gridPos.y + gridPos.h; y += 1) {
           expect(x).toBeLessThan(24);
@@ -162,7 +146,7 @@ describe('alerts and dashboard', () => {
     if (promtool.path === undefined) return skip(promtool.reason);
     const rules = panelExpressions().map((expr, index) => ({
       record: `panel:${index}`,
-      expr: expr.replaceAll('$__rate_interval', '5m'),
+      expr,
     }));
     const folder = mkdtempSync(join(tmpdir(), 'retention-panels-'));
     try {
@@ -194,75 +178,8 @@ describe('alerts and dashboard', () => {
   });
 });
 
-describe('the documents', () => {
-  it.each(documents)('%s shows only commands that the program has', (path) => {
-    const refused = commandsIn(read(path)).flatMap((command) => {
-      const reason = refusalOf(command);
-      return reason === undefined ? [] : [`retention ${command.words.join(' ')}: ${reason}`];
-    });
-    expect(refused).toEqual([]);
-  });
-
-  it.each(documents)('%s names only variables that there are', (path) => {
-    const names = read(path).match(
-      /\b(?:DPP|RETENTION|DATABASE|CRON_DATABASE|S3)_[A-Z0-9_]+\b(?!\*)/gu,
-    );
-    expect((names ?? []).filter((name) => !isKnownName(name) && !name.endsWith('_'))).toEqual([]);
-  });
-
-  it.each(documents)('%s links to what exists', (path) => {
-    const links = [...read(path).matchAll(/\]\((?<to>[^)\s]+)\)/gu)].map(
-      (match) => match.groups?.['to'] ?? '',
-    );
-    const broken = links.filter((link) => !/^https?:/u.test(link) && !resolves(path, link));
-    expect(broken).toEqual([]);
-  });
-
-  it('have the same sections in English and Korean', () => {
-    const shape = (path: string): string[] =>
-      headingsOf(path).map((heading) => /^#+(?: \d[\d.]*)?/u.exec(heading)?.[0] ?? '');
-    expect(shape('docs/runbook.ko.md')).toEqual(shape('docs/runbook.md'));
-  });
-
-  it('show the same commands in English and Korean', () => {
-    const shown = (path: string): string[] =>
-      commandsIn(read(path))
-        .filter(({ isWhole }) => isWhole)
-        .map(({ words }) => words.join(' '));
-    expect(shown('docs/runbook.md').length).toBeGreaterThan(20);
-    expect(shown('docs/runbook.ko.md')).toEqual(shown('docs/runbook.md'));
-  });
-
-  it('give a reason for every dependency, and for no other', () => {
-    const { dependencies, devDependencies } = JSON.parse(read('package.json')) as Record<
-      'dependencies' | 'devDependencies',
-      Record<string, string>
-    >;
-    const rows = read('docs/dependencies.md').match(/^\| `.*?\|/gmu) ?? [];
-    const named = rows.flatMap((row) => row.match(/(?<=`)[^`, |]+(?=`)/gu) ?? []);
-    expect(named.toSorted()).toEqual(
-      [...Object.keys(dependencies), ...Object.keys(devDependencies)].toSorted(),
-    );
-  });
-});
-
 function runIn(folder: string, program: string, parameters: readonly string[]): string {
   return execFileSync(program, parameters, { cwd: folder, encoding: 'utf8', stdio: 'pipe' });
-}
-
-function filesBelow(folder: string): string[] {
-  return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
-    .toSorted();
-}
-
-function read(path: string): string {
-  return readFileSync(join(ROOT, path), 'utf8');
-}
-
-function isKnownName(name: string): boolean {
-  return settingNames.has(name) || OTHER_NAMES.has(name);
 }
 
 interface Container {
@@ -369,22 +286,8 @@ function alertExpressions(): string[] {
   return alerts().map(({ expr }) => expr);
 }
 
-interface Panel {
-  readonly gridPos: {
-    readonly x: number;
-    readonly y: number;
-    readonly w: number;
-    readonly h: number;
-  };
-  readonly targets?: readonly { readonly expr: string }[];
-}
-
-function dashboard(): { readonly panels: readonly Panel[] } {
-  return JSON.parse(read('deploy/grafana/dashboard.json')) as { readonly panels: readonly Panel[] };
-}
-
 function panelExpressions(): string[] {
-  return dashboard().panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+  return dashboardQueries('5m').map(({ query }) => query);
 }
 
 /** Every name that telemetry gives a metric, as its source says it. */
@@ -397,32 +300,4 @@ function metricNames(): ReadonlySet<string> {
 /** A histogram is three series. */
 function metricOf(series: string, existing: ReadonlySet<string>): string {
   return existing.has(series) ? series : series.replace(/_(?:bucket|sum|count)$/u, '');
-}
-
-function headingsOf(path: string): string[] {
-  return (
-    read(path)
-      .replaceAll(/^ *```[\s\S]*?^ *```/gmu, '')
-      .match(/^#+ .*$/gmu) ?? []
-  );
-}
-
-/** The anchors of headings, as GitHub makes them. */
-function anchorsOf(path: string): ReadonlySet<string> {
-  return new Set(
-    headingsOf(path).map((heading) =>
-      heading
-        .replace(/^#+ /u, '')
-        .toLowerCase()
-        .replaceAll(/[^\p{Letter}\p{Mark}\p{Number}\p{Connector_Punctuation} -]/gu, '')
-        .replaceAll(' ', '-'),
-    ),
-  );
-}
-
-function resolves(from: string, link: string): boolean {
-  const [to = '', anchor] = link.split('#');
-  const path = to === '' ? from : relative(ROOT, join(ROOT, from, '..', to));
-  if (!existsSync(join(ROOT, path))) return false;
-  return anchor === undefined || anchorsOf(path).has(decodeURIComponent(anchor));
 }

@@ -1,0 +1,265 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { startCli } from '../support/cli.ts';
+import { describeDatabase } from '../support/database.ts';
+import { linesMissing, shapeOf, shapesOf } from '../support/document-steps.ts';
+import { type Story, openStory } from '../support/document-story.ts';
+import { OWNER, useOperatorStack } from '../support/operator-stack.ts';
+import { startPsql } from '../support/psql.ts';
+import { until } from '../support/until.ts';
+
+const ADDRESS = 'postgres://app_owner:secret@db.example.com';
+const PACKED = 'test/system/package.test.ts packs it, installs it elsewhere, and runs it there';
+const LISTENS = { until: 'Listening for notifications' };
+
+describeDatabase('the README', () => {
+  const stack = useOperatorStack();
+  const sql = (text: string, database?: string): Promise<string> =>
+    stack.server().sql(text, database);
+
+  test('does what it says, command by command', { timeout: 600_000 }, async () => {
+    let database = 'app';
+    const guide = openStory('README.md', {
+      databaseUrl: () => stack.server().url(database),
+      variables: stack.variables(),
+    });
+    guide.text('pg_cron ----');
+    await guide.type('retention migrate up');
+    // It ticks every minute; nobody waits for that.
+    await sql(`update retention.heartbeat set ticked_at = now(), ticked_by = 'pg_cron'`);
+    const said = await seeItInPsql(guide);
+    await startAnew();
+
+    await followQuickStart(guide);
+    await followCommands(guide);
+    await runTheLibrary(guide);
+    expect(linesMissing(guide.text('Starting Retention Loop'), said)).toEqual([]);
+
+    const inApp = { ...guide.variables };
+    for (const [settings, table] of TABLES) {
+      database = await makeDatabase(table);
+      Object.assign(guide.variables, {
+        DATABASE_URL: stack.server().url(database),
+        RETENTION_SCHEDULER: 'internal',
+      });
+      await guide.set(settings, 'retention migrate up');
+      expect(await sql('select count(*) from retention.result', database)).toBe('0');
+    }
+    Object.assign(guide.variables, inApp, { RETENTION_SCHEDULER: undefined });
+    database = 'app';
+    await followRoles(guide);
+    await followReference(guide);
+    guide.end();
+  });
+
+  /** Types what the transcript shows, and finds what it shows printed. Returns what the listener said. */
+  async function seeItInPsql(guide: Story): Promise<ReadonlySet<string>> {
+    await using listener = startCli(['listen'], { env: stack.variables() });
+    await listener.waitForLine(LISTENS.until);
+    const session = startPsql(stack.server().url(), stack.server().psqlPath);
+    onTestFinished(() => session.close());
+    for (let key = 31; key <= 33; key += 1)
+      stack.s3().putObject('dpp-results', `results/${key}.json`);
+    const shown = guide.text('app=#').split('\n');
+    const typed = shown.filter((line) => /^app[=-]# /u.test(line));
+    for (const line of typed) {
+      // What is looked at has to be over; a person looks when it is.
+      if (line.includes('# select result_s3_key')) await workIsDone();
+      session.type(line.replace(/^app[=-]# /u, ''));
+    }
+    const printed = shown.filter((line) => line !== '' && !typed.includes(line)).map(shapeOf);
+    await until(
+      'psql has printed all that is shown',
+      () => {
+        session.type(';');
+        const lines = new Set(session.output.split('\n').map(shapeOf));
+        return printed.every((line) => lines.has(line));
+      },
+      { pollMs: 100, seen: () => session.output },
+    );
+    await listener.waitForLine('Found 3 expired runs');
+    listener.kill();
+    expect((await listener.ended()).code).toBe(0);
+    return shapesOf(listener.stderr);
+  }
+
+  async function workIsDone(): Promise<void> {
+    await until('two are cleared and one has failed', async () => {
+      const state = await sql('select cleared_today, failed from retention.status');
+      return state === '2|1';
+    });
+  }
+
+  /** Another server would do as well: no schema, no runs, pg_cron for the owner. */
+  async function startAnew(): Promise<void> {
+    await sql(`drop schema retention cascade; drop extension pg_cron; truncate runs;
+      alter table runs drop column result_cleared_at`);
+  }
+
+  async function followQuickStart(guide: Story): Promise<void> {
+    const statement = JSON.parse(guide.text('"Effect": "Allow"')) as unknown;
+    const policy = JSON.parse(readFileSync('deploy/iam/delete.json', 'utf8')) as {
+      readonly Statement: readonly unknown[];
+    };
+    expect(policy.Statement).toContainEqual(expect.objectContaining(statement as object));
+    guide.notHere('npm ci && npm run build && npm pack', PACKED);
+    guide.notHere('npm install ./retention-reactor-0.1.0.tgz', PACKED);
+
+    await sql(`create extension pg_cron; grant usage on schema cron to ${OWNER};
+      grant create on database app to ${OWNER}; grant create on schema public to ${OWNER}`);
+    guide.put(`${ADDRESS}:5432/app`, stack.server().url('app', OWNER));
+    guide.put('eu-central-1', stack.s3().region);
+    await guide.run(`export DATABASE_URL=${ADDRESS}:5432/app`);
+    await guide.run('export S3_RESULT_BUCKET=dpp-results AWS_REGION=eu-central-1');
+    await guide.run('npx retention migrate up');
+    await guide.run('npx retention doctor');
+    await guide.run('npx retention reconcile --dry-run');
+    // npx ends as interrupted itself, however what it ran has ended.
+    const listened = await guide.run('npx retention listen', { ...LISTENS, code: 130 });
+    expect(listened.stderr).toContain('INFO Stopped');
+    await guide.sql('select retention.configure');
+    await guide.type('retention reconcile', { code: 3 });
+    await sql(`select retention.configure('{"enabled": true}')`);
+  }
+
+  async function followCommands(guide: Story): Promise<void> {
+    await stack.insert({ count: 4 });
+    await stack.insert({ count: 4, tenant: 'tenant_xyz' });
+    await guide.run('retention reconcile --dry-run');
+    await stack.insert({ count: 3, tenant: 'tenant_new', days: 20 });
+    await guide.run('retention policy set tenant_abc 90d');
+    const shorter = await guide.run(`retention policy set '*' 2w`, { answer: 'y' });
+    expect(shorter.stdout).toContain('This makes 3 live results due at once:');
+
+    await guide.run("retention hold place --tenant tenant_abc --reason 'audit 2026-7' --for 90d");
+    await guide.run('retention hold release 1');
+    guide.put('release_hold(1)', 'release_hold(2)');
+    expect(await guide.sql('select hold_id, too_late')).toMatch(/2 \| +0/u);
+    const verified = await guide.run(
+      'retention reconcile --verify --orphans --prefix results/ --dry-run',
+    );
+    expect(verified.stdout).toMatch(/^0 orphans older than the margin/mu);
+  }
+
+  async function runTheLibrary(guide: Story): Promise<void> {
+    await sql(`update retention.hold set released_at = now() - interval '2 hours'`);
+    const [runId = ''] = await stack.insert({ days: 100 });
+    const program = guide.text("from 'retention-reactor'");
+    writeFileSync(join(guide.folder, 'program.mjs'), `${program}\nconsole.log('at work');\n`);
+    const ran = await guide.type('node program.mjs', { until: 'at work', signal: 'SIGTERM' });
+    expect(ran.stdout).toMatch(/^\d+ cleared, 0 failed, 0 dead$/mu);
+    expect(stack.s3().hasObject('dpp-results', `results/${runId}`)).toBe(false);
+  }
+
+  async function followRoles(guide: Story): Promise<void> {
+    await startAnew();
+    expect(guide.text('shared_preload_libraries')).toContain("cron.database_name = 'app'");
+    await guide.sql('create extension pg_cron');
+    await guide.sql('create role retention_listener');
+    guide.put(`${ADDRESS}/app`, stack.server().url('app', OWNER));
+    guide.put(
+      'postgres://retention_listener:secret@db.example.com/app',
+      stack.server().url('app', 'retention_listener'),
+    );
+    await guide.run(
+      `DATABASE_MIGRATE_URL=${ADDRESS}/app DATABASE_URL=postgres://retention_listener:secret@db.example.com/app RETENTION_ROLE=retention_listener npx retention migrate up`,
+    );
+    const asListener = { DATABASE_URL: stack.server().url('app', 'retention_listener') };
+    const owner = guide.variables['DATABASE_URL'];
+    Object.assign(guide.variables, asListener);
+    await stack.insert({ count: 2 });
+    await guide.type('retention reconcile');
+    expect(await stack.count('result_cleared_at is not null')).toBe(2);
+    Object.assign(guide.variables, { DATABASE_URL: owner });
+
+    await guide.type('retention migrate down --yes');
+    await guide.run(
+      'npx node-pg-migrate up --no-verbose -m node_modules/retention-reactor/migrations --migrations-schema retention --create-migrations-schema',
+    );
+    await sql(`select retention.place_hold('to be lost', p_tenant_id => 'tenant_abc')`);
+    await guide.run('npx retention migrate down', { answer: 'y' });
+    expect(await sql(`select to_regnamespace('retention') is null`)).toBe('t');
+  }
+
+  /** The examples of the command reference. */
+  async function followReference(guide: Story): Promise<void> {
+    const owner = guide.variables['DATABASE_URL'] ?? '';
+    guide.put('postgres://owner@db/app', owner);
+    guide.put('postgres://retention@db/app', owner);
+    await guide.run('DATABASE_URL=postgres://owner@db/app retention migrate up');
+    await guide.run('retention migrate down --yes');
+    await guide.type('retention migrate up');
+    const applied = await guide.run('retention migrate status --json');
+    expect(JSON.parse(applied.stdout)).toBeTypeOf('object');
+    await guide.run('DATABASE_URL=postgres://retention@db/app retention listen', LISTENS);
+    const [live = ''] = await stack.insert({ days: 5 });
+    await guide.run('retention reconcile --dry-run');
+    await guide.run('retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100');
+    await guide.run('retention reconcile --verify --orphans --dry-run');
+    const status = await guide.run('retention status --json');
+    expect(JSON.parse(status.stdout)).toMatchObject({ due: 0 });
+    await guide.run('retention status --watch --interval 10s', { until: 'due' });
+    await guide.run('retention watch', LISTENS);
+    guide.put('5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11', live);
+    expect(
+      (await guide.run(`retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11`)).stdout,
+    ).toContain(live);
+    await guide.run('retention policy list --json');
+    await guide.run('retention policy set tenant_abc 90d');
+    await guide.run(`retention policy set '*' 2w --yes`);
+    await guide.run('retention policy unset tenant_abc');
+    // Another hand makes more due than the guard lets through.
+    await stack.insert({ count: 1_001, days: 12 });
+    await sql(`select retention.set_policy('*', '10 days')`);
+    await guide.run(`retention policy confirm '*'`, { answer: 'y' });
+
+    await guide.run('retention hold place --tenant tenant_abc --reason "audit 2026-04" --for 90d');
+    await guide.type(`retention hold place --run ${live} --reason twice`);
+    const holds = (await sql('select hold_id from retention.hold order by 1')).split('\n');
+    guide.put('12 13', holds.join(' '));
+    await guide.run('retention hold release 12 13');
+    await guide.run('retention hold list --all --json');
+    await guide.run('retention retry');
+    await guide.run('retention retry --bucket dpp-results --code AccessDenied');
+    await stack.keepVersions();
+    const [cleared = ''] = await stack.insert({ tenant: 'tenant_xyz' });
+    await guide.type('retention reconcile --tenant tenant_xyz');
+    guide.put('0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33', cleared);
+    await guide.run('retention restore 0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33 --hold-for 14d');
+    expect(stack.s3().hasObject('dpp-results', `results/${cleared}`)).toBe(true);
+    await guide.run('retention doctor');
+    guide.notHere('retention demo', 'test/system/demo.test.ts runs it');
+  }
+
+  async function makeDatabase(table: string): Promise<string> {
+    const name = `other_${(databasesMade += 1)}`;
+    await sql(`create database ${name}`, 'postgres');
+    await sql(table, name);
+    return name;
+  }
+});
+
+let databasesMade = 0;
+
+/** The settings of "Adopting a table", and tables that they are for. */
+const TABLES: readonly (readonly [settings: readonly string[], table: string])[] = [
+  [
+    ['RETENTION_COLUMNS=bucket=result_bucket,key=result_key'],
+    `create table runs (run_id uuid primary key, tenant_id text, status text,
+      completed_at timestamptz, result_bucket text, result_key text, updated_at timestamptz)`,
+  ],
+  [
+    [`RETENTION_COLUMNS="bucket='dpp-results',updated_at="`],
+    `create table runs (run_id uuid primary key, tenant_id text, status text,
+      completed_at timestamptz, result_s3_key text)`,
+  ],
+  [
+    [
+      'RETENTION_TABLE=jobs.job',
+      'RETENTION_COLUMNS=run_id=job_id,tenant_id=customer,status=state,completed_at=finished_at,bucket=result_bucket,key=result_key,retain_until=keep_until,updated_at=',
+    ],
+    `create schema jobs; create table jobs.job (job_id bigint primary key, customer text, state text,
+      finished_at timestamptz, result_bucket text, result_key text, keep_until timestamptz)`,
+  ],
+];
