@@ -62,6 +62,23 @@ describe('the files of deploy/', () => {
     for (const seconds of limits) expect(seconds).toBeGreaterThan(grace + 5);
   });
 
+  it('restart a listener for a dead process only, and begin with its successor', () => {
+    const { spec } = parse(read('deploy/kubernetes/deployment.yaml')) as Deployment;
+    expect(spec.strategy).toEqual({
+      type: 'RollingUpdate',
+      rollingUpdate: { maxUnavailable: 0, maxSurge: 1 },
+    });
+    const [container] = spec.template.spec.containers;
+    const paths = [
+      container?.startupProbe,
+      container?.livenessProbe,
+      container?.readinessProbe,
+    ].map((probe) => probe?.httpGet.path);
+    // /healthz answers before the database does (test/system/telemetry.test.ts); /readyz does not,
+    // and what is not ready is not restarted.
+    expect(paths).toEqual(['/healthz', '/healthz', '/readyz']);
+  });
+
   it.each([
     [200, 0],
     [503, 1],
@@ -267,6 +284,25 @@ function fromSystemd(): Container[] {
 
 function namesIn(assignments: string): string[] {
   return assignments.match(/\b[A-Z][A-Z0-9_]*(?==)/gu) ?? [];
+}
+
+interface Probe {
+  readonly httpGet: { readonly path: string };
+}
+
+interface Deployment {
+  readonly spec: {
+    readonly strategy: unknown;
+    readonly template: {
+      readonly spec: {
+        readonly containers: readonly {
+          readonly startupProbe: Probe;
+          readonly livenessProbe: Probe;
+          readonly readinessProbe: Probe;
+        }[];
+      };
+    };
+  };
 }
 
 interface Alert {
