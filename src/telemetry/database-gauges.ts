@@ -33,7 +33,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_results_cleared_today',
-    help: 'Results cleared since midnight UTC, by all listeners.',
+    help: 'Results cleared since midnight UTC, by whatever listener or command.',
     of: (status) => status.cleared_today,
   },
   {
@@ -93,32 +93,35 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
 ];
 
+/** What a gauge says of itself, so that nobody adds it up over listeners. */
+const OF_THE_DATABASE = 'Of the database: the same from every listener.';
+
 /** Makes the gauges that say how the database stands. */
 export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   const up = new Gauge({
     name: 'retention_database_up',
-    help: 'Whether the database answered the last look: 1 or 0.',
+    help: 'Whether the database answered the last look of this process: 1 or 0.',
     registers,
   });
   const results = new Gauge({
     name: 'retention_results',
-    help: 'Results by state, as in retention.status: due contains flagged, flagged contains leased and failed.',
+    help: `Results by state, as in retention.status: due contains flagged, flagged contains leased and failed. ${OF_THE_DATABASE}`,
     labelNames: ['state'],
     registers,
   });
   const paused = new Gauge({
     name: 'retention_bucket_paused',
-    help: 'The buckets that pause for what S3 answered, 1 each; at most 50.',
+    help: `The buckets that pause for what S3 answered, 1 each; at most 50. ${OF_THE_DATABASE}`,
     labelNames: ['bucket'],
     registers,
   });
   const queue = new Gauge({
     name: 'retention_notify_queue_usage_ratio',
-    help: "How full the server's notification queue is, from 0 to 1; past a half nothing is announced.",
+    help: `How full the server's notification queue is, from 0 to 1; past a half nothing is announced. ${OF_THE_DATABASE}`,
     registers,
   });
   const gauges = STATUS_GAUGES.map(({ name, help, of }) => ({
-    gauge: new Gauge({ name, help, registers }),
+    gauge: new Gauge({ name, help: `${help} ${OF_THE_DATABASE}`, registers }),
     of,
   }));
   return {

@@ -22,6 +22,9 @@ export interface Metrics {
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
+/** What a counter says of itself, so that it is added up over listeners. */
+const BY_THIS_PROCESS = 'by this process since it started.';
+
 const BATCH_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 const S3_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 const BATCH_SIZES = [1, 5, 10, 25, 50, 100, 250, 500, 750, 1000];
@@ -54,7 +57,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
 function createWorkMetrics(registers: Registry[]): Pick<Metrics, 'countBatch' | 'timeS3Call'> {
   const counter = (name: string, help: string): Counter =>
-    new Counter({ name, help: `${help}, by this process since it started.`, registers });
+    new Counter({ name, help: `${help}, ${BY_THIS_PROCESS}`, registers });
   const scanned = counter(
     'retention_cleanup_runs_scanned_total',
     'Runs whose results were taken up to be deleted, each attempt counted',
@@ -82,20 +85,20 @@ function createWorkMetrics(registers: Registry[]): Pick<Metrics, 'countBatch' | 
   );
   const duration = new Histogram({
     name: 'retention_batch_duration_seconds',
-    help: 'How long batches took from claim to settle, by what became of them.',
+    help: `How long batches took from claim to settle, by what became of them, ${BY_THIS_PROCESS}`,
     labelNames: ['outcome'],
     buckets: BATCH_SECONDS,
     registers,
   });
   const size = new Histogram({
     name: 'retention_batch_results',
-    help: 'How many results batches held when they were claimed, without those spared.',
+    help: `How many results batches held when they were claimed, without those spared, ${BY_THIS_PROCESS}`,
     buckets: BATCH_SIZES,
     registers,
   });
   const s3 = new Histogram({
     name: 'retention_s3_request_duration_seconds',
-    help: 'How long S3 took for the keys of a batch, retries included, by outcome.',
+    help: `How long S3 took for the keys of a batch, retries included, by outcome, ${BY_THIS_PROCESS}`,
     labelNames: ['outcome'],
     buckets: S3_SECONDS,
     registers,
@@ -132,7 +135,7 @@ function nameOutcome(outcome: BatchOutcome): string {
 function addNotificationCounter(registers: Registry[]): () => void {
   const received = new Counter({
     name: 'retention_notifications_received_total',
-    help: 'Notifications of flagged results that arrived, by this process since it started.',
+    help: `Notifications of flagged results that arrived, ${BY_THIS_PROCESS}`,
     registers,
   });
   return () => received.inc();
@@ -141,13 +144,13 @@ function addNotificationCounter(registers: Registry[]): () => void {
 function addListenerMetrics(registers: Registry[], listener: () => ListenerState): void {
   const listening: Gauge = new Gauge({
     name: 'retention_listening',
-    help: 'Whether notifications were seen to arrive on the present session: 1 or 0.',
+    help: 'Whether notifications were seen to arrive on the present session of this process: 1 or 0.',
     registers,
     collect: () => listening.set(listener().listening ? 1 : 0),
   });
   const reconnects: Counter = new Counter({
     name: 'retention_reconnects_total',
-    help: 'How often listening was taken up again after a loss, by this process since it started.',
+    help: `How often listening was taken up again after a loss, ${BY_THIS_PROCESS}`,
     registers,
     collect: () => {
       reconnects.reset();

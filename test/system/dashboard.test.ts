@@ -2,12 +2,12 @@ import { S3Client, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { DEFAULT_USERS } from '../../src/demo/memory-s3.ts';
-import type { RunningCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { dashboardQueries } from '../support/dashboard.ts';
 import { describeDatabase } from '../support/database.ts';
 import { haveProgram } from '../support/programs.ts';
 import { type Prometheus, type Series, startPrometheus } from '../support/prometheus.ts';
+import { addressOf } from '../support/scrape.ts';
 import { until } from '../support/until.ts';
 
 const ALERTS = fileURLToPath(new URL('../../deploy/prometheus/alerts.yaml', import.meta.url));
@@ -39,10 +39,10 @@ describeDatabase('the dashboard and the alerts, in a real Prometheus', () => {
       }
       await stack.database().set({ pause_base: "'10 minutes'", max_attempts: '1' });
       const listeners = [await stack.listen(SERVED), await stack.listen(SERVED)];
-      const targets = await Promise.all(listeners.map(targetOf));
+      const addresses = await Promise.all(listeners.map(addressOf));
       const prometheus = await startPrometheus({
         program: found.path,
-        targets,
+        targets: addresses.map((address) => new URL(address).host),
         ruleFiles: [ALERTS],
       });
       await until(
@@ -72,11 +72,6 @@ describeDatabase('the dashboard and the alerts, in a real Prometheus', () => {
   );
 
   const SERVED = { RETENTION_HTTP_PORT: '0', S3_RESULT_BUCKET: 'dpp-results,no-such-bucket' };
-
-  async function targetOf(listener: RunningCli): Promise<string> {
-    const line = await listener.waitForLine('Serving health, metrics and status on');
-    return /http:\/\/([\w.:]+)\//u.exec(line)?.[1] ?? '';
-  }
 
   /** A paused bucket, dead results, a hold, and a lost session. */
   async function causeTrouble(): Promise<void> {

@@ -3,6 +3,7 @@ import { SETTINGS } from '../../src/config-settings.ts';
 import type { RunningCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';
+import { addressOf } from '../support/scrape.ts';
 import { until } from '../support/until.ts';
 
 const ROUNDS = 2;
@@ -66,8 +67,7 @@ describeDatabase('a rolling update of two listeners under load', () => {
 
   async function startReady(): Promise<RunningCli> {
     const listener = await stack.listen({ RETENTION_HTTP_PORT: '0' });
-    const line = await listener.waitForLine('Serving health, metrics and status on');
-    const base = /http:\/\/[\w.:]+\//u.exec(line)?.[0] ?? '';
+    const base = await addressOf(listener);
     await until('it is ready', async () => (await fetch(`${base}readyz`)).ok, {
       limitMs: 60_000,
       pollMs: 100,

@@ -9,6 +9,7 @@ import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase, startOwnPostgres } from '../support/database.ts';
 import { migrateUp } from '../support/migrated.ts';
 import { haveProgram } from '../support/programs.ts';
+import { addressOf, readFigures } from '../support/scrape.ts';
 import { until } from '../support/until.ts';
 
 const HTTP = { RETENTION_HTTP_PORT: '0' } as const;
@@ -34,24 +35,6 @@ function ask(base: string, path: string, options: RequestOptions = {}): Promise<
     });
     asking.on('error', reject).end();
   });
-}
-
-async function addressOf(listener: RunningCli): Promise<string> {
-  const line = await listener.waitForLine('Serving health, metrics and status on');
-  const base = /http:\/\/[\w.:]+\//u.exec(line)?.[0];
-  if (base === undefined) throw new Error(`No address in: ${line}`);
-  return base;
-}
-
-/** The figures of a scrape by name and labels. */
-function readFigures(scrape: string): ReadonlyMap<string, number> {
-  const lines = scrape.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-  return new Map(
-    lines.map((line) => {
-      const blank = line.lastIndexOf(' ');
-      return [line.slice(0, blank), Number(line.slice(blank + 1))];
-    }),
-  );
 }
 
 describeDatabase('health, metrics and status of a listener', () => {
