@@ -5,7 +5,7 @@ import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 import type { Pulse } from '../store/flagging.ts';
 import type { Store } from '../store/store.ts';
-import { type Totals, drain } from './drain.ts';
+import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
 /** What a listener is made of. */
@@ -22,6 +22,8 @@ export interface ListenerOptions {
   readonly prepare?: () => Promise<void>;
   readonly onBatch?: (outcome: BatchOutcome) => void;
   readonly onPulse?: (pulse: Pulse) => void;
+  /** How often it says how far it is while it works off a backlog. Default: 60. */
+  readonly reportEverySeconds?: number;
 }
 
 /** Reacts: to hints, to time, and to what the tables say. */
@@ -38,6 +40,9 @@ const TICK_SECONDS = 60;
 
 /** How long to leave alone what somebody else is at. */
 const BUSY_MILLISECONDS = 500;
+
+/** A backlog may take hours, and a log that is silent meanwhile looks like a listener that hangs. */
+const REPORT_SECONDS = 60;
 
 /** Which part of a wait is left to chance, so that listeners do not come all at once. */
 const JITTER = 0.1;
@@ -133,16 +138,31 @@ class Reacting implements Listener {
   }
 
   async #drain(stop: AbortSignal): Promise<number> {
-    const { worker, concurrency, onBatch } = this.#options;
-    const totals = await drain({
-      worker,
-      concurrency,
-      stop,
-      abort: this.#abort.signal,
-      ...(onBatch === undefined ? {} : { onBatch }),
-    });
-    this.#reportTotals(totals);
-    return totals.batches;
+    const { worker, concurrency, onBatch, reportEverySeconds = REPORT_SECONDS } = this.#options;
+    let reportedAt = performance.now();
+    let news = NO_TOTALS;
+    const report = (): void => {
+      this.#reportTotals(news);
+      reportedAt = performance.now();
+      news = NO_TOTALS;
+    };
+    try {
+      const { batches } = await drain({
+        worker,
+        concurrency,
+        stop,
+        abort: this.#abort.signal,
+        onBatch: (outcome) => {
+          onBatch?.(outcome);
+          news = addBatch(news, outcome);
+          if (performance.now() - reportedAt >= reportEverySeconds * 1_000) report();
+        },
+      });
+      return batches;
+    } finally {
+      // Also when a slot failed: what the others did is done.
+      report();
+    }
   }
 
   async #tickIfNeeded(pulse: Pulse): Promise<boolean> {

@@ -216,7 +216,7 @@ class BatchWorker implements Worker {
         if (isOver || !isTransientDatabaseError(error)) throw error;
         // The 1st, 2nd, 4th ... time: an outage takes one line, not one for every few seconds of it.
         const level = Number.isInteger(Math.log2(backoff.attempts)) ? 'warning' : 'debug';
-        this.#options.logger[level](`Settling is tried again: ${describeError(error)}`);
+        this.#options.logger[level](`Settling is tried again: ${describeError(error)}`, { error });
         await pause(wait, signal);
       }
     }
