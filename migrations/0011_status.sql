@@ -278,8 +278,9 @@ as $$
 $$;
 
 -- The p_tenants tenants whose oldest result past its policy has waited longest, flagged or not, with
--- how many wait, counted up to p_bound each. One index probe per tenant, and at most p_bound rows for
--- each of those that are returned. A tenant under a hold is left out.
+-- how many wait, counted among the p_bound oldest each; is_capped says that there may be more. One
+-- index probe per tenant, and at most p_bound rows for each of those that are returned. A tenant under
+-- a hold is left out.
 create function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
 returns table (
   tenant_id text,
@@ -287,7 +288,8 @@ returns table (
   oldest timestamptz,
   due_since timestamptz,
   due bigint,
-  flagged bigint
+  flagged bigint,
+  is_capped boolean
 )
 language sql
 stable
@@ -302,7 +304,8 @@ as $$
     min(r.completed_at),
     min(r.due_at),
     count(*),
-    count(*) filter (where r.flagged)
+    count(*) filter (where r.flagged),
+    min(r.looked_at) >= p_bound
   from (
     select t.*, f.due_at
     from retention.tenants() t
@@ -314,11 +317,11 @@ as $$
     limit p_tenants
   ) t
   cross join lateral (
-    select r.completed_at, r.due_at, r.flagged
+    select r.completed_at, r.due_at, r.flagged, r.held, count(*) over () as looked_at
     from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), p_bound) r
-    where r.due_at < now()
-      and not r.held
   ) r
+  where r.due_at < now()
+    and not r.held
   group by t.tenant_id, t.tenant_key, t.retain
   order by min(r.due_at), t.tenant_key
 $$;

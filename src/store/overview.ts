@@ -28,9 +28,11 @@ export interface WaitingTenant {
   /** When the oldest that waits completed. */
   readonly oldest: Date;
   readonly due_since: Date;
-  /** At most {@link MOST_RESULTS_PER_TENANT}. */
+  /** Among its {@link MOST_RESULTS_PER_TENANT} oldest. */
   readonly due: number;
   readonly flagged: number;
+  /** Whether there may be more of both. */
+  readonly is_capped: boolean;
 }
 
 /** A bucket and its work; keys as in JSON. */

@@ -71,6 +71,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .nothing { color: var(--quiet); }
 code { font: .88em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; background: var(--code); border-radius: 5px; padding: .1em .35em; overflow-wrap: anywhere; user-select: all; }
 .command { display: block; margin-top: .3rem; padding: .35em .6em; }
+.word { display: inline-block; max-width: 100%; }
 time { white-space: nowrap; }
 footer { color: var(--quiet); font-size: .82rem; margin-top: 1.25rem; }
 footer a { color: inherit; }

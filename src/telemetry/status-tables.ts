@@ -1,7 +1,6 @@
 import {
   type ActiveHold,
   type BusyBucket,
-  MOST_RESULTS_PER_TENANT,
   MOST_ROWS,
   type Overview,
   type PendingPolicy,
@@ -54,7 +53,8 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
       title: 'what mends it',
       cell: (trouble) => {
         const { words, command } = remedyFor(trouble);
-        return html`<span class="small">${words}</span><code class="command">${command}</code>`;
+        return html`<span class="small">${words}</span
+          ><code class="command">${showCommand(command)}</code>`;
       },
     },
   ];
@@ -62,6 +62,13 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
     'Failed and dead results',
     showTable(columns, troubles, 'None: everything that was flagged goes.'),
   );
+}
+
+/** A command to copy: a line of it ends between words and not after a hyphen. */
+function showCommand(command: string): Insertion {
+  return command
+    .split(' ')
+    .map((word, index) => [index === 0 ? '' : ' ', html`<span class="word">${word}</span>`]);
 }
 
 /** What S3 said, without what stands beside it already. */
@@ -89,7 +96,7 @@ export function showPendingPolicies({ pendingPolicies }: Overview, now: Date): M
     {
       title: 'to let it take effect',
       cell: ({ tenant_id }) =>
-        html`<code>retention policy confirm ${quoteForShell(tenant_id)}</code>`,
+        html`<code>${showCommand(`retention policy confirm ${quoteForShell(tenant_id)}`)}</code>`,
     },
   ];
   return showCard('Policies that wait for a confirmation', showTable(columns, pendingPolicies, ''));
@@ -142,13 +149,13 @@ export function showTenants({ tenants }: Overview, now: Date): Markup {
     {
       title: 'due',
       isNumber: true,
-      cell: ({ due }) => `${showNumber(due)}${due >= MOST_RESULTS_PER_TENANT ? '+' : ''}`,
+      cell: ({ due, is_capped }) => `${showNumber(due)}${is_capped ? '+' : ''}`,
     },
     {
       title: 'of these flagged',
       isNumber: true,
-      cell: ({ due, flagged }) =>
-        `${showNumber(flagged)}${due >= MOST_RESULTS_PER_TENANT && flagged > 0 ? '+' : ''}`,
+      cell: ({ flagged, is_capped }) =>
+        `${showNumber(flagged)}${is_capped && flagged > 0 ? '+' : ''}`,
     },
     { title: 'overdue by', isNumber: true, cell: ({ due_since }) => showSince(due_since, now) },
   ];

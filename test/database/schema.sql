@@ -2810,7 +2810,7 @@ CREATE FUNCTION retention.tenants() RETURNS TABLE(tenant_id retention.tenant_id,
   )
 $$;
 
-CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint)
+CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2822,7 +2822,8 @@ CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound inte
     min(r.completed_at),
     min(r.due_at),
     count(*),
-    count(*) filter (where r.flagged)
+    count(*) filter (where r.flagged),
+    min(r.looked_at) >= p_bound
   from (
     select t.*, f.due_at
     from retention.tenants() t
@@ -2834,11 +2835,11 @@ CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound inte
     limit p_tenants
   ) t
   cross join lateral (
-    select r.completed_at, r.due_at, r.flagged
+    select r.completed_at, r.due_at, r.flagged, r.held, count(*) over () as looked_at
     from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), p_bound) r
-    where r.due_at < now()
-      and not r.held
   ) r
+  where r.due_at < now()
+    and not r.held
   group by t.tenant_id, t.tenant_key, t.retain
   order by min(r.due_at), t.tenant_key
 $$;

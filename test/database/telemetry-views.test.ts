@@ -97,6 +97,18 @@ describeDatabase('what telemetry reads', () => {
     expect({ pausedBuckets, notifyQueueUsage }).toEqual({ pausedBuckets: [], notifyQueueUsage: 0 });
   });
 
+  test('the overview counts the oldest results of a tenant, and says when that is not all', async () => {
+    const { insertRuns, store } = database();
+    const [held] = await insertRuns({ count: 1_001, tenant: 'large' });
+    await insertRuns({ count: 2, tenant: 'small' });
+    await store.placeHolds({ runIds: [held ?? ''], reason: 'audit' });
+    const { tenants } = await store.readOverview();
+    expect(tenants).toMatchObject([
+      { tenant_id: 'large', due: 999, is_capped: true },
+      { tenant_id: 'small', due: 2, is_capped: false },
+    ]);
+  });
+
   test("the listener's role may read all of it", async () => {
     const { query, urlAs } = database();
     const role = `telemetry_${process.pid}`;

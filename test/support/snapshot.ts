@@ -81,6 +81,7 @@ function listsOf(ago: Ago): Overview {
         due_since: ago(2 * HOUR),
         due: 1_000,
         flagged: 1_000,
+        is_capped: true,
       },
       {
         tenant_id: 'acme',
@@ -89,6 +90,7 @@ function listsOf(ago: Ago): Overview {
         due_since: ago(40 * MINUTE),
         due: 212,
         flagged: 0,
+        is_capped: false,
       },
       {
         tenant_id: null,
@@ -97,6 +99,7 @@ function listsOf(ago: Ago): Overview {
         due_since: ago(3 * MINUTE),
         due: 4,
         flagged: 4,
+        is_capped: false,
       },
     ],
     buckets: [

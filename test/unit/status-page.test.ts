@@ -87,11 +87,12 @@ describe('the status page', () => {
 
   test('says what is wrong first, and the command that mends it', () => {
     const page = renderStatusPage(snapshotOf());
+    const withoutWords = page.replaceAll(/<span class="word">([^<]*)<\/span>/gu, '$1');
     expect(page).toContain('<span class="pill warn">Needs attention</span>');
-    expect(page).toContain(
+    expect(withoutWords).toContain(
       '<code class="command">retention retry --bucket dpp-archive --code AccessDenied</code>',
     );
-    expect(page).toContain('<code>retention policy confirm tenant_abc</code>');
+    expect(withoutWords).toContain('<code>retention policy confirm tenant_abc</code>');
     expect(page).toMatch(/Bucket <b>dpp-archive<\/b> pauses until [\d:]{8} UTC: AccessDenied/u);
   });
 
