@@ -43,27 +43,35 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     read: logged(logger, 'The status', () => store.readVitals()),
     freshMilliseconds: VITALS_MILLISECONDS,
   });
-  const readOverview = createCachedRead({
-    read: logged(logger, 'The overview', () => store.readOverview()),
+  // Both at once, so that the sums of a page are those of its lists.
+  const readBoth = createCachedRead({
+    read: logged(logger, 'The overview', () =>
+      Promise.all([store.readVitals(), store.readOverview()]),
+    ),
     freshMilliseconds: OVERVIEW_MILLISECONDS,
   });
   const metrics = createMetrics({ readVitals, listener });
   const takeSnapshot = async (): Promise<Snapshot> => {
-    const vitals = await readVitals();
+    const now = await readVitals();
     // Where the first look failed, the second would only make the reader wait longer.
-    const overview = vitals.ok ? await readOverview() : failed(vitals);
-    const readiness = judgeReadiness(vitals, listener());
+    const both = now.ok ? await readBoth() : failed(now);
     // What the page tells of happened by the database's clock; ours may be another.
-    const skew = vitals.ok ? vitals.value.asOf.getTime() - vitals.at.getTime() : 0;
+    const skew = now.ok ? now.value.asOf.getTime() - now.at.getTime() : 0;
     const there = (date: Date): Date => new Date(date.getTime() + skew);
     const { provenAt, ...state } = listener();
-    return {
-      at: there(new Date()),
+    const known = {
       startedAt: there(startedAt),
-      vitals,
-      overview,
       listener: { ...state, provenAt: provenAt && there(provenAt) },
-      readiness,
+      readiness: judgeReadiness(now, listener()),
+    };
+    if (!both.ok) return { ...known, at: there(new Date()), vitals: now, overview: both };
+    const { at } = both;
+    const [vitals, overview] = both.value;
+    return {
+      ...known,
+      at: there(at),
+      vitals: { ok: true, value: vitals, at },
+      overview: { ok: true, value: overview, at },
     };
   };
   const server = createHttpServer({

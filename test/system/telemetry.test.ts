@@ -201,6 +201,19 @@ describeDatabase('health, metrics and status of a listener', () => {
     expect(error.code).toBe('ECONNREFUSED');
   });
 
+  test('the sums of the page are of the same moment as its lists', async () => {
+    const { base } = await listen();
+    // A scrape has just looked, and what it saw serves for a while.
+    await ask(base, '/metrics');
+    await stack.database().insertRuns({ count: 3, bucket: 'no-such-bucket' });
+    await flag();
+    const { flagged, buckets } = JSON.parse((await ask(base, '/status.json')).body) as {
+      readonly flagged: number;
+      readonly buckets: readonly { readonly flagged: number }[];
+    };
+    expect([flagged, buckets.map((bucket) => bucket.flagged)]).toEqual([3, [3]]);
+  });
+
   test('tells no secret, whatever is asked', async () => {
     const { base } = await listen();
     await ready(base);
