@@ -34,7 +34,8 @@ function missing(reason: string): FoundProgram {
   return { path: undefined, reason };
 }
 
-function findProgram(program: string): string | undefined {
+/** Where a program is, if it is here already. */
+export function findProgram(program: string): string | undefined {
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/local/bin'];
   return folders.map((folder) => join(folder, program)).find((path) => existsSync(path));
 }

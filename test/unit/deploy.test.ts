@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -10,7 +10,7 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config-settings.ts';
 import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
 import { refusalOf } from '../support/documented-commands.ts';
-import { haveProgram } from '../support/programs.ts';
+import { findProgram, haveProgram } from '../support/programs.ts';
 import { ROOT, anchorsOf, filesBelow, isKnownName, read } from '../support/project-files.ts';
 
 const TELEMETRY = join(ROOT, 'src/telemetry');
@@ -100,6 +100,33 @@ describe('the files of deploy/', () => {
     } finally {
       server.close();
     }
+  });
+
+  it('make a unit that systemd takes', ({ skip }) => {
+    const program = findProgram('systemd-analyze');
+    if (program === undefined) return skip('there is no systemd-analyze here');
+    const unit = 'deploy/systemd/retention-listen.service';
+    const { stderr } = spawnSync(program, ['verify', unit], { cwd: ROOT, encoding: 'utf8' });
+    // What else it says is of this machine: other units, and where node lies.
+    expect(stderr.match(/retention-listen\.service:\d+: .*/gu) ?? []).toEqual([]);
+    return undefined;
+  });
+
+  it('are put together by kustomize', ({ skip }) => {
+    const program = findProgram('kubectl');
+    if (program === undefined) return skip('there is no kubectl here');
+    const kinds = parseAllDocuments(runIn(ROOT, program, ['kustomize', 'deploy/kubernetes']))
+      .map((document) => (document.toJS() as Manifest).kind)
+      .toSorted();
+    expect(kinds).toEqual([
+      'ConfigMap',
+      'CronJob',
+      'Deployment',
+      'Job',
+      'PodDisruptionBudget',
+      'Service',
+      'ServiceAccount',
+    ]);
   });
 
   it('ask in IAM policies for the actions that the code needs, and no others', () => {
