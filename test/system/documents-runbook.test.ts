@@ -13,6 +13,8 @@ import { useOperatorStack } from '../support/operator-stack.ts';
 import { until } from '../support/until.ts';
 
 const NO_CLUSTER = 'there is no Kubernetes cluster';
+const LOGS =
+  'kubectl logs -f -l app.kubernetes.io/name=retention-listener -n dpp-production --prefix';
 const NO_ENGINE = 'there is no Docker engine';
 const NO_UNIT = 'no unit of systemd is installed';
 
@@ -76,9 +78,10 @@ describeDatabase('the operating guide', () => {
   /** 2.1 and 2.2. Monitoring, metrics and alerts */
   async function followMonitoring(guide: Story): Promise<void> {
     guide.notHere(
-      'kubectl logs -f deployment/retention-listener -n dpp-production | grep Retention',
+      `alias retention='kubectl exec -it -n dpp-production deployment/retention-listener -- node dist/cli/main.js'`,
       NO_CLUSTER,
     );
+    guide.notHere(`${LOGS} | grep Retention`, NO_CLUSTER);
     guide.notHere('docker logs -f retention-reactor-listener-1 | grep Retention', NO_ENGINE);
     guide.notHere('journalctl -f -u retention-listen | grep Retention', NO_UNIT);
 
@@ -98,6 +101,7 @@ describeDatabase('the operating guide', () => {
     await listener.waitForLine(`run ${refused}`, 30_000);
     const said = shapesOf(listener.stderr);
     expect(linesMissing(guide.text('Starting Retention Loop'), said)).toEqual([]);
+    guide.notHere(`${LOGS} | grep -E 'WARNING|ERROR'`, NO_CLUSTER);
     expect(linesMissing(guide.text('missing S3 info'), said)).toEqual([]);
 
     const status = await guide.run('retention status');
