@@ -171,6 +171,8 @@ describeDatabase('the README', () => {
     await stack.insert({ count: 2 });
     await guide.type('retention reconcile');
     expect(await stack.count('result_cleared_at is not null')).toBe(2);
+    // All but migrating is for the listener's role as well.
+    for (const command of OPERATORS_COMMANDS) await guide.type(`retention ${command}`);
     Object.assign(guide.variables, { DATABASE_URL: owner });
 
     await guide.type('retention migrate down --yes');
@@ -239,6 +241,20 @@ describeDatabase('the README', () => {
     return name;
   }
 });
+
+const OPERATORS_COMMANDS = [
+  'doctor',
+  'status',
+  'policy set tenant_abc 90d',
+  'policy unset tenant_abc',
+  'policy confirm',
+  'hold place --tenant tenant_abc --reason audit',
+  'hold list',
+  'hold release 1',
+  'retry',
+  'reconcile --verify --orphans',
+  'migrate status',
+];
 
 let databasesMade = 0;
 
