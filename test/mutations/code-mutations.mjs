@@ -4,7 +4,6 @@ const ASSEMBLY = 'src/assembly.ts';
 const DELETING_TEST = 'test/system/deleting.test.ts';
 const RECONCILE_TEST = 'test/system/reconcile.test.ts';
 const REPLY_TEST = 'test/unit/s3-object-store.test.ts';
-const UNNAMED = 'leaves a key unanswered that is missing in %s';
 
 const one = (file, search, replace) => [{ file, search, replace }];
 
@@ -81,8 +80,8 @@ export const codeMutations = [
         '      milliseconds: 1,\n    });\n' +
         '    const answer = await this.#delete(claim, startedAt, signal);\n',
     ),
-    testFile: 'test/system/listener-crashes.test.ts',
-    test: 'promise 3: killed while S3 has not answered, nothing is stamped that was not deleted',
+    testFile: 'test/system/bad-days-crash.test.ts',
+    test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',
   },
   {
     name: 'what was refused is stamped',
@@ -112,7 +111,7 @@ export const codeMutations = [
       'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures, again: [] };',
     ),
     testFile: REPLY_TEST,
-    test: [UNNAMED, 'another key only'],
+    test: 'leaves a key unanswered that it does not name',
   },
   {
     name: 'an empty reply counts as success',
@@ -124,7 +123,7 @@ export const codeMutations = [
         '  const noBucket = failures.find(',
     ),
     testFile: REPLY_TEST,
-    test: [UNNAMED, 'an empty body'],
+    test: ['that is %s is no answer to the request as a whole', 'an empty body'],
   },
   {
     name: 'a refused request is not halved',
