@@ -9,7 +9,12 @@ const { seed, minutes } = readOptions();
 console.log(`Seed ${seed}; once more: npm run test:chaos -- --seed ${seed} --minutes ${minutes}`);
 const { status } = spawnSync(
   process.execPath,
-  [fileURLToPath(import.meta.resolve('vitest/vitest.mjs')), 'run', '--project', 'chaos'],
+  [
+    fileURLToPath(new URL('../../node_modules/vitest/vitest.mjs', import.meta.url)),
+    'run',
+    '--project',
+    'chaos',
+  ],
   {
     stdio: 'inherit',
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
