@@ -48,6 +48,11 @@ export default defineConfig({
         extends: true,
         test: { name: 'chaos', include: ['test/chaos/**/*.test.ts'], testTimeout: 0 },
       },
+      {
+        // An hour: `npm run test:long`.
+        extends: true,
+        test: { name: 'long', include: ['test/long/**/*.test.ts'], testTimeout: 0 },
+      },
     ],
   },
 });

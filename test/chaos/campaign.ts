@@ -37,7 +37,7 @@ export interface Outcome {
   readonly totals: Readonly<Record<string, number>>;
 }
 
-const LISTENER_ROLE = 'retention_listener';
+export const LISTENER_ROLE = 'retention_listener';
 
 /** Short, so that a campaign of seconds sees what takes hours elsewhere. */
 const SHORT_TIMES = `
@@ -167,11 +167,16 @@ async function judge({ ground, application, crew, faults, more, seconds }: Case)
   };
 }
 
-async function layGround(): Promise<Ground & AsyncDisposable> {
+/**
+ * A migrated Postgres that writes its history down, and an S3 behind a proxy.
+ *
+ * @param autovacuumNaptime how often autovacuum looks.
+ */
+export async function layGround(autovacuumNaptime = '5s'): Promise<Ground & AsyncDisposable> {
   const postgres = await startPrivatePostgres({
     databaseName: 'app',
     cron: true,
-    settings: { track_commit_timestamp: 'on', autovacuum_naptime: '5s' },
+    settings: { track_commit_timestamp: 'on', autovacuum_naptime: autovacuumNaptime },
   });
   const record = createDeletionRecord();
   const s3 = await startMemoryS3();
@@ -196,14 +201,15 @@ async function layGround(): Promise<Ground & AsyncDisposable> {
   }
 }
 
-/** What pg_cron does every minute, every half second. */
-async function tick(
+/** What pg_cron does every minute, every half second or as told. */
+export async function tick(
   url: string,
   scheduler: { readonly isSilent: boolean },
   signal: AbortSignal,
+  everyMs = 500,
 ): Promise<void> {
   while (!signal.aborted) {
-    await pause(500);
+    await pause(everyMs);
     if (scheduler.isSilent) continue;
     const client = new pg.Client({ connectionString: url, application_name: 'the scheduler' });
     client.on('error', () => undefined);

@@ -39,28 +39,43 @@ export interface CrewOptions {
   readonly databasePort: number;
   readonly env: Variables;
   readonly draws: Draws;
+  /** From the end of one reconcile run to the next. */
+  readonly reconcileEveryMs?: { readonly min: number; readonly max: number };
+  /** Modules for each listener to load before anything else. */
+  readonly preload?: readonly string[];
+}
+
+/** As which the sessions of one listener are known to the server. */
+export function sessionName(index: number): string {
+  return `listener ${index}`;
 }
 
 /** Starts the listeners, each behind a proxy of its own. */
 export async function startCrew(options: CrewOptions): Promise<Crew> {
-  const { draws } = options;
+  const { draws, reconcileEveryMs = RUN_EVERY_MS } = options;
   const complaints: string[] = [];
   const posts: ListenerPost[] = [];
   let started = 0;
   let reconciling: RunningCli | undefined;
   const stopping = new AbortController();
 
-  const start = (parameters: readonly string[], network: TcpProxy, more: Variables): RunningCli => {
+  const start = (
+    name: string,
+    parameters: readonly string[],
+    network: TcpProxy,
+    more: Variables,
+  ): RunningCli => {
     started += 1;
-    const url = network.through(options.databaseUrl);
-    return startCli(parameters, { env: { ...options.env, ...more, DATABASE_URL: url } });
+    const url = new URL(network.through(options.databaseUrl));
+    url.searchParams.set('application_name', name);
+    return startCli(parameters, { env: { ...options.env, ...more, DATABASE_URL: url.href } });
   };
   for (let index = 0; index < options.listeners; index += 1) {
     const network = await startTcpProxy(options.databasePort);
     posts.push(
       new ListenerPost(
         network,
-        (more) => start(['listen'], network, more),
+        (more) => start(sessionName(index), ['listen'], network, more),
         index,
         options,
         complaints,
@@ -75,14 +90,14 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     complaints,
     reconcile: async () => {
       while (!stopping.signal.aborted) {
-        reconciling = start(['reconcile', '--json'], draws.pick(posts).network, {});
+        reconciling = start('reconcile', ['reconcile', '--json'], draws.pick(posts).network, {});
         const { code, signal, stderr } = await reconciling.ended();
         reconciling = undefined;
         // 1: something failed or is dead, or the database went away; the rest nobody asked for.
         if (signal === null && code !== 0 && code !== 1) {
           complaints.push(`reconcile ended with ${code}: ${lastWords(stderr)}`);
         }
-        await pause(draws.integer(RUN_EVERY_MS.min, RUN_EVERY_MS.max), undefined, {
+        await pause(draws.integer(reconcileEveryMs.min, reconcileEveryMs.max), undefined, {
           signal: stopping.signal,
         }).catch(() => undefined);
       }
@@ -105,6 +120,7 @@ class ListenerPost implements Post {
   readonly #begin: (more: Variables) => RunningCli;
   readonly #index: number;
   readonly #draws: Draws;
+  readonly #preload: readonly string[];
   readonly #complaints: string[];
   #process: RunningCli | undefined;
   #isExpectedToEnd = false;
@@ -114,13 +130,14 @@ class ListenerPost implements Post {
     network: TcpProxy,
     begin: (more: Variables) => RunningCli,
     index: number,
-    { draws }: CrewOptions,
+    { draws, preload = [] }: CrewOptions,
     complaints: string[],
   ) {
     this.network = network;
     this.#begin = begin;
     this.#index = index;
     this.#draws = draws;
+    this.#preload = preload;
     this.#complaints = complaints;
     this.#start();
   }
@@ -157,7 +174,7 @@ class ListenerPost implements Post {
   }
 
   #start(): void {
-    const process = this.#begin(this.#clock());
+    const process = this.#begin(this.#circumstances());
     this.#process = process;
     this.#isExpectedToEnd = false;
     void this.#watch(process);
@@ -173,10 +190,14 @@ class ListenerPost implements Post {
   }
 
   /** Only the database's clock counts, so a host's may be wrong by a day. */
-  #clock(): Variables {
+  #circumstances(): Variables {
     const days = this.#draws.pick([0, 0, 1, -1]);
-    if (days === 0) return {};
-    return { NODE_OPTIONS: `--import=${SKEWED_CLOCK}`, SKEW_DAYS: String(days) };
+    const modules = [...this.#preload, ...(days === 0 ? [] : [SKEWED_CLOCK])];
+    if (modules.length === 0) return {};
+    return {
+      NODE_OPTIONS: modules.map((module) => `--import=${module}`).join(' '),
+      SKEW_DAYS: String(days),
+    };
   }
 }
 

@@ -28,6 +28,14 @@ export interface Trouble {
 
 type Fault = (scene: Scene, draws: Draws) => Promise<void>;
 
+/** Which faults, and how close together. */
+export interface TroubleOptions {
+  /** Names of faults that are not to be done. */
+  readonly without?: readonly string[];
+  /** From the beginning of one to that of the next, at least. */
+  readonly pauseMs?: { readonly min: number; readonly max: number };
+}
+
 const PAUSE_MS = { min: 200, max: 2_500 };
 const AT_ONCE = 3;
 
@@ -87,7 +95,12 @@ const FAULTS: readonly (readonly [weight: number, fault: readonly [name: string,
 ];
 
 /** Draws faults and does them, a few at a time. */
-export function createTrouble(scene: Scene, draws: Draws): Trouble {
+export function createTrouble(
+  scene: Scene,
+  draws: Draws,
+  { without = [], pauseMs = PAUSE_MS }: TroubleOptions = {},
+): Trouble {
+  const faults = FAULTS.filter(([, [name]]) => !without.includes(name));
   const done = new Map<string, number>();
   const running = new Set<Promise<void>>();
   const stopping = new AbortController();
@@ -96,7 +109,7 @@ export function createTrouble(scene: Scene, draws: Draws): Trouble {
     stop: () => stopping.abort(),
     work: async () => {
       while (!stopping.signal.aborted) {
-        const [name, run] = draws.weighted(FAULTS);
+        const [name, run] = draws.weighted(faults);
         done.set(name, (done.get(name) ?? 0) + 1);
         // A fault may find the server down by another.
         const fault: Promise<void> = run(scene, draws)
@@ -106,7 +119,7 @@ export function createTrouble(scene: Scene, draws: Draws): Trouble {
           .finally(() => running.delete(fault));
         running.add(fault);
         if (running.size >= AT_ONCE) await Promise.race(running);
-        await pause(draws.integer(PAUSE_MS.min, PAUSE_MS.max));
+        await pause(draws.integer(pauseMs.min, pauseMs.max));
       }
       await Promise.all(running);
     },

@@ -9,6 +9,7 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 const HOST = '127.0.0.1';
 const SLICES_PER_SECOND = 10;
@@ -81,6 +82,8 @@ export interface HttpProxy {
   readonly next: (fault: HttpFault, options?: NextFault) => void;
   /** No faults from now on; what hangs is cut. */
   readonly heal: () => void;
+  /** How many connections of clients are open. */
+  readonly connections: () => Promise<number>;
   /** How many requests hang. */
   readonly hanging: () => number;
   readonly close: () => Promise<void>;
@@ -199,6 +202,7 @@ export async function startHttpProxy(
       };
     },
     heal,
+    connections: promisify(server.getConnections.bind(server)),
     hanging: () => hung.size,
     close: async () => {
       heal();

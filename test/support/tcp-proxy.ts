@@ -22,6 +22,11 @@ export interface TcpProxy {
    * that went dead.
    */
   readonly freeze: () => void;
+  /**
+   * Ends, towards the server, what is frozen and has lost its client: what the server's own
+   * keep-alive does in the end, and never here, where both ends stand on one machine.
+   */
+  readonly expire: () => void;
   /** Cuts the present connections. */
   readonly cut: () => void;
   /** Carries every piece so many milliseconds late; 0 is none. */
@@ -47,6 +52,7 @@ interface Pair {
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   const pairs = new Set<Pair>();
   const hanging = new Set<Socket>();
+  const forsaken = new Set<Socket>();
   let isOpen = true;
   let isRefused = false;
   let delayMs = 0;
@@ -101,8 +107,10 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     client.once('close', () => {
       pairs.delete(pair);
       if (!pair.isFrozen) upstream.destroy();
+      else if (!upstream.destroyed) forsaken.add(upstream);
     });
     upstream.once('close', () => {
+      forsaken.delete(upstream);
       if (!pair.isFrozen) client.end();
     });
     void carry(pair, client, upstream).catch(() => upstream.destroy());
@@ -130,6 +138,9 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     freeze: () => {
       for (const pair of pairs) pair.isFrozen = true;
     },
+    expire: () => {
+      for (const upstream of forsaken) upstream.destroy();
+    },
     cut: () => {
       for (const pair of pairs) cutPair(pair);
     },
@@ -156,7 +167,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
         client.destroy();
         upstream.destroy();
       }
-      for (const socket of hanging) socket.destroy();
+      for (const socket of [...hanging, ...forsaken]) socket.destroy();
       server.close();
       await once(server, 'close');
     },

@@ -1,0 +1,59 @@
+import { describe, expect, test } from 'vitest';
+import { createDraws } from '../chaos/draws.ts';
+import { type Bound, judge } from '../long/flatness.ts';
+
+const LOOKS = 240;
+const bound: Bound = { share: 0.1, atLeast: 3 };
+const draws = createDraws(1, 0);
+
+function verdict(at: (look: number) => number | undefined, looks = LOOKS) {
+  return judge({
+    name: 'what is looked at',
+    unit: '',
+    samples: Array.from({ length: looks }, (_, look) => at(look)),
+    bound,
+  });
+}
+
+describe('what stays flat', () => {
+  test.each<readonly [string, (look: number) => number | undefined]>([
+    ['one number', () => 20],
+    ['nothing', () => 0],
+    ['a warm-up and then no more', (look) => (look < 70 ? look : 70)],
+    ['noise', () => 20 + draws.integer(-15, 15)],
+    ['a saw', (look) => 20 + (look % 8)],
+    ['a fall', (look) => 500 - look],
+    ['peaks', (look) => (look % 3 === 0 ? 1_000 : 20)],
+    ['one step within the bound', (look) => (look < 180 ? 20 : 23)],
+    ['gaps', (look) => (look % 4 === 0 ? undefined : 20)],
+  ])('%s', (_, at) => {
+    expect(verdict(at)).toMatchObject({ isFlat: true });
+  });
+});
+
+describe('what does not', () => {
+  test.each<readonly [string, (look: number) => number | undefined]>([
+    ['a slope', (look) => 20 + look],
+    ['a slope of one in ten looks', (look) => 20 + look / 10],
+    ['a slope in noise', (look) => 20 + look / 10 + draws.integer(-10, 10)],
+    ['a slope in a saw', (look) => 20 + look / 10 + (look % 8)],
+    ['steps', (look) => 20 + 5 * Math.floor(look / 60)],
+    ['a step past the bound', (look) => (look < 190 ? 20 : 24)],
+    ['growth from nothing', (look) => look / 10],
+    ['what was never seen', () => undefined],
+    ['what was no longer seen', (look) => (look < 160 ? 20 : undefined)],
+  ])('%s', (_, at) => {
+    expect(verdict(at)).toMatchObject({ isFlat: false });
+  });
+
+  test('too few looks', () => {
+    expect(verdict(() => 20, 14)).toMatchObject({ isFlat: false });
+    expect(verdict(() => 20, 15)).toMatchObject({ isFlat: true });
+  });
+});
+
+test('the bound is the greater of share and least, on top of the middle', () => {
+  expect(verdict(() => 10)).toMatchObject({ start: 10, middle: 10, end: 10, limit: 13 });
+  expect(verdict(() => 100)).toMatchObject({ limit: 110 });
+  expect(verdict((look) => look, 30)).toMatchObject({ start: 4.5, middle: 14.5, end: 24.5 });
+});
