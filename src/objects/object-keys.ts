@@ -17,6 +17,8 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** The keys of one call, by how they have to be sent. */
 export interface SortedKeys {
+  /** Each key once. */
+  readonly distinct: ReadonlySet<string>;
   /** XML carries them: they share one DeleteObjects request. */
   readonly together: string[];
   /** To be deleted one by one. */
@@ -27,8 +29,9 @@ export interface SortedKeys {
 
 /** Sorts keys by how they have to be sent; a key given twice appears once. */
 export function sortKeys(keys: readonly string[]): SortedKeys {
-  const sorted: SortedKeys = { together: [], alone: [], refused: [] };
-  for (const key of new Set(keys)) {
+  const distinct = new Set(keys);
+  const sorted: SortedKeys = { distinct, together: [], alone: [], refused: [] };
+  for (const key of distinct) {
     const refusal = refusalOf(key);
     if (refusal) sorted.refused.push(refusal);
     else if (NOT_CARRIED_BY_XML.test(key)) sorted.alone.push(key);

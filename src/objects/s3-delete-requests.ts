@@ -25,21 +25,62 @@ export class S3DeleteRequests {
   }
 
   /** One DeleteObjects request; two while it is not known which checksum the store takes. */
-  async deleteObjects(
+  deleteObjects(
     bucket: string,
     targets: readonly DeletionTarget[],
     signal: AbortSignal,
   ): Promise<DeletionReply> {
+    return this.#withChecksum(bucket, (checksum) =>
+      this.#connection.send(
+        'DeleteObjects',
+        bucket,
+        signal,
+        (sdk, client) =>
+          client.send(deleteObjectsCommand(sdk, bucket, targets, checksum), {
+            abortSignal: signal,
+          }),
+        rightFor(targets[0]),
+      ),
+    );
+  }
+
+  /**
+   * The same for the current versions of keys that XML carries.
+   *
+   * @returns `all` when the reply names each key as deleted and says nothing else.
+   */
+  deleteKeys(
+    bucket: string,
+    keys: readonly string[],
+    signal: AbortSignal,
+  ): Promise<DeletionReply | 'all'> {
+    return this.#withChecksum(bucket, (checksum) =>
+      this.#connection.send('DeleteObjects', bucket, signal, async (sdk, client) => {
+        const placeholder = keys.slice(0, 1).map((key) => ({ key }));
+        const command = deleteObjectsCommand(sdk, bucket, placeholder, checksum);
+        const readNamed = usePlainXml(command, keys);
+        const reply = await client.send(command, { abortSignal: signal });
+        const named = readNamed();
+        if (named === 'all') return named;
+        return named === undefined ? reply : { Deleted: named.map((Key) => ({ Key })) };
+      }),
+    );
+  }
+
+  async #withChecksum<Reply>(
+    bucket: string,
+    send: (checksum: Checksum) => Promise<Reply>,
+  ): Promise<Reply> {
     const known = this.#checksums.get(bucket);
     try {
-      const reply = await this.#send(bucket, targets, known ?? 'crc32', signal);
+      const reply = await send(known ?? 'crc32');
       this.#checksums.set(bucket, known ?? 'crc32');
       return reply;
     } catch (error) {
       const cause = error instanceof ObjectStoreError ? error.cause : error;
       if (known !== undefined || !wantsContentMd5(readFailure(cause))) throw error;
     }
-    const reply = await this.#send(bucket, targets, 'md5', signal);
+    const reply = await send('md5');
     this.#checksums.set(bucket, 'md5');
     return reply;
   }
@@ -76,30 +117,6 @@ export class S3DeleteRequests {
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
       this.deleteObject(bucket, target, inTime),
-    );
-  }
-
-  #send(
-    bucket: string,
-    targets: readonly DeletionTarget[],
-    checksum: Checksum,
-    signal: AbortSignal,
-  ): Promise<DeletionReply> {
-    return this.#connection.send(
-      'DeleteObjects',
-      bucket,
-      signal,
-      async (sdk, client) => {
-        const isPlain = targets.every(({ versionId }) => versionId === undefined);
-        const named = isPlain ? targets.slice(0, 1) : targets;
-        const command = deleteObjectsCommand(sdk, bucket, named, checksum);
-        const keys = targets.map(({ key }) => key);
-        const readPlain = isPlain ? usePlainXml(command, keys) : undefined;
-        const reply = await client.send(command, { abortSignal: signal });
-        const deleted = readPlain?.();
-        return deleted === undefined ? reply : { Deleted: deleted.map((Key) => ({ Key })) };
-      },
-      rightFor(targets[0]),
     );
   }
 }

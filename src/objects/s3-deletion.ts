@@ -19,6 +19,8 @@ interface BatchOutcome {
   readonly again: readonly string[];
 }
 
+const NOTHING: BatchOutcome = { deleted: [], failures: [], again: [] };
+
 interface SinglesOutcome {
   readonly deleted: readonly string[];
   readonly failures: readonly KeyFailure[];
@@ -37,8 +39,9 @@ export class S3Deletion {
   }
 
   async run(bucket: string, keys: readonly string[], signal: AbortSignal): Promise<DeletionReport> {
-    const { together, alone, refused } = sortKeys(keys);
+    const { distinct, together, alone, refused } = sortKeys(keys);
     const batch = await this.#deleteTogether(bucket, together, signal);
+    if (batch.deleted.length === distinct.size) return { deleted: distinct, failures: [] };
     const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], signal);
     const answered = batch.deleted.length + batch.failures.length > 0;
     if (singles.unanimous && !answered) throw singles.unanimous;
@@ -54,15 +57,15 @@ export class S3Deletion {
     signal: AbortSignal,
   ): Promise<BatchOutcome> {
     if (keys.length === 0 || this.#singly.has(bucket)) {
-      return { deleted: [], failures: [], again: keys };
+      return { ...NOTHING, again: keys };
     }
-    const targets = keys.map((key) => ({ key }));
     try {
-      return judge(bucket, await this.#requests.deleteObjects(bucket, targets, signal), keys);
+      const reply = await this.#requests.deleteKeys(bucket, keys, signal);
+      return reply === 'all' ? { ...NOTHING, deleted: keys } : judge(bucket, reply, keys);
     } catch (error) {
       if (!(error instanceof ObjectStoreError && lacksOperation(error))) throw error;
       this.#singly.add(bucket);
-      return { deleted: [], failures: [], again: keys };
+      return { ...NOTHING, again: keys };
     }
   }
 

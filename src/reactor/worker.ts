@@ -10,7 +10,7 @@ import {
   type ObjectStore,
   ObjectStoreError,
 } from '../objects/object-store.ts';
-import type { Claim, Failure, Settlement } from '../store/leases.ts';
+import type { Claim, Failure, Settlement, UnreadIds } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a worker works with. */
@@ -115,15 +115,15 @@ class BatchWorker implements Worker {
     const base = {
       batchId: claim.batchId,
       bucket: claim.bucket,
-      claimed: claim.runIds.length,
+      claimed: claim.keys.length,
       spared: claim.spared,
     };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
-    if (claim.runIds.length === 0) {
+    if (claim.keys.length === 0) {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
-    this.#options.rateLimit.spend(claim.runIds.length);
+    this.#options.rateLimit.spend(claim.keys.length);
     const answer = await this.#delete(claim, startedAt, signal);
     const settled = await this.#settle(claim, lease, answer, { startedAt, signal });
     const outcome = {
@@ -176,14 +176,14 @@ class BatchWorker implements Worker {
       );
       this.#options.logger.warning(
         `Bucket ${claim.bucket} pauses: ${answer.code} ${answer.message}`,
-        { batch: claim.batchId, results: claim.runIds.length, until },
+        { batch: claim.batchId, results: claim.keys.length, until },
       );
       return { postponed: true, leaseLost: until === undefined };
     }
-    if (answer.kind === 'malformed' && claim.runIds.length > 1) {
+    if (answer.kind === 'malformed' && claim.keys.length > 1) {
       this.#options.logger.warning(
         `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
-        { batch: claim.batchId, results: claim.runIds.length },
+        { batch: claim.batchId, results: claim.keys.length },
       );
       const isOurs = await this.#insist(insistence, () => store.split(claim.batchId, lease));
       return { leaseLost: !isOurs };
@@ -255,7 +255,7 @@ function describeSettlement(settlement: Settlement) {
 function sortOut(
   claim: Claim,
   answer: Exclude<Answer, { kind: 'postponed' }>,
-): { readonly cleared: readonly string[]; readonly failed: readonly Failure[] } {
+): { readonly cleared: readonly string[] | UnreadIds; readonly failed: readonly Failure[] } {
   if (answer.kind !== 'report') {
     const { code, message } = answer;
     const final = answer.kind === 'refused' && answer.final === true;
@@ -269,6 +269,9 @@ function sortOut(
     return { cleared: [], failed };
   }
   const { deleted, failures } = answer.report;
+  if (failures.length === 0 && claim.keys.every((key) => deleted.has(key))) {
+    return { cleared: claim.runIdsUnread, failed: [] };
+  }
   const byKey = new Map(failures.map((failure) => [failure.key, failure]));
   const cleared: string[] = [];
   const failed: Failure[] = [];

@@ -4,7 +4,10 @@ import type { Queryable } from '../database/queryable.ts';
 export interface Claim {
   readonly batchId: number;
   readonly bucket: string;
+  /** Read when first asked for. */
   readonly runIds: readonly string[];
+  /** The same, unread: where all of a batch is cleared, nobody reads its ids. */
+  readonly runIdsUnread: UnreadIds;
   readonly keys: readonly string[];
   /** Results of the batch that were no longer due and left the work tables. */
   readonly spared: number;
@@ -12,6 +15,25 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
+}
+
+/** Ids as the text in which the database gave them out, fit to be given back. */
+export class UnreadIds {
+  readonly #json: string;
+
+  /** @param json a JSON array of texts. */
+  constructor(json: string) {
+    this.#json = json;
+  }
+
+  read(): readonly string[] {
+    return JSON.parse(this.#json) as string[];
+  }
+
+  /** As a parameter: Postgres's own spelling of an array differs from JSON's in brackets and escapes. */
+  asParameter(): string | readonly string[] {
+    return this.#json.includes('\\') ? this.read() : `{${this.#json.slice(1, -1)}}`;
+  }
 }
 
 /** Who claims, and for how long. */
@@ -59,29 +81,33 @@ export async function claim(
   const [row] = await database.query<{
     batch_id: number;
     bucket: string;
-    run_ids: string[];
+    run_ids: string;
     keys: string[];
     spared: number;
     attempts: number;
     purge: boolean;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(run_ids) as run_ids, to_json(keys) as keys, spared, attempts, purge
+    `select batch_id, bucket, to_json(run_ids)::text as run_ids, to_json(keys) as keys, spared, attempts, purge
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
     [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
     { name: 'retention-claim' },
   );
-  return (
-    row && {
-      batchId: row.batch_id,
-      bucket: row.bucket,
-      runIds: row.run_ids,
-      keys: row.keys,
-      spared: row.spared,
-      attempts: row.attempts,
-      purge: row.purge,
-    }
-  );
+  if (row === undefined) return undefined;
+  const runIdsUnread = new UnreadIds(row.run_ids);
+  let runIds: readonly string[] | undefined;
+  return {
+    batchId: row.batch_id,
+    bucket: row.bucket,
+    get runIds() {
+      return (runIds ??= runIdsUnread.read());
+    },
+    runIdsUnread,
+    keys: row.keys,
+    spared: row.spared,
+    attempts: row.attempts,
+    purge: row.purge,
+  };
 }
 
 /**
@@ -95,11 +121,12 @@ export async function settle(
   batchId: number,
   lease: string,
   outcome: {
-    readonly cleared: readonly string[];
+    readonly cleared: readonly string[] | UnreadIds;
     readonly failed: readonly Failure[];
     readonly milliseconds: number;
   },
 ): Promise<Settlement> {
+  const { cleared } = outcome;
   const [row] = await database.query<{
     settled: boolean;
     cleared: number;
@@ -113,7 +140,7 @@ export async function settle(
     [
       batchId,
       lease,
-      outcome.cleared,
+      cleared instanceof UnreadIds ? cleared.asParameter() : cleared,
       JSON.stringify(outcome.failed),
       Math.round(outcome.milliseconds),
     ],

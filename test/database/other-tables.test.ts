@@ -476,7 +476,8 @@ class Adopted {
     const lease = crypto.randomUUID();
     const claim = await this.store.claim({ lease, leaseSeconds: 60, by: 'test' });
     if (claim !== undefined) {
-      const { runIds: cleared } = claim;
+      // As the worker gives them back: the very text that came.
+      const { runIdsUnread: cleared } = claim;
       await this.store.settle(claim.batchId, lease, { cleared, failed: [], milliseconds: 1 });
     }
     return claim;

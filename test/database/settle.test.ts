@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Claim, Failure, Settlement } from '../../src/store/leases.ts';
+import { type Claim, type Failure, type Settlement, UnreadIds } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { listenInPsql } from '../support/psql.ts';
@@ -350,5 +350,25 @@ describeDatabase('settling a batch', () => {
       postponed: 4,
       results: 3,
     });
+  });
+
+  test.each([
+    ['plain ones', ['a', 'b']],
+    ['none', []],
+    ['one that reads like a null', ['NULL', 'null', '']],
+    ['brackets, commas and blanks', ['{a,b}', ' c ', '[d]', '"e"', "f'g"]],
+    ['what JSON escapes', ['a\\b', 'line\nend', 'tab\t', '\u0001', '"', '\\"']],
+    ['letters of every kind', ['ü', '😀', '\u2028', '\ufeff']],
+  ])('ids that nobody read are given back as they came: %s', async (_what, ids) => {
+    const [came] = await database().query<{ json: string }>(
+      'select to_json($1::text[])::text as json',
+      [ids],
+    );
+    const unread = new UnreadIds(came?.json ?? '');
+    expect(unread.read()).toEqual(ids);
+    const [back] = await database().query<{ ids: string[] }>('select $1::text[] as ids', [
+      unread.asParameter(),
+    ]);
+    expect(back?.ids).toEqual(ids);
   });
 });

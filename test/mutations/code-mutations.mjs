@@ -126,12 +126,23 @@ export const codeMutations = [
     test: ['that is %s is no answer to the request as a whole', 'an empty body'],
   },
   {
+    name: 'a reply that names as many keys names each',
+    promise: 3,
+    edits: one(
+      'src/objects/s3-plain-xml.ts',
+      'if (request[from] !== reply[at]) return false;',
+      'if (reply[at] === LESS_THAN) return false;',
+    ),
+    testFile: 'test/unit/s3-plain-xml.test.ts',
+    test: 'and every place of it counts',
+  },
+  {
     name: 'a refused request is not halved',
     promise: 6,
     edits: one(
       WORKER,
-      "answer.kind === 'malformed' && claim.runIds.length > 1)",
-      "answer.kind === 'malformed' && claim.runIds.length > 1_000)",
+      "answer.kind === 'malformed' && claim.keys.length > 1)",
+      "answer.kind === 'malformed' && claim.keys.length > 1_000)",
     ),
     testFile: DELETING_TEST,
     test: 'promise 6: a key for which a request is refused whole ends up alone',

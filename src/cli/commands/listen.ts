@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { readSettings } from '../settings.ts';
+import { keepHeapSmall } from '../small-heap.ts';
 
 /** `retention listen` */
 export function listenCommand(): Command {
@@ -13,6 +14,7 @@ export function listenCommand(): Command {
 }
 
 async function listen(): Promise<void> {
+  keepHeapSmall();
   const { config, logger } = await readSettings();
   const [{ createReactor }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),

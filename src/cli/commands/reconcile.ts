@@ -9,6 +9,7 @@ import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
+import { keepHeapSmall } from '../small-heap.ts';
 import { describeVerified, printVerified, verifyIfAsked } from '../verification.ts';
 
 interface Options {
@@ -69,6 +70,7 @@ Examples:
 }
 
 async function run(options: Options): Promise<void> {
+  keepHeapSmall();
   // What was typed is looked at before what is set: both are usage, and this is nearer.
   const typed = await readOptions(options);
   const { config, logger } = await readSettings();
