@@ -11,6 +11,9 @@ export interface DeletionTarget {
   readonly versionId?: string | undefined;
 }
 
+/** What the store says when it has deleted. */
+const NO_CONTENT = 204;
+
 /** The checksum that a DeleteObjects request carries. */
 type Checksum = 'crc32' | 'md5';
 
@@ -44,7 +47,12 @@ export class S3DeleteRequests {
     return reply;
   }
 
-  /** @returns the version id of the delete marker that it made, where it made one. */
+  /**
+   * A single key has no document to be named in: the status alone says that it is deleted. The SDK
+   * takes any 2xx for that, also the empty 200 of something that stands before the store.
+   *
+   * @returns the version id of the delete marker that it made, where it made one.
+   */
   async deleteObject(
     bucket: string,
     target: DeletionTarget,
@@ -56,13 +64,16 @@ export class S3DeleteRequests {
       'DeleteObject',
       bucket,
       signal,
-      (sdk, client) =>
-        client.send(
-          new sdk.DeleteObjectCommand(
-            versionId === undefined ? named : { ...named, VersionId: versionId },
-          ),
-          { abortSignal: signal },
-        ),
+      async (sdk, client) => {
+        const command = new sdk.DeleteObjectCommand(
+          versionId === undefined ? named : { ...named, VersionId: versionId },
+        );
+        const answer = await client.send(command, { abortSignal: signal });
+        const status = answer.$metadata.httpStatusCode;
+        if (status === NO_CONTENT) return answer;
+        const message = `the answer to DeleteObject is ${status}, where ${NO_CONTENT} says that the key is deleted`;
+        throw Object.assign(new Error(message), { name: 'Unanswered' });
+      },
       rightFor(target),
     );
     return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
