@@ -1,6 +1,7 @@
 import { withDeadline } from './deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
-import { ObjectStoreError } from './object-store.ts';
+import { type DeletionOptions, ObjectStoreError } from './object-store.ts';
+import { Attempts } from './s3-attempts.ts';
 import type { S3Connection, Sdk } from './s3-connection.ts';
 import { readFailure, wantsContentMd5 } from './s3-failures.ts';
 import { usePlainXml } from './s3-plain-xml.ts';
@@ -13,6 +14,14 @@ export interface DeletionTarget {
 
 /** What the store says when it has deleted. */
 const NO_CONTENT = 204;
+
+/** How a call is waited for, and who hears that it was not answered. */
+export interface DeletionCall {
+  /** Ends it early. */
+  readonly signal: AbortSignal;
+  /** See {@link DeletionOptions.onUnanswered}. */
+  readonly onUnanswered?: DeletionOptions['onUnanswered'];
+}
 
 /** The checksum that a DeleteObjects request carries. */
 type Checksum = 'crc32' | 'md5';
@@ -31,18 +40,18 @@ export class S3DeleteRequests {
   async deleteObjects(
     bucket: string,
     targets: readonly DeletionTarget[],
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<DeletionReply> {
     const known = this.#checksums.get(bucket);
     try {
-      const reply = await this.#send(bucket, targets, known ?? 'crc32', signal);
+      const reply = await this.#send(bucket, targets, known ?? 'crc32', call);
       this.#checksums.set(bucket, known ?? 'crc32');
       return reply;
     } catch (error) {
       const cause = error instanceof ObjectStoreError ? error.cause : error;
       if (known !== undefined || !wantsContentMd5(readFailure(cause))) throw error;
     }
-    const reply = await this.#send(bucket, targets, 'md5', signal);
+    const reply = await this.#send(bucket, targets, 'md5', call);
     this.#checksums.set(bucket, 'md5');
     return reply;
   }
@@ -56,25 +65,29 @@ export class S3DeleteRequests {
   async deleteObject(
     bucket: string,
     target: DeletionTarget,
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<string | undefined> {
     const { key, versionId } = target;
     const named = { Bucket: bucket, Key: key };
-    const reply = await this.#connection.send(
-      'DeleteObject',
-      bucket,
-      signal,
-      async (sdk, client) => {
-        const command = new sdk.DeleteObjectCommand(
-          versionId === undefined ? named : { ...named, VersionId: versionId },
-        );
-        const answer = await client.send(command, { abortSignal: signal });
-        const status = answer.$metadata.httpStatusCode;
-        if (status === NO_CONTENT) return answer;
-        const message = `the answer to DeleteObject is ${status}, where ${NO_CONTENT} says that the key is deleted`;
-        throw Object.assign(new Error(message), { name: 'Unanswered' });
-      },
-      rightFor(target),
+    const reply = await this.#attempt([target], call, (attempts) =>
+      this.#connection.send(
+        'DeleteObject',
+        bucket,
+        call.signal,
+        async (sdk, client) => {
+          const command = new sdk.DeleteObjectCommand(
+            versionId === undefined ? named : { ...named, VersionId: versionId },
+          );
+          attempts.watch(command);
+          const answer = await client.send(command, { abortSignal: call.signal });
+          const status = answer.$metadata.httpStatusCode;
+          if (status === NO_CONTENT) return answer;
+          attempts.disbelieve();
+          const message = `the answer to DeleteObject is ${status}, where ${NO_CONTENT} says that the key is deleted`;
+          throw Object.assign(new Error(message), { name: 'Unanswered' });
+        },
+        rightFor(target),
+      ),
     );
     return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
   }
@@ -86,31 +99,47 @@ export class S3DeleteRequests {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
-      this.deleteObject(bucket, target, inTime),
+      this.deleteObject(bucket, target, { signal: inTime }),
     );
+  }
+
+  async #attempt<T>(
+    targets: readonly DeletionTarget[],
+    { onUnanswered }: DeletionCall,
+    send: (attempts: Attempts) => Promise<T>,
+  ): Promise<T> {
+    const attempts = new Attempts();
+    try {
+      return await send(attempts);
+    } finally {
+      if (attempts.areUnanswered) onUnanswered?.(targets.map(({ key }) => key));
+    }
   }
 
   #send(
     bucket: string,
     targets: readonly DeletionTarget[],
     checksum: Checksum,
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<DeletionReply> {
-    return this.#connection.send(
-      'DeleteObjects',
-      bucket,
-      signal,
-      async (sdk, client) => {
-        const isPlain = targets.every(({ versionId }) => versionId === undefined);
-        const named = isPlain ? targets.slice(0, 1) : targets;
-        const command = deleteObjectsCommand(sdk, bucket, named, checksum);
-        const keys = targets.map(({ key }) => key);
-        const readPlain = isPlain ? usePlainXml(command, keys) : undefined;
-        const reply = await client.send(command, { abortSignal: signal });
-        const deleted = readPlain?.();
-        return deleted === undefined ? reply : { Deleted: deleted.map((Key) => ({ Key })) };
-      },
-      rightFor(targets[0]),
+    return this.#attempt(targets, call, (attempts) =>
+      this.#connection.send(
+        'DeleteObjects',
+        bucket,
+        call.signal,
+        async (sdk, client) => {
+          const isPlain = targets.every(({ versionId }) => versionId === undefined);
+          const named = isPlain ? targets.slice(0, 1) : targets;
+          const command = deleteObjectsCommand(sdk, bucket, named, checksum);
+          const keys = targets.map(({ key }) => key);
+          const readPlain = isPlain ? usePlainXml(command, keys) : undefined;
+          attempts.watch(command);
+          const reply = await client.send(command, { abortSignal: call.signal });
+          const deleted = readPlain?.();
+          return deleted === undefined ? reply : { Deleted: deleted.map((Key) => ({ Key })) };
+        },
+        rightFor(targets[0]),
+      ),
     );
   }
 }
