@@ -241,6 +241,17 @@ export const schemaMutations = [
     test: 'promise 3: a run of another batch, or of none, cannot be stamped',
   },
   {
+    name: 'a full notification queue fails a stamp',
+    promise: 2,
+    edits: one(
+      WORK,
+      '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 0.5 then',
+      '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 2 then',
+    ),
+    testFile: 'test/system/bad-days-queue.test.ts',
+    test: 'really full: nothing is announced, the work goes on, and it is said everywhere',
+  },
+  {
     name: 'rows are deleted',
     promise: 4,
     edits: one(

@@ -157,45 +157,6 @@ describeDatabase('a bad day of Postgres', () => {
     }
   });
 
-  test('a full notification queue: nothing is announced, and the work goes on', async () => {
-    // 8 GB are much to fill: two functions of this database say what Postgres would say then.
-    await database().query(`
-      set allow_system_table_mods = on;
-      alter function pg_catalog.pg_notification_queue_usage() rename to real_queue_usage;
-      alter function pg_catalog.pg_notify(text, text) rename to real_notify;
-      create function pg_catalog.pg_notification_queue_usage() returns double precision
-      language sql as 'select 0.999::double precision';
-      create function pg_catalog.pg_notify(text, text) returns void language plpgsql as $$
-      begin
-        raise exception using errcode = 'program_limit_exceeded',
-          message = 'too many notifications in the NOTIFY queue';
-      end $$;
-      reset allow_system_table_mods`);
-    try {
-      const listener = stack.start(network.env());
-      await listener.waitForLine(/Not listening for notifications.*too many notifications/u);
-      await stack.insertResults({ count: 20 });
-      await stack.database().insertRuns({ count: 2, bucket: 'no-such-bucket' });
-      await flag();
-      await stack.cleared(20);
-      await until('what S3 refused is written down', async () => {
-        const failed = await database().query('select from retention.expired where attempts > 0');
-        return failed.length === 2;
-      });
-      expect(linesOf(listener, /retention cycle failed/u)).toBe(0);
-      const doctor = await stack.run(['doctor']);
-      expect(doctor.stdout).toMatch(/queue/iu);
-      await stopped(listener);
-    } finally {
-      await database().query(`
-        set allow_system_table_mods = on;
-        drop function pg_catalog.pg_notify(text, text), pg_catalog.pg_notification_queue_usage();
-        alter function pg_catalog.real_notify(text, text) rename to pg_notify;
-        alter function pg_catalog.real_queue_usage() rename to pg_notification_queue_usage;
-        reset allow_system_table_mods`);
-    }
-  });
-
   test('a run that completes again under another key while its old one is in flight', async () => {
     const { query, run } = database();
     const [again = '', gone = ''] = await stack.insertResults({ count: 3 });
