@@ -82,6 +82,36 @@ describeDatabase('a bad day of Postgres', () => {
     await stopped(listener);
   });
 
+  test('a serialization failure while stamping: the settle is repeated', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    // In a transaction of ours none comes about by itself; a trigger of the application's may meet one.
+    await database().query(`
+      create sequence public.tries;
+      create function public.fail_first() returns trigger language plpgsql as $$
+      begin
+        if nextval('public.tries') <= 3 then
+          raise exception using errcode = 'serialization_failure',
+            message = 'could not serialize access due to read/write dependencies among transactions';
+        end if;
+        return null;
+      end
+      $$;
+      create trigger fail_first after update on runs
+      for each statement execute function public.fail_first()`);
+    try {
+      const listener = await listen({ RETENTION_LEASE_SECONDS: '120' });
+      await listener.waitForLine('Settling is tried again: could not serialize access');
+      await stack.cleared(20);
+      expect(deletions()).toBe(1);
+      await stopped(listener);
+    } finally {
+      await database().query(
+        'drop trigger fail_first on runs; drop function public.fail_first(); drop sequence public.tries',
+      );
+    }
+  });
+
   describe.each(['serializable', 'repeatable read'])('%s by default', (level) => {
     test('work, holds and reconciling go on', async () => {
       await database().query(
@@ -135,6 +165,31 @@ describeDatabase('a bad day of Postgres', () => {
     await flagging;
     await flag();
     await stack.cleared(21);
+    await stopped(listener);
+  });
+
+  test('the table locked for a minute while a batch is settled: it is stamped after that, and S3 not asked again', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    const application = await database().connect();
+    await application.query('begin; lock table runs in share mode');
+    const listener = await listen({ RETENTION_LEASE_SECONDS: '300' });
+    await stack.settleWaits();
+    await application.query('lock table runs in access exclusive mode');
+    const lockedAt = performance.now();
+    // Longer than a statement may take: none waits in line for as long as the lock lasts.
+    await listener.waitForLine(
+      'Settling is tried again: canceling statement due to statement timeout',
+      45_000,
+    );
+    await until('a minute is over', () => performance.now() - lockedAt > 60_000, {
+      limitMs: 61_000,
+    });
+    await application.query('commit');
+    await application.end();
+    await stack.cleared(20);
+    expect(deletions()).toBe(1);
+    expect(linesOf(listener, /WARNING|ERROR/u)).toBeLessThan(6);
     await stopped(listener);
   });
 
