@@ -26,6 +26,7 @@ batch          the unit of work: one bucket, at most 1,000 results, one
                DeleteObjects request, one lease; settled batches stay a while as
                history and are pruned
 expired        the flagged results, one row each, gone when settled
+unanswered     results that S3 may still be asked to delete by a request that nobody waits for
 
 The application's table is only ever seen through the view retention.result.
 NOTIFY is a hint for people and programs that watch; these tables are the truth.
@@ -67,7 +68,9 @@ create table retention.setting (
   check_shared_objects boolean not null default true,
   policy_guard integer not null default 1000
     constraint policy_guard_is_not_negative check (policy_guard >= 0),
-  release_spread interval not null default '1 hour'
+  release_spread interval not null default '1 hour',
+  unanswered_for interval not null default '15 minutes'
+    constraint unanswered_for_is_not_negative check (unanswered_for >= '0')
 );
 
 comment on column retention.setting.enabled is
@@ -84,6 +87,8 @@ comment on column retention.setting.policy_guard is
   'a policy that makes more live results than this due at once waits for a confirmation';
 comment on column retention.setting.release_spread is
   'over how long the results of a tenant come back after a hold on it has ended';
+comment on column retention.setting.unanswered_for is
+  'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 comment on column retention.setting.check_shared_objects is
   'false gives up: two runs on one key, one due and one not, lose the object';
 

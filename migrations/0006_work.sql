@@ -87,6 +87,16 @@ create index expired_batch on retention.expired (batch_id) where batch_id is not
 create index expired_dead on retention.expired (dead_at) where dead_at is not null;
 create index expired_failed on retention.expired (failed_at) where failed_at is not null;
 
+-- By run and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a later
+-- request), a hold on it must know.
+create table retention.unanswered (
+  run_id retention.run_id primary key,
+  until timestamptz not null
+);
+
+comment on table retention.unanswered is
+  'results that S3 may still delete until then: a request for them got no answer, or whoever sent it is gone';
+
 -- The functions that views and other sessions inline are RETURN expressions, read when they are made:
 -- a text would be read anew under the path of whoever asks, where anyone's better fitting function or
 -- operator would run with that person's rights.
@@ -297,7 +307,7 @@ execute function retention.announce_change();
 -- Down Migration
 
 drop view retention.live;
-drop table retention.expired, retention.batch, retention.progress, retention.hold;
+drop table retention.unanswered, retention.expired, retention.batch, retention.progress, retention.hold;
 drop function retention.announce_change(), retention.announce_expired(),
   retention.iso(timestamptz), retention.exactly(interval), retention.tenant_key(text),
   retention.place_in_line(text), retention.hold_end(timestamptz, timestamptz);

@@ -414,6 +414,7 @@ declare
 begin
   delete from retention.batch where settled_at < now() - v_kept;
   delete from retention.scan where started_at < now() - v_kept;
+  delete from retention.unanswered where until < now();
   -- A dead result whose run went on (another key, cleared by hand, deleted) is nobody's any more.
   delete from retention.expired e
   where e.dead_at is not null

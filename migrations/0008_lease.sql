@@ -72,9 +72,26 @@ begin
 end
 $$;
 
+-- Notes that S3 may still be at a request for these results, sent at p_sent_at at the latest, that
+-- nobody waits for any more. See retention.setting.unanswered_for and retention.in_flight.
+create function retention.note_unanswered(p_run_ids retention.run_id[], p_sent_at timestamptz)
+returns void
+language sql
+as $$
+  insert into retention.unanswered (run_id, until)
+  select r.run_id, p_sent_at + s.unanswered_for
+  from (select distinct i as run_id from unnest(p_run_ids) i) r
+  cross join retention.setting s
+  where p_sent_at + s.unanswered_for > clock_timestamp()
+  order by r.run_id
+  on conflict (run_id) do update
+  set until = greatest(excluded.until, unanswered.until)
+$$;
+
 -- Picks the batch to work on next and locks its row, or returns null. The bucket with the fewest
 -- batches in flight goes first, so that no bucket waits behind another's backlog. A bucket that is
--- paused is passed by; one that was, and has not yet succeeded, gets one batch at a time.
+-- paused is passed by; one that was, and has not yet succeeded, gets one batch at a time. Of a batch
+-- whose lease has run out it notes what whoever had it may still be asking of S3.
 create function retention.next_batch(p_batch_ids bigint[])
 returns bigint
 language plpgsql
@@ -82,6 +99,7 @@ as $$
 declare
   v_bucket record;
   v_batch_id bigint;
+  v_ran_out_at timestamptz;
 begin
   for v_bucket in
     select k.bucket,
@@ -120,8 +138,8 @@ begin
       );
     end if;
     if p_batch_ids is null then
-      select b.batch_id
-      into v_batch_id
+      select b.batch_id, case when b.lease is not null then b.visible_at end
+      into v_batch_id, v_ran_out_at
       from retention.batch b
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
@@ -130,8 +148,8 @@ begin
       limit 1
       for update skip locked;
     else
-      select b.batch_id
-      into v_batch_id
+      select b.batch_id, case when b.lease is not null then b.visible_at end
+      into v_batch_id, v_ran_out_at
       from retention.batch b
       where b.batch_id = any (p_batch_ids)
         and b.bucket = v_bucket.bucket
@@ -140,6 +158,11 @@ begin
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
+    end if;
+    if v_ran_out_at is not null then
+      perform retention.note_unanswered(
+        array(select e.run_id from retention.expired e where e.batch_id = v_batch_id), v_ran_out_at
+      );
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -277,9 +300,21 @@ begin
 end
 $$;
 
+-- What note_unanswered does now, for those of p_run_ids that are in the batch: nobody can note others.
+create function retention.note_unanswered_in(p_batch_id bigint, p_run_ids retention.run_id[])
+returns void
+language sql
+as $$
+  select retention.note_unanswered(array_agg(e.run_id), clock_timestamp())
+  from retention.expired e
+  where e.batch_id = p_batch_id
+    and e.run_id = any (p_run_ids)
+$$;
+
 -- Takes a batch back after S3 has answered. p_cleared: the run ids whose keys S3 named as deleted (or
 -- already gone); p_failed: [{"run_id", "code", "message", "transient"}]; what is in neither was not
--- answered for and is tried again. Stamps, reschedules or buries, in this one transaction.
+-- answered for and is tried again. p_unanswered: those for which S3 may still be at a request, whatever
+-- became of them. Stamps, reschedules or buries, in this one transaction.
 -- A transient failure does not count against its result. Returns settled = false, and changes
 -- nothing, when p_lease is no longer the batch's lease.
 create function retention.settle(
@@ -287,7 +322,8 @@ create function retention.settle(
   p_lease uuid,
   p_cleared retention.run_id[],
   p_failed jsonb default '[]',
-  p_ms integer default null
+  p_ms integer default null,
+  p_unanswered retention.run_id[] default '{}'
 )
 returns table (
   settled boolean,
@@ -331,6 +367,9 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
 
+  if cardinality(p_unanswered) > 0 then
+    perform retention.note_unanswered_in(p_batch_id, p_unanswered);
+  end if;
   if cardinality(p_cleared) > 0 then
     select s.cleared, s.stamped
     into v_cleared, v_stamped
@@ -473,9 +512,15 @@ as $$
 $$;
 
 -- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials): not
--- counted against its results. The bucket pauses, longer each time. Returns when it may be claimed
--- again, or null when p_lease is no longer the batch's lease.
-create function retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text)
+-- counted against its results. The bucket pauses, longer each time. p_unanswered: see settle. Returns
+-- when it may be claimed again, or null when p_lease is no longer the batch's lease.
+create function retention.postpone(
+  p_batch_id bigint,
+  p_lease uuid,
+  p_code text,
+  p_message text,
+  p_unanswered retention.run_id[] default '{}'
+)
 returns timestamptz
 language plpgsql
 security definer
@@ -494,6 +539,7 @@ begin
   if not found then
     return null;
   end if;
+  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
   v_until := greatest(retention.pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
@@ -516,9 +562,14 @@ $$;
 
 -- Takes a batch back whose request was refused whole for one bad key: halves it, so that in a few
 -- turns the bad key stands alone. Where request after request is refused, it is not a key that is
--- bad: then the bucket pauses and the batch stays whole. Returns the batch that was split off, or the
--- batch itself when it stays whole, or null when p_lease is no longer the batch's lease.
-create function retention.split(p_batch_id bigint, p_lease uuid)
+-- bad: then the bucket pauses and the batch stays whole. p_unanswered: see settle. Returns the batch that
+-- was split off, or the batch itself when it stays whole, or null when p_lease is no longer the batch's
+-- lease.
+create function retention.split(
+  p_batch_id bigint,
+  p_lease uuid,
+  p_unanswered retention.run_id[] default '{}'
+)
 returns bigint
 language plpgsql
 security definer
@@ -540,6 +591,7 @@ begin
   if not found then
     return null;
   end if;
+  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
   update retention.bucket k
   set refused_in_row = k.refused_in_row + 1
   where k.bucket = v_batch.bucket
@@ -597,11 +649,13 @@ create index batch_leased on retention.batch (bucket) where lease is not null;
 -- Down Migration
 
 drop index retention.batch_leased;
-drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid),
-  retention.postpone(bigint, uuid, text, text),
+drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid, retention.run_id[]),
+  retention.postpone(bigint, uuid, text, text, retention.run_id[]),
   retention.failures(bigint, jsonb, integer),
-  retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
+  retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
+  retention.note_unanswered_in(bigint, retention.run_id[]),
   retention.pause_bucket(text, text, text),
   retention.claim(uuid, interval, text, bigint[]), retention.next_batch(bigint[]),
+  retention.note_unanswered(retention.run_id[], timestamptz),
   retention.recheck(bigint, interval, boolean),
   retention.growing(interval, interval, integer);

@@ -331,10 +331,12 @@ exception
 end
 $$;
 
--- What of a run or of a tenant is leased, also where the lease has run out: whoever had it may be
--- asking S3 still. Called by place_hold, under its lock, so it must cost what is leased at most.
+-- What of a run or of a tenant S3 may be deleting, and until when at most: what is leased, also for
+-- setting.unanswered_for after the lease has run out, for whoever had it may have asked S3; and what S3 was
+-- asked for and did not answer. Called by place_hold, under its lock, so it must cost what is leased
+-- and what is unanswered at most.
 create function retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id)
-returns setof retention.run_id
+returns table (run_id retention.run_id, until timestamptz)
 language plpgsql
 stable
 set enable_seqscan = off
@@ -342,28 +344,55 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
 as $$
+#variable_conflict use_column
+declare
+  v_unanswered_for interval := (select s.unanswered_for from retention.setting s);
 begin
   if p_run_id is not null then
     return query
-    select e.run_id
-    from retention.expired e
-    join retention.batch b on b.batch_id = e.batch_id
-    where e.run_id = p_run_id
-      and b.lease is not null;
+    select f.run_id, max(f.until)
+    from (
+      select e.run_id, b.visible_at + v_unanswered_for as until
+      from retention.expired e
+      join retention.batch b on b.batch_id = e.batch_id
+      where e.run_id = p_run_id
+        and b.lease is not null
+      union all
+      select u.run_id, u.until
+      from retention.unanswered u
+      where u.run_id = p_run_id
+    ) f
+    where f.until > clock_timestamp()
+    group by f.run_id;
   else
     return query
-    select e.run_id
+    select e.run_id, b.visible_at + v_unanswered_for
     from retention.batch b
     join retention.expired e on e.batch_id = b.batch_id
     join retention.result r on r.run_id = e.run_id
     where b.lease is not null
-      and r.tenant_id = p_tenant_id;
+      and b.visible_at + v_unanswered_for > clock_timestamp()
+      and r.tenant_id = p_tenant_id
+    union all
+    select u.run_id, u.until
+    from retention.unanswered u
+    join retention.result r on r.run_id = u.run_id
+    where u.until > clock_timestamp()
+      and r.tenant_id = p_tenant_id
+      and not exists (
+        select
+        from retention.expired e
+        join retention.batch b on b.batch_id = e.batch_id
+        where e.run_id = u.run_id
+          and b.lease is not null
+          and b.visible_at + v_unanswered_for > clock_timestamp()
+      );
   end if;
 end
 $$;
 
 -- Places a hold on a run or on a tenant. From its commit on nothing of it is claimed any more. A
--- deletion that is already in flight cannot be called back: too_late counts those results and
+-- deletion that is already in flight, or may be, cannot be called back: too_late counts those results and
 -- too_late_run_ids names up to 1,000 of them. p_for: how long (default: until it is released).
 -- Waits for claims that are just being made, and they for this transaction: keep it short.
 -- Raises invalid_parameter_value, no_data_found for what is not there, active_sql_transaction outside
@@ -444,7 +473,7 @@ begin
   select v_hold_id,
     count(*),
     coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
-  from retention.in_flight(v_run_id, v_tenant_id) as f (run_id);
+  from retention.in_flight(v_run_id, v_tenant_id) f;
 end
 $$;
 

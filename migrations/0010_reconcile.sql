@@ -159,6 +159,17 @@ begin
   ) p
   where p.run_id = s.run_id;
 
+  -- Of a batch whose lease has run out, also those that stay: it loses its lease here.
+  perform retention.note_unanswered(
+    array(select e.run_id from retention.expired e where e.batch_id = b.batch_id), b.visible_at
+  )
+  from retention.batch b
+  where b.lease is not null
+    and b.batch_id in (
+      select e.batch_id
+      from retention.expired e
+      join retention.selection s on s.run_id = e.run_id
+    );
   with taken as (
     select e.batch_id, count(*) as results
     from retention.expired e

@@ -44,6 +44,7 @@ declare
   v_hold record;
   v_setting retention.setting;
   v_policy text;
+  v_in_flight_until timestamptz;
 begin
   select * into strict v_setting from retention.setting;
   run_id := p_run_id;
@@ -183,6 +184,14 @@ begin
   else
     state := 'due';
     because := format('it has been due since %s by %s; the next flagging pass takes it', retention.iso(v_live.due_at), v_policy);
+  end if;
+  if state <> 'in flight' then
+    select f.until into v_in_flight_until from retention.in_flight(v_run_id, null) f;
+    because := because || case
+      when v_in_flight_until is not null
+      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention.iso(v_in_flight_until))
+      else ''
+    end;
   end if;
   return next;
 end

@@ -1,4 +1,4 @@
-import type { DeletionReport } from './object-store.ts';
+import type { DeletionOptions, DeletionReport } from './object-store.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -184,7 +184,7 @@ export interface BucketInspector {
   purgeKeys(
     bucket: string,
     keys: readonly string[],
-    options?: { signal?: AbortSignal | undefined },
+    options?: DeletionOptions,
   ): Promise<DeletionReport>;
 
   /**

@@ -29,6 +29,18 @@ export interface DeletionReport {
   readonly failures: readonly KeyFailure[];
 }
 
+/** How a call that deletes is made. */
+export interface DeletionOptions {
+  /** Ends the call early; what was already deleted is then not known. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Told of keys for which a request was sent and no answer of the store's came, so that the store may
+   * still delete them, whatever the call itself comes to: it may have ended with the answer to a
+   * second attempt. Told before the call ends, and more than once perhaps.
+   */
+  readonly onUnanswered?: ((keys: readonly string[]) => void) | undefined;
+}
+
 /** The most keys that one DeleteObjects request may carry. */
 export const MAX_KEYS_PER_REQUEST = 1_000;
 
@@ -43,7 +55,6 @@ export interface ObjectStore {
    * leaves out is a transient failure with code `Unanswered`. A reply that names no key at all, or
    * throttles all that it names, is a request that failed as a whole.
    *
-   * @param options.signal ends the call early; what was already deleted is then not known.
    * @throws {RangeError} when there are too many keys.
    * @throws {ObjectStoreError} when the request as a whole failed. Keys may have been deleted all
    * the same (a lost reply): asking again is always safe.
@@ -51,7 +62,7 @@ export interface ObjectStore {
   deleteObjects(
     bucket: string,
     keys: readonly string[],
-    options?: { signal?: AbortSignal },
+    options?: DeletionOptions,
   ): Promise<DeletionReport>;
 
   /** Loads what the first call would have to wait for. Default: there is nothing to load. */

@@ -1,6 +1,7 @@
 import { withDeadline } from './deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
-import { ObjectStoreError } from './object-store.ts';
+import { type DeletionOptions, ObjectStoreError } from './object-store.ts';
+import { Attempts } from './s3-attempts.ts';
 import type { S3Connection, Sdk } from './s3-connection.ts';
 import { readFailure, wantsContentMd5 } from './s3-failures.ts';
 import { usePlainXml } from './s3-plain-xml.ts';
@@ -9,6 +10,17 @@ import { usePlainXml } from './s3-plain-xml.ts';
 export interface DeletionTarget {
   readonly key: string;
   readonly versionId?: string | undefined;
+}
+
+/** What the store says when it has deleted. */
+const NO_CONTENT = 204;
+
+/** How a call is waited for, and who hears that it was not answered. */
+export interface DeletionCall {
+  /** Ends it early. */
+  readonly signal: AbortSignal;
+  /** See {@link DeletionOptions.onUnanswered}. */
+  readonly onUnanswered?: DeletionOptions['onUnanswered'];
 }
 
 /** The checksum that a DeleteObjects request carries. */
@@ -28,18 +40,22 @@ export class S3DeleteRequests {
   deleteObjects(
     bucket: string,
     targets: readonly DeletionTarget[],
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<DeletionReply> {
+    const keys = targets.map(({ key }) => key);
     return this.#withChecksum(bucket, (checksum) =>
-      this.#connection.send(
-        'DeleteObjects',
-        bucket,
-        signal,
-        (sdk, client) =>
-          client.send(deleteObjectsCommand(sdk, bucket, targets, checksum), {
-            abortSignal: signal,
-          }),
-        rightFor(targets[0]),
+      this.#attempt(keys, call, (attempts) =>
+        this.#connection.send(
+          'DeleteObjects',
+          bucket,
+          call.signal,
+          (sdk, client) => {
+            const command = deleteObjectsCommand(sdk, bucket, targets, checksum);
+            attempts.watch(command);
+            return client.send(command, { abortSignal: call.signal });
+          },
+          rightFor(targets[0]),
+        ),
       ),
     );
   }
@@ -52,18 +68,21 @@ export class S3DeleteRequests {
   deleteKeys(
     bucket: string,
     keys: readonly string[],
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<DeletionReply | 'all'> {
     return this.#withChecksum(bucket, (checksum) =>
-      this.#connection.send('DeleteObjects', bucket, signal, async (sdk, client) => {
-        const placeholder = keys.slice(0, 1).map((key) => ({ key }));
-        const command = deleteObjectsCommand(sdk, bucket, placeholder, checksum);
-        const readNamed = usePlainXml(command, keys);
-        const reply = await client.send(command, { abortSignal: signal });
-        const named = readNamed();
-        if (named === 'all') return named;
-        return named === undefined ? reply : { Deleted: named.map((Key) => ({ Key })) };
-      }),
+      this.#attempt(keys, call, (attempts) =>
+        this.#connection.send('DeleteObjects', bucket, call.signal, async (sdk, client) => {
+          const placeholder = keys.slice(0, 1).map((key) => ({ key }));
+          const command = deleteObjectsCommand(sdk, bucket, placeholder, checksum);
+          const readNamed = usePlainXml(command, keys);
+          attempts.watch(command);
+          const reply = await client.send(command, { abortSignal: call.signal });
+          const named = readNamed();
+          if (named === 'all') return named;
+          return named === undefined ? reply : { Deleted: named.map((Key) => ({ Key })) };
+        }),
+      ),
     );
   }
 
@@ -85,26 +104,38 @@ export class S3DeleteRequests {
     return reply;
   }
 
-  /** @returns the version id of the delete marker that it made, where it made one. */
+  /**
+   * A single key has no document to be named in: the status alone says that it is deleted. The SDK
+   * takes any 2xx for that, also the empty 200 of something that stands before the store.
+   *
+   * @returns the version id of the delete marker that it made, where it made one.
+   */
   async deleteObject(
     bucket: string,
     target: DeletionTarget,
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<string | undefined> {
     const { key, versionId } = target;
     const named = { Bucket: bucket, Key: key };
-    const reply = await this.#connection.send(
-      'DeleteObject',
-      bucket,
-      signal,
-      (sdk, client) =>
-        client.send(
-          new sdk.DeleteObjectCommand(
+    const reply = await this.#attempt([key], call, (attempts) =>
+      this.#connection.send(
+        'DeleteObject',
+        bucket,
+        call.signal,
+        async (sdk, client) => {
+          const command = new sdk.DeleteObjectCommand(
             versionId === undefined ? named : { ...named, VersionId: versionId },
-          ),
-          { abortSignal: signal },
-        ),
-      rightFor(target),
+          );
+          attempts.watch(command);
+          const answer = await client.send(command, { abortSignal: call.signal });
+          const status = answer.$metadata.httpStatusCode;
+          if (status === NO_CONTENT) return answer;
+          attempts.disbelieve();
+          const message = `the answer to DeleteObject is ${status}, where ${NO_CONTENT} says that the key is deleted`;
+          throw Object.assign(new Error(message), { name: 'Unanswered' });
+        },
+        rightFor(target),
+      ),
     );
     return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
   }
@@ -116,8 +147,21 @@ export class S3DeleteRequests {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
-      this.deleteObject(bucket, target, inTime),
+      this.deleteObject(bucket, target, { signal: inTime }),
     );
+  }
+
+  async #attempt<T>(
+    keys: readonly string[],
+    { onUnanswered }: DeletionCall,
+    send: (attempts: Attempts) => Promise<T>,
+  ): Promise<T> {
+    const attempts = new Attempts();
+    try {
+      return await send(attempts);
+    } finally {
+      if (attempts.areUnanswered) onUnanswered?.(keys);
+    }
   }
 }
 

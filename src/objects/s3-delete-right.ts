@@ -25,7 +25,7 @@ export async function probeDeleteRight(
   }
   if (marker === undefined) return { ok: true };
   try {
-    await requests.deleteObject(bucket, { key, versionId: marker }, signal);
+    await requests.deleteObject(bucket, { key, versionId: marker }, { signal });
     return { ok: true, versions: 'granted' };
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
@@ -42,7 +42,7 @@ async function deleteKey(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   try {
-    const { Deleted, Errors } = await requests.deleteObjects(bucket, [{ key }], signal);
+    const { Deleted, Errors } = await requests.deleteObjects(bucket, [{ key }], { signal });
     const [error] = Errors ?? [];
     if (error) throw refusedKey(bucket, error.Code ?? 'Unknown', error.Message);
     if (!Deleted?.some((it) => it.Key === key)) {
@@ -56,7 +56,7 @@ async function deleteKey(
     return Deleted.find((it) => it.DeleteMarker)?.DeleteMarkerVersionId;
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
-    return requests.deleteObject(bucket, { key }, signal);
+    return requests.deleteObject(bucket, { key }, { signal });
   }
 }
 

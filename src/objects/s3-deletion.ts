@@ -1,7 +1,7 @@
-import { type DeletionReply, readReply, unanswered } from './deletion-reply.ts';
+import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
 import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
+import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
 import {
   isGone,
   isNoBucket,
@@ -38,11 +38,11 @@ export class S3Deletion {
     this.#requests = requests;
   }
 
-  async run(bucket: string, keys: readonly string[], signal: AbortSignal): Promise<DeletionReport> {
+  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<DeletionReport> {
     const { distinct, together, alone, refused } = sortKeys(keys);
-    const batch = await this.#deleteTogether(bucket, together, signal);
+    const batch = await this.#deleteTogether(bucket, together, call);
     if (batch.deleted.length === distinct.size) return { deleted: distinct, failures: [] };
-    const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], signal);
+    const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], call);
     const answered = batch.deleted.length + batch.failures.length > 0;
     if (singles.unanimous && !answered) throw singles.unanimous;
     return {
@@ -54,14 +54,15 @@ export class S3Deletion {
   async #deleteTogether(
     bucket: string,
     keys: readonly string[],
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<BatchOutcome> {
     if (keys.length === 0 || this.#singly.has(bucket)) {
       return { ...NOTHING, again: keys };
     }
     try {
-      const reply = await this.#requests.deleteKeys(bucket, keys, signal);
-      return reply === 'all' ? { ...NOTHING, deleted: keys } : judge(bucket, reply, keys);
+      const reply = await this.#requests.deleteKeys(bucket, keys, call);
+      if (reply === 'all') return { ...NOTHING, deleted: keys };
+      return judge(bucket, readReply(reply, keys), call);
     } catch (error) {
       if (!(error instanceof ObjectStoreError && lacksOperation(error))) throw error;
       this.#singly.add(bucket);
@@ -76,7 +77,7 @@ export class S3Deletion {
   async #deleteAlone(
     bucket: string,
     keys: readonly string[],
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<SinglesOutcome> {
     const queue = keys.values();
     const deleted: string[] = [];
@@ -85,10 +86,10 @@ export class S3Deletion {
     let last: ObjectStoreError | undefined;
     const work = async (): Promise<void> => {
       for (const key of queue) {
-        const error = stopped ?? (await this.#deleteOne(bucket, key, signal));
+        const error = stopped ?? (await this.#deleteOne(bucket, key, call));
         if (!error) deleted.push(key);
         else failures.push(failureOf(key, error));
-        if (error && (signal.aborted || concernsBucket(error))) stopped ??= error;
+        if (error && (call.signal.aborted || concernsBucket(error))) stopped ??= error;
         last = error ?? last;
       }
     };
@@ -101,10 +102,10 @@ export class S3Deletion {
   async #deleteOne(
     bucket: string,
     key: string,
-    signal: AbortSignal,
+    call: DeletionCall,
   ): Promise<ObjectStoreError | undefined> {
     try {
-      await this.#requests.deleteObject(bucket, { key }, signal);
+      await this.#requests.deleteObject(bucket, { key }, call);
       return undefined;
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
@@ -114,14 +115,15 @@ export class S3Deletion {
 }
 
 /** Sorts out a reply. Keys that it spells in another way have to be asked for one by one. */
-function judge(bucket: string, reply: DeletionReply, sent: readonly string[]): BatchOutcome {
-  const { deleted, failures, unnamed, misspelt, keyless } = readReply(reply, sent);
+function judge(bucket: string, reply: ReadReply, { onUnanswered }: DeletionCall): BatchOutcome {
+  const { deleted, failures, unnamed, misspelt, keyless } = reply;
   const noBucket = failures.find((failure) => isNoBucket(failure.code));
   if (noBucket) {
     const { code, message } = noBucket;
     throw new ObjectStoreError({ kind: 'no-bucket', code, bucket, message });
   }
   if (misspelt) return { deleted, failures, again: unnamed };
+  if (unnamed.length > 0) onUnanswered?.(unnamed);
   const unknown = unnamed.map((key) => unanswered(key, keyless));
   // Of no key in particular, so nothing that the keys should be told apart by: the bucket pauses.
   const [first] = [...failures, ...unknown];

@@ -8,7 +8,7 @@ import {
   ObjectStoreError,
 } from './object-store.ts';
 import type { S3Connection } from './s3-connection.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
+import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
 import { failureOf } from './s3-deletion.ts';
 import { lacksOperation } from './s3-failures.ts';
 import { type ListedVersion, versionPages } from './s3-listing.ts';
@@ -40,14 +40,14 @@ export class S3Purge {
     this.#requests = requests;
   }
 
-  async run(bucket: string, keys: readonly string[], signal: AbortSignal): Promise<DeletionReport> {
+  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<DeletionReport> {
     const { together, alone, refused } = sortKeys(keys);
     const plain = new Set(together);
     const all = [...together, ...alone];
     const deleted = new Set<string>();
     const failures = [...refused];
     for (let at = 0; at < all.length; at += KEYS_AT_A_TIME) {
-      const portion = new Portion(this.#connection, this.#requests, bucket, plain, signal);
+      const portion = new Portion(this.#connection, this.#requests, bucket, plain, call);
       try {
         const states = await portion.purge(all.slice(at, at + KEYS_AT_A_TIME));
         for (const { key, failure } of states) {
@@ -73,7 +73,7 @@ class Portion {
   readonly #bucket: string;
   /** The keys that XML carries. */
   readonly #plain: ReadonlySet<string>;
-  readonly #signal: AbortSignal;
+  readonly #call: DeletionCall;
   readonly #states = new Map<string, KeyState>();
   readonly #waiting: ListedVersion[] = [];
 
@@ -82,13 +82,13 @@ class Portion {
     requests: S3DeleteRequests,
     bucket: string,
     plain: ReadonlySet<string>,
-    signal: AbortSignal,
+    call: DeletionCall,
   ) {
     this.#connection = connection;
     this.#requests = requests;
     this.#bucket = bucket;
     this.#plain = plain;
-    this.#signal = signal;
+    this.#call = call;
   }
 
   async purge(keys: readonly string[]): Promise<KeyState[]> {
@@ -109,7 +109,7 @@ class Portion {
           this.#bucket,
           state.key,
           state.refusals,
-          this.#signal,
+          this.#call.signal,
         );
       },
     );
@@ -118,7 +118,7 @@ class Portion {
 
   async #deleteNoncurrent(state: KeyState): Promise<void> {
     const { key } = state;
-    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#signal)) {
+    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#call.signal)) {
       for (const version of page) {
         if (version.isLatest) state.current = version;
         else this.#waiting.push(version);
@@ -131,7 +131,7 @@ class Portion {
 
   async #checkNoneLeft(state: KeyState): Promise<void> {
     const { key } = state;
-    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#signal)) {
+    for await (const page of versionPages(this.#connection, this.#bucket, key, this.#call.signal)) {
       if (page.length === 0) continue;
       state.failure = {
         key,
@@ -161,7 +161,7 @@ class Portion {
       return version ? [version] : [];
     };
     try {
-      const reply = await this.#requests.deleteObjects(this.#bucket, versions, this.#signal);
+      const reply = await this.#requests.deleteObjects(this.#bucket, versions, this.#call);
       const read = readReply(reply, [...byName.keys()], ({ Key, VersionId }) =>
         Key === undefined ? Key : nameOf(Key, VersionId),
       );
@@ -170,6 +170,7 @@ class Portion {
       }
       const unnamed = read.unnamed.flatMap(named);
       if (read.misspelt) return unnamed;
+      if (unnamed.length > 0) this.#call.onUnanswered?.(unnamed.map(({ key }) => key));
       for (const it of unnamed) this.#refuse(it, unanswered(it.key, read.keyless));
       return [];
     } catch (error) {
@@ -180,7 +181,7 @@ class Portion {
 
   async #deleteAlone(version: ListedVersion): Promise<void> {
     try {
-      await this.#requests.deleteObject(this.#bucket, version, this.#signal);
+      await this.#requests.deleteObject(this.#bucket, version, this.#call);
     } catch (error) {
       const failed = this.#ownTrouble(error);
       this.#refuse(version, failureOf(version.key, failed));
@@ -209,7 +210,7 @@ class Portion {
 
   /** @throws what concerns more than one key: no bucket, no right, no answer, no time left. */
   #ownTrouble(error: unknown): ObjectStoreError {
-    if (!(error instanceof ObjectStoreError) || this.#signal.aborted) throw error;
+    if (!(error instanceof ObjectStoreError) || this.#call.signal.aborted) throw error;
     const isListing = error.missingAction === 's3:ListBucketVersions';
     if (isListing || COMMON_TROUBLE.has(error.kind)) throw error;
     return error;

@@ -26,6 +26,9 @@ export interface RestoredRun {
 
 const HOLD_REASON = 'restored';
 
+const MAY_GO_AGAIN =
+  'S3 may still be at an earlier request to delete it: `retention explain` says until when';
+
 /**
  * Brings the result of a cleared run back: places a hold, takes the delete marker away, looks
  * whether the object is there, and clears the stamp. Where that cannot be done it says why, and the
@@ -52,7 +55,8 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
   });
   if (hold === undefined) throw new Error('retention.place_hold returned no row');
   const { hold_id } = hold;
-  const found = await bringBack(options, bucket, key);
+  const found =
+    hold.too_late > 0 ? { reason: MAY_GO_AGAIN } : await bringBack(options, bucket, key);
   if (found.reason !== undefined) {
     await store.releaseHolds([hold_id]);
     return { ...nothing, bucket, key, reason: found.reason };

@@ -79,6 +79,13 @@ interface Insistence {
   readonly signal: AbortSignal;
 }
 
+/** A batch that is ours, and the runs of it whose results S3 may still be at. */
+interface Leased {
+  readonly claim: Claim;
+  readonly lease: string;
+  readonly unanswered: readonly string[];
+}
+
 type Answer =
   | { readonly kind: 'report'; readonly report: DeletionReport }
   | { readonly kind: 'refused'; readonly code: string; readonly message: string; final?: boolean }
@@ -124,8 +131,10 @@ class BatchWorker implements Worker {
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
     this.#options.rateLimit.spend(claim.keys.length);
-    const answer = await this.#delete(claim, startedAt, signal);
-    const settled = await this.#settle(claim, lease, answer, { startedAt, signal });
+    const unanswered = new Set<string>();
+    const answer = await this.#delete(claim, startedAt, signal, unanswered);
+    const leased = { claim, lease, unanswered: runsOf(claim, unanswered) };
+    const settled = await this.#settle(leased, answer, { startedAt, signal });
     const outcome = {
       ...base,
       ...nothing,
@@ -136,7 +145,13 @@ class BatchWorker implements Worker {
     return outcome;
   }
 
-  async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
+  /** @param unanswered gets the keys that S3 may still be at, whatever it comes to. */
+  async #delete(
+    claim: Claim,
+    startedAt: number,
+    signal: AbortSignal,
+    unanswered: Set<string>,
+  ): Promise<Answer> {
     const { objects, purge, leaseSeconds, allowedBuckets = [] } = this.#options;
     if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
       const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
@@ -157,7 +172,10 @@ class BatchWorker implements Worker {
         const message = 'every version is to be deleted, and nothing here can do that';
         return { kind: 'postponed', code: 'PurgeUnavailable', message };
       }
-      const report = await ask(claim.bucket, claim.keys, { signal: deadline.signal });
+      const report = await ask(claim.bucket, claim.keys, {
+        signal: deadline.signal,
+        onUnanswered: (keys) => keys.forEach((key) => unanswered.add(key)),
+      });
       return { kind: 'report', report };
     } catch (error) {
       if (error instanceof ObjectStoreError) return answerTo(error);
@@ -168,11 +186,13 @@ class BatchWorker implements Worker {
     }
   }
 
-  async #settle(claim: Claim, lease: string, answer: Answer, insistence: Insistence) {
+  async #settle(leased: Leased, answer: Answer, insistence: Insistence) {
     const { store } = this.#options;
+    const { claim, lease, unanswered } = leased;
     if (answer.kind === 'postponed') {
+      const { code, message } = answer;
       const until = await this.#insist(insistence, () =>
-        store.postpone(claim.batchId, lease, answer),
+        store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
       this.#options.logger.warning(
         `Bucket ${claim.bucket} pauses: ${answer.code} ${answer.message}`,
@@ -185,14 +205,16 @@ class BatchWorker implements Worker {
         `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
         { batch: claim.batchId, results: claim.keys.length },
       );
-      const isOurs = await this.#insist(insistence, () => store.split(claim.batchId, lease));
+      const isOurs = await this.#insist(insistence, () =>
+        store.split(claim.batchId, lease, { unanswered }),
+      );
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
     this.#reportFailures(failed);
     const milliseconds = performance.now() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
-      store.settle(claim.batchId, lease, { cleared, failed, milliseconds }),
+      store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
     return describeSettlement(settlement);
   }
@@ -249,6 +271,11 @@ class BatchWorker implements Worker {
 function describeSettlement(settlement: Settlement) {
   const { cleared, stamped, failed, dead, settled } = settlement;
   return { cleared, stamped, failed, dead, leaseLost: !settled };
+}
+
+/** The runs of a claim that point at these keys. */
+function runsOf({ keys, runIds }: Claim, wanted: ReadonlySet<string>): readonly string[] {
+  return wanted.size === 0 ? [] : runIds.filter((_, index) => wanted.has(keys[index] ?? ''));
 }
 
 /** Which results are cleared and which failed; what is in neither was not answered for. */

@@ -16,7 +16,7 @@ export interface PlacedHold {
   readonly hold_id: number;
   readonly run_id: string | null;
   readonly tenant_id: string | null;
-  /** How many results were in flight already, and cannot be called back. */
+  /** How many results are in flight, or may be, and cannot be called back. */
   readonly too_late: number;
   /** Up to 1,000 of them. */
   readonly too_late_run_ids: readonly string[];

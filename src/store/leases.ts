@@ -58,6 +58,12 @@ export interface Failure {
   readonly final?: boolean;
 }
 
+/** What is told of a batch's results, whatever it came to. */
+export interface Unanswered {
+  /** Runs whose results S3 may still delete by a request that got no answer. Default: none. */
+  readonly unanswered?: readonly string[] | undefined;
+}
+
 /** What settling a batch came to. */
 export interface Settlement {
   /** False: the lease was lost, and nothing was changed. */
@@ -124,7 +130,7 @@ export async function settle(
     readonly cleared: readonly string[] | UnreadIds;
     readonly failed: readonly Failure[];
     readonly milliseconds: number;
-  },
+  } & Unanswered,
 ): Promise<Settlement> {
   const { cleared } = outcome;
   const [row] = await database.query<{
@@ -136,13 +142,14 @@ export async function settle(
     retry_at: Date | null;
   }>(
     `select settled, cleared, stamped, failed, dead, retry_at
-    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5)`,
+    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5, $6::retention.run_id[])`,
     [
       batchId,
       lease,
       cleared instanceof UnreadIds ? cleared.asParameter() : cleared,
       JSON.stringify(outcome.failed),
       Math.round(outcome.milliseconds),
+      outcome.unanswered ?? [],
     ],
     { name: 'retention-settle' },
   );
@@ -167,11 +174,11 @@ export async function postpone(
   database: Queryable,
   batchId: number,
   lease: string,
-  problem: { readonly code: string; readonly message: string },
+  problem: { readonly code: string; readonly message: string } & Unanswered,
 ): Promise<Date | undefined> {
   const [row] = await database.query<{ until: Date | null }>(
-    'select retention.postpone($1, $2::uuid, $3, $4) as until',
-    [batchId, lease, problem.code, problem.message],
+    'select retention.postpone($1, $2::uuid, $3, $4, $5::retention.run_id[]) as until',
+    [batchId, lease, problem.code, problem.message, problem.unanswered ?? []],
   );
   return row?.until ?? undefined;
 }
@@ -181,10 +188,15 @@ export async function postpone(
  *
  * @throws DatabaseError
  */
-export async function split(database: Queryable, batchId: number, lease: string): Promise<boolean> {
+export async function split(
+  database: Queryable,
+  batchId: number,
+  lease: string,
+  { unanswered = [] }: Unanswered = {},
+): Promise<boolean> {
   const [row] = await database.query<{ half: number | null }>(
-    'select retention.split($1, $2::uuid) as half',
-    [batchId, lease],
+    'select retention.split($1, $2::uuid, $3::retention.run_id[]) as half',
+    [batchId, lease, unanswered],
   );
   return (row?.half ?? null) !== null;
 }

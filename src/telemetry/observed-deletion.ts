@@ -1,5 +1,6 @@
 import type { BucketInspector } from '../objects/bucket-inspector.ts';
 import {
+  type DeletionOptions,
   type DeletionReport,
   type ObjectStore,
   ObjectStoreError,
@@ -14,7 +15,7 @@ export type OnS3Call = (outcome: S3Outcome, seconds: number) => void;
 type DeleteKeys = (
   bucket: string,
   keys: readonly string[],
-  options?: { signal?: AbortSignal },
+  options?: DeletionOptions,
 ) => Promise<DeletionReport>;
 
 /** The same object store, with every call timed. */

@@ -518,6 +518,7 @@ declare
   v_hold record;
   v_setting retention.setting;
   v_policy text;
+  v_in_flight_until timestamptz;
 begin
   select * into strict v_setting from retention.setting;
   run_id := p_run_id;
@@ -657,6 +658,14 @@ begin
   else
     state := 'due';
     because := format('it has been due since %s by %s; the next flagging pass takes it', retention.iso(v_live.due_at), v_policy);
+  end if;
+  if state <> 'in flight' then
+    select f.until into v_in_flight_until from retention.in_flight(v_run_id, null) f;
+    because := because || case
+      when v_in_flight_until is not null
+      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention.iso(v_in_flight_until))
+      else ''
+    end;
   end if;
   return next;
 end
@@ -1117,8 +1126,9 @@ begin
     'grant execute on function
       retention.tick(text), retention.flag_expired(integer, text, boolean), retention.keep_house(),
       retention.claim(uuid, interval, text, bigint[]),
-      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer),
-      retention.postpone(bigint, uuid, text, text), retention.split(bigint, uuid), retention.give_back(bigint, uuid),
+      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
+      retention.postpone(bigint, uuid, text, text, retention.run_id[]),
+      retention.split(bigint, uuid, retention.run_id[]), retention.give_back(bigint, uuid),
       retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
       retention.activity(integer), retention.tenants_due(integer, integer),
       retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
@@ -1224,29 +1234,56 @@ CREATE FUNCTION retention.in_days(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE
     RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
 
-CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS SETOF retention.run_id
+CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS TABLE(run_id retention.run_id, until timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
+declare
+  v_unanswered_for interval := (select s.unanswered_for from retention.setting s);
 begin
   if p_run_id is not null then
     return query
-    select e.run_id
-    from retention.expired e
-    join retention.batch b on b.batch_id = e.batch_id
-    where e.run_id = p_run_id
-      and b.lease is not null;
+    select f.run_id, max(f.until)
+    from (
+      select e.run_id, b.visible_at + v_unanswered_for as until
+      from retention.expired e
+      join retention.batch b on b.batch_id = e.batch_id
+      where e.run_id = p_run_id
+        and b.lease is not null
+      union all
+      select u.run_id, u.until
+      from retention.unanswered u
+      where u.run_id = p_run_id
+    ) f
+    where f.until > clock_timestamp()
+    group by f.run_id;
   else
     return query
-    select e.run_id
+    select e.run_id, b.visible_at + v_unanswered_for
     from retention.batch b
     join retention.expired e on e.batch_id = b.batch_id
     join retention.result r on r.run_id = e.run_id
     where b.lease is not null
-      and r.tenant_id = p_tenant_id;
+      and b.visible_at + v_unanswered_for > clock_timestamp()
+      and r.tenant_id = p_tenant_id
+    union all
+    select u.run_id, u.until
+    from retention.unanswered u
+    join retention.result r on r.run_id = u.run_id
+    where u.until > clock_timestamp()
+      and r.tenant_id = p_tenant_id
+      and not exists (
+        select
+        from retention.expired e
+        join retention.batch b on b.batch_id = e.batch_id
+        where e.run_id = u.run_id
+          and b.lease is not null
+          and b.visible_at + v_unanswered_for > clock_timestamp()
+      );
   end if;
 end
 $$;
@@ -1276,6 +1313,7 @@ declare
 begin
   delete from retention.batch where settled_at < now() - v_kept;
   delete from retention.scan where started_at < now() - v_kept;
+  delete from retention.unanswered where until < now();
   -- A dead result whose run went on (another key, cleared by hand, deleted) is nobody's any more.
   delete from retention.expired e
   where e.dead_at is not null
@@ -1480,6 +1518,7 @@ CREATE FUNCTION retention.next_batch(p_batch_ids bigint[]) RETURNS bigint
 declare
   v_bucket record;
   v_batch_id bigint;
+  v_ran_out_at timestamptz;
 begin
   for v_bucket in
     select k.bucket,
@@ -1518,8 +1557,8 @@ begin
       );
     end if;
     if p_batch_ids is null then
-      select b.batch_id
-      into v_batch_id
+      select b.batch_id, case when b.lease is not null then b.visible_at end
+      into v_batch_id, v_ran_out_at
       from retention.batch b
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
@@ -1528,8 +1567,8 @@ begin
       limit 1
       for update skip locked;
     else
-      select b.batch_id
-      into v_batch_id
+      select b.batch_id, case when b.lease is not null then b.visible_at end
+      into v_batch_id, v_ran_out_at
       from retention.batch b
       where b.batch_id = any (p_batch_ids)
         and b.bucket = v_bucket.bucket
@@ -1538,6 +1577,11 @@ begin
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
+    end if;
+    if v_ran_out_at is not null then
+      perform retention.note_unanswered(
+        array(select e.run_id from retention.expired e where e.batch_id = v_batch_id), v_ran_out_at
+      );
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -1578,6 +1622,28 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
   on conflict (bucket) do update
   set versioning = excluded.versioning,
     described_at = excluded.described_at
+$$;
+
+CREATE FUNCTION retention.note_unanswered(p_run_ids retention.run_id[], p_sent_at timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.unanswered (run_id, until)
+  select r.run_id, p_sent_at + s.unanswered_for
+  from (select distinct i as run_id from unnest(p_run_ids) i) r
+  cross join retention.setting s
+  where p_sent_at + s.unanswered_for > clock_timestamp()
+  order by r.run_id
+  on conflict (run_id) do update
+  set until = greatest(excluded.until, unanswered.until)
+$$;
+
+CREATE FUNCTION retention.note_unanswered_in(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  select retention.note_unanswered(array_agg(e.run_id), clock_timestamp())
+  from retention.expired e
+  where e.batch_id = p_batch_id
+    and e.run_id = any (p_run_ids)
 $$;
 
 CREATE FUNCTION retention.oldest_due() RETURNS TABLE(completed_at timestamp with time zone, due_at timestamp with time zone)
@@ -1751,7 +1817,7 @@ begin
   select v_hold_id,
     count(*),
     coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
-  from retention.in_flight(v_run_id, v_tenant_id) as f (run_id);
+  from retention.in_flight(v_run_id, v_tenant_id) f;
 end
 $$;
 
@@ -1759,7 +1825,7 @@ CREATE FUNCTION retention.place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
-CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text) RETURNS timestamp with time zone
+CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -1776,6 +1842,7 @@ begin
   if not found then
     return null;
   end if;
+  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
   v_until := greatest(retention.pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
@@ -1997,6 +2064,7 @@ CREATE TABLE retention.setting (
     check_shared_objects boolean DEFAULT true NOT NULL,
     policy_guard integer DEFAULT 1000 NOT NULL,
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
+    unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
@@ -2005,7 +2073,8 @@ CREATE TABLE retention.setting (
     CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
     CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
     CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
-    CONSTRAINT there_is_one_setting_row CHECK (singleton)
+    CONSTRAINT there_is_one_setting_row CHECK (singleton),
+    CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
 );
 
 COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
@@ -2023,6 +2092,8 @@ COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two
 COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
 
 COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
+
+COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 
 CREATE VIEW retention.status_now AS
  SELECT s.enabled,
@@ -2196,6 +2267,17 @@ begin
   ) p
   where p.run_id = s.run_id;
 
+  -- Of a batch whose lease has run out, also those that stay: it loses its lease here.
+  perform retention.note_unanswered(
+    array(select e.run_id from retention.expired e where e.batch_id = b.batch_id), b.visible_at
+  )
+  from retention.batch b
+  where b.lease is not null
+    and b.batch_id in (
+      select e.batch_id
+      from retention.expired e
+      join retention.selection s on s.run_id = e.run_id
+    );
   with taken as (
     select e.batch_id, count(*) as results
     from retention.expired e
@@ -2434,7 +2516,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone)
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2468,6 +2550,9 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
 
+  if cardinality(p_unanswered) > 0 then
+    perform retention.note_unanswered_in(p_batch_id, p_unanswered);
+  end if;
   if cardinality(p_cleared) > 0 then
     select s.cleared, s.stamped
     into v_cleared, v_stamped
@@ -2624,7 +2709,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.split(p_batch_id bigint, p_lease uuid) RETURNS bigint
+CREATE FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2644,6 +2729,7 @@ begin
   if not found then
     return null;
   end if;
+  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
   update retention.bucket k
   set refused_in_row = k.refused_in_row + 1
   where k.bucket = v_batch.bucket
@@ -3097,6 +3183,13 @@ CREATE UNLOGGED TABLE retention.stray (
     CONSTRAINT stray_kind_is_known CHECK ((kind = ANY (ARRAY['orphan'::text, 'returned'::text])))
 );
 
+CREATE TABLE retention.unanswered (
+    run_id retention.run_id NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE retention.unanswered IS 'results that S3 may still delete until then: a request for them got no answer, or whoever sent it is gone';
+
 ALTER TABLE ONLY retention.pgmigrations ALTER COLUMN id SET DEFAULT nextval('retention.pgmigrations_id_seq'::regclass);
 
 ALTER TABLE ONLY retention.adapter
@@ -3137,6 +3230,9 @@ ALTER TABLE ONLY retention.setting
 
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
+
+ALTER TABLE ONLY retention.unanswered
+    ADD CONSTRAINT unanswered_pkey PRIMARY KEY (run_id);
 
 CREATE INDEX batch_leased ON retention.batch USING btree (bucket) WHERE (lease IS NOT NULL);
 

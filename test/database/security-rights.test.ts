@@ -32,16 +32,16 @@ const CALLABLE = [
   'oldest_due()',
   'place_hold(text,text,text,interval,text)',
   'place_in_line(text)',
-  'postpone(bigint,uuid,text,text)',
+  'postpone(bigint,uuid,text,text,retention.run_id[])',
   'pulse()',
   'read_status()',
   'release_hold(bigint,text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'retry(text[],text,text,text)',
   'set_policy(text,interval,boolean)',
-  'settle(bigint,uuid,retention.run_id[],jsonb,integer)',
+  'settle(bigint,uuid,retention.run_id[],jsonb,integer,retention.run_id[])',
   'sort_strays(uuid,timestamp with time zone,interval)',
-  'split(bigint,uuid)',
+  'split(bigint,uuid,retention.run_id[])',
   'stamp_gone(text,text[],text[])',
   'tenant_key(text)',
   'tenants_due(integer,integer)',
@@ -52,7 +52,7 @@ const CALLABLE = [
 
 const READABLE = (
   'adapter batch bucket expired heartbeat hold live pgmigrations policy progress result scan ' +
-  'selection setting status status_now stray'
+  'selection setting status status_now stray unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

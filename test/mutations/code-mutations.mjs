@@ -75,10 +75,10 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      '    const answer = await this.#delete(claim, startedAt, signal);\n',
+      '    const answer = await this.#delete(claim, startedAt, signal, unanswered);\n',
       '    await store.settle(claim.batchId, lease, {\n      cleared: claim.runIds,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
-        '    const answer = await this.#delete(claim, startedAt, signal);\n',
+        '    const answer = await this.#delete(claim, startedAt, signal, unanswered);\n',
     ),
     testFile: 'test/system/bad-days-crash.test.ts',
     test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',
@@ -135,6 +135,35 @@ export const codeMutations = [
     ),
     testFile: 'test/unit/s3-plain-xml.test.ts',
     test: 'and every place of it counts',
+  },
+  {
+    name: 'any answer to a single key counts as success',
+    promise: 3,
+    edits: one(
+      'src/objects/s3-delete-requests.ts',
+      'if (status === NO_CONTENT) return answer;',
+      'if (status !== undefined) return answer;',
+    ),
+    testFile: REPLY_TEST,
+    test: ['is not deleted by %s', 'an empty 200'],
+  },
+  {
+    name: 'an attempt that got no answer is forgotten once another has one',
+    promise: 5,
+    edits: one(
+      'src/objects/s3-attempts.ts',
+      '      if (isSent) this.#unanswered -= 1;',
+      '      if (isSent) this.#unanswered = 0;',
+    ),
+    testFile: 'test/unit/s3-unanswered.test.ts',
+    test: ['is also an earlier attempt of one that is then %s', 'refused'],
+  },
+  {
+    name: 'a listener keeps to itself what S3 did not answer',
+    promise: 5,
+    edits: one(WORKER, 'keys.forEach((key) => unanswered.add(key)),', 'keys.length > 0,'),
+    testFile: 'test/system/bad-days-late.test.ts',
+    test: 'a request that timed out: the hold says that it may be too late',
   },
   {
     name: 'a refused request is not halved',

@@ -10,6 +10,7 @@ const SPARED_EARLY = 'a result that was selected early is spared when %s';
 const CLAIM_TEST = 'test/database/claim.test.ts';
 const SETTLE_TEST = 'test/database/settle.test.ts';
 const LEASE_TEST = 'test/database/lease.test.ts';
+const IN_FLIGHT_TEST = 'test/database/in-flight.test.ts';
 const LISTED_TEST = 'test/database/security-rights.test.ts';
 
 const one = (file, search, replace) => [{ file, search, replace }];
@@ -141,8 +142,8 @@ export const claimMutations = [
     promise: 5,
     edits: one(
       POLICY,
-      'from retention.in_flight(v_run_id, v_tenant_id) as f (run_id);',
-      'from retention.in_flight(v_run_id, v_tenant_id) as f (run_id) where false;',
+      'from retention.in_flight(v_run_id, v_tenant_id) f;',
+      'from retention.in_flight(v_run_id, v_tenant_id) f where false;',
     ),
     testFile: CLAIM_TEST,
     test: 'placing a hold on what is in flight says so',
@@ -160,6 +161,24 @@ export const claimMutations = [
     edits: one(LEASE, '  lock table retention.hold in row share mode;\n', ''),
     testFile: CLAIM_TEST,
     test: 'a claim waits for a hold that is being placed, and then spares what it covers',
+  },
+  {
+    name: 'a request that got no answer is forgotten',
+    promise: 5,
+    edits: one(
+      LEASE,
+      '  where p_sent_at + s.unanswered_for > clock_timestamp()\n',
+      '  where false\n',
+    ),
+    testFile: IN_FLIGHT_TEST,
+    test: 'a request that got no answer is, for as long as S3 may take it',
+  },
+  {
+    name: 'what a dead listener had asked for is forgotten by its heir',
+    promise: 5,
+    edits: one(LEASE, '    if v_ran_out_at is not null then\n', '    if false then\n'),
+    testFile: IN_FLIGHT_TEST,
+    test: 'what a dead listener had asked for is, also when others have it now',
   },
 ];
 
@@ -220,6 +239,17 @@ export const schemaMutations = [
     ),
     testFile: SETTLE_TEST,
     test: 'promise 3: a run of another batch, or of none, cannot be stamped',
+  },
+  {
+    name: 'a full notification queue fails a stamp',
+    promise: 2,
+    edits: one(
+      WORK,
+      '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 0.5 then',
+      '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 2 then',
+    ),
+    testFile: 'test/system/bad-days-queue.test.ts',
+    test: 'really full: nothing is announced, the work goes on, and it is said everywhere',
   },
   {
     name: 'rows are deleted',
@@ -346,8 +376,8 @@ export const schemaMutations = [
     promise: 8,
     edits: one(
       LEASE,
-      '    and b.lease = p_lease\n  for update;\n  if not found then\n    return null;\n  end if;\n  v_until',
-      '  for update;\n  if not found then\n    return null;\n  end if;\n  v_until',
+      '    and b.lease = p_lease\n  for update;\n  if not found then\n    return null;\n  end if;\n  perform retention.note_unanswered_in(p_batch_id, p_unanswered);\n  v_until',
+      '  for update;\n  if not found then\n    return null;\n  end if;\n  perform retention.note_unanswered_in(p_batch_id, p_unanswered);\n  v_until',
     ),
     testFile: LEASE_TEST,
     test: FENCED,

@@ -45,8 +45,10 @@ export type HttpFault =
       readonly body?: string;
       readonly headers?: Readonly<Record<string, string>>;
     }
-  /** The server hears it so many milliseconds late. */
+  /** The server hears it so many milliseconds late, unless its client has gone away by then. */
   | { readonly kind: 'delay'; readonly milliseconds: number }
+  /** The server hears it once the promise is kept, whether or not its client still waits. */
+  | { readonly kind: 'hold'; readonly until: Promise<unknown> }
   /** The reply comes so many milliseconds late. */
   | { readonly kind: 'delay-reply'; readonly milliseconds: number }
   /** The reply comes once the promise is kept. */
@@ -60,7 +62,7 @@ export type HttpFault =
   /** The answer is another than the server gave. */
   | { readonly kind: 'rewrite'; readonly change: (reply: PassingReply) => PassingReply };
 
-/** What became of one request, told when it is over for its client. Times are epoch milliseconds. */
+/** What became of one request, told when it is over for its client and its server. Times are epoch milliseconds. */
 export interface Exchange {
   readonly request: PassingRequest;
   readonly arrivedAt: number;
@@ -140,10 +142,17 @@ export async function startHttpProxy(
     let doneAt: number | undefined;
     let reply: PassingReply | undefined;
     let repliedAt = arrivedAt;
-    response.once('close', () => {
+    // Its client may go away while the server works, or is yet to begin.
+    let isServed = fault?.kind !== 'hold';
+    let isClosed = false;
+    const tell = (): void => {
       const isTold = response.writableFinished && reply !== undefined;
       const told = isTold && reply !== undefined ? { ...reply, at: repliedAt } : undefined;
       onExchange({ request, arrivedAt, fault: fault?.kind, doneAt, told });
+    };
+    response.once('close', () => {
+      isClosed = true;
+      if (isServed) tell();
     });
     switch (fault?.kind) {
       case 'drop':
@@ -165,11 +174,21 @@ export async function startHttpProxy(
         // Who has gone away has taken the request along.
         if (response.destroyed) return;
         break;
+      case 'hold':
+        await fault.until;
+        break;
       default:
     }
     if (reply === undefined) {
-      reply = await forward(request);
-      doneAt = epochMs();
+      isServed = false;
+      try {
+        reply = await forward(request);
+        doneAt = epochMs();
+      } finally {
+        isServed = true;
+        if (isClosed) tell();
+      }
+      if (response.destroyed) return;
       if (fault?.kind === 'rewrite') reply = fault.change(reply);
     }
     repliedAt = epochMs();

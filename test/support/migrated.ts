@@ -54,7 +54,7 @@ export interface MigratedDatabase extends TestDatabase {
 
 const CLEAR = `
 truncate runs, retention.batch, retention.expired, retention.progress, retention.hold,
-  retention.bucket, retention.scan, retention.selection, retention.stray;
+  retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered;
 delete from retention.setting;
 insert into retention.setting default values;
 delete from retention.heartbeat;

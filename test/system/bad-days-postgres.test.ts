@@ -82,6 +82,36 @@ describeDatabase('a bad day of Postgres', () => {
     await stopped(listener);
   });
 
+  test('a serialization failure while stamping: the settle is repeated', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    // In a transaction of ours none comes about by itself; a trigger of the application's may meet one.
+    await database().query(`
+      create sequence public.tries;
+      create function public.fail_first() returns trigger language plpgsql as $$
+      begin
+        if nextval('public.tries') <= 3 then
+          raise exception using errcode = 'serialization_failure',
+            message = 'could not serialize access due to read/write dependencies among transactions';
+        end if;
+        return null;
+      end
+      $$;
+      create trigger fail_first after update on runs
+      for each statement execute function public.fail_first()`);
+    try {
+      const listener = await listen({ RETENTION_LEASE_SECONDS: '120' });
+      await listener.waitForLine('Settling is tried again: could not serialize access');
+      await stack.cleared(20);
+      expect(deletions()).toBe(1);
+      await stopped(listener);
+    } finally {
+      await database().query(
+        'drop trigger fail_first on runs; drop function public.fail_first(); drop sequence public.tries',
+      );
+    }
+  });
+
   describe.each(['serializable', 'repeatable read'])('%s by default', (level) => {
     test('work, holds and reconciling go on', async () => {
       await database().query(
@@ -138,6 +168,31 @@ describeDatabase('a bad day of Postgres', () => {
     await stopped(listener);
   });
 
+  test('the table locked for a minute while a batch is settled: it is stamped after that, and S3 not asked again', async () => {
+    await stack.insertResults({ count: 20 });
+    await flag();
+    const application = await database().connect();
+    await application.query('begin; lock table runs in share mode');
+    const listener = await listen({ RETENTION_LEASE_SECONDS: '300' });
+    await stack.settleWaits();
+    await application.query('lock table runs in access exclusive mode');
+    const lockedAt = performance.now();
+    // Longer than a statement may take: none waits in line for as long as the lock lasts.
+    await listener.waitForLine(
+      'Settling is tried again: canceling statement due to statement timeout',
+      45_000,
+    );
+    await until('a minute is over', () => performance.now() - lockedAt > 60_000, {
+      limitMs: 61_000,
+    });
+    await application.query('commit');
+    await application.end();
+    await stack.cleared(20);
+    expect(deletions()).toBe(1);
+    expect(linesOf(listener, /WARNING|ERROR/u)).toBeLessThan(6);
+    await stopped(listener);
+  });
+
   test('locks that are not had in time are asked for again', async () => {
     await stack.insertResults({ count: 20 });
     await flag();
@@ -154,45 +209,6 @@ describeDatabase('a bad day of Postgres', () => {
       await stopped(listener);
     } finally {
       await database().query(`alter database ${database().name} reset lock_timeout`);
-    }
-  });
-
-  test('a full notification queue: nothing is announced, and the work goes on', async () => {
-    // 8 GB are much to fill: two functions of this database say what Postgres would say then.
-    await database().query(`
-      set allow_system_table_mods = on;
-      alter function pg_catalog.pg_notification_queue_usage() rename to real_queue_usage;
-      alter function pg_catalog.pg_notify(text, text) rename to real_notify;
-      create function pg_catalog.pg_notification_queue_usage() returns double precision
-      language sql as 'select 0.999::double precision';
-      create function pg_catalog.pg_notify(text, text) returns void language plpgsql as $$
-      begin
-        raise exception using errcode = 'program_limit_exceeded',
-          message = 'too many notifications in the NOTIFY queue';
-      end $$;
-      reset allow_system_table_mods`);
-    try {
-      const listener = stack.start(network.env());
-      await listener.waitForLine(/Not listening for notifications.*too many notifications/u);
-      await stack.insertResults({ count: 20 });
-      await stack.database().insertRuns({ count: 2, bucket: 'no-such-bucket' });
-      await flag();
-      await stack.cleared(20);
-      await until('what S3 refused is written down', async () => {
-        const failed = await database().query('select from retention.expired where attempts > 0');
-        return failed.length === 2;
-      });
-      expect(linesOf(listener, /retention cycle failed/u)).toBe(0);
-      const doctor = await stack.run(['doctor']);
-      expect(doctor.stdout).toMatch(/queue/iu);
-      await stopped(listener);
-    } finally {
-      await database().query(`
-        set allow_system_table_mods = on;
-        drop function pg_catalog.pg_notify(text, text), pg_catalog.pg_notification_queue_usage();
-        alter function pg_catalog.real_notify(text, text) rename to pg_notify;
-        alter function pg_catalog.real_queue_usage() rename to pg_notification_queue_usage;
-        reset allow_system_table_mods`);
     }
   });
 

@@ -187,7 +187,7 @@ describeDatabase('the commands of an operator', () => {
     await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
     const placed = await retention('hold', 'place', '--tenant', 'acme', '--reason', 'audit');
     expect(placed.code).toBe(1);
-    expect(placed.stdout).toContain('Too late for what is in flight: 2 results were being deleted');
+    expect(placed.stdout).toContain('Too late for what is in flight: 2 results are being deleted');
     for (const runId of runIds) expect(placed.stdout).toContain(`    ${runId}\n`);
     const run = runIds[0] ?? '';
     const asJson = await retention('hold', 'place', '--run', run, '--reason', 'audit', '--json');

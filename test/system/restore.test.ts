@@ -143,6 +143,22 @@ describeDatabase('versioned buckets', () => {
         expect((await holds()).map(({ active }) => active)).toEqual([false, false]);
       });
 
+      test('refuses while S3 may still be at a request that would delete it again', async () => {
+        const { bucket, runId, key } = await makeDue();
+        await reconcile(bucket);
+        await database().query(
+          `insert into retention.unanswered (run_id, until) values ($1, now() + interval '1 minute')`,
+          [runId],
+        );
+        const refused = await restore(bucket, [runId]);
+        expect(refused.code).toBe(1);
+        expect(refused.runs[0]?.reason).toContain('S3 may still be at an earlier request');
+        expect((await holds()).map(({ active }) => active)).toEqual([false]);
+        await database().query('update retention.unanswered set until = now()');
+        expect(await restore(bucket, [runId])).toMatchObject({ code: 0, restored: 1 });
+        expect(await bucket.keys()).toEqual([key]);
+      });
+
       test('refuses without the right, and names it', async () => {
         const { bucket, runId } = await makeDue();
         await reconcile(bucket);

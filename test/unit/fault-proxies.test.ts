@@ -2,7 +2,12 @@ import { once } from 'node:events';
 import { type IncomingMessage, createServer as createHttpServer, request } from 'node:http';
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type HttpProxy, isDeleteObjects, startHttpProxy } from '../support/http-proxy.ts';
+import {
+  type Exchange,
+  type HttpProxy,
+  isDeleteObjects,
+  startHttpProxy,
+} from '../support/http-proxy.ts';
 import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
@@ -141,6 +146,7 @@ describe('the TCP proxy', () => {
 
 describe('the HTTP proxy', () => {
   const served: string[] = [];
+  const exchanges: Exchange[] = [];
   const server = createHttpServer((incoming, response) => {
     served.push(incoming.url ?? '');
     incoming.resume().on('end', () => response.end('0123456789'.repeat(10)));
@@ -156,7 +162,11 @@ describe('the HTTP proxy', () => {
   });
   beforeEach(async () => {
     served.length = 0;
-    proxy = await startHttpProxy(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    exchanges.length = 0;
+    proxy = await startHttpProxy(
+      `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      (exchange) => exchanges.push(exchange),
+    );
   });
   afterEach(() => proxy.close());
 
@@ -232,6 +242,25 @@ describe('the HTTP proxy', () => {
     await until('the server has heard it', () => served.length === 1);
     const { status, milliseconds } = await asked;
     expect([status, milliseconds > 195]).toEqual([200, true]);
+  });
+
+  test('holds the request back until it is let go, though its client has gone', async () => {
+    let letGo = (): void => undefined;
+    const released = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    proxy.next({ kind: 'hold', until: released });
+    const abort = new AbortController();
+    const given = fetch(proxy.endpoint, { signal: abort.signal });
+    await until('it has come', () => proxy.injected.get('hold') === 1);
+    abort.abort();
+    await expect(given).rejects.toThrow();
+    expect([served, exchanges]).toEqual([[], []]);
+    letGo();
+    await until('it is over', () => exchanges.length === 1);
+    expect(served).toHaveLength(1);
+    expect(exchanges[0]).toMatchObject({ fault: 'hold', told: undefined });
+    expect(exchanges[0]?.doneAt).toBeGreaterThan(0);
   });
 
   test('holds the reply back until it is let go', async () => {

@@ -77,8 +77,10 @@ function describePlaced(hold: PlacedHold): void {
     printLine(`  Too late: its result was cleared at ${hold.cleared_at.toISOString()}.`);
   }
   if (hold.too_late === 0) return;
-  const results = hold.too_late === 1 ? 'result was' : 'results were';
-  printLine(`  Too late for what is in flight: ${hold.too_late} ${results} being deleted already:`);
+  const results = hold.too_late === 1 ? 'result is' : 'results are';
+  printLine(
+    `  Too late for what is in flight: ${hold.too_late} ${results} being deleted, or may be:`,
+  );
   for (const runId of hold.too_late_run_ids) printLine(`    ${escapeControls(runId)}`);
   const unnamed = hold.too_late - hold.too_late_run_ids.length;
   if (unnamed > 0) printLine(`    and ${unnamed.toLocaleString('en')} more`);

@@ -1,0 +1,96 @@
+import type { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3';
+
+/** The errors of a connection that never came about: nothing was sent over it. */
+const NEVER_CONNECTED =
+  /^(?:EAI_AGAIN|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|ERR_TLS_\w+|UNABLE_TO_\w+|\w*CERT\w*)$/u;
+const CONNECT_TIMEOUT = /did not establish a connection/u;
+
+/**
+ * Counts the attempts of a call that were sent and got no answer. What a call comes to does not tell:
+ * it may end with the refusal, or the success, of its last attempt while the store is still at an
+ * earlier one that took too long.
+ */
+export class Attempts {
+  #unanswered = 0;
+
+  /** Whether the store may still perform one of them; an attempt that is waited for is one. */
+  get areUnanswered(): boolean {
+    return this.#unanswered > 0;
+  }
+
+  /** The last answer was none of the store's. */
+  disbelieve(): void {
+    this.#unanswered += 1;
+  }
+
+  watch(command: DeleteObjectCommand | DeleteObjectsCommand): void {
+    const stack = command.middlewareStack as Stack;
+    let isSent = false;
+    const settle = (): void => {
+      if (isSent) this.#unanswered -= 1;
+    };
+    const judge: Middleware = (next) => async (args) => {
+      isSent = false;
+      try {
+        const result = await next(args);
+        settle();
+        return result;
+      } catch (error) {
+        if (isAnswer(error) || isNeverConnected(error)) settle();
+        throw error;
+      }
+    };
+    const note: Middleware = (next) => (args) => {
+      isSent = true;
+      this.#unanswered += 1;
+      return next(args);
+    };
+    stack.addRelativeTo(judge, {
+      name: 'judgeAttempt',
+      relation: 'after',
+      toMiddleware: 'retryMiddleware',
+    });
+    // Innermost: what fails before it, such as the look for credentials, sends nothing.
+    stack.add(note, { name: 'noteAttempt', step: 'deserialize', priority: 'low' });
+  }
+}
+
+type Handler = (args: object) => Promise<object>;
+type Middleware = (next: Handler) => Handler;
+
+/** What is used of a command's stack, whose own type differs from command to command. */
+interface Stack {
+  add(
+    middleware: Middleware,
+    options: { readonly name: string; readonly step: 'deserialize'; readonly priority: 'low' },
+  ): void;
+  addRelativeTo(
+    middleware: Middleware,
+    options: {
+      readonly name: string;
+      readonly relation: 'after';
+      readonly toMiddleware: string;
+    },
+  ): void;
+}
+
+/**
+ * Whether the store itself has spoken. A 5xx without a code of the store's is a gateway's, which may
+ * have given up on a store that has not.
+ */
+function isAnswer(error: unknown): boolean {
+  const metadata = property(error, '$metadata');
+  const status = property(metadata, 'httpStatusCode');
+  if (typeof status !== 'number') return false;
+  return (status >= 300 && status < 500) || typeof property(error, 'Code') === 'string';
+}
+
+function isNeverConnected(error: unknown): boolean {
+  const code = property(error, 'code');
+  if (typeof code === 'string') return NEVER_CONNECTED.test(code);
+  return error instanceof Error && CONNECT_TIMEOUT.test(error.message);
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}

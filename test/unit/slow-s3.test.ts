@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest';
+import { unlimited } from '../../src/lifecycle/rate-limit.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { type DeletionOptions, ObjectStoreError } from '../../src/objects/object-store.ts';
+import { createWorker } from '../../src/reactor/worker.ts';
+import type { Store } from '../../src/store/store.ts';
+
+const LEASE_SECONDS = 1;
+
+/** As S3 that never answers: ends when it is told to. */
+function untilAborted({ signal }: DeletionOptions): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const giveUp = (): void =>
+      reject(
+        new ObjectStoreError({
+          kind: 'aborted',
+          code: 'Aborted',
+          bucket: 'b',
+          message: 'given up',
+        }),
+      );
+    if (signal?.aborted === true) giveUp();
+    else signal?.addEventListener('abort', giveUp);
+  });
+}
+
+describe('an S3 that is slower than the lease', () => {
+  const calls: string[] = [];
+  const worker = (claimed: () => Promise<void> = () => Promise.resolve()) =>
+    createWorker({
+      store: {
+        claim: async () => {
+          await claimed();
+          const batch = { batchId: 7, bucket: 'b', runIds: ['1'], keys: ['k'], spared: 0 };
+          return { ...batch, attempts: 0, purge: false };
+        },
+        settle: () => Promise.resolve(void calls.push('settle')),
+        postpone: () => Promise.resolve(void calls.push('postpone')),
+        split: () => Promise.resolve(void calls.push('split')),
+      } as unknown as Store,
+      objects: {
+        deleteObjects: (_bucket, _keys, options = {}) => {
+          calls.push('delete');
+          return untilAborted(options);
+        },
+        close: () => undefined,
+      },
+      logger: silentLogger,
+      name: 'test',
+      leaseSeconds: LEASE_SECONDS,
+      rateLimit: unlimited,
+    });
+
+  test('is given up while a part of the lease is left, and the batch is left to run out', async () => {
+    calls.length = 0;
+    const timers = [0.8, 1].map((part) =>
+      setTimeout(() => calls.push(`${part} of the lease`), LEASE_SECONDS * 1_000 * part),
+    );
+    const working = worker().workOnce(new AbortController().signal);
+    await expect(working).rejects.toMatchObject({ kind: 'aborted' });
+    // S3 may still be at it: nobody else is to have it yet, and nothing is known of it.
+    expect(calls).toEqual(['delete', '0.8 of the lease']);
+    for (const timer of timers) clearTimeout(timer);
+  });
+
+  test('is not asked where the claim itself has taken that long', async () => {
+    calls.length = 0;
+    const late = (): Promise<void> =>
+      new Promise((resolve) => setTimeout(resolve, LEASE_SECONDS * 950));
+    await worker(late).workOnce(new AbortController().signal);
+    expect(calls).toEqual(['postpone']);
+  });
+});
