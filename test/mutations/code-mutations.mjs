@@ -126,6 +126,17 @@ export const codeMutations = [
     test: ['that is %s is no answer to the request as a whole', 'an empty body'],
   },
   {
+    name: 'any answer to a single key counts as success',
+    promise: 3,
+    edits: one(
+      'src/objects/s3-delete-requests.ts',
+      '(status === 200 && requestId !== undefined)) return answer;',
+      'status === 200) return answer;',
+    ),
+    testFile: REPLY_TEST,
+    test: ['is not deleted by %s', 'an empty 200'],
+  },
+  {
     name: 'a refused request is not halved',
     promise: 6,
     edits: one(

@@ -124,6 +124,35 @@ describe('a reply to DeleteObjects', () => {
   });
 });
 
+describe('a key that goes alone', () => {
+  test.each([
+    ['an empty 200', reply(200, ''), 'Unanswered'],
+    [
+      'a page of a proxy in a 200',
+      reply(200, '<html><body><hr>Welcome</body></html>'),
+      'Unanswered',
+    ],
+    ['an error in a 200', refuse(200, 'InternalError'), 'InternalError'],
+    ['a 202', reply(202, ''), 'Unanswered'],
+  ])('is not deleted by %s', async (_name, script, code) => {
+    play((request, response) => {
+      if (request.url.includes('%01')) script(request, response);
+      else deleteAll(request, response);
+    });
+    const error = await failure(open().deleteObjects('bucket', ['odd\u0001']));
+    expect(error).toMatchObject({ kind: 'unavailable', code });
+    const report = await open().deleteObjects('bucket', ['plain', 'odd\u0001']);
+    expect(report.deleted).toEqual(new Set(['plain']));
+    expect(report.failures).toMatchObject([{ key: 'odd\u0001', code, transient: true }]);
+  });
+
+  test('is deleted by a 200 of a store that says so', async () => {
+    play(reply(200, '', { 'x-amz-request-id': 'of the store' }));
+    const report = await open().deleteObjects('bucket', ['odd\u0001']);
+    expect(report).toEqual({ deleted: new Set(['odd\u0001']), failures: [] });
+  });
+});
+
 describe('keys', () => {
   test('given twice are sent once and reported once', async () => {
     play(deleteAll);
