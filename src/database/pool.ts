@@ -138,16 +138,15 @@ class PooledDatabase implements Database {
     });
     // Without a listener, an idle session's end would be the process's end.
     pool.on('error', (error) => this.#report('An idle session was lost', error));
+    // So would that of a lent one, of which the statement under way tells, and of one that is lost
+    // in the very breath in which it is greeted, before whoever asked for it can listen.
+    pool.on('connect', (client) => client.on('error', () => undefined));
     return pool;
   }
 
   async #lend<Result>(work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
     const client = await this.#connect();
     const pool = this.#pool;
-    // A session that is lost while it is lent says so by an event as well. Unheard, it would end
-    // the process; the statement that was under way fails with the same.
-    const hear = (): void => undefined;
-    client.on('error', hear);
     let isReusable = false;
     try {
       const result = await work(client);
@@ -158,7 +157,6 @@ class PooledDatabase implements Database {
       if (isSilence(error)) this.#renew(pool);
       throw error;
     } finally {
-      client.off('error', hear);
       client.release(!isReusable || client.getTransactionStatus() !== 'I');
     }
   }

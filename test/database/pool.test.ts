@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/database/database.ts';
 import { type PoolOptions, createPool } from '../../src/database/pool.ts';
@@ -20,6 +22,36 @@ async function failureOf(promise: Promise<unknown>): Promise<DatabaseError> {
   );
   if (failure instanceof DatabaseError) return failure;
   throw new Error('expected a DatabaseError', { cause: failure });
+}
+
+/** Says in one piece what Postgres says when a session is terminated as it begins. */
+async function startCurtServer(): Promise<AsyncDisposable & { readonly url: string }> {
+  const message = (type: string, ...parts: readonly Buffer[]): Buffer => {
+    const body = Buffer.concat(parts);
+    const head = Buffer.alloc(5);
+    head.write(type, 'latin1');
+    head.writeInt32BE(body.length + 4, 1);
+    return Buffer.concat([head, body]);
+  };
+  const greeting = Buffer.concat([
+    message('R', Buffer.alloc(4)),
+    message('Z', Buffer.from('I')),
+    message('E', Buffer.from('SFATAL\0C57P01\0Mterminating connection\0\0')),
+  ]);
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', () => socket.end(greeting));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `postgresql://postgres@127.0.0.1:${port}/app`,
+    [Symbol.asyncDispose]: async () => {
+      server.close();
+      await once(server, 'close');
+    },
+  };
 }
 
 describeDatabase('the pool', () => {
@@ -141,6 +173,20 @@ describeDatabase('the pool', () => {
       }),
     );
     expect(isTransientDatabaseError(await failing)).toBe(true);
+  });
+
+  test('a session that is greeted and ended in one breath does not end the process', async () => {
+    await using server = await startCurtServer();
+    const { pool } = makePool({ url: server.url });
+    const uncaught: unknown[] = [];
+    const note = (error: unknown): void => void uncaught.push(error);
+    process.on('uncaughtExceptionMonitor', note);
+    try {
+      const failure = await failureOf(pool.query('select 1'));
+      expect([isTransientDatabaseError(failure), uncaught]).toEqual([true, []]);
+    } finally {
+      process.off('uncaughtExceptionMonitor', note);
+    }
   });
 
   test('a session that comes back in an open transaction is not lent again', async () => {

@@ -141,8 +141,8 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       'src/objects/s3-delete-requests.ts',
-      'if (status === NO_CONTENT) return answer;',
-      'if (status !== undefined) return answer;',
+      '(status === 200 && requestId !== undefined)) return answer;',
+      'status === 200) return answer;',
     ),
     testFile: REPLY_TEST,
     test: ['is not deleted by %s', 'an empty 200'],

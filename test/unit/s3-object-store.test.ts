@@ -145,6 +145,12 @@ describe('a key that goes alone', () => {
     expect(report.deleted).toEqual(new Set(['plain']));
     expect(report.failures).toMatchObject([{ key: 'odd\u0001', code, transient: true }]);
   });
+
+  test('is deleted by a 200 of a store that says so', async () => {
+    play(reply(200, '', { 'x-amz-request-id': 'of the store' }));
+    const report = await open().deleteObjects('bucket', ['odd\u0001']);
+    expect(report).toEqual({ deleted: new Set(['odd\u0001']), failures: [] });
+  });
 });
 
 describe('keys', () => {
