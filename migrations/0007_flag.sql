@@ -11,7 +11,69 @@ start from the oldest again: every pass while little lies behind, and one per sw
 
 -- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
 -- p_after_*: where to go on from (null: from the oldest). Reads at most p_limit rows of one index
--- range. Called by the functions below only.
+-- range. Without settings of its own, so that it becomes a part of the statement that names it:
+-- whoever does takes care that no plan that sorts or reads the table looks cheaper.
+create function retention.past(
+  p_tenant_id retention.tenant_id,
+  p_after_completed_at timestamptz,
+  p_after_run_id retention.run_id,
+  p_before timestamptz,
+  p_limit bigint
+)
+returns table (
+  run_id retention.run_id,
+  bucket text,
+  key text,
+  completed_at timestamptz,
+  retain_until timestamptz,
+  due_at timestamptz,
+  held boolean
+)
+language sql
+stable
+rows 1000
+-- A comparison of rows with a null at its end is still decided by its first pair, and still a range
+-- of the index.
+begin atomic
+  (
+    select r.run_id::retention.run_id,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held
+    from retention.live r
+    where r.tenant_id = p_tenant_id
+      and r.status = 'COMPLETED'
+      and r.has_key
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit
+  )
+  union all
+  (
+    select r.run_id::retention.run_id,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held
+    from retention.live r
+    where p_tenant_id is null
+      and r.tenant_id is null
+      and r.status = 'COMPLETED'
+      and r.has_key
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit
+  );
+end;
+
+-- The same for callers that have no such care, and whether each is flagged. Called by functions only.
 create function retention.look(
   p_tenant_id retention.tenant_id,
   p_after_completed_at timestamptz,
@@ -44,57 +106,22 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  -- A comparison of rows with a null at its end is still decided by its first pair, and still a
-  -- range of the index.
-  if p_tenant_id is not null then
-    return query
-    select r.run_id::retention.run_id,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      coalesce(f.flagged, false)
-    from retention.live r
-    left join lateral (
-      select true as flagged
-      from retention.expired e
-      where e.run_id = r.run_id
-      limit 1
-    ) f on true
-    where r.tenant_id = p_tenant_id
-      and r.status = 'COMPLETED'
-      and r.has_key
-      and r.completed_at < p_before
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit;
-  else
-    return query
-    select r.run_id::retention.run_id,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      coalesce(f.flagged, false)
-    from retention.live r
-    left join lateral (
-      select true as flagged
-      from retention.expired e
-      where e.run_id = r.run_id
-      limit 1
-    ) f on true
-    where r.tenant_id is null
-      and r.status = 'COMPLETED'
-      and r.has_key
-      and r.completed_at < p_before
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit;
-  end if;
+  return query
+  select r.run_id,
+    r.bucket,
+    r.key,
+    r.completed_at,
+    r.retain_until,
+    r.due_at,
+    r.held,
+    coalesce(f.flagged, false)
+  from retention.past(p_tenant_id, p_after_completed_at, p_after_run_id, p_before, p_limit) r
+  left join lateral (
+    select true as flagged
+    from retention.expired e
+    where e.run_id = r.run_id
+    limit 1
+  ) f on true;
 end
 $$;
 
@@ -168,6 +195,50 @@ as $$
   )
 $$;
 
+-- Starts retention.expired anew when next to nothing is left of what has passed through it, so that it
+-- is as large as its backlog ever was, and not as all that went through between two looks of
+-- autovacuum. What is left (failed results, dead ones) is carried over. Called by flag_expired, before
+-- it writes. Locks the table for the rest of that pass, when nobody works on a batch; gives up at once
+-- where somebody holds it, as a long transaction that has read it does.
+create function retention.reclaim(p_setting retention.setting)
+returns boolean
+language plpgsql
+set lock_timeout = '200ms'
+as $$
+declare
+  v_kept retention.expired[];
+begin
+  if pg_table_size('retention.expired') <= p_setting.reclaim_over then
+    return false;
+  end if;
+  lock table retention.expired in access exclusive mode;
+  -- A claim locks the table before it looks at its results, so from here on none begins; a settle
+  -- wants a lease that was there before.
+  if exists (select from retention.batch b where b.lease is not null) then
+    -- Rolls the lock back.
+    raise lock_not_available;
+  end if;
+  v_kept := array(
+    select e
+    from retention.batch b
+    join retention.expired e on e.batch_id = b.batch_id
+    where b.settled_at is null
+    union all
+    select e
+    from retention.expired e
+    where e.dead_at is not null
+  );
+  truncate retention.expired;
+  insert into retention.expired
+  select k.*
+  from unnest(v_kept) k;
+  return true;
+exception
+  when lock_not_available then
+    return false;
+end
+$$;
+
 -- Flags what is due, oldest first, in batches of one bucket each; returns how many results.
 -- p_max_rows: at most so many results are looked at (default: setting.flag_limit).
 -- p_whole: start from the oldest result whatever the progress says.
@@ -183,9 +254,11 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
--- The application's table is read by look and tenants alone, under settings of their own; what they
--- found is joined by hash.
+-- As look: the application's table is read in the order of one index. What was found there is
+-- sorted once and joined by hash, since there is no other way.
 set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 set enable_mergejoin = off
 set jit = off
 -- A pass of tens of thousands of results is sorted in memory.
@@ -235,6 +308,9 @@ begin
     where e.dead_at is not null
     limit v_setting.small_backlog + 1
   ) d;
+  if v_backlog + v_dead <= v_setting.small_backlog then
+    perform retention.reclaim(v_setting);
+  end if;
   v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
@@ -253,14 +329,14 @@ begin
     from retention.tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
   ),
-  -- Tenants share a pass evenly; one that has more to give goes on in the next, among fewer.
-  share as materialized (
-    select ceil(v_limit::numeric / greatest(count(*), 1))::bigint as results
+  -- Tenants with more to look at share a pass evenly, and the oldest results get what is over; who has
+  -- more to give goes on in the next pass, among fewer.
+  sharing as materialized (
+    select t.*,
+      v_limit / count(*) over ()
+        + (row_number() over (order by r.completed_at, r.run_id) <= v_limit % count(*) over ())::integer as share
     from tenant t
-    where exists (
-      select
-      from retention.look(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1)
-    )
+    cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
   ),
   seen as materialized (
     select t.tenant_key,
@@ -269,77 +345,80 @@ begin
       r.key,
       r.completed_at,
       r.due_at,
-      r.held,
-      r.flagged
-    from share s
-    cross join tenant t
-    cross join lateral retention.look(
-      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, least(s.results, v_limit)
+      r.due_at < now() and not r.held as is_due,
+      r.bucket is not null and r.key <> '' as has_place
+    from sharing t
+    cross join lateral retention.past(
+      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
     ) r
-    order by r.completed_at, r.run_id
-    limit v_limit
   ),
-  -- Each result has a place in its bucket, and each batch_size places are a batch.
-  placed as materialized (
-    select s.run_id,
-      s.bucket,
-      s.key,
-      s.completed_at,
-      s.due_at,
-      (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1)
-        / v_setting.batch_size as part
-    from seen s
-    where s.due_at < now()
-      and not s.held
-      and not s.flagged
-      and s.bucket is not null
-      and s.key <> ''
-  ),
-  part as materialized (
-    select nextval('retention.batch_batch_id_seq') as batch_id,
-      p.*
+  -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
+  -- belong to it: ids only grow.
+  placed as (
+    select n.*,
+      max(n.begun) over (
+        order by n.bucket collate "C", n.completed_at, n.run_id
+        rows unbounded preceding
+      ) as batch_id
     from (
-      select d.bucket,
-        d.part,
-        count(*) as results,
-        min(d.completed_at) as oldest,
-        min(d.due_at) as due_since
-      from placed d
-      group by d.bucket, d.part
-      order by d.bucket, d.part
-    ) p
+      select s.*,
+        case
+          when (
+            row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+          ) % v_setting.batch_size = 0
+          then nextval('retention.batch_batch_id_seq')
+        end as begun
+      from seen s
+      where s.is_due
+        and s.has_place
+    ) n
   ),
-  known as (
-    insert into retention.bucket (bucket)
-    select distinct p.bucket
-    from part p
-    where not exists (select from retention.bucket k where k.bucket = p.bucket)
-    on conflict do nothing
+  -- Written in the order of the primary key, and what is flagged already is looked for just before:
+  -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
+  flagged as (
+    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+    select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
+    from (
+      select *
+      from placed
+      order by run_id
+    ) p
+    left join lateral (
+      select true as is_flagged
+      from retention.expired e
+      where e.run_id = p.run_id
+      limit 1
+    ) f on true
+    where f.is_flagged is null
+    returning batch_id, bucket, completed_at, due_at
   ),
   made as (
     insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-    select p.batch_id, p.bucket, p.results, p.oldest, p.due_since
-    from part p
-    order by p.batch_id
-    returning results, oldest
+    select f.batch_id, f.bucket, count(*), min(f.completed_at), min(f.due_at)
+    from flagged f
+    group by f.batch_id, f.bucket
+    returning bucket, results, oldest
   ),
-  flagged as (
-    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select d.run_id, p.batch_id, d.bucket, d.key, d.completed_at, d.due_at
-    from placed d
-    join part p on p.bucket = d.bucket
-      and p.part = d.part
+  known as (
+    insert into retention.bucket (bucket)
+    select distinct m.bucket
+    from made m
+    where not exists (select from retention.bucket k where k.bucket = m.bucket)
+    on conflict do nothing
+  ),
+  given as materialized (
+    select s.tenant_key,
+      count(*) as results,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant_key
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
     select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
     from seen s
-    join (
-      select l.tenant_key, max(l.completed_at) as completed_at
-      from seen l
-      group by l.tenant_key
-    ) l on l.tenant_key = s.tenant_key
-      and l.completed_at = s.completed_at
+    join given g on g.tenant_key = s.tenant_key
+      and g.completed_at = s.completed_at
     order by s.tenant_key, s.run_id desc
     on conflict (tenant_key) do update
     set completed_at = excluded.completed_at,
@@ -349,13 +428,12 @@ begin
     m.batches,
     m.oldest,
     n.*,
-    n.looked_at >= v_limit
-      or exists (
-        select
-        from seen s
-        group by s.tenant_key
-        having count(*) >= (select least(h.results, v_limit) from share h)
-      ) as more
+    exists (
+      select
+      from given g
+      join sharing t on t.tenant_key = g.tenant_key
+      where g.results >= t.share
+    ) as more
   into v_pass
   from (
     select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
@@ -363,11 +441,15 @@ begin
   ) m
   cross join (
     select count(*) as looked_at,
-      count(*) filter (where not s.flagged and (s.held or s.due_at >= now() or s.bucket is null or s.key = '')) as left_alone,
-      count(*) filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')) as without_place,
+      count(*) filter (
+        where case
+          when s.is_due and s.has_place then false
+          else (select true from retention.expired e where e.run_id = s.run_id limit 1) is null
+        end
+      ) as left_alone,
+      count(*) filter (where s.is_due and not s.has_place) as without_place,
       coalesce(
-        (array_agg(s.run_id::text order by s.completed_at)
-          filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')))[1:10],
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.has_place))[1:10],
         '{}'
       ) as without_place_run_ids
     from seen s
@@ -475,5 +557,7 @@ $$;
 -- Down Migration
 
 drop function retention.tick(text), retention.keep_house(),
-  retention.flag_expired(integer, text, boolean), retention.tenants(),
-  retention.look(retention.tenant_id, timestamptz, retention.run_id, timestamptz, bigint);
+  retention.flag_expired(integer, text, boolean), retention.reclaim(retention.setting),
+  retention.tenants(),
+  retention.look(retention.tenant_id, timestamptz, retention.run_id, timestamptz, bigint),
+  retention.past(retention.tenant_id, timestamptz, retention.run_id, timestamptz, bigint);

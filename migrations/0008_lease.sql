@@ -229,8 +229,9 @@ begin
     return;
   end if;
   -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
-  -- check below sees it, or it waits for us and then sees the lease.
-  lock table retention.hold in row share mode;
+  -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
+  -- results: what looks at them from here on sees them where they are.
+  lock table retention.hold, retention.expired in row share mode;
 
   update retention.batch b
   set lease = p_lease,

@@ -281,8 +281,9 @@ begin
     return;
   end if;
   -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
-  -- check below sees it, or it waits for us and then sees the lease.
-  lock table retention.hold in row share mode;
+  -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
+  -- results: what looks at them from here on sees them where they are.
+  lock table retention.hold, retention.expired in row share mode;
 
   update retention.batch b
   set lease = p_lease,
@@ -836,6 +837,8 @@ CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer,
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     SET work_mem TO '64MB'
@@ -884,6 +887,9 @@ begin
     where e.dead_at is not null
     limit v_setting.small_backlog + 1
   ) d;
+  if v_backlog + v_dead <= v_setting.small_backlog then
+    perform retention.reclaim(v_setting);
+  end if;
   v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
@@ -902,14 +908,14 @@ begin
     from retention.tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
   ),
-  -- Tenants share a pass evenly; one that has more to give goes on in the next, among fewer.
-  share as materialized (
-    select ceil(v_limit::numeric / greatest(count(*), 1))::bigint as results
+  -- Tenants with more to look at share a pass evenly, and the oldest results get what is over; who has
+  -- more to give goes on in the next pass, among fewer.
+  sharing as materialized (
+    select t.*,
+      v_limit / count(*) over ()
+        + (row_number() over (order by r.completed_at, r.run_id) <= v_limit % count(*) over ())::integer as share
     from tenant t
-    where exists (
-      select
-      from retention.look(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1)
-    )
+    cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
   ),
   seen as materialized (
     select t.tenant_key,
@@ -918,77 +924,80 @@ begin
       r.key,
       r.completed_at,
       r.due_at,
-      r.held,
-      r.flagged
-    from share s
-    cross join tenant t
-    cross join lateral retention.look(
-      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, least(s.results, v_limit)
+      r.due_at < now() and not r.held as is_due,
+      r.bucket is not null and r.key <> '' as has_place
+    from sharing t
+    cross join lateral retention.past(
+      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
     ) r
-    order by r.completed_at, r.run_id
-    limit v_limit
   ),
-  -- Each result has a place in its bucket, and each batch_size places are a batch.
-  placed as materialized (
-    select s.run_id,
-      s.bucket,
-      s.key,
-      s.completed_at,
-      s.due_at,
-      (row_number() over (partition by s.bucket order by s.completed_at, s.run_id) - 1)
-        / v_setting.batch_size as part
-    from seen s
-    where s.due_at < now()
-      and not s.held
-      and not s.flagged
-      and s.bucket is not null
-      and s.key <> ''
-  ),
-  part as materialized (
-    select nextval('retention.batch_batch_id_seq') as batch_id,
-      p.*
+  -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
+  -- belong to it: ids only grow.
+  placed as (
+    select n.*,
+      max(n.begun) over (
+        order by n.bucket collate "C", n.completed_at, n.run_id
+        rows unbounded preceding
+      ) as batch_id
     from (
-      select d.bucket,
-        d.part,
-        count(*) as results,
-        min(d.completed_at) as oldest,
-        min(d.due_at) as due_since
-      from placed d
-      group by d.bucket, d.part
-      order by d.bucket, d.part
-    ) p
+      select s.*,
+        case
+          when (
+            row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+          ) % v_setting.batch_size = 0
+          then nextval('retention.batch_batch_id_seq')
+        end as begun
+      from seen s
+      where s.is_due
+        and s.has_place
+    ) n
   ),
-  known as (
-    insert into retention.bucket (bucket)
-    select distinct p.bucket
-    from part p
-    where not exists (select from retention.bucket k where k.bucket = p.bucket)
-    on conflict do nothing
+  -- Written in the order of the primary key, and what is flagged already is looked for just before:
+  -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
+  flagged as (
+    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+    select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
+    from (
+      select *
+      from placed
+      order by run_id
+    ) p
+    left join lateral (
+      select true as is_flagged
+      from retention.expired e
+      where e.run_id = p.run_id
+      limit 1
+    ) f on true
+    where f.is_flagged is null
+    returning batch_id, bucket, completed_at, due_at
   ),
   made as (
     insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-    select p.batch_id, p.bucket, p.results, p.oldest, p.due_since
-    from part p
-    order by p.batch_id
-    returning results, oldest
+    select f.batch_id, f.bucket, count(*), min(f.completed_at), min(f.due_at)
+    from flagged f
+    group by f.batch_id, f.bucket
+    returning bucket, results, oldest
   ),
-  flagged as (
-    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select d.run_id, p.batch_id, d.bucket, d.key, d.completed_at, d.due_at
-    from placed d
-    join part p on p.bucket = d.bucket
-      and p.part = d.part
+  known as (
+    insert into retention.bucket (bucket)
+    select distinct m.bucket
+    from made m
+    where not exists (select from retention.bucket k where k.bucket = m.bucket)
+    on conflict do nothing
+  ),
+  given as materialized (
+    select s.tenant_key,
+      count(*) as results,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant_key
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
     select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
     from seen s
-    join (
-      select l.tenant_key, max(l.completed_at) as completed_at
-      from seen l
-      group by l.tenant_key
-    ) l on l.tenant_key = s.tenant_key
-      and l.completed_at = s.completed_at
+    join given g on g.tenant_key = s.tenant_key
+      and g.completed_at = s.completed_at
     order by s.tenant_key, s.run_id desc
     on conflict (tenant_key) do update
     set completed_at = excluded.completed_at,
@@ -998,13 +1007,12 @@ begin
     m.batches,
     m.oldest,
     n.*,
-    n.looked_at >= v_limit
-      or exists (
-        select
-        from seen s
-        group by s.tenant_key
-        having count(*) >= (select least(h.results, v_limit) from share h)
-      ) as more
+    exists (
+      select
+      from given g
+      join sharing t on t.tenant_key = g.tenant_key
+      where g.results >= t.share
+    ) as more
   into v_pass
   from (
     select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
@@ -1012,11 +1020,15 @@ begin
   ) m
   cross join (
     select count(*) as looked_at,
-      count(*) filter (where not s.flagged and (s.held or s.due_at >= now() or s.bucket is null or s.key = '')) as left_alone,
-      count(*) filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')) as without_place,
+      count(*) filter (
+        where case
+          when s.is_due and s.has_place then false
+          else (select true from retention.expired e where e.run_id = s.run_id limit 1) is null
+        end
+      ) as left_alone,
+      count(*) filter (where s.is_due and not s.has_place) as without_place,
       coalesce(
-        (array_agg(s.run_id::text order by s.completed_at)
-          filter (where s.due_at < now() and not s.held and (s.bucket is null or s.key = '')))[1:10],
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.has_place))[1:10],
         '{}'
       ) as without_place_run_ids
     from seen s
@@ -1396,57 +1408,22 @@ CREATE FUNCTION retention.look(p_tenant_id retention.tenant_id, p_after_complete
     AS $$
 #variable_conflict use_column
 begin
-  -- A comparison of rows with a null at its end is still decided by its first pair, and still a
-  -- range of the index.
-  if p_tenant_id is not null then
-    return query
-    select r.run_id::retention.run_id,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      coalesce(f.flagged, false)
-    from retention.live r
-    left join lateral (
-      select true as flagged
-      from retention.expired e
-      where e.run_id = r.run_id
-      limit 1
-    ) f on true
-    where r.tenant_id = p_tenant_id
-      and r.status = 'COMPLETED'
-      and r.has_key
-      and r.completed_at < p_before
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit;
-  else
-    return query
-    select r.run_id::retention.run_id,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      coalesce(f.flagged, false)
-    from retention.live r
-    left join lateral (
-      select true as flagged
-      from retention.expired e
-      where e.run_id = r.run_id
-      limit 1
-    ) f on true
-    where r.tenant_id is null
-      and r.status = 'COMPLETED'
-      and r.has_key
-      and r.completed_at < p_before
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit;
-  end if;
+  return query
+  select r.run_id,
+    r.bucket,
+    r.key,
+    r.completed_at,
+    r.retain_until,
+    r.due_at,
+    r.held,
+    coalesce(f.flagged, false)
+  from retention.past(p_tenant_id, p_after_completed_at, p_after_run_id, p_before, p_limit) r
+  left join lateral (
+    select true as flagged
+    from retention.expired e
+    where e.run_id = r.run_id
+    limit 1
+  ) f on true;
 end
 $$;
 
@@ -1729,6 +1706,175 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention.place_in_line(p_run_id text) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
+
+CREATE TABLE retention.hold (
+    hold_id bigint NOT NULL,
+    run_id retention.run_id,
+    tenant_id text,
+    reason text NOT NULL,
+    placed_by text DEFAULT SESSION_USER NOT NULL,
+    placed_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    released_at timestamp with time zone,
+    released_by text,
+    CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
+    CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
+    CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
+);
+
+COMMENT ON TABLE retention.hold IS 'what must not be deleted; place with retention.place_hold, which knows what is in flight';
+
+CREATE TABLE retention.policy (
+    tenant_id text NOT NULL,
+    retain interval NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL,
+    set_by text DEFAULT SESSION_USER NOT NULL,
+    pending_retain interval,
+    pending_results bigint,
+    pending_at timestamp with time zone,
+    pending_by text,
+    confirmed_results bigint,
+    confirmed_at timestamp with time zone,
+    confirmed_by text,
+    CONSTRAINT a_pending_policy_is_at_least_one_day CHECK ((pending_retain >= '1 day'::interval)),
+    CONSTRAINT a_pending_policy_is_whole CHECK ((num_nonnulls(pending_retain, pending_results, pending_at, pending_by) = ANY (ARRAY[0, 4]))),
+    CONSTRAINT retain_is_at_least_one_day CHECK ((retain >= '1 day'::interval)),
+    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36134 days'::interval))
+);
+
+COMMENT ON TABLE retention.policy IS 'how long a result is kept after its run completed; ''*'' is the default';
+
+COMMENT ON COLUMN retention.policy.pending_retain IS 'asked for, but it would make so many results due at once that it waits for confirm_policy';
+
+CREATE VIEW retention.result AS
+ SELECT runs.run_id,
+    runs.tenant_id,
+    runs.status,
+    runs.completed_at,
+    NULL::timestamp with time zone AS retain_until,
+    runs.result_s3_bucket AS bucket,
+    runs.result_s3_key AS key,
+    runs.result_cleared_at AS cleared_at,
+    runs.updated_at
+   FROM public.runs;
+
+CREATE TABLE retention.setting (
+    singleton boolean DEFAULT true NOT NULL,
+    enabled boolean DEFAULT true NOT NULL,
+    loop_interval interval DEFAULT '1 day'::interval NOT NULL,
+    batch_size integer DEFAULT 1000 NOT NULL,
+    flag_limit integer DEFAULT 50000 NOT NULL,
+    backlog_limit integer DEFAULT 1000000 NOT NULL,
+    sweep_interval interval DEFAULT '01:00:00'::interval NOT NULL,
+    small_backlog integer DEFAULT 5000 NOT NULL,
+    max_attempts integer DEFAULT 10 NOT NULL,
+    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
+    retry_cap interval DEFAULT '06:00:00'::interval NOT NULL,
+    pause_base interval DEFAULT '00:00:02'::interval NOT NULL,
+    pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
+    history_kept interval DEFAULT '7 days'::interval NOT NULL,
+    default_bucket text,
+    check_shared_objects boolean DEFAULT true NOT NULL,
+    policy_guard integer DEFAULT 1000 NOT NULL,
+    release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
+    unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
+    reclaim_over integer DEFAULT 16777216 NOT NULL,
+    CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
+    CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
+    CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
+    CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
+    CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
+    CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
+    CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
+    CONSTRAINT reclaim_over_is_not_negative CHECK ((reclaim_over >= 0)),
+    CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
+    CONSTRAINT there_is_one_setting_row CHECK (singleton),
+    CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
+);
+
+COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
+
+COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
+
+COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
+
+COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
+
+COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
+
+COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two runs on one key, one due and one not, lose the object';
+
+COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
+
+COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
+
+COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
+
+COMMENT ON COLUMN retention.setting.reclaim_over IS 'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
+
+CREATE VIEW retention.live AS
+ SELECT r.run_id,
+    r.tenant_id,
+    r.status,
+    r.completed_at,
+    r.retain_until,
+    COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
+           FROM retention.setting s)) AS bucket,
+    (r.key COLLATE "C") AS key,
+    (r.key IS NOT NULL) AS has_key,
+    COALESCE(p.retain, ( SELECT d.retain
+           FROM retention.policy d
+          WHERE (d.tenant_id = '*'::text))) AS retain,
+        CASE
+            WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+               FROM retention.policy d
+              WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention.exactly(p.retain), ( SELECT retention.exactly(d.retain) AS exactly
+               FROM retention.policy d
+              WHERE (d.tenant_id = '*'::text)))), r.retain_until)
+            ELSE NULL::timestamp with time zone
+        END AS due_at,
+    ((EXISTS ( SELECT
+           FROM retention.hold)) AND ((EXISTS ( SELECT
+           FROM retention.hold h
+          WHERE (((h.run_id)::uuid = r.run_id) AND (retention.hold_end(h.released_at, h.expires_at) > now())))) OR (EXISTS ( SELECT
+           FROM retention.hold h
+          WHERE ((h.tenant_id = r.tenant_id) AND ((retention.hold_end(h.released_at, h.expires_at) + (( SELECT s.release_spread
+                   FROM retention.setting s) * retention.place_in_line((r.run_id)::text))) > now())))))) AS held
+   FROM (retention.result r
+     LEFT JOIN retention.policy p ON (((p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
+  WHERE (r.cleared_at IS NULL);
+
+CREATE FUNCTION retention.past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean)
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+( SELECT (r.run_id)::retention.run_id AS run_id,
+     r.bucket,
+     r.key,
+     r.completed_at,
+     r.retain_until,
+     r.due_at,
+     r.held
+    FROM retention.live r
+   WHERE ((r.tenant_id = (past.p_tenant_id)::text) AND (r.status = 'COMPLETED'::text) AND r.has_key AND (r.completed_at < past.p_before) AND (ROW(r.completed_at, r.run_id) > ROW(COALESCE(past.p_after_completed_at, '-infinity'::timestamp with time zone), (past.p_after_run_id)::uuid)))
+   ORDER BY r.tenant_id, r.completed_at, r.run_id
+  LIMIT past.p_limit)
+ UNION ALL
+ ( SELECT (r.run_id)::retention.run_id AS run_id,
+     r.bucket,
+     r.key,
+     r.completed_at,
+     r.retain_until,
+     r.due_at,
+     r.held
+    FROM retention.live r
+   WHERE ((past.p_tenant_id IS NULL) AND (r.tenant_id IS NULL) AND (r.status = 'COMPLETED'::text) AND r.has_key AND (r.completed_at < past.p_before) AND (ROW(r.completed_at, r.run_id) > ROW(COALESCE(past.p_after_completed_at, '-infinity'::timestamp with time zone), (past.p_after_run_id)::uuid)))
+   ORDER BY r.tenant_id, r.completed_at, r.run_id
+  LIMIT past.p_limit);
+END;
+
 CREATE FUNCTION retention.pause_bucket(p_bucket text, p_code text, p_error text) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     AS $$
@@ -1820,10 +1966,6 @@ begin
   from retention.in_flight(v_run_id, v_tenant_id) f;
 end
 $$;
-
-CREATE FUNCTION retention.place_in_line(p_run_id text) RETURNS double precision
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
 CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2006,95 +2148,6 @@ COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from
 
 COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
 
-CREATE TABLE retention.hold (
-    hold_id bigint NOT NULL,
-    run_id retention.run_id,
-    tenant_id text,
-    reason text NOT NULL,
-    placed_by text DEFAULT SESSION_USER NOT NULL,
-    placed_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone,
-    released_at timestamp with time zone,
-    released_by text,
-    CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
-    CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
-    CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
-);
-
-COMMENT ON TABLE retention.hold IS 'what must not be deleted; place with retention.place_hold, which knows what is in flight';
-
-CREATE TABLE retention.policy (
-    tenant_id text NOT NULL,
-    retain interval NOT NULL,
-    set_at timestamp with time zone DEFAULT now() NOT NULL,
-    set_by text DEFAULT SESSION_USER NOT NULL,
-    pending_retain interval,
-    pending_results bigint,
-    pending_at timestamp with time zone,
-    pending_by text,
-    confirmed_results bigint,
-    confirmed_at timestamp with time zone,
-    confirmed_by text,
-    CONSTRAINT a_pending_policy_is_at_least_one_day CHECK ((pending_retain >= '1 day'::interval)),
-    CONSTRAINT a_pending_policy_is_whole CHECK ((num_nonnulls(pending_retain, pending_results, pending_at, pending_by) = ANY (ARRAY[0, 4]))),
-    CONSTRAINT retain_is_at_least_one_day CHECK ((retain >= '1 day'::interval)),
-    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36134 days'::interval))
-);
-
-COMMENT ON TABLE retention.policy IS 'how long a result is kept after its run completed; ''*'' is the default';
-
-COMMENT ON COLUMN retention.policy.pending_retain IS 'asked for, but it would make so many results due at once that it waits for confirm_policy';
-
-CREATE TABLE retention.setting (
-    singleton boolean DEFAULT true NOT NULL,
-    enabled boolean DEFAULT true NOT NULL,
-    loop_interval interval DEFAULT '1 day'::interval NOT NULL,
-    batch_size integer DEFAULT 1000 NOT NULL,
-    flag_limit integer DEFAULT 50000 NOT NULL,
-    backlog_limit integer DEFAULT 1000000 NOT NULL,
-    sweep_interval interval DEFAULT '01:00:00'::interval NOT NULL,
-    small_backlog integer DEFAULT 5000 NOT NULL,
-    max_attempts integer DEFAULT 10 NOT NULL,
-    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
-    retry_cap interval DEFAULT '06:00:00'::interval NOT NULL,
-    pause_base interval DEFAULT '00:00:02'::interval NOT NULL,
-    pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
-    history_kept interval DEFAULT '7 days'::interval NOT NULL,
-    default_bucket text,
-    check_shared_objects boolean DEFAULT true NOT NULL,
-    policy_guard integer DEFAULT 1000 NOT NULL,
-    release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
-    unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
-    CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
-    CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
-    CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
-    CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
-    CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
-    CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
-    CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
-    CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
-    CONSTRAINT there_is_one_setting_row CHECK (singleton),
-    CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
-);
-
-COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
-
-COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
-
-COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
-
-COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
-
-COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
-
-COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two runs on one key, one due and one not, lose the object';
-
-COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
-
-COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
-
-COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
-
 CREATE VIEW retention.status_now AS
  SELECT s.enabled,
     retention.estimate_live() AS live_estimate,
@@ -2215,6 +2268,44 @@ begin
     ) o on true
     where e.batch_id = p_batch_id;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention.reclaim(p_setting retention.setting) RETURNS boolean
+    LANGUAGE plpgsql
+    SET lock_timeout TO '200ms'
+    AS $$
+declare
+  v_kept retention.expired[];
+begin
+  if pg_table_size('retention.expired') <= p_setting.reclaim_over then
+    return false;
+  end if;
+  lock table retention.expired in access exclusive mode;
+  -- A claim locks the table before it looks at its results, so from here on none begins; a settle
+  -- wants a lease that was there before.
+  if exists (select from retention.batch b where b.lease is not null) then
+    -- Rolls the lock back.
+    raise lock_not_available;
+  end if;
+  v_kept := array(
+    select e
+    from retention.batch b
+    join retention.expired e on e.batch_id = b.batch_id
+    where b.settled_at is null
+    union all
+    select e
+    from retention.expired e
+    where e.dead_at is not null
+  );
+  truncate retention.expired;
+  insert into retention.expired
+  select k.*
+  from unnest(v_kept) k;
+  return true;
+exception
+  when lock_not_available then
+    return false;
 end
 $$;
 
@@ -3043,50 +3134,6 @@ ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
-
-CREATE VIEW retention.result AS
- SELECT runs.run_id,
-    runs.tenant_id,
-    runs.status,
-    runs.completed_at,
-    NULL::timestamp with time zone AS retain_until,
-    runs.result_s3_bucket AS bucket,
-    runs.result_s3_key AS key,
-    runs.result_cleared_at AS cleared_at,
-    runs.updated_at
-   FROM public.runs;
-
-CREATE VIEW retention.live AS
- SELECT r.run_id,
-    r.tenant_id,
-    r.status,
-    r.completed_at,
-    r.retain_until,
-    COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
-           FROM retention.setting s)) AS bucket,
-    (r.key COLLATE "C") AS key,
-    (r.key IS NOT NULL) AS has_key,
-    COALESCE(p.retain, ( SELECT d.retain
-           FROM retention.policy d
-          WHERE (d.tenant_id = '*'::text))) AS retain,
-        CASE
-            WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
-               FROM retention.policy d
-              WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention.exactly(p.retain), ( SELECT retention.exactly(d.retain) AS exactly
-               FROM retention.policy d
-              WHERE (d.tenant_id = '*'::text)))), r.retain_until)
-            ELSE NULL::timestamp with time zone
-        END AS due_at,
-    ((EXISTS ( SELECT
-           FROM retention.hold)) AND ((EXISTS ( SELECT
-           FROM retention.hold h
-          WHERE (((h.run_id)::uuid = r.run_id) AND (retention.hold_end(h.released_at, h.expires_at) > now())))) OR (EXISTS ( SELECT
-           FROM retention.hold h
-          WHERE ((h.tenant_id = r.tenant_id) AND ((retention.hold_end(h.released_at, h.expires_at) + (( SELECT s.release_spread
-                   FROM retention.setting s) * retention.place_in_line((r.run_id)::text))) > now())))))) AS held
-   FROM (retention.result r
-     LEFT JOIN retention.policy p ON (((p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
-  WHERE (r.cleared_at IS NULL);
 
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,

@@ -158,7 +158,11 @@ export const claimMutations = [
   {
     name: 'a claim does not wait for holds',
     promise: 5,
-    edits: one(LEASE, '  lock table retention.hold in row share mode;\n', ''),
+    edits: one(
+      LEASE,
+      'lock table retention.hold, retention.expired in',
+      'lock table retention.expired in',
+    ),
     testFile: CLAIM_TEST,
     test: 'a claim waits for a hold that is being placed, and then spares what it covers',
   },
@@ -339,12 +343,23 @@ export const schemaMutations = [
     test: "takes no lock on the application's table that its writers would notice",
   },
   {
+    name: 'a claim looks at results while they are moved',
+    promise: 2,
+    edits: one(
+      LEASE,
+      'lock table retention.hold, retention.expired in',
+      'lock table retention.hold in',
+    ),
+    testFile: 'test/database/reclaim.test.ts',
+    test: 'promise 2: a claim that waits for it finds every result where it is then',
+  },
+  {
     name: 'a claim locks rows of the table',
     promise: 7,
     edits: one(
       LEASE,
-      '  lock table retention.hold in row share mode;\n',
-      '  lock table retention.hold in row share mode;\n  perform from retention.result r where r.run_id in (select e.run_id from retention.expired e where e.batch_id = v_batch_id) for update;\n',
+      '  lock table retention.hold, retention.expired in row share mode;\n',
+      '  lock table retention.hold, retention.expired in row share mode;\n  perform from retention.result r where r.run_id in (select e.run_id from retention.expired e where e.batch_id = v_batch_id) for update;\n',
     ),
     testFile: 'test/database/locks.test.ts',
     test: 'claiming waits for no writer, not even for one that keeps all others out',
