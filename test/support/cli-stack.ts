@@ -35,9 +35,16 @@ export interface CliStack {
   readonly settleWaits: () => Promise<number>;
   /** Starts `retention listen`, ended after the test, whatever it has to say. */
   readonly start: (more?: Variables) => RunningCli;
-  /** Starts `retention listen`, ended after the test, and waits until it listens. */
+  /** Starts `retention listen`, ended after the test, and waits until it listens and has ticked. */
   readonly listen: (more?: Variables) => Promise<RunningCli>;
 }
+
+const HAS_TICKED = `
+select
+from retention.heartbeat h, retention.setting s, retention.adapter a
+where h.ticked_at is not null
+  or not s.enabled
+  or a.scheduler <> 'internal'`;
 
 /** The variables by which the command finds the small S3. */
 export function memoryS3Variables(s3: MemoryS3): Variables {
@@ -137,6 +144,10 @@ export function useCliStack(settings: MigratedOptions = {}): CliStack {
     listen: async (more) => {
       const listener = start(more);
       await listener.waitForLine('Listening for notifications');
+      // It ticks when it starts. A pass of the test's own that met that one would flag nothing.
+      await until('it has ticked', async () => (await database().query(HAS_TICKED)).length > 0, {
+        seen: () => listener.stderr,
+      });
       return listener;
     },
   };
