@@ -105,4 +105,17 @@ describeDatabase('the migrations', () => {
       });
     },
   );
+
+  test('have their indexes again on the way up when a way down ended half-way', async () => {
+    await withDatabase(async (database) => {
+      await migrate(database, 'up');
+      const whole = await dumpSchema(database.url);
+      // Of somebody who built on ours: it is in the way of what is dropped after the indexes.
+      await database.query('create view dashboard as select * from retention.status');
+      await expect(migrate(database, 'down')).rejects.toThrow(/dashboard|depend/u);
+      await database.query('drop view dashboard');
+      await migrate(database, 'up');
+      expect(await dumpSchema(database.url)).toBe(whole);
+    });
+  });
 });
