@@ -107,7 +107,8 @@ const table = {
   maxDeletesPerSecond: {
     name: 'DPP_RETENTION_MAX_DELETES_PER_SECOND',
     default: 'none',
-    description: 'a ceiling of deleted objects per second and listener',
+    description:
+      'a ceiling of deleted objects per second and listener, kept to evenly and without bursts',
     ...number('maxDeletesPerSecond', 'objects'),
   },
   databaseUrl: {

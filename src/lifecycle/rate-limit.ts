@@ -3,52 +3,55 @@ import { type Clock, systemClock } from './clock.ts';
 /** A ceiling on how many things happen per second. */
 export interface RateLimit {
   /**
-   * Waits until `count` more things may happen. First come, first served. With a count of 0: waits
-   * until what was spent is paid off.
+   * Runs `begin` when its turn has come: first come, first served, one at a time, and at even
+   * distances, each as long as what the one before began with takes at the ceiling.
    *
-   * @returns false when the signal was aborted first; then nothing was taken.
+   * @param countOf how many things `begin` has set going, which only it finds out.
+   * @returns undefined when the signal was aborted before its turn; then nothing was begun.
    */
-  take(count: number, signal?: AbortSignal): Promise<boolean>;
-
-  /** Notes that `count` things happen now, whether they may or not: whoever takes next waits. */
-  spend(count: number): void;
+  inTurn<Begun>(
+    signal: AbortSignal,
+    begin: () => Promise<Begun>,
+    countOf: (begun: Begun) => number,
+  ): Promise<Begun | undefined>;
 }
 
+/** What a turn may be late, as timers are, without those after it being later. */
+const LATE_MILLISECONDS = 20;
+
 /**
- * Allows `perSecond` things a second, and at most one second's worth at once after a quiet time. A
- * count that is larger than that waits until it is paid for, and so keeps the average.
+ * Allows `perSecond` things a second, as evenly as they come: what was not used in a quiet time is
+ * not made up for, since the burst that it would allow is what a ceiling is there to prevent.
  */
 export function createRateLimit(perSecond: number, clock: Clock = systemClock): RateLimit {
-  let allowance = perSecond;
-  let countedAt = clock.now();
+  let nextAt = clock.now();
+  let before: Promise<unknown> = Promise.resolve();
 
-  const refill = (): void => {
-    const now = clock.now();
-    allowance = Math.min(perSecond, allowance + ((now - countedAt) / 1_000) * perSecond);
-    countedAt = now;
+  const take = async <Begun>(
+    signal: AbortSignal,
+    begin: () => Promise<Begun>,
+    countOf: (begun: Begun) => number,
+  ): Promise<Begun | undefined> => {
+    const wait = nextAt - clock.now();
+    if (wait > 0) await clock.pause(wait, signal);
+    if (signal.aborted) return undefined;
+    const startedAt = Math.max(nextAt, clock.now() - LATE_MILLISECONDS);
+    const begun = await begin();
+    nextAt = startedAt + (countOf(begun) / perSecond) * 1_000;
+    return begun;
   };
   return {
-    spend: (count) => {
-      refill();
-      allowance -= count;
-    },
-    take: async (count, signal) => {
-      const isAborted = (): boolean => signal?.aborted === true;
-      if (isAborted()) return false;
-      refill();
-      // Taken at once and paid off by waiting: whoever comes later waits behind this debt.
-      allowance -= count;
-      if (allowance < 0) await clock.pause((-allowance / perSecond) * 1_000, signal);
-      if (!isAborted()) return true;
-      refill();
-      allowance = Math.min(perSecond, allowance + count);
-      return false;
+    inTurn: (signal, begin, countOf) => {
+      if (signal.aborted) return Promise.resolve(undefined);
+      const turn = before.then(() => take(signal, begin, countOf));
+      // Whoever is next comes also after one that failed.
+      before = turn.catch(() => undefined);
+      return turn;
     },
   };
 }
 
 /** No ceiling. */
 export const unlimited: RateLimit = {
-  take: (_count, signal) => Promise.resolve(signal?.aborted !== true),
-  spend: () => undefined,
+  inTurn: (signal, begin) => (signal.aborted ? Promise.resolve(undefined) : begin()),
 };

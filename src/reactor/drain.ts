@@ -67,8 +67,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const isOver = (): boolean => stop.aborted || failure !== undefined;
   const runSlot = async (): Promise<void> => {
     while (!isOver()) {
-      if (!(await worker.mayClaim(stop))) return;
-      const outcome = await worker.workOnce(abort, batchIds);
+      const outcome = await worker.workOnce({ stop, abort, batchIds });
       if (outcome === undefined) return;
       totals = addBatch(totals, outcome);
       options.onBatch?.(outcome);

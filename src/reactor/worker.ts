@@ -47,24 +47,30 @@ export interface BatchOutcome {
   readonly milliseconds: number;
 }
 
+/** How one batch is worked on. */
+export interface WorkOptions {
+  /** Nothing is claimed once this is aborted. */
+  readonly stop: AbortSignal;
+  /**
+   * Ends the S3 call and repeated settling early; the batch's lease is then left to run out, since
+   * S3 may still be at it.
+   */
+  readonly abort: AbortSignal;
+  /** Only these. Default: any. */
+  readonly batchIds?: readonly number[] | undefined;
+}
+
 /** Claims, deletes, settles: one batch at a time. */
 export interface Worker {
   /**
-   * Waits until the ceiling on deletions allows another batch; false when `stop` was aborted first.
-   * Waited for before a claim and never under a lease, which the wait could outlast.
-   */
-  mayClaim(stop: AbortSignal): Promise<boolean>;
-
-  /**
-   * One batch from claim to settle. Undefined: nothing was visible.
+   * One batch from claim to settle. Undefined: nothing was visible, or `stop` was aborted first. The
+   * ceiling on deletions is waited for before a claim and never under a lease, which the wait could
+   * outlast.
    *
-   * @param signal ends the S3 call and repeated settling early; the batch's lease is then left to
-   * run out, since S3 may still be at it.
-   * @param batchIds only these.
    * @throws DatabaseError when the database fails; the lease then runs out and the batch is taken
    * up again.
    */
-  workOnce(signal: AbortSignal, batchIds?: readonly number[]): Promise<BatchOutcome | undefined>;
+  workOnce(options: WorkOptions): Promise<BatchOutcome | undefined>;
 }
 
 /** What is kept of a lease for the settle after the last moment for S3. */
@@ -104,20 +110,21 @@ class BatchWorker implements Worker {
     this.#options = options;
   }
 
-  mayClaim(stop: AbortSignal): Promise<boolean> {
-    return this.#options.rateLimit.take(0, stop);
-  }
-
-  async workOnce(
-    signal: AbortSignal,
-    batchIds?: readonly number[],
-  ): Promise<BatchOutcome | undefined> {
-    const { store, leaseSeconds, name } = this.#options;
-    const lease = randomUUID();
-    // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
-    const startedAt = performance.now();
-    const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
-    if (claim === undefined) return undefined;
+  async workOnce({ stop, abort, batchIds }: WorkOptions): Promise<BatchOutcome | undefined> {
+    const { store, leaseSeconds, name, rateLimit } = this.#options;
+    const taken = await rateLimit.inTurn(
+      stop,
+      async () => {
+        const lease = randomUUID();
+        // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
+        const startedAt = performance.now();
+        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
+        return claim && { claim, lease, startedAt };
+      },
+      (it) => it?.claim.keys.length ?? 0,
+    );
+    if (taken === undefined) return undefined;
+    const { claim, lease, startedAt } = taken;
 
     const base = {
       batchId: claim.batchId,
@@ -130,11 +137,10 @@ class BatchWorker implements Worker {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
-    this.#options.rateLimit.spend(claim.keys.length);
     const unanswered = new Set<string>();
-    const answer = await this.#delete(claim, startedAt, signal, unanswered);
+    const answer = await this.#delete(claim, startedAt, abort, unanswered);
     const leased = { claim, lease, unanswered: runsOf(claim, unanswered) };
-    const settled = await this.#settle(leased, answer, { startedAt, signal });
+    const settled = await this.#settle(leased, answer, { startedAt, signal: abort });
     const outcome = {
       ...base,
       ...nothing,

@@ -1,74 +1,99 @@
-import pg from 'pg';
-import { setTimeout as delay } from 'node:timers/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Bench, BenchDatabase } from './bench.ts';
 import { quantile } from './figure.ts';
-import { answerQuestions } from './processes.ts';
 
 /*
-The application beside the reactor: short updates of single rows that are not due, a few at a time, at
-an even pace, as an application has that is not itself at its limit.
+The application beside the reactor: pgbench, with short updates of single rows that are not due, four
+sessions, at a pace that it keeps up with easily. What an update takes is counted from the moment it was
+due, so that one that had to wait for those before it counts as slow too.
 */
 
 const SESSIONS = 4;
-const PACE_MILLISECONDS = 4;
-const UPDATE = 'update runs set updated_at = now() where run_id = $1';
+const UPDATES_PER_SECOND = 1_000;
 
-let sessions: pg.Client[] = [];
-let runIds: readonly string[] = [];
-let measuring = new AbortController();
-let measured: Promise<number[][]> | undefined;
+/** How many rows the application works on. */
+export const LIVE_RUNS = 50_000;
 
-async function prepare(url: string): Promise<void> {
-  sessions = await Promise.all(
-    Array.from({ length: SESSIONS }, async () => {
-      const session = new pg.Client({ connectionString: url });
-      await session.connect();
-      return session;
-    }),
+const RUN_ID = `('00000000-0000-4000-8000-' || lpad(to_hex(n::bigint), 12, '0'))::uuid`;
+
+/** Makes them: runs that are not due, with ids that pgbench can draw. */
+export const INSERT_LIVE_RUNS = `
+insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+select ${RUN_ID}, 'tenant-' || n % 10, 'COMPLETED', now() - interval '20 days' + n * interval '1 ms',
+  'dpp-results', 'results/live-' || n || '.json'
+from generate_series(1, ${LIVE_RUNS}) n`;
+
+const UPDATE = `
+\\set n random(1, ${LIVE_RUNS})
+update runs set updated_at = now() where run_id = ${RUN_ID.replace('n::', ':n::')};
+`;
+
+/** One update: when it was over, and how long after it was due, in milliseconds. */
+interface Update {
+  readonly endedAt: number;
+  readonly took: number;
+}
+
+/** What updates took. */
+export interface Latency {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** The application of a benchmark; undefined where the server came without pgbench. */
+export function findApplication(
+  bench: Bench,
+): ((database: BenchDatabase, seconds: number) => Promise<Update[]>) | undefined {
+  const pgbench = join(bench.postgres.binFolder, 'pgbench');
+  if (!existsSync(pgbench)) return undefined;
+  const script = join(bench.folder, 'update.sql');
+  writeFileSync(script, UPDATE);
+  return (database, seconds) => update(pgbench, script, bench.folder, database, seconds);
+}
+
+async function update(
+  pgbench: string,
+  script: string,
+  scratch: string,
+  database: BenchDatabase,
+  seconds: number,
+): Promise<Update[]> {
+  const folder = mkdtempSync(join(scratch, 'pgbench-'));
+  const parameters = [
+    ['--no-vacuum', '--protocol=prepared', `--client=${SESSIONS}`, `--time=${seconds}`],
+    [`--rate=${UPDATES_PER_SECOND}`, '--log', `--log-prefix=${join(folder, 'log')}`],
+    [`--file=${script}`, database.url],
+  ].flat();
+  const child = spawn(pgbench, parameters, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new Error(`pgbench ended with ${code}:\n${said}`);
+  const lines = readdirSync(folder).flatMap((name) =>
+    readFileSync(join(folder, name), 'utf8').trimEnd().split('\n'),
   );
-  const found = await sessions[0]?.query<{ run_id: string }>(
-    `select run_id from runs where completed_at > now() - interval '25 days' order by run_id limit 50000`,
-  );
-  runIds = found?.rows.map((row) => row.run_id) ?? [];
-  measure();
-  await delay(500);
-  await stop();
+  rmSync(folder, { recursive: true });
+  return lines.map(readUpdate);
 }
 
-function measure(): void {
-  const { signal } = (measuring = new AbortController());
-  measured = Promise.all(sessions.map((session) => update(session, signal)));
-}
-
-async function update(session: pg.Client, stopped: AbortSignal): Promise<number[]> {
-  const milliseconds: number[] = [];
-  while (!stopped.aborted) {
-    const runId = runIds[Math.floor(Math.random() * runIds.length)];
-    const startedAt = performance.now();
-    await session.query({ name: 'update', text: UPDATE, values: [runId] });
-    const took = performance.now() - startedAt;
-    milliseconds.push(took);
-    await delay(Math.max(PACE_MILLISECONDS - took, 0));
-  }
-  return milliseconds;
-}
-
-async function stop(): Promise<{ p50: number; p99: number; updates: number }> {
-  measuring.abort();
-  const milliseconds = (await measured)?.flat() ?? [];
+/** `client transaction microseconds script seconds microseconds lag`; the second counts the lag in. */
+function readUpdate(line: string): Update {
+  const [, , microseconds, , epochSeconds, rest] = line.split(' ').map(Number);
   return {
-    p50: quantile(milliseconds, 0.5),
-    p99: quantile(milliseconds, 0.99),
-    updates: milliseconds.length,
+    endedAt: (epochSeconds ?? Number.NaN) * 1_000 + (rest ?? Number.NaN) / 1_000,
+    took: (microseconds ?? Number.NaN) / 1_000,
   };
 }
 
-async function end(): Promise<void> {
-  await Promise.all(sessions.splice(0).map((session) => session.end()));
+/** Of the updates that were over between two moments. */
+export function latency(updates: readonly Update[], from = 0, to = Infinity): Latency {
+  const took = updates
+    .filter(({ endedAt }) => endedAt >= from && endedAt <= to)
+    .map((each) => each.took);
+  return { p50: quantile(took, 0.5), p99: quantile(took, 0.99) };
 }
-
-answerQuestions(async (question: { prepare?: string; go?: 'start' | 'stop' | 'end' }) => {
-  if (question.prepare !== undefined) return prepare(question.prepare);
-  if (question.go === 'start') return measure();
-  if (question.go === 'stop') return stop();
-  return end();
-});

@@ -50,13 +50,38 @@ describeDatabase('a ceiling on deletions', () => {
     expect(await database().query('select from retention.batch where lease is not null')).toEqual(
       [],
     );
-    await clock.advance(49_000);
+    await clock.advance(50_000);
     await until(
       'it has worked and waits again',
       () => asked.length === 2 && clock.waiting.length > 0,
     );
     stop.abort();
     expect(await draining).toMatchObject({ batches: 2, cleared: 100, postponed: 0 });
-    expect((asked[1] ?? 0) - (asked[0] ?? 0)).toBeGreaterThanOrEqual(49_000);
+    expect((asked[1] ?? 0) - (asked[0] ?? 0)).toBeGreaterThanOrEqual(50_000);
+  });
+
+  test('all slots together work at even distances, from the first batch on', async () => {
+    await database().query('update retention.setting set batch_size = 50');
+    await database().insertRuns({ count: 300, completedAgo: '40 days' });
+    await database().query('select retention.flag_expired()');
+    const clock = createManualClock();
+    await clock.advance(3_600_000);
+    const asked: number[] = [];
+    const worker = makeWorker(clock, asked, 100);
+    const stop = new AbortController();
+    const draining = drain({ worker, concurrency: 4, stop: stop.signal, abort: never });
+    for (let batches = 1; batches <= 6; batches += 1) {
+      await until('the next has been worked on and all wait', () => {
+        return asked.length === batches && clock.waiting.length > 0;
+      });
+      const [leased] = await database().query<{ count: number }>(
+        'select count(*)::int as count from retention.batch where lease is not null',
+      );
+      expect(leased?.count).toBeLessThanOrEqual(1);
+      await clock.advance(500);
+    }
+    expect(await draining).toMatchObject({ batches: 6, cleared: 300 });
+    const distances = asked.slice(1).map((at, index) => at - (asked[index] ?? 0));
+    for (const distance of distances) expect(distance).toBeGreaterThanOrEqual(480);
   });
 });

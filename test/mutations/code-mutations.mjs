@@ -75,10 +75,10 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      '    const answer = await this.#delete(claim, startedAt, signal, unanswered);\n',
+      '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
       '    await store.settle(claim.batchId, lease, {\n      cleared: claim.runIds,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
-        '    const answer = await this.#delete(claim, startedAt, signal, unanswered);\n',
+        '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
     ),
     testFile: 'test/system/bad-days-crash.test.ts',
     test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',

@@ -2,9 +2,15 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DatabaseError } from '../../src/errors.ts';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { ObjectStoreError } from '../../src/objects/object-store.ts';
-import { createWorker } from '../../src/reactor/worker.ts';
+import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
 import { type RecordingLogger, createRecordingLogger } from '../support/recording-logger.ts';
+
+/** Neither told to stop nor cut short, unless by this. */
+const unhindered = (abort = new AbortController().signal): WorkOptions => ({
+  stop: new AbortController().signal,
+  abort,
+});
 
 const time = vi.hoisted(() => ({
   now: 0,
@@ -78,13 +84,13 @@ describe('settling while the database is away', () => {
       .map(({ level }) => level);
 
   test('is tried again and again, and S3 is not asked again', async () => {
-    const outcome = await makeWorker(20).workOnce(new AbortController().signal);
+    const outcome = await makeWorker(20).workOnce(unhindered());
     expect(outcome).toMatchObject({ cleared: 1, stamped: 1, leaseLost: false });
     expect([asked, tries]).toEqual([1, 21]);
   });
 
   test('is said at the 1st, 2nd, 4th, 8th ... time, and only in detail the other times', async () => {
-    await makeWorker(20).workOnce(new AbortController().signal);
+    await makeWorker(20).workOnce(unhindered());
     const loud = levels().flatMap((level, index) => (level === 'warning' ? [index + 1] : []));
     expect(loud).toEqual([1, 2, 4, 8, 16]);
     expect(levels().filter((level) => level === 'debug')).toHaveLength(15);
@@ -100,7 +106,7 @@ describe('settling while the database is away', () => {
       waits.push(time.now - before);
       before = time.now;
     };
-    await makeWorker(20).workOnce(new AbortController().signal);
+    await makeWorker(20).workOnce(unhindered());
     expect(waits[0]).toBeLessThanOrEqual(100);
     for (const wait of waits.slice(7)) {
       expect(wait).toBeGreaterThanOrEqual(2_500);
@@ -109,7 +115,7 @@ describe('settling while the database is away', () => {
   });
 
   test('ends with the lease, which others may have after that', async () => {
-    await expect(makeWorker(Infinity).workOnce(new AbortController().signal)).rejects.toBe(away);
+    await expect(makeWorker(Infinity).workOnce(unhindered())).rejects.toBe(away);
     expect(time.now).toBeLessThanOrEqual(LEASE_SECONDS * 1_000);
     expect(time.now).toBeGreaterThan((LEASE_SECONDS - 6) * 1_000);
     expect(tries).toBeGreaterThan(LEASE_SECONDS / 5);
@@ -121,7 +127,7 @@ describe('settling while the database is away', () => {
     time.onPause = () => {
       if (tries === 3) grace.abort();
     };
-    await expect(makeWorker(Infinity).workOnce(grace.signal)).rejects.toBe(away);
+    await expect(makeWorker(Infinity).workOnce(unhindered(grace.signal))).rejects.toBe(away);
     expect(tries).toBe(4);
   });
 
@@ -129,16 +135,14 @@ describe('settling while the database is away', () => {
     const denied = new DatabaseError('permission denied for function settle', {
       sqlState: '42501',
     });
-    await expect(makeWorker(Infinity, denied).workOnce(new AbortController().signal)).rejects.toBe(
-      denied,
-    );
+    await expect(makeWorker(Infinity, denied).workOnce(unhindered())).rejects.toBe(denied);
     expect([tries, levels()]).toEqual([1, []]);
   });
 
   test('is tried again as well where S3 has refused', async () => {
     const slow = { kind: 'throttled', code: 'SlowDown', bucket: 'b', message: 'slow' } as const;
     const worker = makeWorker(2, away, new ObjectStoreError(slow));
-    const outcome = await worker.workOnce(new AbortController().signal);
+    const outcome = await worker.workOnce(unhindered());
     expect(outcome).toMatchObject({ postponed: true, cleared: 0, leaseLost: false });
     expect([tries, levels()]).toEqual([3, ['warning', 'warning']]);
   });

@@ -2,8 +2,14 @@ import { describe, expect, test } from 'vitest';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { type DeletionOptions, ObjectStoreError } from '../../src/objects/object-store.ts';
-import { createWorker } from '../../src/reactor/worker.ts';
+import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
+
+/** Neither told to stop nor cut short. */
+const unhindered = (): WorkOptions => ({
+  stop: new AbortController().signal,
+  abort: new AbortController().signal,
+});
 
 const LEASE_SECONDS = 1;
 
@@ -56,7 +62,7 @@ describe('an S3 that is slower than the lease', () => {
     const timers = [0.8, 1].map((part) =>
       setTimeout(() => calls.push(`${part} of the lease`), LEASE_SECONDS * 1_000 * part),
     );
-    const working = worker().workOnce(new AbortController().signal);
+    const working = worker().workOnce(unhindered());
     await expect(working).rejects.toMatchObject({ kind: 'aborted' });
     // S3 may still be at it: nobody else is to have it yet, and nothing is known of it.
     expect(calls).toEqual(['delete', '0.8 of the lease']);
@@ -67,7 +73,7 @@ describe('an S3 that is slower than the lease', () => {
     calls.length = 0;
     const late = (): Promise<void> =>
       new Promise((resolve) => setTimeout(resolve, LEASE_SECONDS * 950));
-    await worker(late).workOnce(new AbortController().signal);
+    await worker(late).workOnce(unhindered());
     expect(calls).toEqual(['postpone']);
   });
 });

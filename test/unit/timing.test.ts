@@ -83,61 +83,116 @@ describe('durations', () => {
 });
 
 describe('rate limit', () => {
-  test('allows a burst of one second and then the rate', async () => {
+  const never = new AbortController().signal;
+
+  /** Begins so many things each time, and says when. */
+  function startTurns(perSecond: number) {
     const clock = createManualClock();
-    const limit = createRateLimit(100, clock);
-    let taken = 0;
-    const take = () => limit.take(50).then(() => (taken += 50));
-    const all = [take(), take(), take(), take()];
-    await clock.advance(0);
-    expect(taken).toBe(100);
-    await clock.advance(499);
-    expect(taken).toBe(100);
+    const limit = createRateLimit(perSecond, clock);
+    const begunAt: number[] = [];
+    const begin = (count: number, signal = never): Promise<number | undefined> =>
+      limit.inTurn(
+        signal,
+        () => {
+          begunAt.push(clock.now());
+          return Promise.resolve(count);
+        },
+        (begun) => begun,
+      );
+    return { clock, limit, begunAt, begin };
+  }
+
+  test('whoever comes at once begins at even distances, in the order of coming', async () => {
+    const { clock, begunAt, begin } = startTurns(100);
+    const all = Promise.all([begin(50), begin(20), begin(10), begin(50)]);
+    await clock.advance(10_000);
+    expect(await all).toEqual([50, 20, 10, 50]);
+    expect(begunAt).toEqual([0, 500, 700, 800]);
+  });
+
+  test('one at a time: the next waits until it is known what the one before began', async () => {
+    const { clock, limit, begunAt, begin } = startTurns(100);
+    let tell = (_count: number): void => undefined;
+    const slow = limit.inTurn(
+      never,
+      () => new Promise<number>((resolve) => (tell = resolve)),
+      (count) => count,
+    );
+    const next = begin(1);
+    await clock.advance(5_000);
+    expect(begunAt).toEqual([]);
+    tell(600);
+    await slow;
+    await clock.advance(999);
+    expect(begunAt).toEqual([]);
     await clock.advance(1);
-    expect(taken).toBe(150);
-    await clock.advance(500);
-    expect(taken).toBe(200);
-    await Promise.all(all);
+    await next;
+    expect(begunAt).toEqual([6_000]);
   });
 
-  test('a long quiet time allows no more than one second at once', async () => {
-    const clock = createManualClock();
-    const limit = createRateLimit(10, clock);
+  test('a quiet time is not made up for', async () => {
+    const { clock, begunAt, begin } = startTurns(10);
     await clock.advance(3_600_000);
-    await limit.take(10);
-    const next = limit.take(1);
-    await settle();
-    expect(clock.waiting).toEqual([100]);
-    await clock.advance(100);
-    expect(await next).toBe(true);
+    const all = Promise.all([begin(10), begin(10), begin(10)]);
+    await clock.advance(10_000);
+    await all;
+    const [first = 0, second = 0, third = 0] = begunAt;
+    expect(second - first).toBeGreaterThanOrEqual(980);
+    expect(third - second).toBe(1_000);
   });
 
-  test('a count above the rate waits until it is paid for', async () => {
-    const clock = createManualClock();
-    const limit = createRateLimit(100, clock);
-    const taking = limit.take(1_000);
-    await settle();
-    expect(clock.waiting).toEqual([9_000]);
-    await clock.advance(9_000);
-    expect(await taking).toBe(true);
+  test('a turn that comes a little late makes none after it late', async () => {
+    const { clock, begunAt, begin } = startTurns(1_000);
+    await begin(100);
+    await clock.advance(115);
+    await begin(100);
+    const next = begin(100);
+    await clock.advance(1_000);
+    await next;
+    expect(begunAt).toEqual([0, 115, 200]);
   });
 
-  test('an aborted wait takes nothing', async () => {
-    const clock = createManualClock();
-    const limit = createRateLimit(10, clock);
+  test('what is larger than the rate is begun at once, and delays the next', async () => {
+    const { clock, begunAt, begin } = startTurns(100);
+    await begin(1_000);
+    const next = begin(1);
+    await clock.advance(10_000);
+    await next;
+    expect(begunAt).toEqual([0, 10_000]);
+  });
+
+  test('an aborted wait begins nothing and holds up nobody', async () => {
+    const { clock, begunAt, begin } = startTurns(10);
     const controller = new AbortController();
-    await limit.take(10);
-    const taking = limit.take(1_000, controller.signal);
+    await begin(10);
+    const waiting = begin(1_000, controller.signal);
+    const next = begin(1);
+    await settle();
     controller.abort();
-    expect(await taking).toBe(false);
-    expect(await limit.take(5, controller.signal)).toBe(false);
-    const next = limit.take(1);
-    await clock.advance(100);
-    expect(await next).toBe(true);
+    expect(await waiting).toBeUndefined();
+    expect(await begin(5, controller.signal)).toBeUndefined();
+    await clock.advance(1_000);
+    expect(await next).toBe(1);
+    expect(begunAt).toEqual([0, 1_000]);
+  });
+
+  test('one that fails or begins nothing costs the next no time', async () => {
+    const { begunAt, limit, begin } = startTurns(10);
+    const failing = limit.inTurn(
+      never,
+      () => Promise.reject(new Error('no')),
+      () => 1_000,
+    );
+    await expect(failing).rejects.toThrow('no');
+    await begin(0);
+    await begin(1);
+    expect(begunAt).toEqual([0, 0]);
   });
 
   test('no ceiling never waits', async () => {
-    expect(await unlimited.take(1_000_000)).toBe(true);
-    expect(await unlimited.take(1, AbortSignal.abort())).toBe(false);
+    const begin = (): Promise<number> => Promise.resolve(1_000_000);
+    const count = (begun: number): number => begun;
+    expect(await unlimited.inTurn(never, begin, count)).toBe(1_000_000);
+    expect(await unlimited.inTurn(AbortSignal.abort(), begin, count)).toBeUndefined();
   });
 });

@@ -1,45 +1,50 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import { type Latency, INSERT_LIVE_RUNS, findApplication, latency } from '../application.ts';
+import { type Bench, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
-import { startPart } from '../processes.ts';
 import { drainShown, flagHidden, startListener } from '../work.ts';
 
-const PHASE_MILLISECONDS = 4_000;
+const PHASE_SECONDS = 4;
 
-interface Latency {
-  readonly p50: number;
-  readonly p99: number;
-}
+/** A session of pgbench's and a listener have connected and planned by then. */
+const WARM_UP_MILLISECONDS = 500;
+
+type Application = NonNullable<ReturnType<typeof findApplication>>;
 
 /** What the application's own updates take while results are deleted beside them. */
 export const beside: Scenario = {
   name: 'beside',
   run: async (bench) => {
-    const rows = bench.rows(100_000);
+    const application = findApplication(bench);
+    if (application === undefined) {
+      bench.say('beside: left out, for there is no pgbench beside this server');
+      return [];
+    }
+    // More than a phase at full speed can work off.
+    const rows = bench.rows(400_000);
     const base = await bench.makeDatabase(async (query) => {
       await query(INSERT_RUNS, [rows, 10, '40 days']);
-      await query(INSERT_RUNS, [rows, 10, '20 days']);
+      await query(INSERT_LIVE_RUNS);
     });
     await flagHidden(base);
-    const phase = Math.max(PHASE_MILLISECONDS * Math.min(bench.options.scale * 10, 1), 500);
     const latencies: Record<'alone' | 'full' | 'fifth', Latency[]> = {
       alone: [],
       full: [],
       fifth: [],
     };
+    const rates: Record<'full' | 'fifth', number[]> = { full: [], fifth: [] };
     for (let run = 0; run < bench.options.runs; run += 1) {
       bench.say(`beside: run ${run + 1}`);
-      const rate = await bench.onCopy(base, async (copy) => {
-        const full = await besideDrain(copy, phase, {});
-        latencies.alone.push(full.alone);
-        latencies.full.push(full.draining);
-        return rows / full.seconds;
-      });
-      const ceiling = Math.max(Math.round(rate / 5), 1);
-      await bench.onCopy(base, async (copy) => {
-        const env = { DPP_RETENTION_MAX_DELETES_PER_SECOND: String(ceiling) };
-        latencies.fifth.push((await besideDrain(copy, phase, env)).draining);
-      });
+      const measure = async (env: Readonly<Record<string, string>>): Promise<Measured> =>
+        bench.onCopy(base, (copy) => besideDrain(bench, application, copy, env));
+      const full = await measure({});
+      latencies.alone.push(full.alone);
+      latencies.full.push(full.draining);
+      rates.full.push(full.rate);
+      const ceiling = Math.max(Math.round(full.rate / 5), 1);
+      const fifth = await measure({ DPP_RETENTION_MAX_DELETES_PER_SECOND: String(ceiling) });
+      latencies.fifth.push(fifth.draining);
+      rates.fifth.push(fifth.rate);
     }
     await base.drop();
     const p99 = (some: readonly Latency[]): number[] => some.map((each) => each.p99);
@@ -51,7 +56,9 @@ export const beside: Scenario = {
       unit: '×',
       samples: ratios(p99(latencies[name]), p99(latencies.alone)),
       target: { is: 'at most', value: limit },
-      detail: `${ms(latencies[name])} / ${ms(latencies.alone)}`,
+      detail:
+        `${ms(latencies[name])} / ${ms(latencies.alone)}; ` +
+        `${Math.round(median(rates[name]))}/s deleted meanwhile`,
     });
     return [
       figure('full', "the application's updates, p99 beside a drain at full speed / alone", 2),
@@ -60,31 +67,44 @@ export const beside: Scenario = {
   },
 };
 
+interface Measured {
+  readonly alone: Latency;
+  readonly draining: Latency;
+  /** Results per second while it was measured. */
+  readonly rate: number;
+}
+
 /** Latency before the work is shown and while it is worked on. */
 async function besideDrain(
+  bench: Bench,
+  application: Application,
   copy: BenchDatabase,
-  phase: number,
   env: Readonly<Record<string, string>>,
-): Promise<{ alone: Latency; draining: Latency; seconds: number }> {
-  const application = await startPart('application');
+): Promise<Measured> {
+  const seconds = Math.max(Math.round(PHASE_SECONDS * Math.min(bench.options.scale * 10, 1)), 1);
   const listener = await startListener(copy, env);
   try {
-    await application.ask({ prepare: copy.url });
-    const measure = async (until: Promise<unknown>): Promise<Latency> => {
-      await application.ask({ go: 'start' });
-      await until;
-      return application.ask<Latency>({ go: 'stop' });
-    };
-    const alone = await measure(delay(phase));
+    await application(copy, 1);
+    const alone = latency(await application(copy, seconds));
     const drained = drainShown(copy);
-    const isWhole = Object.keys(env).length === 0;
-    const draining = await measure(isWhole ? drained : Promise.race([drained, delay(phase)]));
     // What is broken off is dropped with its database.
     drained.catch(() => undefined);
-    const seconds = isWhole ? await drained : phase / 1_000;
-    await application.ask({ go: 'end' });
-    return { alone, draining, seconds };
+    await delay(WARM_UP_MILLISECONDS);
+    const from = Date.now();
+    const updates = await application(copy, seconds);
+    const [work] = await copy.query<{ cleared: number; to: Date }>(
+      `select coalesce(sum(cleared) filter (where settled_at >= to_timestamp($1)), 0)::int as cleared,
+        case when bool_and(settled_at is not null) then max(settled_at) else now() end as to
+      from retention.batch`,
+      [from / 1_000],
+    );
+    const to = work?.to.getTime() ?? Number.NaN;
+    return {
+      alone,
+      draining: latency(updates, from, to),
+      rate: (work?.cleared ?? 0) / ((to - from) / 1_000),
+    };
   } finally {
-    await Promise.all([application.stop(), listener.stop()]);
+    await listener.stop();
   }
 }
