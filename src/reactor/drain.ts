@@ -51,9 +51,9 @@ export interface DrainOptions {
 }
 
 /**
- * Works until nothing is visible. The first slot brings in the next when it has found something,
- * and so on: one result costs one claim more than it needs, not one per slot. After a throttled
- * batch no further slot is brought in.
+ * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
+ * asked, and so on: one result costs two claims that find nothing, not one per slot. After a
+ * throttled batch its slot ends.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -67,12 +67,11 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const isOver = (): boolean => stop.aborted || failure !== undefined;
   const runSlot = async (): Promise<void> => {
     while (!isOver()) {
-      const outcome = await worker.workOnce({ stop, abort, batchIds });
+      const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed: startSlot });
       if (outcome === undefined) return;
       totals = addBatch(totals, outcome);
       options.onBatch?.(outcome);
       if (outcome.postponed) return;
-      startSlot();
     }
   };
   const startSlot = (): void => {

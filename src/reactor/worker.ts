@@ -58,6 +58,8 @@ export interface WorkOptions {
   readonly abort: AbortSignal;
   /** Only these. Default: any. */
   readonly batchIds?: readonly number[] | undefined;
+  /** Hears of a batch as soon as it is claimed. */
+  readonly onClaimed?: () => void;
 }
 
 /** Claims, deletes, settles: one batch at a time. */
@@ -110,7 +112,12 @@ class BatchWorker implements Worker {
     this.#options = options;
   }
 
-  async workOnce({ stop, abort, batchIds }: WorkOptions): Promise<BatchOutcome | undefined> {
+  async workOnce({
+    stop,
+    abort,
+    batchIds,
+    onClaimed,
+  }: WorkOptions): Promise<BatchOutcome | undefined> {
     const { store, leaseSeconds, name, rateLimit } = this.#options;
     const taken = await rateLimit.inTurn(
       stop,
@@ -125,6 +132,7 @@ class BatchWorker implements Worker {
     );
     if (taken === undefined) return undefined;
     const { claim, lease, startedAt } = taken;
+    onClaimed?.();
 
     const base = {
       batchId: claim.batchId,
