@@ -34,6 +34,11 @@ export interface DeletionOptions {
   /** Ends the call early; what was already deleted is then not known. */
   readonly signal?: AbortSignal | undefined;
   /**
+   * No request is sent after it, in milliseconds of `performance.now()`. A process that was stopped goes
+   * on where it was, and a timer that is to end the call may come after the request.
+   */
+  readonly endsAt?: number | undefined;
+  /**
    * Told of keys for which a request was sent and no answer of the store's came, so that the store may
    * still delete them, whatever the call itself comes to: it may have ended with the answer to a
    * second attempt. Told before the call ends, and more than once perhaps.

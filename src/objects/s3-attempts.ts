@@ -11,7 +11,13 @@ const CONNECT_TIMEOUT = /did not establish a connection/u;
  * earlier one that took too long.
  */
 export class Attempts {
+  readonly #endsAt: number;
   #unanswered = 0;
+
+  /** @param endsAt none is sent after it, in milliseconds of `performance.now()`. */
+  constructor(endsAt = Infinity) {
+    this.#endsAt = endsAt;
+  }
 
   /** Whether the store may still perform one of them; an attempt that is waited for is one. */
   get areUnanswered(): boolean {
@@ -41,6 +47,7 @@ export class Attempts {
       }
     };
     const note: Middleware = (next) => (args) => {
+      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());
       isSent = true;
       this.#unanswered += 1;
       return next(args);
@@ -53,6 +60,10 @@ export class Attempts {
     // Innermost: what fails before it, such as the look for credentials, sends nothing.
     stack.add(note, { name: 'noteAttempt', step: 'deserialize', priority: 'low' });
   }
+}
+
+function tooLate(): Error {
+  return Object.assign(new Error('its time was over before it was sent'), { name: 'Timeout' });
 }
 
 type Handler = (args: object) => Promise<object>;

@@ -22,14 +22,14 @@ export function createS3BucketInspector(options: S3ObjectStoreOptions = {}): Buc
     describeBucket: (bucket, { signal } = {}) => describeBucket(connection, bucket, signal),
     probeDeleteRight: (bucket, { prefix = '', signal } = {}) =>
       withDeadline(budget, signal, (inTime) => probeDeleteRight(requests, bucket, prefix, inTime)),
-    async purgeKeys(bucket, keys, { signal, onUnanswered } = {}) {
+    async purgeKeys(bucket, keys, { signal, endsAt, onUnanswered } = {}) {
       if (keys.length > MAX_KEYS_PER_REQUEST) {
         throw new RangeError(
           `expected at most ${MAX_KEYS_PER_REQUEST} keys per call, got ${keys.length}`,
         );
       }
       return withDeadline(budget, signal, (inTime) =>
-        purge.run(bucket, keys, { signal: inTime, onUnanswered }),
+        purge.run(bucket, keys, { signal: inTime, endsAt, onUnanswered }),
       );
     },
     restoreObject: (bucket, key, { signal } = {}) =>

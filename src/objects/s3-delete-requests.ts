@@ -16,6 +16,8 @@ export interface DeletionTarget {
 export interface DeletionCall {
   /** Ends it early. */
   readonly signal: AbortSignal;
+  /** See {@link DeletionOptions.endsAt}. */
+  readonly endsAt?: DeletionOptions['endsAt'];
   /** See {@link DeletionOptions.onUnanswered}. */
   readonly onUnanswered?: DeletionOptions['onUnanswered'];
 }
@@ -151,10 +153,10 @@ export class S3DeleteRequests {
 
   async #attempt<T>(
     keys: readonly string[],
-    { onUnanswered }: DeletionCall,
+    { endsAt, onUnanswered }: DeletionCall,
     send: (attempts: Attempts) => Promise<T>,
   ): Promise<T> {
-    const attempts = new Attempts();
+    const attempts = new Attempts(endsAt);
     try {
       return await send(attempts);
     } finally {

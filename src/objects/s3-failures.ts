@@ -47,6 +47,7 @@ const TIMEOUT_CODES = new Set([
   'ETIMEDOUT',
   'RequestTimeout',
   'RequestTimeoutException',
+  'Timeout',
   'TimeoutError',
 ]);
 

@@ -12,14 +12,14 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): ObjectS
   const connection = new S3Connection(options);
   const deletion = new S3Deletion(new S3DeleteRequests(connection));
   return {
-    async deleteObjects(bucket, keys, { signal, onUnanswered } = {}) {
+    async deleteObjects(bucket, keys, { signal, endsAt, onUnanswered } = {}) {
       if (keys.length > MAX_KEYS_PER_REQUEST) {
         throw new RangeError(
           `expected at most ${MAX_KEYS_PER_REQUEST} keys per call, got ${keys.length}`,
         );
       }
       return withDeadline(connection.budgetMilliseconds, signal, (inTime) =>
-        deletion.run(bucket, keys, { signal: inTime, onUnanswered }),
+        deletion.run(bucket, keys, { signal: inTime, endsAt, onUnanswered }),
       );
     },
     prepare: () => connection.prepare(),

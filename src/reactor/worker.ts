@@ -171,8 +171,8 @@ class BatchWorker implements Worker {
       const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
       return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
     }
-    const share = leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
-    const left = share - (performance.now() - startedAt);
+    const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
+    const left = endsAt - performance.now();
     if (left <= 0)
       return { kind: 'postponed', code: 'LeaseTooOld', message: 'claimed too long ago' };
     const deadline = new AbortController();
@@ -188,6 +188,7 @@ class BatchWorker implements Worker {
       }
       const report = await ask(claim.bucket, claim.keys, {
         signal: deadline.signal,
+        endsAt,
         onUnanswered: (keys) => keys.forEach((key) => unanswered.add(key)),
       });
       return { kind: 'report', report };

@@ -205,6 +205,17 @@ export const codeMutations = [
     test: 'promise 7: no transaction is open and no lock held while S3 is called',
   },
   {
+    name: 'a request is sent whatever the time',
+    promise: 8,
+    edits: one(
+      'src/objects/s3-attempts.ts',
+      '      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());\n',
+      '      if (this.#endsAt === 0) return Promise.reject(tooLate());\n',
+    ),
+    testFile: 'test/unit/s3-deadlines.test.ts',
+    test: 'sends nothing after its last moment, when its process was stopped until then',
+  },
+  {
     name: 'a payload is trusted',
     promise: 9,
     edits: one(

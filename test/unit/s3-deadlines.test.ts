@@ -16,6 +16,21 @@ describe('time', () => {
     );
   });
 
+  test('sends nothing after its last moment, when its process was stopped until then', async () => {
+    play(deleteAll);
+    let endsAt = Infinity;
+    const credentials = (): Promise<{ accessKeyId: string; secretAccessKey: string }> => {
+      stopUntil(endsAt + 10);
+      return Promise.resolve({ accessKeyId: 'A', secretAccessKey: 'S' });
+    };
+    const opened = open({ clientConfig: { credentials } });
+    await opened.prepare?.();
+    endsAt = performance.now() + 100;
+    const error = await failure(opened.deleteObjects('bucket', ['a'], { endsAt }));
+    expect(error.kind).toBe('timeout');
+    expect(requests()).toEqual([]);
+  });
+
   test('ends a call that is never answered, after every attempt', async () => {
     play(() => undefined);
     const took = await milliseconds(async () => {
@@ -121,3 +136,9 @@ describe('time', () => {
     expect((await failure(call)).kind).toBe('aborted');
   });
 });
+
+/** As SIGSTOP does: nothing of this process goes on until then. */
+function stopUntil(moment: number): void {
+  const left = moment - performance.now();
+  if (Number.isFinite(left)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, left);
+}
