@@ -27,8 +27,8 @@ export interface Verdict {
   readonly isFlat: boolean;
 }
 
-/** Of fewer looks a median says nothing. */
-const FEWEST_PER_THIRD = 5;
+/** Of fewer looks a median says nothing, and of a third in which less was done, nothing does. */
+export const FEWEST_PER_THIRD = 5;
 
 /**
  * Judges whether a figure stays where it is. The first third is warm-up, in which pools fill, code is
@@ -37,16 +37,31 @@ const FEWEST_PER_THIRD = 5;
  * little, is higher in the last third by a third of all that it grew.
  */
 export function judge({ name, unit, samples, bound }: Figure): Verdict {
-  const third = Math.floor(samples.length / 3);
-  const thirds = [
-    samples.slice(0, third),
-    samples.slice(third, samples.length - third),
-    samples.slice(samples.length - third),
-  ].map((part) => part.filter((sample) => sample !== undefined));
+  const thirds = thirdsOf(samples);
   const [start = Number.NaN, middle = Number.NaN, end = Number.NaN] = thirds.map(medianOf);
   const limit = middle + Math.max(bound.atLeast, bound.share * middle);
   const isKnown = thirds.slice(1).every((part) => part.length >= FEWEST_PER_THIRD);
   return { name, unit, start, middle, end, limit, isFlat: isKnown && end <= limit };
+}
+
+/** By how much a count that never falls grew in each third of a run, from the end of the one before. */
+export function growthByThirds(counts: readonly (number | undefined)[]): readonly number[] {
+  let reached = 0;
+  return thirdsOf(counts).map((part) => {
+    const before = reached;
+    reached = part.at(-1) ?? before;
+    return reached - before;
+  });
+}
+
+/** Without the looks that found nothing. */
+function thirdsOf(samples: readonly (number | undefined)[]): readonly (readonly number[])[] {
+  const third = Math.floor(samples.length / 3);
+  return [
+    samples.slice(0, third),
+    samples.slice(third, samples.length - third),
+    samples.slice(samples.length - third),
+  ].map((part) => part.filter((sample) => sample !== undefined));
 }
 
 function medianOf(numbers: readonly number[]): number {

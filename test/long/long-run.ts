@@ -16,10 +16,10 @@ import type { RunningCli } from '../support/cli.ts';
 import { addressOf, readFigures } from '../support/scrape.ts';
 import type { Bounds } from './bounds.ts';
 import { prepareToCount } from './database-samples.ts';
-import { judge, round, type Verdict } from './flatness.ts';
+import { FEWEST_PER_THIRD, growthByThirds, judge, round, type Verdict } from './flatness.ts';
 import type { Pace } from './pace.ts';
 import { HOLDINGS_MODULE } from './process-samples.ts';
-import { figuresOf, type Sample, takeSamples } from './sampling.ts';
+import { drainsOf, figuresOf, type Sample, takeSamples } from './sampling.ts';
 import { startSteadyApplication } from './steady-application.ts';
 
 /** What a long run is asked for. */
@@ -98,7 +98,7 @@ export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> 
     const trouble = createTrouble(
       { postgres, s3: proxy, crew, scheduler, restarting: undefined },
       createDraws(seed, 2),
-      { without: DEADLY, pauseMs: pace.faultPauseMs },
+      { without: [...DEADLY, ...pace.without], pauseMs: pace.faultPauseMs },
     );
     const working = new AbortController();
     const ticking = new AbortController();
@@ -140,6 +140,7 @@ export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> 
       file,
       violations: [
         ...verdicts.filter(({ isFlat }) => !isFlat).map(asViolation),
+        ...idlenessIn(drainsOf(samples)),
         ...check({ history, deletions, puts, tooLate: application.tooLate }),
         ...calm,
         ...words.flatMap(warningsIn),
@@ -211,6 +212,21 @@ function warningsIn(words: string): Violation[] {
 function asViolation({ name, unit, middle, end, limit }: Verdict): Violation {
   const [was, is, may] = [middle, end, limit].map((value) => `${round(value)} ${unit}`.trimEnd());
   return { promise: 'nothing grows', what: `${name}: ${was}, then ${is}; at most ${may}` };
+}
+
+/** What leaks with each drain stays flat where there are none. */
+function idlenessIn(drains: ReturnType<typeof drainsOf>): Violation[] {
+  return drains.flatMap(({ name, counts }) => {
+    const done = growthByThirds(counts);
+    return done.slice(1).every((count) => count >= FEWEST_PER_THIRD)
+      ? []
+      : [
+          {
+            promise: 'a run says something',
+            what: `${name}: ${done.join(', ')} drains in its thirds`,
+          },
+        ];
+  });
 }
 
 function writeDown(

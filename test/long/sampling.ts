@@ -13,6 +13,8 @@ export interface Sample {
   readonly listeners: readonly (ProcessSample | undefined)[];
   readonly database: DatabaseSample | undefined;
   readonly s3Connections: number;
+  /** How often each listener has worked off what it found, up to now. */
+  readonly drains: readonly (number | undefined)[];
 }
 
 /** What is looked at, and how often. */
@@ -31,6 +33,9 @@ export interface Sampling {
 }
 
 const SAY_EVERY_SECONDS = 300;
+
+/** What a listener says after each drain. */
+const DRAINED = 'Retention cleanup completed';
 
 /** Looks at a steady pace until it is aborted. */
 export async function takeSamples(options: Sampling, signal: AbortSignal): Promise<Sample[]> {
@@ -65,7 +70,11 @@ async function look(options: Sampling, seconds: number): Promise<Sample> {
     sampleDatabase(ground.postgres.url(), role, counts),
     ground.proxy.connections(),
   ]);
-  return { seconds, listeners, database, s3Connections };
+  const drains = crew.posts.map((post) => {
+    const said = post.process()?.stderr;
+    return said === undefined ? undefined : said.split(DRAINED).length - 1;
+  });
+  return { seconds, listeners, database, s3Connections, drains };
 }
 
 function inBrief({ seconds, listeners }: Sample): string {
@@ -73,6 +82,16 @@ function inBrief({ seconds, listeners }: Sample): string {
     seen === undefined ? 'gone' : `${round(seen.rssMb)} MB, ${seen.descriptors} descriptors`,
   );
   return `${Math.round(seconds / 60)} minutes: ${each.join('; ')}`;
+}
+
+/** How often each listener had worked off what it found, at each look. */
+export function drainsOf(
+  samples: readonly Sample[],
+): { readonly name: string; readonly counts: readonly (number | undefined)[] }[] {
+  return (samples[0]?.drains ?? []).map((_, index) => ({
+    name: sessionName(index),
+    counts: samples.map(({ drains }) => drains[index]),
+  }));
 }
 
 /** What was seen, by what has to be flat. */

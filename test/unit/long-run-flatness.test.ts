@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createDraws } from '../chaos/draws.ts';
-import { type Bound, judge } from '../long/flatness.ts';
+import { type Bound, growthByThirds, judge } from '../long/flatness.ts';
 
 const LOOKS = 240;
 const bound: Bound = { share: 0.1, atLeast: 3 };
@@ -56,4 +56,19 @@ test('the bound is the greater of share and least, on top of the middle', () => 
   expect(verdict(() => 10)).toMatchObject({ start: 10, middle: 10, end: 10, limit: 13 });
   expect(verdict(() => 100)).toMatchObject({ limit: 110 });
   expect(verdict((look) => look, 30)).toMatchObject({ start: 4.5, middle: 14.5, end: 24.5 });
+});
+
+describe('how much a count grew in each third', () => {
+  test.each<readonly [string, readonly (number | undefined)[], readonly number[]]>([
+    ['at an even pace', [1, 2, 3, 4, 5, 6], [2, 2, 2]],
+    ['not at all', [0, 0, 0, 0, 0, 0], [0, 0, 0]],
+    ['and then no more', [3, 5, 5, 5, 5, 5], [5, 0, 0]],
+    ['all between two thirds', [0, 0, 9, 9, 9, 9], [0, 9, 0]],
+    ['behind gaps', [1, undefined, undefined, 4, 7, undefined], [1, 3, 3]],
+    ['where a third was never seen', [1, 2, undefined, undefined, 8, 9], [2, 0, 7]],
+    ['with a remainder, which is the middle’s', [1, 2, 3, 4, 5, 6, 7, 8], [2, 4, 2]],
+    ['where nothing was looked at', [], [0, 0, 0]],
+  ])('%s', (_, counts, growth) => {
+    expect(growthByThirds(counts)).toEqual(growth);
+  });
 });
