@@ -164,7 +164,7 @@ export function figuresOf(samples: readonly Sample[], bounds: Bounds): Figure[] 
     figure(
       'sessions of the reactor',
       '',
-      bounds.sessions,
+      { ...bounds.sessions, ceiling: Infinity },
       ({ database }) =>
         database && Object.values(database.sessions).reduce((sum, count) => sum + count, 0),
     ),

@@ -52,6 +52,36 @@ describe('what does not', () => {
   });
 });
 
+describe('what faults bring down again', () => {
+  // Leaks one at a time, and starts anew every 20 looks.
+  const saw = (look: number): number => 3 + (look % 20);
+  const under = (ceiling: number, at: (look: number) => number) =>
+    judge({
+      name: 'sessions',
+      unit: '',
+      samples: Array.from({ length: LOOKS }, (_, look) => at(look)),
+      bound: { ...bound, ceiling },
+    });
+
+  test('is a saw, which no median sees and a ceiling does', () => {
+    expect(verdict(saw)).toMatchObject({ isFlat: true });
+    expect(under(9, saw)).toMatchObject({ isFlat: false, limit: 15.5, high: 18 });
+  });
+
+  test('is flat where only a few looks are above the ceiling, or the warm-up is', () => {
+    expect(under(9, (look) => (look % 5 === 0 ? 30 : 6))).toMatchObject({ isFlat: true, high: 6 });
+    expect(under(9, (look) => (look < 80 ? 30 : 6))).toMatchObject({ isFlat: true });
+    expect(under(9, () => 9)).toMatchObject({ isFlat: true, high: 9 });
+  });
+
+  test('is not where one third is above it for a quarter of its time', () => {
+    const inThird = (from: number) => (look: number) =>
+      look >= from && look < from + 80 && look % 4 === 0 ? 30 : 6;
+    expect(under(9, inThird(80))).toMatchObject({ isFlat: false, high: 30 });
+    expect(under(9, inThird(160))).toMatchObject({ isFlat: false, high: 30 });
+  });
+});
+
 test('the bound is the greater of share and least, on top of the middle', () => {
   expect(verdict(() => 10)).toMatchObject({ start: 10, middle: 10, end: 10, limit: 13 });
   expect(verdict(() => 100)).toMatchObject({ limit: 110 });
