@@ -24,13 +24,12 @@ const { values } = parseArgs({
   },
 });
 const first = mutations.findIndex(({ name }) => name.includes(values.from));
-const chosen = mutations
-  .slice(first)
-  .filter(
-    ({ promise, name }) =>
-      (values.promise === undefined || promise === Number(values.promise)) &&
-      (values.only === undefined || name.includes(values.only)),
-  );
+const left = first === -1 ? [] : mutations.slice(first);
+const chosen = left.filter(
+  ({ promise, name }) =>
+    (values.promise === undefined || promise === Number(values.promise)) &&
+    (values.only === undefined || name.includes(values.only)),
+);
 
 const copy = mkdtempSync(join(tmpdir(), 'retention-mutations-'));
 process.on('exit', () => rmSync(copy, { recursive: true, force: true }));
