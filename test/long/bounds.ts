@@ -10,7 +10,7 @@ export interface Bounds {
   readonly table: Bound;
   readonly deadTuples: Bound;
   readonly s3Connections: Bound;
-  /** How often each listener drains in each of the last two thirds. Fewer are no proof of anything. */
+  /** How often the listeners drain in each of the last two thirds. Fewer are no proof of anything. */
   readonly fewestDrains: number;
 }
 
@@ -37,7 +37,7 @@ export const HOUR: Bounds = {
   // Autovacuum comes by once a minute, so a table has what died in up to a minute.
   deadTuples: { share: 0.5, atLeast: 200 },
   s3Connections: { share: 0, atLeast: 4 },
-  fewestDrains: 50,
+  fewestDrains: 150,
 };
 
 /**
@@ -56,6 +56,6 @@ export const TWO_MINUTES: Bounds = {
   // a third.
   deadTuples: { share: 0.5, atLeast: 150 },
   s3Connections: { share: 0, atLeast: 8 },
-  // Two minutes have a hundred, and a dozen on a machine with ten times as much to do.
-  fewestDrains: 1,
+  // A third has fifty, and ten on a machine with ten times as much to do.
+  fewestDrains: 2,
 };

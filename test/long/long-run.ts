@@ -19,7 +19,7 @@ import { prepareToCount } from './database-samples.ts';
 import { growthByThirds, judge, round, type Verdict } from './flatness.ts';
 import type { Pace } from './pace.ts';
 import { HOLDINGS_MODULE } from './process-samples.ts';
-import { drainsOf, figuresOf, type Sample, takeSamples } from './sampling.ts';
+import { figuresOf, type Sample, takeSamples } from './sampling.ts';
 import { startSteadyApplication } from './steady-application.ts';
 
 /** What a long run is asked for. */
@@ -140,7 +140,7 @@ export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> 
       file,
       violations: [
         ...verdicts.filter(({ isFlat }) => !isFlat).map(asViolation),
-        ...idlenessIn(drainsOf(samples), options.bounds),
+        ...idlenessIn(samples, options.bounds),
         ...check({ history, deletions, puts, tooLate: application.tooLate }),
         ...calm,
         ...words.flatMap(warningsIn),
@@ -218,18 +218,10 @@ function asViolation({ name, unit, middle, end, limit, high }: Verdict): Violati
 }
 
 /** What leaks with each drain stays flat where there are none. */
-function idlenessIn(drains: ReturnType<typeof drainsOf>, { fewestDrains }: Bounds): Violation[] {
-  return drains.flatMap(({ name, counts }) => {
-    const done = growthByThirds(counts);
-    return done.slice(1).every((count) => count >= fewestDrains)
-      ? []
-      : [
-          {
-            promise: 'a run says something',
-            what: `${name}: ${done.join(', ')} drains in its thirds`,
-          },
-        ];
-  });
+function idlenessIn(samples: readonly Sample[], { fewestDrains }: Bounds): Violation[] {
+  const done = growthByThirds(samples.map(({ drains }) => drains));
+  if (done.slice(1).every((count) => count >= fewestDrains)) return [];
+  return [{ promise: 'a run says something', what: `${done.join(', ')} drains in its thirds` }];
 }
 
 function writeDown(

@@ -13,8 +13,8 @@ export interface Sample {
   readonly listeners: readonly (ProcessSample | undefined)[];
   readonly database: DatabaseSample | undefined;
   readonly s3Connections: number;
-  /** How often each listener has worked off what it found, up to now. */
-  readonly drains: readonly (number | undefined)[];
+  /** How often the listeners have worked off what they found, up to now. */
+  readonly drains: number;
 }
 
 /** What is looked at, and how often. */
@@ -70,10 +70,8 @@ async function look(options: Sampling, seconds: number): Promise<Sample> {
     sampleDatabase(ground.postgres.url(), role, counts),
     ground.proxy.connections(),
   ]);
-  const drains = crew.posts.map((post) => {
-    const said = post.process()?.stderr;
-    return said === undefined ? undefined : said.split(DRAINED).length - 1;
-  });
+  const said = crew.posts.map((post) => post.process()?.stderr ?? '').join('');
+  const drains = said.split(DRAINED).length - 1;
   return { seconds, listeners, database, s3Connections, drains };
 }
 
@@ -82,16 +80,6 @@ function inBrief({ seconds, listeners }: Sample): string {
     seen === undefined ? 'gone' : `${round(seen.rssMb)} MB, ${seen.descriptors} descriptors`,
   );
   return `${Math.round(seconds / 60)} minutes: ${each.join('; ')}`;
-}
-
-/** How often each listener had worked off what it found, at each look. */
-export function drainsOf(
-  samples: readonly Sample[],
-): { readonly name: string; readonly counts: readonly (number | undefined)[] }[] {
-  return (samples[0]?.drains ?? []).map((_, index) => ({
-    name: sessionName(index),
-    counts: samples.map(({ drains }) => drains[index]),
-  }));
 }
 
 /** What was seen, by what has to be flat. */
