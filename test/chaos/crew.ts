@@ -1,10 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type RunningCli, type Variables, startCli } from '../support/cli.ts';
+import { type CliResult, type RunningCli, type Variables, startCli } from '../support/cli.ts';
 import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
 import type { Draws } from './draws.ts';
 
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
+/** A listener's grace period, the longest that one is stopped, and a machine that does other work. */
+const END_WITHIN_MS = 60_000;
 const RUN_EVERY_MS = { min: 2_000, max: 8_000 };
 
 /** A listener and its own way to the database. */
@@ -104,7 +106,8 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     },
     stop: async () => {
       stopping.abort();
-      await Promise.all(posts.map((post) => post.stop()));
+      const last = reconciling && endWithin(reconciling, 'reconcile', complaints);
+      await Promise.all([last, ...posts.map((post) => post.stop())]);
     },
     dispose: async () => {
       stopping.abort();
@@ -151,7 +154,8 @@ class ListenerPost implements Post {
     if (process === undefined || this.#isExpectedToEnd) return;
     this.#isExpectedToEnd = true;
     process.kill(signal);
-    const { code, stderr } = await process.ended();
+    const name = `listener ${this.#index}`;
+    const { code, stderr } = await endWithin(process, name, this.#complaints);
     // Before it has said its first word it knows no signals, and holds nothing.
     if (signal === 'SIGTERM' && code !== 0 && stderr !== '') {
       this.#complaints.push(
@@ -198,6 +202,23 @@ class ListenerPost implements Post {
       NODE_OPTIONS: modules.map((module) => `--import=${module}`).join(' '),
       SKEW_DAYS: String(days),
     };
+  }
+}
+
+/** Waits for an end that is due; where it does not come, says so and brings it about. */
+async function endWithin(
+  process: RunningCli,
+  name: string,
+  complaints: string[],
+): Promise<CliResult> {
+  const timer = setTimeout(() => {
+    complaints.push(`${name} does not end: ${lastWords(process.stderr)}`);
+    process.kill('SIGKILL');
+  }, END_WITHIN_MS);
+  try {
+    return await process.ended();
+  } finally {
+    clearTimeout(timer);
   }
 }
 

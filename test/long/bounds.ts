@@ -10,7 +10,12 @@ export interface Bounds {
   readonly table: Bound;
   readonly deadTuples: Bound;
   readonly s3Connections: Bound;
+  /** How often the listeners drain in each of the last two thirds. Fewer are no proof of anything. */
+  readonly fewestDrains: number;
 }
+
+/** A listener's pool has five sessions and one listens; half as many may be on their way out. */
+const SESSIONS = 9;
 
 /**
  * For an hour, in which each listener loses its sessions about 80 times, 25 of them in each third:
@@ -25,13 +30,14 @@ export const HOUR: Bounds = {
   // A pool has from one to five sessions, S3 up to three connections, as the last minute had it.
   descriptors: { share: 0, atLeast: 4 },
   timers: { share: 0, atLeast: 4 },
-  sessions: { share: 0, atLeast: 2 },
+  sessions: { share: 0, atLeast: 2, ceiling: SESSIONS },
   // A table is as large as its worst moment since it was made, and worse ones become rare. Batches
   // that nobody removed would be a megabyte in each third.
   table: { share: 0.35, atLeast: 128 },
   // Autovacuum comes by once a minute, so a table has what died in up to a minute.
   deadTuples: { share: 0.5, atLeast: 200 },
   s3Connections: { share: 0, atLeast: 4 },
+  fewestDrains: 150,
 };
 
 /**
@@ -40,11 +46,16 @@ export const HOUR: Bounds = {
  */
 export const TWO_MINUTES: Bounds = {
   memory: { share: 0, atLeast: 40 },
-  heap: { share: 0, atLeast: 6 },
+  // 40 times 100 kB.
+  heap: { share: 0, atLeast: 4 },
   descriptors: { share: 0, atLeast: 8 },
   timers: { share: 0, atLeast: 8 },
-  sessions: { share: 0, atLeast: 5 },
+  sessions: { share: 0, atLeast: 5, ceiling: SESSIONS },
   table: { share: 1, atLeast: 384 },
-  deadTuples: { share: 1, atLeast: 500 },
+  // Autovacuum comes by every five seconds, in which 75 results pass through. Without it, 600 die in
+  // a third.
+  deadTuples: { share: 0.5, atLeast: 150 },
   s3Connections: { share: 0, atLeast: 8 },
+  // A third has fifty, and ten on a machine with ten times as much to do.
+  fewestDrains: 2,
 };

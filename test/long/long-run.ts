@@ -16,7 +16,7 @@ import type { RunningCli } from '../support/cli.ts';
 import { addressOf, readFigures } from '../support/scrape.ts';
 import type { Bounds } from './bounds.ts';
 import { prepareToCount } from './database-samples.ts';
-import { judge, round, type Verdict } from './flatness.ts';
+import { growthByThirds, judge, round, type Verdict } from './flatness.ts';
 import type { Pace } from './pace.ts';
 import { HOLDINGS_MODULE } from './process-samples.ts';
 import { figuresOf, type Sample, takeSamples } from './sampling.ts';
@@ -98,7 +98,7 @@ export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> 
     const trouble = createTrouble(
       { postgres, s3: proxy, crew, scheduler, restarting: undefined },
       createDraws(seed, 2),
-      { without: DEADLY, pauseMs: pace.faultPauseMs },
+      { without: [...DEADLY, ...pace.without], pauseMs: pace.faultPauseMs },
     );
     const working = new AbortController();
     const ticking = new AbortController();
@@ -140,6 +140,7 @@ export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> 
       file,
       violations: [
         ...verdicts.filter(({ isFlat }) => !isFlat).map(asViolation),
+        ...idlenessIn(samples, options.bounds),
         ...check({ history, deletions, puts, tooLate: application.tooLate }),
         ...calm,
         ...words.flatMap(warningsIn),
@@ -208,9 +209,19 @@ function warningsIn(words: string): Violation[] {
   return warning === undefined ? [] : [{ promise: 'nobody listens twice', what: warning }];
 }
 
-function asViolation({ name, unit, middle, end, limit }: Verdict): Violation {
-  const [was, is, may] = [middle, end, limit].map((value) => `${round(value)} ${unit}`.trimEnd());
-  return { promise: 'nothing grows', what: `${name}: ${was}, then ${is}; at most ${may}` };
+function asViolation({ name, unit, middle, end, limit, high }: Verdict): Violation {
+  const [was, is, may, most] = [middle, end, limit, high].map((value) =>
+    `${round(value)} ${unit}`.trimEnd(),
+  );
+  const what = `${name}: ${was}, then ${is}; at most ${may}; a quarter of the time ${most} or more`;
+  return { promise: 'nothing grows', what };
+}
+
+/** What leaks with each drain stays flat where there are none. */
+function idlenessIn(samples: readonly Sample[], { fewestDrains }: Bounds): Violation[] {
+  const done = growthByThirds(samples.map(({ drains }) => drains));
+  if (done.slice(1).every((count) => count >= fewestDrains)) return [];
+  return [{ promise: 'a run says something', what: `${done.join(', ')} drains in its thirds` }];
 }
 
 function writeDown(

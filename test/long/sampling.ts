@@ -13,6 +13,8 @@ export interface Sample {
   readonly listeners: readonly (ProcessSample | undefined)[];
   readonly database: DatabaseSample | undefined;
   readonly s3Connections: number;
+  /** How often the listeners have worked off what they found, up to now. */
+  readonly drains: number;
 }
 
 /** What is looked at, and how often. */
@@ -31,6 +33,9 @@ export interface Sampling {
 }
 
 const SAY_EVERY_SECONDS = 300;
+
+/** What a listener says after each drain. */
+const DRAINED = 'Retention cleanup completed';
 
 /** Looks at a steady pace until it is aborted. */
 export async function takeSamples(options: Sampling, signal: AbortSignal): Promise<Sample[]> {
@@ -65,7 +70,9 @@ async function look(options: Sampling, seconds: number): Promise<Sample> {
     sampleDatabase(ground.postgres.url(), role, counts),
     ground.proxy.connections(),
   ]);
-  return { seconds, listeners, database, s3Connections };
+  const said = crew.posts.map((post) => post.process()?.stderr ?? '').join('');
+  const drains = said.split(DRAINED).length - 1;
+  return { seconds, listeners, database, s3Connections, drains };
 }
 
 function inBrief({ seconds, listeners }: Sample): string {
@@ -145,7 +152,7 @@ export function figuresOf(samples: readonly Sample[], bounds: Bounds): Figure[] 
     figure(
       'sessions of the reactor',
       '',
-      bounds.sessions,
+      { ...bounds.sessions, ceiling: Infinity },
       ({ database }) =>
         database && Object.values(database.sessions).reduce((sum, count) => sum + count, 0),
     ),

@@ -119,7 +119,8 @@ export const codeMutations = [
     edits: one(
       'src/objects/s3-deletion.ts',
       '  const noBucket = failures.find(',
-      '  if (!reply.Deleted && !reply.Errors) return { deleted: sent, failures: [], again: [] };\n' +
+      '  if (deleted.length + failures.length === 0 && !keyless) {\n' +
+        '    return { deleted: unnamed, failures, again: [] };\n  }\n' +
         '  const noBucket = failures.find(',
     ),
     testFile: REPLY_TEST,

@@ -4,6 +4,7 @@
 //   npm run test:mutations                        all
 //   npm run test:mutations -- --promise 3         those of one promise
 //   npm run test:mutations -- --only lease        those whose name has this
+//   npm run test:mutations -- --from lease        the first whose name has this, and what comes after it
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,9 +17,15 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const LIMIT_MILLISECONDS = 240_000;
 
 const { values } = parseArgs({
-  options: { promise: { type: 'string' }, only: { type: 'string' } },
+  options: {
+    promise: { type: 'string' },
+    only: { type: 'string' },
+    from: { type: 'string', default: '' },
+  },
 });
-const chosen = mutations.filter(
+const first = mutations.findIndex(({ name }) => name.includes(values.from));
+const left = first === -1 ? [] : mutations.slice(first);
+const chosen = left.filter(
   ({ promise, name }) =>
     (values.promise === undefined || promise === Number(values.promise)) &&
     (values.only === undefined || name.includes(values.only)),
@@ -61,11 +68,15 @@ function build() {
 }
 
 function tryOut(mutation) {
-  const undo = mutation.edits.map((edit) => apply(edit));
+  const undo = [];
   const isBuilt = mutation.edits.some(({ file }) => file.startsWith('src/'));
   try {
+    for (const edit of mutation.edits) undo.push(apply(edit));
     if (isBuilt) build();
     return judge(mutation);
+  } catch (error) {
+    // One that no longer applies keeps nobody from trying the others.
+    return { noticed: false, why: `NOT NOTICED: ${error.message}` };
   } finally {
     for (const revert of undo.toReversed()) revert();
     if (isBuilt) build();

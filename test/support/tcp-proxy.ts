@@ -103,18 +103,26 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     const upstream = connect({ port: targetPort, host: HOST, allowHalfOpen: true });
     const pair: Pair = { client, upstream, isFrozen: false, allowance: Infinity };
     pairs.add(pair);
-    upstream.on('error', () => client.destroy());
+    const forsake = (): void => {
+      if (pair.isFrozen && !upstream.destroyed) forsaken.add(upstream);
+    };
+    // A client that goes away says no more than one that goes on listening.
+    client.once('end', forsake);
     client.once('close', () => {
       pairs.delete(pair);
       if (!pair.isFrozen) upstream.destroy();
-      else if (!upstream.destroyed) forsaken.add(upstream);
+      forsake();
     });
     upstream.once('close', () => {
       forsaken.delete(upstream);
       if (!pair.isFrozen) client.end();
     });
-    void carry(pair, client, upstream).catch(() => upstream.destroy());
-    void carry(pair, upstream, client).catch(() => client.destroy());
+    const breakOff = (other: Socket) => () => {
+      if (!pair.isFrozen) other.destroy();
+    };
+    upstream.on('error', breakOff(client));
+    carry(pair, client, upstream).catch(breakOff(upstream));
+    carry(pair, upstream, client).catch(breakOff(client));
   });
   server.listen(0, HOST);
   await once(server, 'listening');

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type IncomingMessage, createServer as createHttpServer, request } from 'node:http';
+import { Agent, type IncomingMessage, createServer as createHttpServer, request } from 'node:http';
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -311,5 +311,230 @@ describe('the HTTP proxy', () => {
     const statuses: number[] = [];
     for (const path of ['/y', '/x', '/x', '/x']) statuses.push((await ask(path)).status);
     expect(statuses).toEqual([200, 500, 500, 200]);
+  });
+});
+
+describe('what the TCP proxy still has in hand', () => {
+  const accepted: Socket[] = [];
+  const heard: string[] = [];
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    accepted.push(socket);
+    socket.on('error', () => undefined);
+    socket.setEncoding('utf8').on('data', (text: string) => heard.push(text));
+  });
+  const clients: Socket[] = [];
+  let proxy: TcpProxy;
+  beforeAll(async () => {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+  });
+  afterAll(() => void server.close());
+  beforeEach(async () => {
+    proxy = await startTcpProxy((server.address() as AddressInfo).port);
+  });
+  afterEach(async () => {
+    for (const socket of [...clients.splice(0), ...accepted.splice(0)]) socket.destroy();
+    heard.length = 0;
+    await proxy.close();
+  });
+
+  /** A client, and its connection as the server has it. */
+  async function meet(): Promise<{ readonly client: Socket; readonly served: Socket }> {
+    const before = accepted.length;
+    const client = connect(proxy.port, '127.0.0.1');
+    client.on('error', () => undefined);
+    clients.push(client);
+    const served = await until('the server has it', () => accepted[before]);
+    return { client, served };
+  }
+
+  test('counts what is let through, and not what hangs or is refused', async () => {
+    const one = await meet();
+    await meet();
+    expect([proxy.connected(), proxy.hanging()]).toEqual([2, 0]);
+    proxy.letThrough(false);
+    const waiting = connect(proxy.port, '127.0.0.1');
+    clients.push(waiting);
+    await until('it hangs', () => proxy.hanging() === 1);
+    expect(proxy.connected()).toBe(2);
+    waiting.end();
+    await until('nothing hangs', () => proxy.hanging() === 0);
+    proxy.refuse(true);
+    const refused = connect(proxy.port, '127.0.0.1').on('error', () => undefined);
+    await until('it is refused', () => refused.closed);
+    one.client.resetAndDestroy();
+    await until('one is left', () => proxy.connected() === 1);
+    expect(accepted).toHaveLength(2);
+  });
+
+  test.each<readonly [string, (client: Socket) => void]>([
+    ['breaks off', (client) => client.resetAndDestroy()],
+    ['closes', (client) => client.destroy()],
+    ['says goodbye', (client) => client.end('goodbye')],
+  ])('ends what is frozen and whose client %s, when it expires and no sooner', async (_, leave) => {
+    const lost = await meet();
+    const kept = await meet();
+    proxy.freeze();
+    const beside = await meet();
+    leave(lost.client);
+    proxy.heal();
+    const ask = once(beside.served, 'data');
+    beside.client.write('still there');
+    await ask;
+    expect(lost.served.readableEnded).toBe(false);
+    await until('the server knows', () => {
+      proxy.expire();
+      return lost.served.readableEnded;
+    });
+    expect(heard).toEqual(['still there']);
+    for (const { client, served } of [kept, beside]) {
+      expect([client.destroyed, served.readableEnded]).toEqual([false, false]);
+    }
+  });
+
+  test('passes on the end of one way while the other goes on', async () => {
+    const { client, served } = await meet();
+    client.end('last words');
+    await until('the server knows', () => served.readableEnded);
+    expect(heard.join('')).toBe('last words');
+    const answer = once(client.setEncoding('utf8'), 'data');
+    served.end('answer');
+    expect(await answer).toEqual(['answer']);
+    await until('it is over', () => proxy.connected() === 0);
+  });
+
+  test('is quick, wide and whole again when it heals', async () => {
+    const { client, served } = await meet();
+    const text = 'x'.repeat(20_000);
+    proxy.delay(60_000);
+    proxy.throttle(1);
+    proxy.cutAfter(1);
+    proxy.heal();
+    const said: string[] = [];
+    client.setEncoding('utf8').on('data', (piece: string) => said.push(piece));
+    served.write(text);
+    await until('all has come', () => said.join('') === text);
+  });
+
+  test('ends everything when it closes, also what is frozen or hangs', async () => {
+    const own = await startTcpProxy((server.address() as AddressInfo).port);
+    const before = accepted.length;
+    const sockets = [connect(own.port, '127.0.0.1')];
+    await until('the server has it', () => accepted[before]);
+    own.freeze();
+    own.letThrough(false);
+    sockets.push(connect(own.port, '127.0.0.1'));
+    await until('it hangs', () => own.hanging() === 1);
+    for (const socket of sockets) socket.on('error', () => undefined).resume();
+    await own.close();
+    await until('both have ended', () => sockets.every(({ readableEnded }) => readableEnded));
+    await until('the server knows', () => accepted[before]?.readableEnded);
+    await until('nothing is left', () => own.connected() + own.hanging() === 0);
+  });
+});
+
+describe('what the HTTP proxy still has in hand', () => {
+  const hosts: (string | undefined)[] = [];
+  const server = createHttpServer((incoming, response) => {
+    hosts.push(incoming.headers.host);
+    incoming.resume().on('end', () => response.end('done'));
+  });
+  const agents: Agent[] = [];
+  let proxy: HttpProxy;
+  beforeAll(async () => {
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+  });
+  afterAll(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  beforeEach(async () => {
+    proxy = await startHttpProxy(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  });
+  afterEach(async () => {
+    for (const agent of agents.splice(0)) agent.destroy();
+    hosts.length = 0;
+    await proxy.close();
+  });
+
+  /** A client that keeps its connections. */
+  function keepAgent(): Agent {
+    const agent = new Agent({ keepAlive: true });
+    agents.push(agent);
+    return agent;
+  }
+
+  async function ask(agent: Agent): Promise<number | undefined> {
+    const asking = request(proxy.endpoint, { agent });
+    asking.end();
+    const [reply] = (await once(asking, 'response')) as [IncomingMessage];
+    reply.resume();
+    await once(reply, 'end');
+    return reply.statusCode;
+  }
+
+  async function untilConnected(count: number): Promise<void> {
+    await until(`${count} are connected`, async () => (await proxy.connections()) === count);
+  }
+
+  test('counts connections, and not requests', async () => {
+    expect(await proxy.connections()).toBe(0);
+    const [one, other] = [keepAgent(), keepAgent()];
+    await ask(one);
+    await untilConnected(1);
+    await ask(one);
+    await ask(one);
+    expect(await proxy.connections()).toBe(1);
+    await ask(other);
+    expect(await proxy.connections()).toBe(2);
+    one.destroy();
+    await untilConnected(1);
+    other.destroy();
+    await untilConnected(0);
+  });
+
+  test('counts those whose request hangs, until it heals', async () => {
+    proxy.next({ kind: 'hang' }, { times: 2 });
+    const agent = keepAgent();
+    const asked = [ask(agent), ask(agent)].map((asking) => expect(asking).rejects.toThrow());
+    await until('both hang', () => proxy.hanging() === 2);
+    expect(await proxy.connections()).toBe(2);
+    proxy.heal();
+    await Promise.all(asked);
+    await until('nothing hangs', () => proxy.hanging() === 0);
+    await untilConnected(0);
+    expect(proxy.injected.get('hang')).toBe(2);
+  });
+
+  test('does no fault any more when it is healed', async () => {
+    proxy.steer(() => ({ kind: 'answer', status: 503 }));
+    expect(await ask(keepAgent())).toBe(503);
+    proxy.heal();
+    expect(await ask(keepAgent())).toBe(200);
+    expect(proxy.injected.get('answer')).toBe(1);
+  });
+
+  test('tells the server the host that was asked, for the sake of signatures', async () => {
+    await ask(keepAgent());
+    expect(hosts).toEqual([new URL(proxy.endpoint).host]);
+  });
+
+  test('ends the connection where the server is gone', async () => {
+    const gone = createHttpServer();
+    gone.listen(0, '127.0.0.1');
+    await once(gone, 'listening');
+    const { port } = gone.address() as AddressInfo;
+    gone.close();
+    await once(gone, 'close');
+    const exchanges: Exchange[] = [];
+    const alone = await startHttpProxy(`http://127.0.0.1:${port}`, (it) => exchanges.push(it));
+    try {
+      await expect(fetch(alone.endpoint)).rejects.toThrow();
+      await until('it is told', () => exchanges.length === 1);
+      expect(exchanges[0]).toMatchObject({ fault: undefined, doneAt: undefined, told: undefined });
+    } finally {
+      await alone.close();
+    }
   });
 });
