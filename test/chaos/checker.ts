@@ -100,10 +100,11 @@ function wrongToClaim(item: Item, lease: Lease, history: History): string | unde
     pointing.every((state) => covers(each, state) && heldThroughout(each, lease)),
   );
   if (hold !== undefined) return `run ${item.runId} was under hold ${hold.holdId}`;
-  const sharer = sharersOf(item, history).find((versions) => {
-    const seen = visibleAt(versions, lease);
-    return seen.length > 0 && seen.every((state) => needsObject(state, item, lease, history));
-  });
+  const sharer = sharersOf(item, history).find(
+    (versions) =>
+      !mayBeAbsent(versions, lease) &&
+      visibleAt(versions, lease).every((state) => needsObject(state, item, lease, history)),
+  );
   const other = sharer?.[0]?.state.runId;
   return other === undefined ? undefined : `run ${other} shares the object and was not due`;
 }
@@ -117,16 +118,22 @@ function visibleAt<T>(versions: readonly Version<T>[], lease: Lease): T[] {
     .map(({ state }) => state);
 }
 
+/** Whether a claim may have found nothing at all of a thing: not yet there, or no more. */
+function mayBeAbsent<T>(versions: readonly Version<T>[], lease: Lease): boolean {
+  const [first, last] = [versions[0], versions.at(-1)];
+  if (first === undefined || last === undefined) return true;
+  return (
+    first.surelyFrom > lease.writtenAt - CLOCK_GRAIN_MS ||
+    last.until < lease.committedAt + CLOCK_GRAIN_MS
+  );
+}
+
 function pointsAt(state: RunState, { bucket, key }: Item): boolean {
   return state.bucket === bucket && state.key === key && state.clearedAt === undefined;
 }
 
 function mayBeDue(state: RunState, lease: Lease, { policies }: History): boolean {
   return retentions(state, lease, policies).some((retain) => isDue(state, retain, lease));
-}
-
-function isSurelyDue(state: RunState, lease: Lease, { policies }: History): boolean {
-  return retentions(state, lease, policies).every((retain) => isDue(state, retain, lease));
 }
 
 function isDue(state: RunState, retain: number, { committedAt }: Lease): boolean {
@@ -178,10 +185,11 @@ function sharersOf(item: Item, history: History): (readonly Version<RunState>[])
   );
 }
 
+/** Whatever the claim saw of its policy and its holds: it had to spare the object for this run. */
 function needsObject(state: RunState, item: Item, lease: Lease, history: History): boolean {
   if (!pointsAt(state, item)) return false;
   const isHeld = history.holds.some((hold) => covers(hold, state) && heldThroughout(hold, lease));
-  return isHeld || !isSurelyDue(state, lease, history);
+  return isHeld || !mayBeDue(state, lease, history);
 }
 
 /** Promise 5: after a hold's answer nothing of it goes, but what that answer named. */

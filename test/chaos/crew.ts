@@ -5,6 +5,8 @@ import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
 import type { Draws } from './draws.ts';
 
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
+/** So many of its last lines show why a process ended. */
+const LAST_LINES = 20;
 const RUN_EVERY_MS = { min: 2_000, max: 8_000 };
 
 /** A listener and its own way to the database. */
@@ -202,5 +204,5 @@ class ListenerPost implements Post {
 }
 
 function lastWords(stderr: string): string {
-  return stderr.trimEnd().split('\n').slice(-3).join(' | ');
+  return stderr.trimEnd().split('\n').slice(-LAST_LINES).join('\n      ');
 }

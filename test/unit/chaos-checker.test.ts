@@ -145,6 +145,38 @@ describe('the checker of campaigns', () => {
     expect(check(answered(['run']))).toEqual([]);
   });
 
+  describe('of a run that shares the object', () => {
+    const sharer = (state: Partial<RunState>, from: number, until?: number): Version<RunState> =>
+      since({ ...run, runId: 'two', tenantId: 'other', ...state }, from, until);
+    const shared = (two: readonly Version<RunState>[], history: Partial<History> = {}): string[] =>
+      promisesOf(
+        evidence({
+          runs: new Map([
+            ['run', [since(run, 600, 2_200)]],
+            ['two', two],
+          ]),
+          ...history,
+        }),
+      );
+
+    test('accepts either order where its policy changed while the claim looked', () => {
+      const policies = (from: number): History['policies'] =>
+        new Map([
+          ['*', [since(RETAIN_MS, 0)]],
+          ['other', [since(RETAIN_MS, 0, from), since(5_000, from)]],
+        ]);
+      expect(shared([sharer({}, 600)], { policies: policies(2_003) })).toEqual([]);
+      expect(shared([sharer({}, 600)], { policies: policies(1_900) })).toEqual(['1']);
+    });
+
+    test('accepts either order where it came or went while the claim looked', () => {
+      const needy = { completedAt: 1_900 };
+      expect(shared([sharer(needy, 2_003)])).toEqual([]);
+      expect(shared([sharer(needy, 600, 2_003)])).toEqual([]);
+      expect(shared([sharer(needy, 600, 2_050)])).toEqual(['1']);
+    });
+  });
+
   test('accepts either order where a hold and a claim met', () => {
     expect(check(evidence({ holds: [hold(2_003)] }))).toEqual([]);
   });
