@@ -39,6 +39,8 @@ export interface CrewOptions {
   readonly listeners: number;
   readonly databaseUrl: string;
   readonly databasePort: number;
+  /** Of a transaction pooler, by which the last listener reaches its database. */
+  readonly pooledPort?: number;
   readonly env: Variables;
   readonly draws: Draws;
   /** From the end of one reconcile run to the next. */
@@ -73,7 +75,8 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     return startCli(parameters, { env: { ...options.env, ...more, DATABASE_URL: url.href } });
   };
   for (let index = 0; index < options.listeners; index += 1) {
-    const network = await startTcpProxy(options.databasePort);
+    const isPooled = options.pooledPort !== undefined && index === options.listeners - 1;
+    const network = await startTcpProxy(isPooled ? options.pooledPort : options.databasePort);
     posts.push(
       new ListenerPost(
         network,
