@@ -7,6 +7,11 @@ import type { Draws } from './draws.ts';
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
 /** So many of its last lines show why a process ended. */
 const LAST_LINES = 20;
+/**
+ * A reconcile run waits for its database as long as that takes, since a person can end it: in a network
+ * that went dead, until TCP's own keep-alive ends its session, which here is sooner than elsewhere.
+ */
+const KEEP_ALIVE_MS = 30_000;
 const RUN_EVERY_MS = { min: 2_000, max: 8_000 };
 
 /** A listener and its own way to the database. */
@@ -95,8 +100,11 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     complaints,
     reconcile: async () => {
       while (!stopping.signal.aborted) {
-        reconciling = start('reconcile', ['reconcile', '--json'], draws.pick(posts).network, {});
+        const { network } = draws.pick(posts);
+        reconciling = start('reconcile', ['reconcile', '--json'], network, {});
+        const keepAlive = setInterval(() => network.lapse(), KEEP_ALIVE_MS);
         const { code, signal, stderr } = await reconciling.ended();
+        clearInterval(keepAlive);
         reconciling = undefined;
         // 1: something failed or is dead, or the database went away; the rest nobody asked for.
         if (signal === null && code !== 0 && code !== 1) {

@@ -108,6 +108,17 @@ describe('the TCP proxy', () => {
     expect([frozen.heard, frozen.isClosed]).toEqual(['one', false]);
   });
 
+  test('ends what is frozen towards its client, and nothing else', async () => {
+    const frozen = open();
+    await say(frozen, 'one');
+    proxy.freeze();
+    const other = open();
+    await say(other, 'two');
+    proxy.lapse();
+    await closed(frozen);
+    await say(other, 'three');
+  });
+
   test('cuts what is there', async () => {
     const client = open();
     await say(client, 'one');
