@@ -1,4 +1,5 @@
 import { BUCKETS } from './application.ts';
+import { epochMs } from './application-sessions.ts';
 import type { Draws } from './draws.ts';
 import { type Fault, type Faults, last, type Scene } from './scene.ts';
 import { type DrawWeather, WEATHER } from './s3-weather.ts';
@@ -23,7 +24,7 @@ function weather(drawWeather: DrawWeather): Fault {
 async function loseBucket({ s3, record }: Scene, draws: Draws): Promise<void> {
   const bucket = draws.pick(BUCKETS);
   s3.removeBucket(bucket);
-  record.noteLoss(bucket, performance.timeOrigin + performance.now());
+  record.noteLoss(bucket, epochMs());
   await last(draws, 500, 4_000);
   s3.createBucket(bucket);
 }
