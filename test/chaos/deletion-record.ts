@@ -6,6 +6,8 @@ export interface Deletion {
   readonly bucket: string;
   readonly key: string;
   readonly arrivedAt: number;
+  /** It came between this and then. */
+  readonly arrivedFrom: number;
   /** When S3 had done it; undefined: S3 never heard of it. */
   readonly doneAt: number | undefined;
   /** When S3's word that the object is gone reached who had asked; undefined: it did not. */
@@ -56,6 +58,7 @@ export function createDeletionRecord(): DeletionRecord {
           bucket: asked.bucket,
           key,
           arrivedAt: exchange.arrivedAt,
+          arrivedFrom: exchange.arrivedFrom,
           doneAt: exchange.doneAt,
           toldGoneAt: gone.has(key) ? exchange.told?.at : undefined,
         });

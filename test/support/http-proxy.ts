@@ -10,6 +10,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { watchStalls } from './stalls.ts';
 
 const HOST = '127.0.0.1';
 const SLICES_PER_SECOND = 10;
@@ -69,6 +70,8 @@ export type HttpFault =
 export interface Exchange {
   readonly request: PassingRequest;
   readonly arrivedAt: number;
+  /** It may have come as early as this, and have waited for the proxy's own process since. */
+  readonly arrivedFrom: number;
   readonly fault: HttpFault['kind'] | undefined;
   /** When the server had done it; undefined: it never heard of it. */
   readonly doneAt: number | undefined;
@@ -122,6 +125,7 @@ export async function startHttpProxy(
   const injected = new Map<HttpFault['kind'], number>();
   const hung = new Set<ServerResponse>();
   const agent = new Agent({ keepAlive: true });
+  const stalls = watchStalls();
   let underWay = 0;
   let choose: (request: PassingRequest) => HttpFault | undefined = () => undefined;
 
@@ -145,6 +149,7 @@ export async function startHttpProxy(
     const fault = choose(request);
     if (fault !== undefined) injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1);
     const arrivedAt = epochMs();
+    const arrivedFrom = arrivedAt - stalls.recent();
     underWay += 1;
     let doneAt: number | undefined;
     let reply: PassingReply | undefined;
@@ -156,7 +161,7 @@ export async function startHttpProxy(
       underWay -= 1;
       const isTold = response.writableFinished && reply !== undefined;
       const told = isTold && reply !== undefined ? { ...reply, at: repliedAt } : undefined;
-      onExchange({ request, arrivedAt, fault: fault?.kind, doneAt, told });
+      onExchange({ request, arrivedAt, arrivedFrom, fault: fault?.kind, doneAt, told });
     };
     response.once('close', () => {
       isClosed = true;
@@ -236,6 +241,7 @@ export async function startHttpProxy(
     underWay: () => underWay,
     close: async () => {
       heal();
+      stalls.stop();
       server.close();
       server.closeAllConnections();
       await once(server, 'close');

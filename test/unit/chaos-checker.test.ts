@@ -28,6 +28,7 @@ const deletion: Deletion = {
   bucket: 'b',
   key: 'k',
   arrivedAt: 2_050,
+  arrivedFrom: 2_045,
   doneAt: 2_100,
   toldGoneAt: 2_110,
 };
@@ -109,7 +110,7 @@ describe('the checker of campaigns', () => {
     [
       'an object asked for after the lease',
       '8',
-      evidence({}, { deletions: [{ ...deletion, arrivedAt: 2_300 }] }),
+      evidence({}, { deletions: [{ ...deletion, arrivedAt: 2_300, arrivedFrom: 2_290 }] }),
     ],
     [
       'a batch taken from a valid lease',
@@ -135,6 +136,12 @@ describe('the checker of campaigns', () => {
     ['a count that is not what left', '12', evidence({ settledCleared: 2 })],
   ])('finds %s', (_what, promise, given) => {
     expect(promisesOf(given)).toContain(promise);
+  });
+
+  test('accepts a request that came in time and lay where nobody looked', () => {
+    const late = { ...deletion, arrivedAt: 2_300, doneAt: 2_300, toldGoneAt: undefined };
+    const told = { ...deletion, doneAt: undefined };
+    expect(check(evidence({}, { deletions: [told, { ...late, arrivedFrom: 2_150 }] }))).toEqual([]);
   });
 
   test('finds a deletion after a hold was answered, but not one that the answer named', () => {

@@ -10,6 +10,7 @@ import {
   startHttpProxy,
 } from '../support/http-proxy.ts';
 import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
+import { watchStalls } from '../support/stalls.ts';
 import { until } from '../support/until.ts';
 
 describe('the TCP proxy', () => {
@@ -154,6 +155,17 @@ describe('the TCP proxy', () => {
     await closed(client);
     expect(client.heard).toBe('wholebro');
   });
+});
+
+test('a process knows for a while how long it was elsewhere', async () => {
+  const stalls = watchStalls();
+  const endsAt = performance.now() + 300;
+  while (performance.now() < endsAt);
+  expect(stalls.recent()).toBeGreaterThan(290);
+  // The beat that is over now ends the stall.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(stalls.recent()).toBeGreaterThan(290);
+  stalls.stop();
 });
 
 describe('the HTTP proxy', () => {
