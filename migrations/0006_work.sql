@@ -88,11 +88,17 @@ create index expired_dead on retention.expired (dead_at) where dead_at is not nu
 create index expired_failed on retention.expired (failed_at) where failed_at is not null;
 
 -- By run and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a later
--- request), a hold on it must know.
+-- request), a hold on it must know. With the object, for others may share it, also when the run is
+-- deleted meanwhile or points elsewhere.
 create table retention.unanswered (
-  run_id retention.run_id primary key,
-  until timestamptz not null
+  run_id retention.run_id,
+  bucket text,
+  key text collate "C",
+  until timestamptz not null,
+  primary key (run_id, bucket, key)
 );
+
+create index unanswered_key on retention.unanswered (key);
 
 comment on table retention.unanswered is
   'results that S3 may still delete until then: a request for them got no answer, or whoever sent it is gone';

@@ -72,19 +72,26 @@ begin
 end
 $$;
 
--- Notes that S3 may still be at a request for these results, sent at p_sent_at at the latest, that
--- nobody waits for any more. See retention.setting.unanswered_for and retention.in_flight.
-create function retention.note_unanswered(p_run_ids retention.run_id[], p_sent_at timestamptz)
+-- Notes that S3 may still be at a request for these results of a batch (null: for all of them), sent at
+-- p_sent_at at the latest, that nobody waits for any more. See retention.setting.unanswered_for and
+-- retention.in_flight.
+create function retention.note_unanswered(
+  p_batch_id bigint,
+  p_run_ids retention.run_id[],
+  p_sent_at timestamptz
+)
 returns void
 language sql
 as $$
-  insert into retention.unanswered (run_id, until)
-  select r.run_id, p_sent_at + s.unanswered_for
-  from (select distinct i as run_id from unnest(p_run_ids) i) r
+  insert into retention.unanswered (run_id, bucket, key, until)
+  select e.run_id, e.bucket, e.key, p_sent_at + s.unanswered_for
+  from retention.expired e
   cross join retention.setting s
   where p_sent_at + s.unanswered_for > clock_timestamp()
-  order by r.run_id
-  on conflict (run_id) do update
+    and e.batch_id = p_batch_id
+    and (p_run_ids is null or e.run_id = any (p_run_ids))
+  order by e.run_id
+  on conflict (run_id, bucket, key) do update
   set until = greatest(excluded.until, unanswered.until)
 $$;
 
@@ -160,9 +167,7 @@ begin
       for update skip locked;
     end if;
     if v_ran_out_at is not null then
-      perform retention.note_unanswered(
-        array(select e.run_id from retention.expired e where e.batch_id = v_batch_id), v_ran_out_at
-      );
+      perform retention.note_unanswered(v_batch_id, null, v_ran_out_at);
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -306,10 +311,8 @@ create function retention.note_unanswered_in(p_batch_id bigint, p_run_ids retent
 returns void
 language sql
 as $$
-  select retention.note_unanswered(array_agg(e.run_id), clock_timestamp())
-  from retention.expired e
-  where e.batch_id = p_batch_id
-    and e.run_id = any (p_run_ids)
+  select retention.note_unanswered(p_batch_id, p_run_ids, clock_timestamp())
+  where cardinality(p_run_ids) > 0
 $$;
 
 -- Takes a batch back after S3 has answered. p_cleared: the run ids whose keys S3 named as deleted (or
@@ -657,6 +660,6 @@ drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid, r
   retention.note_unanswered_in(bigint, retention.run_id[]),
   retention.pause_bucket(text, text, text),
   retention.claim(uuid, interval, text, bigint[]), retention.next_batch(bigint[]),
-  retention.note_unanswered(retention.run_id[], timestamptz),
+  retention.note_unanswered(bigint, retention.run_id[], timestamptz),
   retention.recheck(bigint, interval, boolean),
   retention.growing(interval, interval, integer);

@@ -333,8 +333,9 @@ $$;
 
 -- What of a run or of a tenant S3 may be deleting, and until when at most: what is leased, also for
 -- setting.unanswered_for after the lease has run out, for whoever had it may have asked S3; and what S3 was
--- asked for and did not answer. Called by place_hold, under its lock, so it must cost what is leased
--- and what is unanswered at most.
+-- asked for and did not answer. Where runs may share an object, also by a request for another run, whatever
+-- has become of that one. Called by place_hold, under its lock, so it must cost what is leased and what is
+-- unanswered at most: a cleared run is found by its run id, and among its tenant's by its own requests alone.
 create function retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id)
 returns table (run_id retention.run_id, until timestamptz)
 language plpgsql
@@ -346,47 +347,84 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-  v_unanswered_for interval := (select s.unanswered_for from retention.setting s);
+  v_setting retention.setting;
+  v_bucket text;
+  v_key text;
 begin
+  select * into strict v_setting from retention.setting;
   if p_run_id is not null then
+    if v_setting.check_shared_objects then
+      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      into v_bucket, v_key
+      from retention.result r
+      where r.run_id = p_run_id;
+    end if;
     return query
     select f.run_id, max(f.until)
     from (
-      select e.run_id, b.visible_at + v_unanswered_for as until
+      select p_run_id as run_id, b.visible_at + v_setting.unanswered_for as until
       from retention.expired e
       join retention.batch b on b.batch_id = e.batch_id
       where e.run_id = p_run_id
         and b.lease is not null
       union all
-      select u.run_id, u.until
+      select p_run_id, u.until
       from retention.unanswered u
       where u.run_id = p_run_id
+      union all
+      select p_run_id, b.visible_at + v_setting.unanswered_for
+      from retention.batch b
+      -- Kept apart: read the other way round, it would cost what is flagged.
+      cross join lateral (
+        select
+        from retention.expired e
+        where e.batch_id = b.batch_id
+          and e.key = v_key collate "C"
+        offset 0
+      ) e
+      where b.bucket = v_bucket
+        and b.lease is not null
+      union all
+      select p_run_id, u.until
+      from retention.unanswered u
+      where u.key = v_key collate "C"
+        and u.bucket = v_bucket
     ) f
     where f.until > clock_timestamp()
     group by f.run_id;
   else
     return query
-    select e.run_id, b.visible_at + v_unanswered_for
-    from retention.batch b
-    join retention.expired e on e.batch_id = b.batch_id
-    join retention.result r on r.run_id = e.run_id
-    where b.lease is not null
-      and b.visible_at + v_unanswered_for > clock_timestamp()
-      and r.tenant_id = p_tenant_id
-    union all
-    select u.run_id, u.until
-    from retention.unanswered u
-    join retention.result r on r.run_id = u.run_id
-    where u.until > clock_timestamp()
-      and r.tenant_id = p_tenant_id
-      and not exists (
-        select
-        from retention.expired e
-        join retention.batch b on b.batch_id = e.batch_id
-        where e.run_id = u.run_id
-          and b.lease is not null
-          and b.visible_at + v_unanswered_for > clock_timestamp()
-      );
+    with asked as materialized (
+      select e.run_id, e.bucket, e.key, b.visible_at + v_setting.unanswered_for as until
+      from retention.batch b
+      cross join lateral (
+        select i.run_id, i.bucket, i.key
+        from retention.expired i
+        where i.batch_id = b.batch_id
+        offset 0
+      ) e
+      where b.lease is not null
+        and b.visible_at + v_setting.unanswered_for > clock_timestamp()
+      union all
+      select u.run_id, u.bucket, u.key, u.until
+      from retention.unanswered u
+      where u.until > clock_timestamp()
+    )
+    select f.run_id, max(f.until)
+    from (
+      select a.run_id, a.until
+      from asked a
+      join retention.result r on r.run_id = a.run_id
+      where r.tenant_id = p_tenant_id
+      union all
+      select r.run_id::retention.run_id, a.until
+      from asked a
+      join retention.live r on r.key = a.key
+        and r.bucket = a.bucket
+      where v_setting.check_shared_objects
+        and r.tenant_id = p_tenant_id
+    ) f
+    group by f.run_id;
   end if;
 end
 $$;

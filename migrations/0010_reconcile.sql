@@ -160,9 +160,7 @@ begin
   where p.run_id = s.run_id;
 
   -- Of a batch whose lease has run out, also those that stay: it loses its lease here.
-  perform retention.note_unanswered(
-    array(select e.run_id from retention.expired e where e.batch_id = b.batch_id), b.visible_at
-  )
+  perform retention.note_unanswered(b.batch_id, null, b.visible_at)
   from retention.batch b
   where b.lease is not null
     and b.batch_id in (

@@ -40,6 +40,8 @@ export interface MemoryS3 {
   readonly users: readonly MemoryS3User[];
   /** Makes a bucket, unless there is one. */
   createBucket(bucket: string): void;
+  /** Takes a bucket away with all that is in it, without HTTP. */
+  removeBucket(bucket: string): void;
   /** Puts an object without HTTP. Objects that share a body share its memory. */
   putObject(bucket: string, key: string, body?: Uint8Array): void;
   /** Whether the key's current version is an object. */
@@ -72,6 +74,7 @@ export async function startMemoryS3(options: MemoryS3Options = {}): Promise<Memo
     region: REGION,
     users: store.users,
     createBucket: (bucket) => void store.makeBucket(bucket, store.users[0]?.name ?? ''),
+    removeBucket: (bucket) => store.removeBucket(bucket),
     putObject: (bucket, key, body = EMPTY) => void store.bucket(bucket).put(key, body),
     hasObject: (bucket, key) => store.bucket(bucket).find(key)?.body !== undefined,
     countObjects: (bucket) => store.bucket(bucket).countObjects(),
@@ -104,6 +107,10 @@ class MemoryStore {
     const bucket = known ?? new MemoryBucket(name, owner);
     this.#buckets.set(name, bucket);
     return bucket;
+  }
+
+  removeBucket(name: string): void {
+    this.#buckets.delete(name);
   }
 
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import pg from 'pg';
 import type { MemoryS3 } from '../../src/demo/memory-s3.ts';
+import {
+  type ApplicationSessions,
+  epochMs,
+  isExpected,
+  isGone,
+  openSessions,
+} from './application-sessions.ts';
 import type { DeletionRecord } from './deletion-record.ts';
 import type { Draws } from './draws.ts';
 
@@ -21,6 +27,14 @@ const TENANTS = [
 /** What a waverer changes its mind to. */
 const LONGER_DAYS = 45;
 const REMEMBERED_RUNS = 3_000;
+
+/** What would become due in the next minutes is due at once. */
+const BRING_FORWARD = `
+update runs r
+set completed_at = r.completed_at - interval '3 minutes', updated_at = now()
+from retention.policy p
+where p.tenant_id = r.tenant_id and r.status = 'COMPLETED' and r.result_cleared_at is null
+  and r.completed_at + p.retain between now() and now() + interval '3 minutes'`;
 
 interface KnownRun {
   readonly runId: string;
@@ -42,7 +56,7 @@ export interface Application {
   readonly stop: () => void;
   /** Completes so many runs that are due, and nothing else. */
   readonly completeDue: (count: number) => Promise<void>;
-  /** Releases every hold and goes back to the first policies. */
+  /** Releases every hold, goes back to the first policies, and leaves nothing to become due soon. */
   readonly letGo: () => Promise<void>;
   readonly end: () => Promise<void>;
 }
@@ -64,11 +78,10 @@ export async function startApplication(options: ApplicationOptions): Promise<App
 }
 
 class Writer implements Application {
-  readonly acknowledged = new Map<string, number>();
   readonly tooLate = new Map<string, ReadonlySet<string>>();
   readonly done = new Map<string, number>();
   readonly #options: ApplicationOptions;
-  readonly #pool: pg.Pool;
+  readonly #sessions: ApplicationSessions;
   readonly #runs: KnownRun[] = [];
   readonly #holds = new Set<string>();
   #isStopped = false;
@@ -76,15 +89,11 @@ class Writer implements Application {
 
   constructor(options: ApplicationOptions) {
     this.#options = options;
-    this.#pool = new pg.Pool({
-      connectionString: options.url,
-      application_name: APPLICATION_NAME,
-      max: 2,
-      connectionTimeoutMillis: 5_000,
-    });
-    // A server that goes down ends idle sessions.
-    this.#pool.on('error', () => undefined);
-    this.#pool.on('connect', (client) => client.on('error', () => undefined));
+    this.#sessions = openSessions(options.url, APPLICATION_NAME);
+  }
+
+  get acknowledged(): ReadonlyMap<string, number> {
+    return this.#sessions.acknowledged;
   }
 
   async setPolicies(): Promise<void> {
@@ -127,14 +136,15 @@ class Writer implements Application {
 
   async letGo(): Promise<void> {
     while (this.#holds.size > 0) await this.#release();
-    await this.#query(
+    await this.#sessions.query(
       'select retention.release_hold(hold_id) from retention.hold where released_at is null',
     );
     await this.setPolicies();
+    await this.#sessions.query(BRING_FORWARD);
   }
 
   async end(): Promise<void> {
-    await this.#pool.end();
+    await this.#sessions.end();
   }
 
   /** A run that becomes due within seconds, or was due seconds ago. */
@@ -157,7 +167,7 @@ class Writer implements Application {
       };
     });
     if (place === undefined) for (const { key } of made) this.#put(bucket, key);
-    await this.#query(
+    await this.#sessions.query(
       `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
       select run_id, $2, 'COMPLETED', now() - make_interval(days => $3, secs => -$4::float8), $5, key
       from unnest($1::uuid[], $6::text[]) as made (run_id, key)`,
@@ -191,7 +201,7 @@ class Writer implements Application {
     const key = `results/again/${randomUUID()}`;
     const moved = { ...known, key };
     this.#put(known.bucket, key);
-    await this.#query(
+    await this.#sessions.query(
       `update runs
       set result_s3_key = $2, result_cleared_at = null, status = 'COMPLETED', updated_at = now(),
         completed_at = now() - case when $3 then interval '0' else interval '400 days' end
@@ -205,7 +215,7 @@ class Writer implements Application {
   async #repeatInPlace(): Promise<void> {
     await this.#underHold(async ({ runId, bucket, key }) => {
       this.#put(bucket, key);
-      await this.#query(
+      await this.#sessions.query(
         `update runs set completed_at = now(), updated_at = now(), result_cleared_at = null
         where run_id = $1 and result_s3_key = $2`,
         [runId, key],
@@ -218,7 +228,7 @@ class Writer implements Application {
     await this.#underHold(async ({ bucket, key }) => {
       const runId = randomUUID();
       this.#put(bucket, key);
-      await this.#query(
+      await this.#sessions.query(
         `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
         values ($1, 'acme', 'COMPLETED', now() - interval '30 days' + make_interval(secs => $4), $2, $3)`,
         [runId, bucket, key, this.#options.draws.integer(5, 60)],
@@ -233,7 +243,7 @@ class Writer implements Application {
     if (placed === undefined) return;
     try {
       // The run as it is under the hold: it may have moved, or gone, meanwhile.
-      const [row] = await this.#query(
+      const [row] = await this.#sessions.query(
         `select result_s3_key as key from runs r
         where run_id = $1
           and not exists (
@@ -257,15 +267,17 @@ class Writer implements Application {
     runId: string | undefined,
     tenantId: string | undefined,
   ): Promise<{ readonly holdId: string; readonly isFree: boolean } | undefined> {
-    const [row] = await this.#query(
-      `select hold_id::text, too_late::int, too_late_run_ids
+    const [row] = await this.#sessions
+      .query(
+        `select hold_id::text, too_late::int, too_late_run_ids
       from retention.place_hold('a campaign', $1, $2)`,
-      [runId ?? null, tenantId ?? null],
-    ).catch((error: unknown) => {
-      // The run was deleted, or the tenant has none.
-      if (isGone(error)) return [];
-      throw error;
-    });
+        [runId ?? null, tenantId ?? null],
+      )
+      .catch((error: unknown) => {
+        // The run was deleted, or the tenant has none.
+        if (isGone(error)) return [];
+        throw error;
+      });
     if (row === undefined) return undefined;
     const holdId = String(row['hold_id']);
     const tooLate = row['too_late_run_ids'] as string[];
@@ -281,7 +293,7 @@ class Writer implements Application {
   }
 
   async #releaseHold(holdId: string): Promise<void> {
-    await this.#query('select retention.release_hold($1)', [holdId]);
+    await this.#sessions.query('select retention.release_hold($1)', [holdId]);
     this.#holds.delete(holdId);
   }
 
@@ -291,7 +303,7 @@ class Writer implements Application {
   }
 
   async #setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#query('select retention.set_policy($1, make_interval(days => $2), true)', [
+    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true)', [
       tenantId,
       days,
     ]);
@@ -299,7 +311,8 @@ class Writer implements Application {
 
   async #deleteRun(): Promise<void> {
     const known = this.#pickRun();
-    if (known !== undefined) await this.#query('delete from runs where run_id = $1', [known.runId]);
+    if (known !== undefined)
+      await this.#sessions.query('delete from runs where run_id = $1', [known.runId]);
   }
 
   /** Mostly one of the last, which is about to go. */
@@ -319,40 +332,4 @@ class Writer implements Application {
     this.#options.s3.putObject(bucket, key);
     this.#options.record.notePut(bucket, key, epochMs());
   }
-
-  /** Runs one transaction and notes when its answer came. */
-  async #query(text: string, values: readonly unknown[] = []): Promise<Record<string, unknown>[]> {
-    const client = await this.#pool.connect();
-    let failure: Error | undefined;
-    try {
-      await client.query('begin');
-      const { rows } = await client.query<Record<string, unknown>>(text, [...values]);
-      const id = await client.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
-      await client.query('commit');
-      const xid = id.rows[0]?.xid;
-      if (xid !== undefined) this.acknowledged.set(xid, epochMs());
-      return rows;
-    } catch (error) {
-      failure = error instanceof Error ? error : new Error(String(error));
-      await client.query('rollback').catch(() => undefined);
-      throw error;
-    } finally {
-      client.release(isGone(failure) ? undefined : failure);
-    }
-  }
-}
-
-function epochMs(): number {
-  return performance.timeOrigin + performance.now();
-}
-
-/** No such run, tenant or hold. */
-function isGone(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === 'P0002';
-}
-
-/** Connections, resources, shut-downs, locks: everything but a fault of this program or of the SQL. */
-function isExpected(error: unknown): boolean {
-  if (!(error instanceof pg.DatabaseError)) return error instanceof Error;
-  return /^(?:08|53|57|40|55|58)/u.test(error.code ?? '');
 }

@@ -8,6 +8,7 @@ import type { Variables } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { type HttpProxy, startHttpProxy } from '../support/http-proxy.ts';
 import { migrateUp } from '../support/migrated.ts';
+import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
 import { APPLICATION_NAME, type Application, BUCKETS, startApplication } from './application.ts';
 import { calmDown } from './calm.ts';
 import { type Violation, check } from './checker.ts';
@@ -23,7 +24,7 @@ export interface CampaignOptions {
   readonly seed: number;
   /** Of faults; the calm after them comes on top. */
   readonly minutes: number;
-  /** Default 3. */
+  /** Default: as many as the seed draws, from 3 to 8. */
   readonly listeners?: number;
   /** Hears how it goes. */
   readonly say?: (line: string) => void;
@@ -73,12 +74,15 @@ export interface Ground {
 export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
   const say = options.say ?? (() => undefined);
   await using ground = await layGround();
-  const { postgres, s3, proxy, record, env } = ground;
+  const { postgres, s3, record, env } = ground;
   const draws = (part: number): ReturnType<typeof createDraws> => createDraws(options.seed, part);
   const url = postgres.url();
+  const listeners = options.listeners ?? draws(3).integer(3, 8);
+  await using pooler = await startPooler(listeners, postgres.port);
   const application = await startApplication({ url, s3, record, draws: draws(0), pace: PACE });
   const crew = await startCrew({
-    listeners: options.listeners ?? 3,
+    listeners,
+    ...(pooler === undefined ? {} : { pooledPort: pooler.port }),
     databaseUrl: postgres.url('app', LISTENER_ROLE),
     databasePort: postgres.port,
     env,
@@ -86,10 +90,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
   });
   try {
     const scheduler = { isSilent: false };
-    const trouble = createTrouble(
-      { postgres, s3: proxy, crew, scheduler, restarting: undefined },
-      draws(2),
-    );
+    const trouble = createTrouble({ ...ground, crew, scheduler, restarting: undefined }, draws(2));
     const ticking = new AbortController();
     const ended = [
       application.work(),
@@ -97,7 +98,10 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
       tick(url, scheduler, ticking.signal),
       trouble.work(),
     ];
-    say(`seed ${options.seed}: ${options.minutes} minutes of faults`);
+    const pooled = pooler === undefined ? '' : ', one of them behind PgBouncer';
+    say(
+      `seed ${options.seed}: ${options.minutes} minutes of faults, ${listeners} listeners${pooled}`,
+    );
     await Promise.race([pause(options.minutes * 60_000), ...ended]);
     say('calm');
     trouble.stop();
@@ -112,11 +116,12 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
     const counted = calm.length > 0 ? [] : await compareCounters({ ...ground, application });
     return await judge({
       ground,
+      listeners,
       application,
       crew,
       faults: trouble.done,
       more: [...calm, ...counted],
-      seconds: options.minutes * 60,
+      minutes: options.minutes,
     });
   } finally {
     await crew.dispose();
@@ -124,16 +129,31 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
   }
 }
 
+/** From so many listeners on, one of them has a transaction pooler before its database. */
+const WITH_A_POOLER = 4;
+
+async function startPooler(
+  listeners: number,
+  serverPort: number,
+): Promise<({ readonly port: number } & AsyncDisposable) | undefined> {
+  const path = listeners < WITH_A_POOLER ? undefined : findPgBouncer();
+  if (path === undefined) return undefined;
+  const pooler = await startPgBouncer(path, serverPort, LISTENER_ROLE);
+  return { port: pooler.port, [Symbol.asyncDispose]: () => pooler.stop() };
+}
+
 interface Case {
   readonly ground: Ground;
+  readonly listeners: number;
   readonly application: Application;
   readonly crew: Crew;
   readonly faults: ReadonlyMap<string, number>;
   readonly more: readonly Violation[];
-  readonly seconds: number;
+  readonly minutes: number;
 }
 
-async function judge({ ground, application, crew, faults, more, seconds }: Case): Promise<Outcome> {
+async function judge(given: Case): Promise<Outcome> {
+  const { ground, application, crew, faults, more } = given;
   const { deletions, puts, requests } = ground.record;
   const history = await readHistory(
     ground.postgres.url(),
@@ -146,14 +166,15 @@ async function judge({ ground, application, crew, faults, more, seconds }: Case)
     ...crew.complaints.map((what) => ({ promise: 'a process ends when it is told to', what })),
   ];
   const s3Faults = [...ground.proxy.injected].map(
-    ([kind, count]) => [`S3: ${kind}`, count] as const,
+    ([kind, count]) => [`requests: ${kind}`, count] as const,
   );
   return {
     violations,
     faults: new Map([...faults, ...s3Faults]),
     applicationSteps: application.done,
     totals: {
-      seconds,
+      minutes: given.minutes,
+      listeners: given.listeners,
       runs: history.runs.size,
       batches: history.leases.size,
       leases: [...history.leases.values()].flat().length,

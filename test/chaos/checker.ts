@@ -52,11 +52,12 @@ export function check(evidence: Evidence): Violation[] {
 /** Promise 1: at its claim the run was due and free, and pointed at that very object. */
 function checkDeletion(deletion: Deletion, evidence: Evidence): Violation[] {
   const { history } = evidence;
-  const { bucket, key, arrivedAt, doneAt } = deletion;
+  const { bucket, key, arrivedAt, arrivedFrom, doneAt } = deletion;
   const claims = claimsOf(deletion, history);
   const name = objectName(bucket, key);
   if (claims.length === 0) {
-    const said = `${name} was asked for at ${time(arrivedAt)}, and nobody held a lease on it`;
+    const leases = leasesOf(deletion, history).map(({ lease }) => describeLease(lease));
+    const said = `${name} was asked for at ${time(arrivedAt)}, or from ${time(arrivedFrom)} on, and nobody held a lease on it; ${leases.join(', ') || 'nobody ever did'}`;
     return [{ promise: '8: a lease on what is worked on', what: said }];
   }
   const reasons = claims.map(({ item, lease }) => wrongToClaim(item, lease, history));
@@ -71,20 +72,30 @@ interface Claim {
 }
 
 /** Under which leases may this have been asked for? */
-function claimsOf({ bucket, key, arrivedAt }: Deletion, history: History): Claim[] {
+function claimsOf(deletion: Deletion, history: History): Claim[] {
+  return leasesOf(deletion, history).filter(({ lease }) => isWithin(lease, deletion));
+}
+
+/** All leases there ever were on an object. */
+function leasesOf({ bucket, key }: Deletion, history: History): Claim[] {
   const items = history.items.get(objectName(bucket, key)) ?? [];
   return items.flatMap(({ state: item, from, until }) =>
     (history.leases.get(item.batchId ?? '') ?? [])
       // What claim spares leaves with its commit.
       .filter((lease) => from <= lease.committedAt && until > lease.committedAt)
-      .filter((lease) => isWithin(lease, arrivedAt))
       .map((lease) => ({ item, lease })),
   );
 }
 
-function isWithin({ writtenAt, endedAt, deadline }: Lease, at: number): boolean {
+function isWithin({ writtenAt, endedAt, deadline }: Lease, deletion: Deletion): boolean {
+  const { arrivedAt, arrivedFrom } = deletion;
   const end = Math.min(endedAt, deadline);
-  return writtenAt - CLOCK_GRAIN_MS <= at && at <= end + CLOCK_GRAIN_MS;
+  return writtenAt - CLOCK_GRAIN_MS <= arrivedAt && arrivedFrom <= end + CLOCK_GRAIN_MS;
+}
+
+function describeLease({ batchId, writtenAt, endedAt, deadline }: Lease): string {
+  const end = endedAt === Infinity ? 'never given back' : `given back at ${time(endedAt)}`;
+  return `batch ${batchId} was leased from ${time(writtenAt)} to ${time(deadline)} and ${end}`;
 }
 
 /** Why a claim was wrong; undefined: it was right, or may have been. */
@@ -100,10 +111,11 @@ function wrongToClaim(item: Item, lease: Lease, history: History): string | unde
     pointing.every((state) => covers(each, state) && heldThroughout(each, lease)),
   );
   if (hold !== undefined) return `run ${item.runId} was under hold ${hold.holdId}`;
-  const sharer = sharersOf(item, history).find((versions) => {
-    const seen = visibleAt(versions, lease);
-    return seen.length > 0 && seen.every((state) => needsObject(state, item, lease, history));
-  });
+  const sharer = sharersOf(item, history).find(
+    (versions) =>
+      !mayBeAbsent(versions, lease) &&
+      visibleAt(versions, lease).every((state) => needsObject(state, item, lease, history)),
+  );
   const other = sharer?.[0]?.state.runId;
   return other === undefined ? undefined : `run ${other} shares the object and was not due`;
 }
@@ -117,16 +129,22 @@ function visibleAt<T>(versions: readonly Version<T>[], lease: Lease): T[] {
     .map(({ state }) => state);
 }
 
+/** Whether a claim may have found nothing at all of a thing: not yet there, or no more. */
+function mayBeAbsent<T>(versions: readonly Version<T>[], lease: Lease): boolean {
+  const [first, last] = [versions[0], versions.at(-1)];
+  if (first === undefined || last === undefined) return true;
+  return (
+    first.surelyFrom > lease.writtenAt - CLOCK_GRAIN_MS ||
+    last.until < lease.committedAt + CLOCK_GRAIN_MS
+  );
+}
+
 function pointsAt(state: RunState, { bucket, key }: Item): boolean {
   return state.bucket === bucket && state.key === key && state.clearedAt === undefined;
 }
 
 function mayBeDue(state: RunState, lease: Lease, { policies }: History): boolean {
   return retentions(state, lease, policies).some((retain) => isDue(state, retain, lease));
-}
-
-function isSurelyDue(state: RunState, lease: Lease, { policies }: History): boolean {
-  return retentions(state, lease, policies).every((retain) => isDue(state, retain, lease));
 }
 
 function isDue(state: RunState, retain: number, { committedAt }: Lease): boolean {
@@ -178,10 +196,11 @@ function sharersOf(item: Item, history: History): (readonly Version<RunState>[])
   );
 }
 
+/** Whatever the claim saw of its policy and its holds: it had to spare the object for this run. */
 function needsObject(state: RunState, item: Item, lease: Lease, history: History): boolean {
   if (!pointsAt(state, item)) return false;
   const isHeld = history.holds.some((hold) => covers(hold, state) && heldThroughout(hold, lease));
-  return isHeld || !isSurelyDue(state, lease, history);
+  return isHeld || !mayBeDue(state, lease, history);
 }
 
 /** Promise 5: after a hold's answer nothing of it goes, but what that answer named. */

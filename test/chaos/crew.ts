@@ -7,6 +7,13 @@ import type { Draws } from './draws.ts';
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
 /** A listener's grace period, the longest that one is stopped, and a machine that does other work. */
 const END_WITHIN_MS = 60_000;
+/** So many of its last lines show why a process ended. */
+const LAST_LINES = 20;
+/**
+ * A reconcile run waits for its database as long as that takes, since a person can end it: in a network
+ * that went dead, until TCP's own keep-alive ends its session, which here is sooner than elsewhere.
+ */
+const KEEP_ALIVE_MS = 30_000;
 const RUN_EVERY_MS = { min: 2_000, max: 8_000 };
 
 /** A listener and its own way to the database. */
@@ -39,6 +46,8 @@ export interface CrewOptions {
   readonly listeners: number;
   readonly databaseUrl: string;
   readonly databasePort: number;
+  /** Of a transaction pooler, by which the last listener reaches its database. */
+  readonly pooledPort?: number;
   readonly env: Variables;
   readonly draws: Draws;
   /** From the end of one reconcile run to the next. */
@@ -73,7 +82,8 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     return startCli(parameters, { env: { ...options.env, ...more, DATABASE_URL: url.href } });
   };
   for (let index = 0; index < options.listeners; index += 1) {
-    const network = await startTcpProxy(options.databasePort);
+    const isPooled = options.pooledPort !== undefined && index === options.listeners - 1;
+    const network = await startTcpProxy(isPooled ? options.pooledPort : options.databasePort);
     posts.push(
       new ListenerPost(
         network,
@@ -92,8 +102,11 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
     complaints,
     reconcile: async () => {
       while (!stopping.signal.aborted) {
-        reconciling = start('reconcile', ['reconcile', '--json'], draws.pick(posts).network, {});
+        const { network } = draws.pick(posts);
+        reconciling = start('reconcile', ['reconcile', '--json'], network, {});
+        const keepAlive = setInterval(() => network.lapse(), KEEP_ALIVE_MS);
         const { code, signal, stderr } = await reconciling.ended();
+        clearInterval(keepAlive);
         reconciling = undefined;
         // 1: something failed or is dead, or the database went away; the rest nobody asked for.
         if (signal === null && code !== 0 && code !== 1) {
@@ -223,5 +236,5 @@ async function endWithin(
 }
 
 function lastWords(stderr: string): string {
-  return stderr.trimEnd().split('\n').slice(-3).join(' | ');
+  return stderr.trimEnd().split('\n').slice(-LAST_LINES).join('\n      ');
 }

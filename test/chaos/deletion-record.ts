@@ -6,6 +6,8 @@ export interface Deletion {
   readonly bucket: string;
   readonly key: string;
   readonly arrivedAt: number;
+  /** It came between this and then. */
+  readonly arrivedFrom: number;
   /** When S3 had done it; undefined: S3 never heard of it. */
   readonly doneAt: number | undefined;
   /** When S3's word that the object is gone reached who had asked; undefined: it did not. */
@@ -21,12 +23,17 @@ export interface DeletionRecord {
   /** By object, when the application put it there last or again. */
   readonly puts: ReadonlyMap<string, readonly number[]>;
   readonly notePut: (bucket: string, key: string, at: number) => void;
+  /** Notes that a bucket is gone, with all that was in it. */
+  readonly noteLoss: (bucket: string, at: number) => void;
+  /** Whether an object went with its bucket, and was not put there again. */
+  readonly isLost: (bucket: string, key: string) => boolean;
 }
 
 /** Starts with nothing. */
 export function createDeletionRecord(): DeletionRecord {
   const deletions: Deletion[] = [];
   const puts = new Map<string, number[]>();
+  const losses = new Map<string, number>();
   let requests = 0;
   return {
     deletions,
@@ -35,6 +42,11 @@ export function createDeletionRecord(): DeletionRecord {
     notePut: (bucket, key, at) => {
       const name = objectName(bucket, key);
       puts.set(name, [...(puts.get(name) ?? []), at]);
+    },
+    noteLoss: (bucket, at) => void losses.set(bucket, at),
+    isLost: (bucket, key) => {
+      const putAt = puts.get(objectName(bucket, key))?.at(-1) ?? 0;
+      return putAt <= (losses.get(bucket) ?? -1);
     },
     note: (exchange) => {
       const asked = askedToDelete(exchange);
@@ -46,6 +58,7 @@ export function createDeletionRecord(): DeletionRecord {
           bucket: asked.bucket,
           key,
           arrivedAt: exchange.arrivedAt,
+          arrivedFrom: exchange.arrivedFrom,
           doneAt: exchange.doneAt,
           toldGoneAt: gone.has(key) ? exchange.told?.at : undefined,
         });

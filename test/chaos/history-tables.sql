@@ -51,6 +51,7 @@ for each row execute function history.note_run();
 create table history.item_change (
   seq bigint generated always as identity primary key,
   xid xid8 not null default pg_current_xact_id(),
+  by text not null default current_setting('application_name'),
   op text not null,
   run_id uuid not null,
   batch_id bigint,

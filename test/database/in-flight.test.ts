@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Claim } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
@@ -7,14 +7,16 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
   const database = useMigrated();
   const slow = { code: 'SlowDown', message: 'slow' };
 
-  async function claim(): Promise<Claim & { readonly lease: string }> {
+  type Claimed = Claim & { readonly lease: string };
+
+  async function claim(): Promise<Claimed> {
     const lease = crypto.randomUUID();
     const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'test' });
     if (claimed === undefined) throw new Error('nothing was visible');
     return { ...claimed, lease };
   }
 
-  async function flagAndClaim(): Promise<Claim & { readonly lease: string }> {
+  async function flagAndClaim(): Promise<Claimed> {
     await database().query('select retention.flag_expired(p_whole => true)');
     return claim();
   }
@@ -151,6 +153,50 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     await store.postpone(batchId, lease, { ...slow, unanswered: [...acme.slice(1), ...globex] });
     const [hold] = await store.placeHolds({ tenantIds: ['acme'], reason: 'audit' });
     expect(hold).toMatchObject({ too_late: 2, too_late_run_ids: acme.slice(1).toSorted() });
+  });
+
+  describe('also by what was sent for another run that shares the object', () => {
+    /** Two runs of different tenants on one object; the claim is for the first. */
+    async function share(): Promise<{ asked: string; sharer: string; claimed: Claimed }> {
+      const [asked = ''] = await database().insertRuns({ count: 1, tenant: 'acme' });
+      const [sharer = ''] = await database().insertRuns({ count: 1, tenant: 'globex' });
+      await database().query(
+        `update runs set result_s3_key = 'shared', completed_at = now() - interval '31 days'`,
+      );
+      await database().query('select retention.flag_selected(p_run_ids => $1)', [[asked]]);
+      const claimed = await claim();
+      expect(claimed.runIds).toEqual([asked]);
+      return { asked, sharer, claimed };
+    }
+
+    const meanwhile: readonly (readonly [string, string])[] = [
+      ['stays', 'select $1'],
+      ['is deleted', 'delete from runs where run_id::text = $1'],
+      ['is re-run with another key', `update runs set result_s3_key = 'x' where run_id::text = $1`],
+    ];
+    test.each(meanwhile)('and %s: while it is leased', async (_what, change) => {
+      const { asked, sharer, claimed } = await share();
+      await database().query(change, [asked]);
+      expect(await tooLateFor([sharer])).toEqual([sharer]);
+      const [hold] = await database().store.placeHolds({ tenantIds: ['globex'], reason: 'audit' });
+      expect(hold).toMatchObject({ too_late: 1, too_late_run_ids: [sharer] });
+      await database().store.giveBack(claimed.batchId, claimed.lease);
+      expect(await tooLateFor([sharer])).toEqual([]);
+    });
+
+    test.each(meanwhile)('and %s: once nobody waits for it any more', async (_what, change) => {
+      const { asked, sharer, claimed } = await share();
+      await database().store.postpone(claimed.batchId, claimed.lease, {
+        ...slow,
+        unanswered: [asked],
+      });
+      await database().query(change, [asked]);
+      expect(await tooLateFor([sharer])).toEqual([sharer]);
+      const [hold] = await database().store.placeHolds({ tenantIds: ['globex'], reason: 'audit' });
+      expect(hold).toMatchObject({ too_late: 1, too_late_run_ids: [sharer] });
+      await pass('16 minutes');
+      expect(await tooLateFor([sharer])).toEqual([]);
+    });
   });
 
   test('nobody can say so of what is in no batch of theirs', async () => {

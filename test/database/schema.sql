@@ -1255,47 +1255,84 @@ CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id reten
     AS $$
 #variable_conflict use_column
 declare
-  v_unanswered_for interval := (select s.unanswered_for from retention.setting s);
+  v_setting retention.setting;
+  v_bucket text;
+  v_key text;
 begin
+  select * into strict v_setting from retention.setting;
   if p_run_id is not null then
+    if v_setting.check_shared_objects then
+      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      into v_bucket, v_key
+      from retention.result r
+      where r.run_id = p_run_id;
+    end if;
     return query
     select f.run_id, max(f.until)
     from (
-      select e.run_id, b.visible_at + v_unanswered_for as until
+      select p_run_id as run_id, b.visible_at + v_setting.unanswered_for as until
       from retention.expired e
       join retention.batch b on b.batch_id = e.batch_id
       where e.run_id = p_run_id
         and b.lease is not null
       union all
-      select u.run_id, u.until
+      select p_run_id, u.until
       from retention.unanswered u
       where u.run_id = p_run_id
+      union all
+      select p_run_id, b.visible_at + v_setting.unanswered_for
+      from retention.batch b
+      -- Kept apart: read the other way round, it would cost what is flagged.
+      cross join lateral (
+        select
+        from retention.expired e
+        where e.batch_id = b.batch_id
+          and e.key = v_key collate "C"
+        offset 0
+      ) e
+      where b.bucket = v_bucket
+        and b.lease is not null
+      union all
+      select p_run_id, u.until
+      from retention.unanswered u
+      where u.key = v_key collate "C"
+        and u.bucket = v_bucket
     ) f
     where f.until > clock_timestamp()
     group by f.run_id;
   else
     return query
-    select e.run_id, b.visible_at + v_unanswered_for
-    from retention.batch b
-    join retention.expired e on e.batch_id = b.batch_id
-    join retention.result r on r.run_id = e.run_id
-    where b.lease is not null
-      and b.visible_at + v_unanswered_for > clock_timestamp()
-      and r.tenant_id = p_tenant_id
-    union all
-    select u.run_id, u.until
-    from retention.unanswered u
-    join retention.result r on r.run_id = u.run_id
-    where u.until > clock_timestamp()
-      and r.tenant_id = p_tenant_id
-      and not exists (
-        select
-        from retention.expired e
-        join retention.batch b on b.batch_id = e.batch_id
-        where e.run_id = u.run_id
-          and b.lease is not null
-          and b.visible_at + v_unanswered_for > clock_timestamp()
-      );
+    with asked as materialized (
+      select e.run_id, e.bucket, e.key, b.visible_at + v_setting.unanswered_for as until
+      from retention.batch b
+      cross join lateral (
+        select i.run_id, i.bucket, i.key
+        from retention.expired i
+        where i.batch_id = b.batch_id
+        offset 0
+      ) e
+      where b.lease is not null
+        and b.visible_at + v_setting.unanswered_for > clock_timestamp()
+      union all
+      select u.run_id, u.bucket, u.key, u.until
+      from retention.unanswered u
+      where u.until > clock_timestamp()
+    )
+    select f.run_id, max(f.until)
+    from (
+      select a.run_id, a.until
+      from asked a
+      join retention.result r on r.run_id = a.run_id
+      where r.tenant_id = p_tenant_id
+      union all
+      select r.run_id::retention.run_id, a.until
+      from asked a
+      join retention.live r on r.key = a.key
+        and r.bucket = a.bucket
+      where v_setting.check_shared_objects
+        and r.tenant_id = p_tenant_id
+    ) f
+    group by f.run_id;
   end if;
 end
 $$;
@@ -1556,9 +1593,7 @@ begin
       for update skip locked;
     end if;
     if v_ran_out_at is not null then
-      perform retention.note_unanswered(
-        array(select e.run_id from retention.expired e where e.batch_id = v_batch_id), v_ran_out_at
-      );
+      perform retention.note_unanswered(v_batch_id, null, v_ran_out_at);
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -1601,26 +1636,26 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
     described_at = excluded.described_at
 $$;
 
-CREATE FUNCTION retention.note_unanswered(p_run_ids retention.run_id[], p_sent_at timestamp with time zone) RETURNS void
+CREATE FUNCTION retention.note_unanswered(p_batch_id bigint, p_run_ids retention.run_id[], p_sent_at timestamp with time zone) RETURNS void
     LANGUAGE sql
     AS $$
-  insert into retention.unanswered (run_id, until)
-  select r.run_id, p_sent_at + s.unanswered_for
-  from (select distinct i as run_id from unnest(p_run_ids) i) r
+  insert into retention.unanswered (run_id, bucket, key, until)
+  select e.run_id, e.bucket, e.key, p_sent_at + s.unanswered_for
+  from retention.expired e
   cross join retention.setting s
   where p_sent_at + s.unanswered_for > clock_timestamp()
-  order by r.run_id
-  on conflict (run_id) do update
+    and e.batch_id = p_batch_id
+    and (p_run_ids is null or e.run_id = any (p_run_ids))
+  order by e.run_id
+  on conflict (run_id, bucket, key) do update
   set until = greatest(excluded.until, unanswered.until)
 $$;
 
 CREATE FUNCTION retention.note_unanswered_in(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
     LANGUAGE sql
     AS $$
-  select retention.note_unanswered(array_agg(e.run_id), clock_timestamp())
-  from retention.expired e
-  where e.batch_id = p_batch_id
-    and e.run_id = any (p_run_ids)
+  select retention.note_unanswered(p_batch_id, p_run_ids, clock_timestamp())
+  where cardinality(p_run_ids) > 0
 $$;
 
 CREATE FUNCTION retention.oldest_due() RETURNS TABLE(completed_at timestamp with time zone, due_at timestamp with time zone)
@@ -2359,9 +2394,7 @@ begin
   where p.run_id = s.run_id;
 
   -- Of a batch whose lease has run out, also those that stay: it loses its lease here.
-  perform retention.note_unanswered(
-    array(select e.run_id from retention.expired e where e.batch_id = b.batch_id), b.visible_at
-  )
+  perform retention.note_unanswered(b.batch_id, null, b.visible_at)
   from retention.batch b
   where b.lease is not null
     and b.batch_id in (
@@ -3232,6 +3265,8 @@ CREATE UNLOGGED TABLE retention.stray (
 
 CREATE TABLE retention.unanswered (
     run_id retention.run_id NOT NULL,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
     until timestamp with time zone NOT NULL
 );
 
@@ -3279,7 +3314,7 @@ ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
 
 ALTER TABLE ONLY retention.unanswered
-    ADD CONSTRAINT unanswered_pkey PRIMARY KEY (run_id);
+    ADD CONSTRAINT unanswered_pkey PRIMARY KEY (run_id, bucket, key);
 
 CREATE INDEX batch_leased ON retention.batch USING btree (bucket) WHERE (lease IS NOT NULL);
 
@@ -3298,6 +3333,8 @@ CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NO
 CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant_id IS NOT NULL);
 
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
+
+CREATE INDEX unanswered_key ON retention.unanswered USING btree (key);
 
 CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION retention.announce_change();
 

@@ -149,6 +149,20 @@ export const claimMutations = [
     test: 'placing a hold on what is in flight says so',
   },
   {
+    name: 'a hold hears nothing of what is leased for another run that shares the object',
+    promise: 5,
+    edits: one(POLICY, '          and e.key = v_key collate "C"\n', '          and false\n'),
+    testFile: IN_FLIGHT_TEST,
+    test: ['and %s: while it is leased', 'is deleted'],
+  },
+  {
+    name: 'a hold hears nothing of what got no answer for another run that shares the object',
+    promise: 5,
+    edits: one(POLICY, '      where u.key = v_key collate "C"\n', '      where false\n'),
+    testFile: IN_FLIGHT_TEST,
+    test: ['and %s: once nobody waits for it any more', 'is re-run with another key'],
+  },
+  {
     name: 'a hold does not wait for claims',
     promise: 5,
     edits: one(POLICY, '  lock table retention.hold in exclusive mode;\n', ''),

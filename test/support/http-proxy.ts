@@ -10,6 +10,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { watchStalls } from './stalls.ts';
 
 const HOST = '127.0.0.1';
 const SLICES_PER_SECOND = 10;
@@ -55,17 +56,22 @@ export type HttpFault =
   | { readonly kind: 'hold-reply'; readonly until: Promise<unknown> }
   /** The server answers, and the answer is lost with its connection. */
   | { readonly kind: 'lose-reply' }
-  /** So many bytes of the answer's body come, then the connection ends. */
+  /** So many bytes of the answer's body come, and never all; then the connection ends. */
   | { readonly kind: 'cut-reply'; readonly bytes: number }
   /** The answer's body comes at so many bytes a second. */
   | { readonly kind: 'throttle'; readonly bytesPerSecond: number }
   /** The answer is another than the server gave. */
   | { readonly kind: 'rewrite'; readonly change: (reply: PassingReply) => PassingReply };
 
-/** What became of one request, told when it is over for its client and its server. Times are epoch milliseconds. */
+/**
+ * What became of one request, told when it is over for its client and for the server: where a client
+ * goes away first, once the server has answered. Times are epoch milliseconds.
+ */
 export interface Exchange {
   readonly request: PassingRequest;
   readonly arrivedAt: number;
+  /** It may have come as early as this, and have waited for the proxy's own process since. */
+  readonly arrivedFrom: number;
   readonly fault: HttpFault['kind'] | undefined;
   /** When the server had done it; undefined: it never heard of it. */
   readonly doneAt: number | undefined;
@@ -88,6 +94,8 @@ export interface HttpProxy {
   readonly connections: () => Promise<number>;
   /** How many requests hang. */
   readonly hanging: () => number;
+  /** How many requests are not over, for their client or for the server. */
+  readonly underWay: () => number;
   readonly close: () => Promise<void>;
 }
 
@@ -117,6 +125,8 @@ export async function startHttpProxy(
   const injected = new Map<HttpFault['kind'], number>();
   const hung = new Set<ServerResponse>();
   const agent = new Agent({ keepAlive: true });
+  const stalls = watchStalls();
+  let underWay = 0;
   let choose: (request: PassingRequest) => HttpFault | undefined = () => undefined;
 
   const forward = async ({ method, url, headers, body }: PassingRequest): Promise<PassingReply> => {
@@ -139,6 +149,8 @@ export async function startHttpProxy(
     const fault = choose(request);
     if (fault !== undefined) injected.set(fault.kind, (injected.get(fault.kind) ?? 0) + 1);
     const arrivedAt = epochMs();
+    const arrivedFrom = arrivedAt - stalls.recent();
+    underWay += 1;
     let doneAt: number | undefined;
     let reply: PassingReply | undefined;
     let repliedAt = arrivedAt;
@@ -146,9 +158,10 @@ export async function startHttpProxy(
     let isServed = fault?.kind !== 'hold';
     let isClosed = false;
     const tell = (): void => {
+      underWay -= 1;
       const isTold = response.writableFinished && reply !== undefined;
       const told = isTold && reply !== undefined ? { ...reply, at: repliedAt } : undefined;
-      onExchange({ request, arrivedAt, fault: fault?.kind, doneAt, told });
+      onExchange({ request, arrivedAt, arrivedFrom, fault: fault?.kind, doneAt, told });
     };
     response.once('close', () => {
       isClosed = true;
@@ -191,6 +204,8 @@ export async function startHttpProxy(
       if (response.destroyed) return;
       if (fault?.kind === 'rewrite') reply = fault.change(reply);
     }
+    if (fault?.kind === 'delay-reply') await pause(fault.milliseconds);
+    if (fault?.kind === 'hold-reply') await fault.until;
     repliedAt = epochMs();
     await send(fault, reply, response);
   };
@@ -223,8 +238,10 @@ export async function startHttpProxy(
     heal,
     connections: promisify(server.getConnections.bind(server)),
     hanging: () => hung.size,
+    underWay: () => underWay,
     close: async () => {
       heal();
+      stalls.stop();
       server.close();
       server.closeAllConnections();
       await once(server, 'close');
@@ -239,19 +256,19 @@ async function send(
   { status, headers, body }: PassingReply,
   response: ServerResponse,
 ): Promise<void> {
-  if (fault?.kind === 'lose-reply') {
+  // Of an empty body the headers are all.
+  if (fault?.kind === 'lose-reply' || (fault?.kind === 'cut-reply' && body.length === 0)) {
     response.destroy();
     return;
   }
-  if (fault?.kind === 'delay-reply') await pause(fault.milliseconds);
-  if (fault?.kind === 'hold-reply') await fault.until;
   const isOurs = fault?.kind === 'rewrite' || fault?.kind === 'answer';
   response.writeHead(status, {
     ...headers,
     ...(isOurs ? { 'content-length': String(body.length) } : {}),
   });
   if (fault?.kind === 'cut-reply') {
-    response.write(body.subarray(0, fault.bytes), () => response.destroy());
+    const bytes = Math.min(fault.bytes, body.length - 1);
+    response.write(body.subarray(0, bytes), () => response.destroy());
   } else if (fault?.kind === 'throttle') {
     await trickle(response, body, fault.bytesPerSecond);
   } else {

@@ -14,6 +14,7 @@ const NOBODY = 65_534;
 
 /** A transaction pooler in front of a server of this machine. */
 export interface PgBouncer {
+  readonly port: number;
   /** The address of a database, by way of the pooler. */
   through(url: string): string;
   stop(): Promise<void>;
@@ -44,12 +45,20 @@ export async function havePgBouncer(): Promise<string> {
   return path;
 }
 
-/** Starts a PgBouncer in transaction mode that lets everyone in, with its other defaults. */
-export async function startPgBouncer(path: string, serverPort: number): Promise<PgBouncer> {
+/**
+ * Starts a PgBouncer in transaction mode that lets everyone in, with its other defaults.
+ *
+ * @param role whom everyone becomes.
+ */
+export async function startPgBouncer(
+  path: string,
+  serverPort: number,
+  role = 'postgres',
+): Promise<PgBouncer> {
   const port = await findFreePort(HOST);
   const folder = mkdtempSync(join(tmpdir(), 'retention-pgbouncer-'));
   const file = join(folder, 'pgbouncer.ini');
-  writeFileSync(file, configuration(port, serverPort));
+  writeFileSync(file, configuration(port, serverPort, role));
   chmodSync(folder, 0o755);
   // PgBouncer refuses to run as root.
   const user = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
@@ -67,6 +76,7 @@ export async function startPgBouncer(path: string, serverPort: number): Promise<
     throw error;
   }
   return {
+    port,
     through: (url) => {
       const address = new URL(url);
       address.port = String(port);
@@ -76,10 +86,10 @@ export async function startPgBouncer(path: string, serverPort: number): Promise<
   };
 }
 
-function configuration(port: number, serverPort: number): string {
+function configuration(port: number, serverPort: number, role: string): string {
   return [
     '[databases]',
-    `* = host=${HOST} port=${serverPort} user=postgres`,
+    `* = host=${HOST} port=${serverPort} user=${role}`,
     '[pgbouncer]',
     `listen_addr = ${HOST}`,
     `listen_port = ${port}`,

@@ -27,6 +27,8 @@ export interface TcpProxy {
    * keep-alive does in the end, and never here, where both ends stand on one machine.
    */
   readonly expire: () => void;
+  /** The same towards the client: ends, with a reset, what is frozen. */
+  readonly lapse: () => void;
   /** Cuts the present connections. */
   readonly cut: () => void;
   /** Carries every piece so many milliseconds late; 0 is none. */
@@ -148,6 +150,9 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     },
     expire: () => {
       for (const upstream of forsaken) upstream.destroy();
+    },
+    lapse: () => {
+      for (const { client, isFrozen } of pairs) if (isFrozen) client.resetAndDestroy();
     },
     cut: () => {
       for (const pair of pairs) cutPair(pair);

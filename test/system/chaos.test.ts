@@ -12,7 +12,7 @@ describeDatabase('a short campaign of faults', () => {
     'seed %i: nothing lost, nothing wrongly deleted, every figure counted',
     { timeout: 480_000 },
     async (seed) => {
-      const outcome = await runCampaign({ seed, minutes: MINUTES });
+      const outcome = await runCampaign({ seed, minutes: MINUTES, listeners: 3 });
       expect(outcome.totals['stamps'], report(outcome)).toBeGreaterThan(0);
       expect(outcome.violations, report(outcome)).toEqual([]);
     },

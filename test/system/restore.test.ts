@@ -147,8 +147,9 @@ describeDatabase('versioned buckets', () => {
         const { bucket, runId, key } = await makeDue();
         await reconcile(bucket);
         await database().query(
-          `insert into retention.unanswered (run_id, until) values ($1, now() + interval '1 minute')`,
-          [runId],
+          `insert into retention.unanswered (run_id, bucket, key, until)
+          values ($1, $2, $3, now() + interval '1 minute')`,
+          [runId, bucket.name, key],
         );
         const refused = await restore(bucket, [runId]);
         expect(refused.code).toBe(1);

@@ -28,6 +28,7 @@ const deletion: Deletion = {
   bucket: 'b',
   key: 'k',
   arrivedAt: 2_050,
+  arrivedFrom: 2_045,
   doneAt: 2_100,
   toldGoneAt: 2_110,
 };
@@ -109,7 +110,7 @@ describe('the checker of campaigns', () => {
     [
       'an object asked for after the lease',
       '8',
-      evidence({}, { deletions: [{ ...deletion, arrivedAt: 2_300 }] }),
+      evidence({}, { deletions: [{ ...deletion, arrivedAt: 2_300, arrivedFrom: 2_290 }] }),
     ],
     [
       'a batch taken from a valid lease',
@@ -137,12 +138,50 @@ describe('the checker of campaigns', () => {
     expect(promisesOf(given)).toContain(promise);
   });
 
+  test('accepts a request that came in time and lay where nobody looked', () => {
+    const late = { ...deletion, arrivedAt: 2_300, doneAt: 2_300, toldGoneAt: undefined };
+    const told = { ...deletion, doneAt: undefined };
+    expect(check(evidence({}, { deletions: [told, { ...late, arrivedFrom: 2_150 }] }))).toEqual([]);
+  });
+
   test('finds a deletion after a hold was answered, but not one that the answer named', () => {
     const placed = { holds: [hold(2_020)] };
     const answered = (runIds: readonly string[]): Evidence =>
       evidence(placed, { tooLate: new Map([['7', new Set(runIds)]]) });
     expect(promisesOf(answered([]))).toEqual(['5']);
     expect(check(answered(['run']))).toEqual([]);
+  });
+
+  describe('of a run that shares the object', () => {
+    const sharer = (state: Partial<RunState>, from: number, until?: number): Version<RunState> =>
+      since({ ...run, runId: 'two', tenantId: 'other', ...state }, from, until);
+    const shared = (two: readonly Version<RunState>[], history: Partial<History> = {}): string[] =>
+      promisesOf(
+        evidence({
+          runs: new Map([
+            ['run', [since(run, 600, 2_200)]],
+            ['two', two],
+          ]),
+          ...history,
+        }),
+      );
+
+    test('accepts either order where its policy changed while the claim looked', () => {
+      const policies = (from: number): History['policies'] =>
+        new Map([
+          ['*', [since(RETAIN_MS, 0)]],
+          ['other', [since(RETAIN_MS, 0, from), since(5_000, from)]],
+        ]);
+      expect(shared([sharer({}, 600)], { policies: policies(2_003) })).toEqual([]);
+      expect(shared([sharer({}, 600)], { policies: policies(1_900) })).toEqual(['1']);
+    });
+
+    test('accepts either order where it came or went while the claim looked', () => {
+      const needy = { completedAt: 1_900 };
+      expect(shared([sharer(needy, 2_003)])).toEqual([]);
+      expect(shared([sharer(needy, 600, 2_003)])).toEqual([]);
+      expect(shared([sharer(needy, 600, 2_050)])).toEqual(['1']);
+    });
   });
 
   test('accepts either order where a hold and a claim met', () => {

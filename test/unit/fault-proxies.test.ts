@@ -4,11 +4,13 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   type Exchange,
+  type HttpFault,
   type HttpProxy,
   isDeleteObjects,
   startHttpProxy,
 } from '../support/http-proxy.ts';
 import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
+import { watchStalls } from '../support/stalls.ts';
 import { until } from '../support/until.ts';
 
 describe('the TCP proxy', () => {
@@ -107,6 +109,17 @@ describe('the TCP proxy', () => {
     expect([frozen.heard, frozen.isClosed]).toEqual(['one', false]);
   });
 
+  test('ends what is frozen towards its client, and nothing else', async () => {
+    const frozen = open();
+    await say(frozen, 'one');
+    proxy.freeze();
+    const other = open();
+    await say(other, 'two');
+    proxy.lapse();
+    await closed(frozen);
+    await say(other, 'three');
+  });
+
   test('cuts what is there', async () => {
     const client = open();
     await say(client, 'one');
@@ -144,12 +157,26 @@ describe('the TCP proxy', () => {
   });
 });
 
+test('a process knows for a while how long it was elsewhere', async () => {
+  const stalls = watchStalls();
+  const endsAt = performance.now() + 300;
+  while (performance.now() < endsAt);
+  expect(stalls.recent()).toBeGreaterThan(290);
+  // The beat that is over now ends the stall.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(stalls.recent()).toBeGreaterThan(290);
+  stalls.stop();
+});
+
 describe('the HTTP proxy', () => {
   const served: string[] = [];
   const exchanges: Exchange[] = [];
+  let answering = Promise.resolve();
   const server = createHttpServer((incoming, response) => {
     served.push(incoming.url ?? '');
-    incoming.resume().on('end', () => response.end('0123456789'.repeat(10)));
+    incoming
+      .resume()
+      .on('end', () => void answering.then(() => response.end('0123456789'.repeat(10))));
   });
   let proxy: HttpProxy;
   beforeAll(async () => {
@@ -163,6 +190,7 @@ describe('the HTTP proxy', () => {
   beforeEach(async () => {
     served.length = 0;
     exchanges.length = 0;
+    answering = Promise.resolve();
     proxy = await startHttpProxy(
       `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
       (exchange) => exchanges.push(exchange),
@@ -263,6 +291,44 @@ describe('the HTTP proxy', () => {
     expect(exchanges[0]?.doneAt).toBeGreaterThan(0);
   });
 
+  test.each<HttpFault | undefined>([
+    undefined,
+    { kind: 'delay', milliseconds: 1 },
+    { kind: 'hold', until: Promise.resolve() },
+    { kind: 'delay-reply', milliseconds: 1 },
+    { kind: 'hold-reply', until: Promise.resolve() },
+    { kind: 'lose-reply' },
+    { kind: 'cut-reply', bytes: 7 },
+    { kind: 'throttle', bytesPerSecond: 400 },
+    { kind: 'rewrite', change: (reply) => reply },
+  ])('tells of %o when the server has answered, though its client has gone', async (fault) => {
+    let answer = (): void => undefined;
+    answering = new Promise((resolve) => {
+      answer = resolve;
+    });
+    if (fault !== undefined) proxy.next(fault);
+    const asking = request(proxy.endpoint, { agent: false }).on('error', () => undefined);
+    asking.end();
+    await until('the server has heard it', () => served.length === 1);
+    asking.destroy();
+    await until('the proxy has heard that', async () => (await proxy.connections()) === 0);
+    expect([exchanges, proxy.underWay()]).toEqual([[], 1]);
+    const answeredAt = performance.timeOrigin + performance.now();
+    answer();
+    await until('it is over', () => exchanges.length === 1);
+    expect(exchanges[0]).toMatchObject({ fault: fault?.kind, told: undefined });
+    expect(exchanges[0]?.doneAt).toBeGreaterThanOrEqual(answeredAt);
+    expect(proxy.underWay()).toBe(0);
+  });
+
+  test('tells of a reply that is late when it came', async () => {
+    proxy.next({ kind: 'delay-reply', milliseconds: 80 });
+    await ask();
+    await until('it is over', () => exchanges.length === 1);
+    const [{ doneAt = 0, told } = {}] = exchanges;
+    expect((told?.at ?? 0) - doneAt).toBeGreaterThan(75);
+  });
+
   test('holds the reply back until it is let go', async () => {
     let letGo = (): void => undefined;
     const released = new Promise<void>((resolve) => {
@@ -289,6 +355,14 @@ describe('the HTTP proxy', () => {
   test('cuts the reply', async () => {
     proxy.next({ kind: 'cut-reply', bytes: 7 });
     expect(await ask()).toMatchObject({ status: 200, body: '0123456', isBroken: true });
+  });
+
+  test('cuts the reply also where it is shorter than that', async () => {
+    proxy.next({ kind: 'cut-reply', bytes: 2_000 });
+    const { body, isBroken } = await ask();
+    expect([body.length, isBroken]).toEqual([99, true]);
+    await until('it is over', () => exchanges.length === 1);
+    expect(exchanges[0]?.told).toBeUndefined();
   });
 
   test('lets the reply trickle', async () => {

@@ -46,6 +46,16 @@ test('objects can be put and looked at without HTTP', async () => {
   expect(() => s3.putObject('nowhere', 'a')).toThrow(/does not exist/);
 });
 
+test('a bucket can be taken away with all that is in it, and made again', async () => {
+  const { s3 } = await start();
+  s3.createBucket('results');
+  s3.putObject('results', 'a');
+  s3.removeBucket('results');
+  expect(() => s3.hasObject('results', 'a')).toThrow(/does not exist/);
+  s3.createBucket('results');
+  expect(s3.countObjects('results')).toBe(0);
+});
+
 test('delete markers are no objects', async () => {
   const { s3, target } = await start();
   const bucket = await makeBucket(target, { versioned: true });
