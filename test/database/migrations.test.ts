@@ -60,7 +60,8 @@ describeDatabase('the migrations', () => {
       }
       expect(await hasSchema(database)).toBe(false);
     });
-  });
+    // A hundred migrations and dumps.
+  }, 120_000);
 
   test('are as the committed dump says', async () => {
     // What pg_dump writes differs from one major release to the next.
