@@ -25,7 +25,8 @@ export function watchStalls(): StallWatch {
     recent: () => {
       const now = performance.now();
       const since = stalls.filter(({ endedAt }) => endedAt > now - REMEMBERED_MS);
-      return Math.max(now - last, ...since.map(({ milliseconds }) => milliseconds));
+      // What came may have waited through one after the other.
+      return since.reduce((sum, { milliseconds }) => sum + milliseconds, now - last);
     },
     stop: () => clearInterval(beat),
   };
