@@ -1,12 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import pg from 'pg';
 import {
   APPLICATION_NAME,
   type Application,
   type ApplicationOptions,
   BUCKETS,
 } from '../chaos/application.ts';
+import {
+  type ApplicationSessions,
+  epochMs,
+  isExpected,
+  isGone,
+  openSessions,
+} from '../chaos/application-sessions.ts';
 
 const TENANTS = [
   { tenantId: 'acme', retainDays: 30 },
@@ -39,26 +45,21 @@ export async function startSteadyApplication(options: ApplicationOptions): Promi
 }
 
 class SteadyWriter implements Application {
-  readonly acknowledged = new Map<string, number>();
   readonly tooLate = new Map<string, ReadonlySet<string>>();
   readonly done = new Map<string, number>();
   readonly #options: ApplicationOptions;
-  readonly #pool: pg.Pool;
+  readonly #sessions: ApplicationSessions;
   readonly #runs: KnownRun[] = [];
   readonly #holds: string[] = [];
   #isStopped = false;
 
   constructor(options: ApplicationOptions) {
     this.#options = options;
-    this.#pool = new pg.Pool({
-      connectionString: options.url,
-      application_name: APPLICATION_NAME,
-      max: 2,
-      connectionTimeoutMillis: 5_000,
-    });
-    // A server that goes down ends idle sessions.
-    this.#pool.on('error', () => undefined);
-    this.#pool.on('connect', (client) => client.on('error', () => undefined));
+    this.#sessions = openSessions(options.url, APPLICATION_NAME);
+  }
+
+  get acknowledged(): ReadonlyMap<string, number> {
+    return this.#sessions.acknowledged;
   }
 
   async work(): Promise<void> {
@@ -84,18 +85,18 @@ class SteadyWriter implements Application {
   }
 
   async letGo(): Promise<void> {
-    await this.#query(
+    await this.#sessions.query(
       'select retention.release_hold(hold_id) from retention.hold where released_at is null',
     );
     this.#holds.length = 0;
   }
 
   async end(): Promise<void> {
-    await this.#pool.end();
+    await this.#sessions.end();
   }
 
   async setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#query('select retention.set_policy($1, make_interval(days => $2), true)', [
+    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true)', [
       tenantId,
       days,
     ]);
@@ -111,7 +112,7 @@ class SteadyWriter implements Application {
     const bucket = draws.pick(BUCKETS);
     const runs = Array.from({ length: count }, () => ({ runId: randomUUID(), bucket }));
     for (const { runId } of runs) this.#put(bucket, `results/${runId}`);
-    await this.#query(
+    await this.#sessions.query(
       `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
       select run_id, $2, 'COMPLETED', now() - make_interval(days => $3, secs => -$4::float8), $5,
         'results/' || run_id
@@ -125,7 +126,7 @@ class SteadyWriter implements Application {
   /** Holds one of the last runs, and releases what is held the longest. */
   async #hold(): Promise<void> {
     const { runId } = this.#options.draws.pick(this.#runs);
-    const [row] = await this.#query(
+    const [row] = await this.#sessions.query(
       `select hold_id::text, too_late::int, too_late_run_ids
       from retention.place_hold('a long run', $1)`,
       [runId],
@@ -135,7 +136,7 @@ class SteadyWriter implements Application {
     if (Number(row?.['too_late']) === tooLate.length) this.tooLate.set(holdId, new Set(tooLate));
     this.#holds.push(holdId);
     while (this.#holds.length > HOLDS) {
-      await this.#query('select retention.release_hold($1)', [this.#holds[0]]);
+      await this.#sessions.query('select retention.release_hold($1)', [this.#holds[0]]);
       this.#holds.shift();
     }
   }
@@ -145,7 +146,7 @@ class SteadyWriter implements Application {
     const { runId, bucket } = this.#options.draws.pick(this.#runs);
     const key = `results/again/${randomUUID()}`;
     this.#put(bucket, key);
-    await this.#query(
+    await this.#sessions.query(
       `update runs
       set result_s3_key = $2, result_cleared_at = null, updated_at = now(),
         completed_at = now() - interval '400 days'
@@ -155,7 +156,7 @@ class SteadyWriter implements Application {
   }
 
   async #archive(): Promise<void> {
-    await this.#query(
+    await this.#sessions.query(
       `delete from runs where result_cleared_at < clock_timestamp() - interval '20 seconds'`,
     );
   }
@@ -170,36 +171,8 @@ class SteadyWriter implements Application {
       await step();
       this.done.set(name, (this.done.get(name) ?? 0) + 1);
     } catch (error) {
-      if (!isExpected(error)) throw error;
+      // A run may have been archived.
+      if (!isExpected(error) && !isGone(error)) throw error;
     }
   }
-
-  /** Runs one transaction and notes when its answer came. */
-  async #query(text: string, values: readonly unknown[] = []): Promise<Record<string, unknown>[]> {
-    const client = await this.#pool.connect();
-    let isReusable = false;
-    try {
-      await client.query('begin');
-      const { rows } = await client.query<Record<string, unknown>>(text, [...values]);
-      const id = await client.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
-      await client.query('commit');
-      const xid = id.rows[0]?.xid;
-      if (xid !== undefined) this.acknowledged.set(xid, epochMs());
-      isReusable = true;
-      return rows;
-    } finally {
-      // With the session an open transaction ends as well.
-      client.release(!isReusable);
-    }
-  }
-}
-
-function epochMs(): number {
-  return performance.timeOrigin + performance.now();
-}
-
-/** A server that is down, a fault of the run's, a run that is archived: everything but a wrong SQL. */
-function isExpected(error: unknown): boolean {
-  if (!(error instanceof pg.DatabaseError)) return error instanceof Error;
-  return /^(?:08|53|57|40|55|58|P0002)/u.test(error.code ?? '');
 }
