@@ -2,8 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { type DeletionOptions, ObjectStoreError } from '../../src/objects/object-store.ts';
+import { drain } from '../../src/reactor/drain.ts';
 import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
+import { until } from '../support/until.ts';
 
 /** Neither told to stop nor cut short. */
 const unhindered = (): WorkOptions => ({
@@ -32,6 +34,7 @@ function untilAborted({ signal }: DeletionOptions): Promise<never> {
 
 describe('an S3 that is slower than the lease', () => {
   const calls: string[] = [];
+  let lastMoment: number | undefined;
   const worker = (claimed: () => Promise<void> = () => Promise.resolve()) =>
     createWorker({
       store: {
@@ -47,6 +50,7 @@ describe('an S3 that is slower than the lease', () => {
       objects: {
         deleteObjects: (_bucket, _keys, options = {}) => {
           calls.push('delete');
+          lastMoment = options.endsAt;
           return untilAborted(options);
         },
         close: () => undefined,
@@ -67,6 +71,34 @@ describe('an S3 that is slower than the lease', () => {
     // S3 may still be at it: nobody else is to have it yet, and nothing is known of it.
     expect(calls).toEqual(['delete', '0.8 of the lease']);
     for (const timer of timers) clearTimeout(timer);
+  });
+
+  test('is told the last moment for a request, before the lease has run out', async () => {
+    lastMoment = undefined;
+    const abort = new AbortController();
+    const startedAt = performance.now();
+    const working = worker().workOnce({ ...unhindered(), abort: abort.signal });
+    await until('S3 is asked', () => lastMoment !== undefined);
+    expect(lastMoment).toBeGreaterThan(startedAt);
+    expect(lastMoment).toBeLessThan(startedAt + LEASE_SECONDS * 1_000);
+    abort.abort();
+    await expect(working).rejects.toMatchObject({ kind: 'aborted' });
+  });
+
+  test('is asked by every slot at once, and not by one after the other', async () => {
+    calls.length = 0;
+    const [stop, abort] = [new AbortController(), new AbortController()];
+    const draining = drain({
+      worker: worker(),
+      concurrency: 3,
+      stop: stop.signal,
+      abort: abort.signal,
+    });
+    await until('three requests are under way', () => calls.length === 3);
+    expect(calls).toEqual(['delete', 'delete', 'delete']);
+    stop.abort();
+    abort.abort();
+    await expect(draining).rejects.toMatchObject({ kind: 'aborted' });
   });
 
   test('is not asked where the claim itself has taken that long', async () => {
