@@ -187,6 +187,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set jit = off
+-- One pass over the table. Whatever the statistics say of the strays, key by key it would be one for each.
+set enable_nestloop = off
 as $$
 declare
   v_requeued bigint;

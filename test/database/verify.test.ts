@@ -51,6 +51,25 @@ describeDatabase('comparing a listing with the rows', () => {
     expect((await orphansOf(start)).some(({ stillOrphan }) => stillOrphan)).toBe(false);
   });
 
+  test('what is back is taken up in one pass over the table, however much that is', async () => {
+    const keys = Array.from({ length: 40 }, (_, index) => `back/${index}`);
+    for (const key of keys) await database().insertRun({ key, clearedAgo: '1 day' });
+    await database().insertRuns({ count: 3_000 });
+    await database().query('analyze runs');
+    const start = await see(...keys);
+    expect(await database().store.sortStrays(start)).toMatchObject({ returned: keys.length });
+    const session = await database().connect();
+    await session.query('begin');
+    const requeue = 'select retention.requeue_returned($1, $2)::int as requeued';
+    const { rows } = await session.query<object>(requeue, [start.verifyId, start.startedAt]);
+    expect(rows).toEqual([{ requeued: keys.length }]);
+    const { rows: scans } = await session.query(
+      `select seq_scan::int as passes from pg_stat_xact_user_tables where relname = 'runs'`,
+    );
+    await session.query('rollback');
+    expect(scans).toEqual([{ passes: 1 }]);
+  });
+
   test('a row of another bucket protects nothing', async () => {
     const { store } = database();
     await database().insertRun({ key: 'one', bucket: 'dpp-archive' });
