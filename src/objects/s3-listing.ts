@@ -136,7 +136,7 @@ function listVersions(
 
 /** Undoes `EncodingType: 'url'`: a form's encoding in S3, a plain one in other stores. */
 function spelling(bucket: string, encoding: string | undefined, key = ''): string {
-  if (encoding !== 'url') return key;
+  if (encoding !== 'url' || !/[%+]/u.test(key)) return key;
   try {
     return decodeURIComponent(key.replaceAll('+', ' '));
   } catch (error) {

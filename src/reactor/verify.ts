@@ -1,4 +1,5 @@
 import { RefusedError } from '../errors.ts';
+import { ahead } from '../lifecycle/ahead.ts';
 import type { Logger } from '../logger.ts';
 import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -132,7 +133,7 @@ class Verify {
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const page of inspector.listObjects(bucket, { prefix, signal })) {
+    for await (const page of ahead(inspector.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
       // No text of PostgreSQL's holds U+0000, so no row points at such a key.
       const objects = page.filter(({ key }) => !key.includes('\0'));

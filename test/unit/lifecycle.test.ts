@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { createAbortableLoop } from '../../src/lifecycle/abortable-loop.ts';
+import { ahead } from '../../src/lifecycle/ahead.ts';
 import { createBackoff } from '../../src/lifecycle/backoff.ts';
 import { createService, createServiceGroup } from '../../src/lifecycle/service.ts';
 import { watchStopSignals } from '../../src/lifecycle/signals.ts';
@@ -208,6 +209,60 @@ describe('abortable loop', () => {
     await Promise.all([loop.stop(), loop.stop()]);
     expect(clock.waiting).toEqual([]);
     await looping(() => Promise.resolve()).loop.stop();
+  });
+});
+
+describe('ahead', () => {
+  /** Numbers from 0, up to the one that fails or the end; what was asked for is noted. */
+  async function* count(asked: number[], end: number, fails = Infinity) {
+    for (let number = 0; number < end; number += 1) {
+      asked.push(number);
+      await Promise.resolve();
+      if (number === fails) throw new Error(`no ${number}`);
+      yield number;
+    }
+  }
+
+  test('asks for the next item before it hands one out, and hands out all in order', async () => {
+    const asked: number[] = [];
+    const got: number[] = [];
+    for await (const number of ahead(count(asked, 3))) {
+      got.push(number);
+      expect(asked).toContain(Math.min(number + 1, 2));
+    }
+    expect(got).toEqual([0, 1, 2]);
+  });
+
+  test('hands out what came before a failure, and then the failure', async () => {
+    const got: number[] = [];
+    const all = async (): Promise<void> => {
+      for await (const number of ahead(count([], 3, 2))) got.push(number);
+    };
+    await expect(all()).rejects.toThrow('no 2');
+    expect(got).toEqual([0, 1]);
+  });
+
+  test('asks for no more once it is broken off, and does not wait for what is under way', async () => {
+    const asked: number[] = [];
+    const never = createGate();
+    const items = (async function* () {
+      yield* count(asked, 1);
+      await never.promise;
+      yield* count(asked, 9);
+    })();
+    const some = ahead(items);
+    expect(await some.next()).toEqual({ done: false, value: 0 });
+    await some.return(undefined);
+    never.open();
+    await settle();
+    expect(asked).toEqual([0, 0]);
+  });
+
+  test('a failure that nobody waits for any more is none', async () => {
+    const some = ahead(count([], 2, 1));
+    expect(await some.next()).toEqual({ done: false, value: 0 });
+    await some.return(undefined);
+    await settle();
   });
 });
 
