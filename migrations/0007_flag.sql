@@ -353,35 +353,35 @@ begin
     ) r
   ),
   -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
-  -- belong to it: ids only grow.
-  placed as (
-    select n.*,
-      max(n.begun) over (
-        order by n.bucket collate "C", n.completed_at, n.run_id
-        rows unbounded preceding
-      ) as batch_id
-    from (
-      select s.*,
-        case
-          when (
-            row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-          ) % v_setting.batch_size = 0
-          then nextval('retention.batch_batch_id_seq')
-        end as begun
-      from seen s
-      where s.is_due
-        and s.has_place
-    ) n
-  ),
+  -- belong to it: ids only grow. In the statement itself: a list of its own would be kept once more.
   -- Written in the order of the primary key, and what is flagged already is looked for just before:
   -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
   flagged as (
     insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
     select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
     from (
-      select *
-      from placed
-      order by run_id
+      select n.*,
+        max(n.begun) over (
+          order by n.bucket collate "C", n.completed_at, n.run_id
+          rows unbounded preceding
+        ) as batch_id
+      from (
+        select s.run_id,
+          s.bucket,
+          s.key,
+          s.completed_at,
+          s.due_at,
+          case
+            when (
+              row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+            ) % v_setting.batch_size = 0
+            then nextval('retention.batch_batch_id_seq')
+          end as begun
+        from seen s
+        where s.is_due
+          and s.has_place
+      ) n
+      order by n.run_id
     ) p
     left join lateral (
       select true as is_flagged
