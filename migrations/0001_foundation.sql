@@ -72,7 +72,9 @@ create table retention.setting (
   unanswered_for interval not null default '15 minutes'
     constraint unanswered_for_is_not_negative check (unanswered_for >= '0'),
   reclaim_over integer not null default 16777216
-    constraint reclaim_over_is_not_negative check (reclaim_over >= 0)
+    constraint reclaim_over_is_not_negative check (reclaim_over >= 0),
+  statements_at_once integer not null default 4
+    constraint statements_at_once_is_positive check (statements_at_once > 0)
 );
 
 comment on column retention.setting.enabled is
@@ -91,6 +93,8 @@ comment on column retention.setting.release_spread is
   'over how long the results of a tenant come back after a hold on it has ended';
 comment on column retention.setting.reclaim_over is
   'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
+comment on column retention.setting.statements_at_once is
+  'how many claims and settles work at a time, of all listeners together; the others wait their turn';
 comment on column retention.setting.unanswered_for is
   'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 comment on column retention.setting.check_shared_objects is

@@ -177,6 +177,28 @@ begin
 end
 $$;
 
+-- Waits until fewer than p_at_once others work on the results of a batch, and counts as one of them
+-- until the transaction ends: more listeners than the server has processors for would get less done
+-- together than one. A courtesy and no lock: after a while it goes on all the same, so that nobody who
+-- waits for the application, or has left a session open, holds the others up for longer.
+create function retention.take_turn(p_at_once integer)
+returns void
+language plpgsql
+set lock_timeout = '200ms'
+as $$
+begin
+  for v_place in 1..p_at_once loop
+    if pg_try_advisory_xact_lock(1382380609, v_place) then
+      return;
+    end if;
+  end loop;
+  perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
+exception
+  when lock_not_available then
+    null;
+end
+$$;
+
 -- Leases the next visible batch for p_lease_for and returns what may go of it, each result checked
 -- again against promise 1; spared results leave the work tables here. No row: nothing is visible.
 -- A row without run ids: everything was spared, ask again. purge: every version is to go.
@@ -237,6 +259,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
+  perform retention.take_turn(v_setting.statements_at_once);
 
   update retention.batch b
   set lease = p_lease,
@@ -370,6 +393,7 @@ begin
     return;
   end if;
   select * into strict v_setting from retention.setting;
+  perform retention.take_turn(v_setting.statements_at_once);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -659,7 +683,8 @@ drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid, r
   retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
   retention.note_unanswered_in(bigint, retention.run_id[]),
   retention.pause_bucket(text, text, text),
-  retention.claim(uuid, interval, text, bigint[]), retention.next_batch(bigint[]),
+  retention.claim(uuid, interval, text, bigint[]), retention.take_turn(integer),
+  retention.next_batch(bigint[]),
   retention.note_unanswered(bigint, retention.run_id[], timestamptz),
   retention.recheck(bigint, interval, boolean),
   retention.growing(interval, interval, integer);

@@ -284,6 +284,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
+  perform retention.take_turn(v_setting.statements_at_once);
 
   update retention.batch b
   set lease = p_lease,
@@ -932,35 +933,35 @@ begin
     ) r
   ),
   -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
-  -- belong to it: ids only grow.
-  placed as (
-    select n.*,
-      max(n.begun) over (
-        order by n.bucket collate "C", n.completed_at, n.run_id
-        rows unbounded preceding
-      ) as batch_id
-    from (
-      select s.*,
-        case
-          when (
-            row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-          ) % v_setting.batch_size = 0
-          then nextval('retention.batch_batch_id_seq')
-        end as begun
-      from seen s
-      where s.is_due
-        and s.has_place
-    ) n
-  ),
+  -- belong to it: ids only grow. In the statement itself: a list of its own would be kept once more.
   -- Written in the order of the primary key, and what is flagged already is looked for just before:
   -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
   flagged as (
     insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
     select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
     from (
-      select *
-      from placed
-      order by run_id
+      select n.*,
+        max(n.begun) over (
+          order by n.bucket collate "C", n.completed_at, n.run_id
+          rows unbounded preceding
+        ) as batch_id
+      from (
+        select s.run_id,
+          s.bucket,
+          s.key,
+          s.completed_at,
+          s.due_at,
+          case
+            when (
+              row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+            ) % v_setting.batch_size = 0
+            then nextval('retention.batch_batch_id_seq')
+          end as begun
+        from seen s
+        where s.is_due
+          and s.has_place
+      ) n
+      order by n.run_id
     ) p
     left join lateral (
       select true as is_flagged
@@ -1817,6 +1818,7 @@ CREATE TABLE retention.setting (
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
     unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
     reclaim_over integer DEFAULT 16777216 NOT NULL,
+    statements_at_once integer DEFAULT 4 NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
@@ -1826,6 +1828,7 @@ CREATE TABLE retention.setting (
     CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
     CONSTRAINT reclaim_over_is_not_negative CHECK ((reclaim_over >= 0)),
     CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
+    CONSTRAINT statements_at_once_is_positive CHECK ((statements_at_once > 0)),
     CONSTRAINT there_is_one_setting_row CHECK (singleton),
     CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
 );
@@ -1849,6 +1852,8 @@ COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results
 COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 
 COMMENT ON COLUMN retention.setting.reclaim_over IS 'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
+
+COMMENT ON COLUMN retention.setting.statements_at_once IS 'how many claims and settles work at a time, of all listeners together; the others wait their turn';
 
 CREATE VIEW retention.live AS
  SELECT r.run_id,
@@ -2476,6 +2481,7 @@ CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timest
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
+    SET enable_nestloop TO 'off'
     AS $$
 declare
   v_requeued bigint;
@@ -2673,6 +2679,7 @@ begin
     return;
   end if;
   select * into strict v_setting from retention.setting;
+  perform retention.take_turn(v_setting.statements_at_once);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -2950,6 +2957,23 @@ CREATE FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[]
       return v_stamped;
     end
     $$;
+
+CREATE FUNCTION retention.take_turn(p_at_once integer) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '200ms'
+    AS $$
+begin
+  for v_place in 1..p_at_once loop
+    if pg_try_advisory_xact_lock(1382380609, v_place) then
+      return;
+    end if;
+  end loop;
+  perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
+exception
+  when lock_not_available then
+    null;
+end
+$$;
 
 CREATE FUNCTION retention.tenant_key(p_tenant_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
