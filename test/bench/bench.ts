@@ -5,8 +5,11 @@ import pg from 'pg';
 import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
 import { runsTableSql } from '../../src/demo/runs-table.ts';
 import type { Figure } from './figure.ts';
+import { freeHugePages, reserveHugePages } from './huge-pages.ts';
 import type { BenchOptions } from './options.ts';
 import { type Part, runCommand, startPart } from './processes.ts';
+
+const SHARED_MEGABYTES = 512;
 
 /**
  * The same for everything that is measured; nothing is written to disk for real. A server that has run
@@ -14,7 +17,7 @@ import { type Part, runCommand, startPart } from './processes.ts';
  * writers for the time that it takes to fill one with zeros.
  */
 export const POSTGRES_SETTINGS = {
-  shared_buffers: '512MB',
+  shared_buffers: `${SHARED_MEGABYTES}MB`,
   max_wal_size: '8GB',
   checkpoint_timeout: '30min',
   maintenance_work_mem: '512MB',
@@ -45,6 +48,8 @@ export interface Bench {
   readonly postgres: PrivatePostgres;
   readonly s3: Part;
   readonly s3Endpoint: string;
+  /** Whether the server has its shared memory in huge pages. */
+  readonly hasHugePages: boolean;
   /** A folder that is removed at the end. */
   readonly folder: string;
   /** Tells what is under way. */
@@ -77,12 +82,17 @@ export async function withBench(
   const folder = mkdtempSync(join(tmpdir(), 'retention-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+  const hugePages = options.smallPages ? undefined : reserveHugePages(SHARED_MEGABYTES);
+  process.once('exit', () => hugePages?.undo());
+  const freeBefore = freeHugePages();
   const postgres = await startPrivatePostgres({ settings: POSTGRES_SETTINGS, say });
+  const hasHugePages = freeHugePages() < freeBefore;
+  say(`PostgreSQL has its shared memory in ${hasHugePages ? 'huge' : 'small'} pages`);
   const s3 = await startPart('null-s3');
   try {
     await postgres.sql('create extension if not exists pg_stat_statements');
     const { endpoint } = await s3.ask<{ endpoint: string }>({});
-    await work(new RunningBench(options, postgres, s3, endpoint, folder, say));
+    await work(new RunningBench(options, postgres, s3, { endpoint, hasHugePages, folder, say }));
   } finally {
     await s3.stop();
     await postgres.stop();
@@ -94,6 +104,7 @@ class RunningBench implements Bench {
   readonly postgres: PrivatePostgres;
   readonly s3: Part;
   readonly s3Endpoint: string;
+  readonly hasHugePages: boolean;
   readonly folder: string;
   readonly say: (line: string) => void;
   #databases = 0;
@@ -102,16 +113,15 @@ class RunningBench implements Bench {
     options: BenchOptions,
     postgres: PrivatePostgres,
     s3: Part,
-    s3Endpoint: string,
-    folder: string,
-    say: (line: string) => void,
+    rest: Pick<Bench, 'hasHugePages' | 'folder' | 'say'> & { readonly endpoint: string },
   ) {
     this.options = options;
     this.postgres = postgres;
     this.s3 = s3;
-    this.s3Endpoint = s3Endpoint;
-    this.folder = folder;
-    this.say = say;
+    this.s3Endpoint = rest.endpoint;
+    this.hasHugePages = rest.hasHugePages;
+    this.folder = rest.folder;
+    this.say = rest.say;
   }
 
   rows(count: number): number {

@@ -20,8 +20,9 @@ await withBench(options, async (bench) => {
     summaries.push(...figures);
   }
   const seconds = (performance.now() - startedAt) / 1_000;
-  const postgresMajor = bench.postgres.major;
-  writeReport(makeReport(summaries, options, { seconds, postgresMajor }), options.out);
+  const { postgres, hasHugePages } = bench;
+  const run = { seconds, postgresMajor: postgres.major, hasHugePages };
+  writeReport(makeReport(summaries, options, run), options.out);
   process.stdout.write(`${formatTable(summaries)}\n`);
   bench.say(`\n${Math.round(seconds)} s; written to ${options.out}`);
 });

@@ -16,6 +16,8 @@ export interface BenchOptions {
   readonly profile: boolean;
   /** Draw the plots of the documents anew. */
   readonly plot: boolean;
+  /** Leave the kernel's huge pages alone. */
+  readonly smallPages: boolean;
 }
 
 const DEFAULT_RUNS = 5;
@@ -31,6 +33,7 @@ export function readOptions(parameters: readonly string[], known: readonly strin
       out: { type: 'string', default: join(PROJECT, '.scratch/bench/figures.json') },
       profile: { type: 'boolean', default: false },
       plot: { type: 'boolean', default: false },
+      'small-pages': { type: 'boolean', default: false },
     },
   });
   const only = values.only?.split(',');
@@ -42,5 +45,6 @@ export function readOptions(parameters: readonly string[], known: readonly strin
   const scale = Number(values.scale);
   if (!Number.isInteger(runs) || runs < 1) throw new Error('--runs: a whole number from 1');
   if (!(scale > 0 && scale <= 1)) throw new Error('--scale: above 0 and up to 1');
-  return { only, runs, scale, out: values.out, profile: values.profile, plot: values.plot };
+  const { out, profile, plot, 'small-pages': smallPages } = values;
+  return { only, runs, scale, out, profile, plot, smallPages };
 }

@@ -13,6 +13,8 @@ export interface Report {
   readonly postgres: {
     readonly major: number;
     readonly settings: Readonly<Record<string, string>>;
+    /** Whether its shared memory was in huge pages. */
+    readonly huge_pages: boolean;
   };
   readonly runs: number;
   readonly scale: number;
@@ -37,7 +39,11 @@ interface ReportedFigure {
 export function makeReport(
   summaries: readonly Summary[],
   options: BenchOptions,
-  run: { readonly seconds: number; readonly postgresMajor: number },
+  run: {
+    readonly seconds: number;
+    readonly postgresMajor: number;
+    readonly hasHugePages: boolean;
+  },
 ): Report {
   const processors = cpus();
   return {
@@ -51,6 +57,7 @@ export function makeReport(
     postgres: {
       major: run.postgresMajor,
       settings: { ...POSTGRES_SETTINGS, fsync: 'off', full_page_writes: 'off' },
+      huge_pages: run.hasHugePages,
     },
     runs: options.runs,
     scale: options.scale,

@@ -33,6 +33,23 @@ export async function startListener(
   return listener;
 }
 
+/** Lets the listeners work off so many batches, so that they have compiled and planned what they do. */
+export async function warmUp(database: BenchDatabase, batches: number): Promise<void> {
+  await database.query(
+    `update retention.batch set visible_at = now()
+    where batch_id in (select batch_id from retention.batch order by batch_id limit $1)`,
+    [batches],
+  );
+  await database.query(`notify retention_expired, '{}'`);
+  for (;;) {
+    const [row] = await database.query<{ settled: number }>(
+      'select count(*)::int as settled from retention.batch where settled_at is not null',
+    );
+    if (row?.settled === batches) return;
+    await delay(LOOK_MILLISECONDS);
+  }
+}
+
 /** How many results were left at some moment. */
 export interface BacklogPoint {
   readonly seconds: number;

@@ -1,13 +1,18 @@
+import { cpus } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Latency, INSERT_LIVE_RUNS, findApplication, latency } from '../application.ts';
 import { type Bench, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
+import { startPart } from '../processes.ts';
 import { drainShown, flagHidden, startListener } from '../work.ts';
 
 const PHASE_SECONDS = 4;
 
 /** A session of pgbench's and a listener have connected and planned by then. */
 const WARM_UP_MILLISECONDS = 500;
+
+/** What the application is measured beside: a drain, or processes that only count. */
+type Beside = 'full' | 'fifth' | 'busy' | 'busy-fifth';
 
 type Application = NonNullable<ReturnType<typeof findApplication>>;
 
@@ -27,10 +32,12 @@ export const beside: Scenario = {
       await query(INSERT_LIVE_RUNS);
     });
     await flagHidden(base);
-    const latencies: Record<'alone' | 'full' | 'fifth', Latency[]> = {
+    const latencies: Record<Beside | 'alone', Latency[]> = {
       alone: [],
       full: [],
       fifth: [],
+      busy: [],
+      'busy-fifth': [],
     };
     const rates: Record<'full' | 'fifth', number[]> = { full: [], fifth: [] };
     for (let run = 0; run < bench.options.runs; run += 1) {
@@ -45,24 +52,32 @@ export const beside: Scenario = {
       const fifth = await measure({ DPP_RETENTION_MAX_DELETES_PER_SECOND: String(ceiling) });
       latencies.fifth.push(fifth.draining);
       rates.fifth.push(fifth.rate);
+      const busy = (share: number): Promise<Latency> =>
+        bench.onCopy(base, (copy) => besideCounting(bench, application, copy, share));
+      latencies.busy.push(await busy(1));
+      latencies['busy-fifth'].push(await busy(1 / 5));
     }
     await base.drop();
     const p99 = (some: readonly Latency[]): number[] => some.map((each) => each.p99);
     const ms = (some: readonly Latency[]): string =>
       `${median(p99(some)).toFixed(2)} ms (p50 ${median(some.map((each) => each.p50)).toFixed(2)})`;
-    const figure = (name: 'full' | 'fifth', title: string, limit: number): Figure => ({
+    const figure = (name: Beside, title: string): Figure => ({
       name: `beside-${name}`,
       title,
       unit: '×',
       samples: ratios(p99(latencies[name]), p99(latencies.alone)),
-      target: { is: 'at most', value: limit },
-      detail:
-        `${ms(latencies[name])} / ${ms(latencies.alone)}; ` +
-        `${Math.round(median(rates[name]))}/s deleted meanwhile`,
+      detail: `${ms(latencies[name])} / ${ms(latencies.alone)}`,
     });
+    const drained = (name: 'full' | 'fifth', title: string, value: number): Figure => {
+      const { detail, ...rest } = figure(name, title);
+      const rate = `${Math.round(median(rates[name]))}/s deleted meanwhile`;
+      return { ...rest, target: { is: 'at most', value }, detail: `${detail}; ${rate}` };
+    };
     return [
-      figure('full', "the application's updates, p99 beside a drain at full speed / alone", 2),
-      figure('fifth', 'the same beside a drain held to a fifth of that speed / alone', 1.2),
+      drained('full', "the application's updates, p99 beside a drain at full speed / alone", 2),
+      figure('busy', 'the same beside a process for each core that only counts / alone'),
+      drained('fifth', 'the same beside a drain held to a fifth of that speed / alone', 1.2),
+      figure('busy-fifth', 'the same beside such processes a fifth of the time / alone'),
     ];
   },
 };
@@ -74,6 +89,28 @@ interface Measured {
   readonly rate: number;
 }
 
+/** Latency beside a process for each core that counts for this share of the time. */
+async function besideCounting(
+  bench: Bench,
+  application: Application,
+  copy: BenchDatabase,
+  share: number,
+): Promise<Latency> {
+  const parts = await Promise.all(cpus().map(() => startPart('busy')));
+  try {
+    await application(copy, 1);
+    await Promise.all(parts.map((part) => part.ask({ share })));
+    await delay(WARM_UP_MILLISECONDS);
+    return latency(await application(copy, phaseSeconds(bench)));
+  } finally {
+    await Promise.all(parts.map((part) => part.stop()));
+  }
+}
+
+function phaseSeconds(bench: Bench): number {
+  return Math.max(Math.round(PHASE_SECONDS * Math.min(bench.options.scale * 10, 1)), 1);
+}
+
 /** Latency before the work is shown and while it is worked on. */
 async function besideDrain(
   bench: Bench,
@@ -81,7 +118,7 @@ async function besideDrain(
   copy: BenchDatabase,
   env: Readonly<Record<string, string>>,
 ): Promise<Measured> {
-  const seconds = Math.max(Math.round(PHASE_SECONDS * Math.min(bench.options.scale * 10, 1)), 1);
+  const seconds = phaseSeconds(bench);
   const listener = await startListener(copy, env);
   try {
     await application(copy, 1);

@@ -4,7 +4,7 @@ import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeCpuProfiles, describeStatements, profileFlags } from '../profile.ts';
 import { childrenCpuSeconds, cpuSeconds, startPart } from '../processes.ts';
-import { drainShown, flagHidden, startListener } from '../work.ts';
+import { drainShown, flagHidden, startListener, warmUp } from '../work.ts';
 
 const CONCURRENCY = 4;
 const LOOP_SHARE = 50;
@@ -100,15 +100,21 @@ async function profileDrain(bench: Bench, copy: BenchDatabase): Promise<void> {
   for (const line of await describeStatements(copy)) bench.say(line);
 }
 
-/** Drains with so many listener processes. */
+/**
+ * Drains with so many listener processes.
+ *
+ * @param warmUpBatches are worked off before and not counted.
+ */
 export async function runDrain(
   bench: Bench,
   copy: BenchDatabase,
   processes: number,
+  warmUpBatches = 0,
 ): Promise<{ seconds: number; cpu: string; said: string }> {
   await copy.query('select count(*) from runs');
   const listeners = await Promise.all(Array.from({ length: processes }, () => startListener(copy)));
   try {
+    if (warmUpBatches > 0) await warmUp(copy, warmUpBatches);
     const used = (): number[] => [
       listeners.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0),
       childrenCpuSeconds(bench.postgres.pid ?? 0),
@@ -118,7 +124,8 @@ export async function runDrain(
     const seconds = await drainShown(copy);
     const [listener, postgres, s3] = used().map((it, index) => it - (before[index] ?? 0));
     const [row] = await copy.query<{ batches: number }>(
-      `select count(*)::int as batches from retention.batch where cleared > 0`,
+      `select count(*)::int - $1 as batches from retention.batch where cleared > 0`,
+      [warmUpBatches],
     );
     const each = (it = 0): string => ((it / (row?.batches ?? 1)) * 1_000).toFixed(1);
     return {
