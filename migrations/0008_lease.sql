@@ -178,9 +178,10 @@ end
 $$;
 
 -- Waits until fewer than p_at_once others work on the results of a batch, and counts as one of them
--- until the transaction ends: more listeners than the server has processors for would get less done
--- together than one. A courtesy and no lock: after a while it goes on all the same, so that nobody who
--- waits for the application, or has left a session open, holds the others up for longer.
+-- until the transaction ends: more at once than the server has processors for get less done together,
+-- and keep the application from those. Two settle more in a second than S3 deletes. A courtesy and no
+-- lock: after a while it goes on all the same, so that nobody who waits for the application, or has left
+-- a session open, holds the others up for longer.
 create function retention.take_turn(p_at_once integer)
 returns void
 language plpgsql
@@ -194,7 +195,9 @@ begin
   end loop;
   perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
 exception
-  when lock_not_available then
+  -- A deadlock where the server looks for one sooner: whoever is waited for here may wait for the row of
+  -- a bucket on trial, which is ours.
+  when lock_not_available or deadlock_detected then
     null;
 end
 $$;
