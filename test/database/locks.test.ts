@@ -36,9 +36,9 @@ describeDatabase("promise 7: locks on the application's table", () => {
     expect(await countStamped()).toBe(3);
     const held = await query(
       // Databases that were copied from one another know their tables by the same numbers.
-      `select l.mode from pg_locks l
-      join pg_database d on d.oid = l.database and d.datname = current_database()
-      where l.relation = 'runs'::regclass and l.pid <> pg_backend_pid() and l.pid <> $1`,
+      `select mode from pg_locks
+      where relation = 'runs'::regclass and pid <> pg_backend_pid() and pid <> $1
+        and database = (select oid from pg_database where datname = current_database())`,
       [(writer as unknown as { readonly processID: number }).processID],
     );
     expect(held).toEqual([]);

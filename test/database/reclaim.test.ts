@@ -98,7 +98,8 @@ describeDatabase('the space of what has passed through', () => {
     await until('the claim waits', async () => {
       const { waiting } = await one<{ waiting: number }>(
         `select count(*)::int as waiting from pg_locks
-        where not granted and relation = 'retention.expired'::regclass`,
+        where not granted and relation = 'retention.expired'::regclass
+          and database = (select oid from pg_database where datname = current_database())`,
       );
       return waiting > 0;
     });

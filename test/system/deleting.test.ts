@@ -34,7 +34,9 @@ describeDatabase('a listener and its S3', () => {
         and application_name = 'retention listen'`,
     );
     const locks = await query(
-      `select mode from pg_locks where relation = 'runs'::regclass and pid <> pg_backend_pid()`,
+      `select mode from pg_locks
+      where relation = 'runs'::regclass and pid <> pg_backend_pid()
+        and database = (select oid from pg_database where datname = current_database())`,
     );
     expect({ open, locks }).toEqual({ open: [], locks: [] });
     for (const answer of waiting) answer();
