@@ -181,7 +181,8 @@ $$;
 -- until the transaction ends: more at once than the server has processors for get less done together,
 -- and keep the application from those. Two settle more in a second than S3 deletes. A courtesy and no
 -- lock: after a while it goes on all the same, so that nobody who waits for the application, or has left
--- a session open, holds the others up for longer.
+-- a session open, holds the others up for longer. The places are advisory locks (1382380609, 1 to
+-- p_at_once), a number that nobody else is likely to use.
 create function retention.take_turn(p_at_once integer)
 returns void
 language plpgsql
@@ -195,9 +196,7 @@ begin
   end loop;
   perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
 exception
-  -- A deadlock where the server looks for one sooner: whoever is waited for here may wait for the row of
-  -- a bucket on trial, which is ours.
-  when lock_not_available or deadlock_detected then
+  when lock_not_available then
     null;
 end
 $$;
