@@ -94,7 +94,7 @@ comment on column retention.setting.release_spread is
 comment on column retention.setting.reclaim_over is
   'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
 comment on column retention.setting.statements_at_once is
-  'how many claims and settles work at a time, of all listeners together; the others wait their turn';
+  'while more claims and settles than this are at work, of all listeners, each goes down to one batch at a time';
 comment on column retention.setting.unanswered_for is
   'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 comment on column retention.setting.check_shared_objects is

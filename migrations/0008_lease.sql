@@ -177,34 +177,29 @@ begin
 end
 $$;
 
--- Waits until fewer than p_at_once others work on the results of a batch, and counts as one of them
--- until the transaction ends: more at once than the server has processors for get less done together,
--- and keep the application from those. Two settle more in a second than S3 deletes. A courtesy and no
--- lock: after a while it goes on all the same, so that nobody who waits for the application, or has left
--- a session open, holds the others up for longer. The places are advisory locks (1382380609, 1 to
--- p_at_once), a number that nobody else is likely to use.
-create function retention.take_turn(p_at_once integer)
-returns void
+-- Counts this transaction among those that work on the results of a batch, until it ends. False: there
+-- were p_at_once already, and it is not among them; who hears that works on fewer batches at once. More
+-- at once than the server has processors for get less done together, and keep the application from
+-- those; two settle more in a second than S3 deletes. It waits for nobody, and no rule depends on it.
+-- The places are advisory locks (1382380609, 1 to p_at_once), a number that nobody else is likely to use.
+create function retention.take_place(p_at_once integer)
+returns boolean
 language plpgsql
-set lock_timeout = '200ms'
 as $$
 begin
   for v_place in 1..p_at_once loop
     if pg_try_advisory_xact_lock(1382380609, v_place) then
-      return;
+      return true;
     end if;
   end loop;
-  perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
-exception
-  when lock_not_available then
-    null;
+  return false;
 end
 $$;
 
 -- Leases the next visible batch for p_lease_for and returns what may go of it, each result checked
 -- again against promise 1; spared results leave the work tables here. No row: nothing is visible.
 -- A row without run ids: everything was spared, ask again. purge: every version is to go.
--- p_batch_ids: only these batches (a narrowed reconcile).
+-- p_batch_ids: only these batches (a narrowed reconcile). crowded: see take_place.
 -- Locks the batch row; waits for holds that are being placed. Raises active_sql_transaction outside
 -- READ COMMITTED, where it could not see a hold that has committed meanwhile.
 create function retention.claim(
@@ -221,7 +216,8 @@ returns table (
   spared integer,
   attempts integer,
   leased_until timestamptz,
-  purge boolean
+  purge boolean,
+  crowded boolean
 )
 language plpgsql
 security definer
@@ -237,6 +233,7 @@ declare
   v_setting retention.setting;
   v_batch retention.batch;
   v_batch_id bigint;
+  v_crowded boolean;
   v_checked record;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -261,7 +258,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
-  perform retention.take_turn(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting.statements_at_once);
 
   update retention.batch b
   set lease = p_lease,
@@ -304,7 +301,8 @@ begin
       from retention.bucket k
       where k.bucket = v_batch.bucket
         and k.on_versioned = 'purge'
-    );
+    ),
+    v_crowded;
 end
 $$;
 
@@ -344,7 +342,7 @@ $$;
 -- already gone); p_failed: [{"run_id", "code", "message", "transient"}]; what is in neither was not
 -- answered for and is tried again. p_unanswered: those for which S3 may still be at a request, whatever
 -- became of them. Stamps, reschedules or buries, in this one transaction.
--- A transient failure does not count against its result. Returns settled = false, and changes
+-- A transient failure does not count against its result. crowded: see take_place. Returns settled = false, and changes
 -- nothing, when p_lease is no longer the batch's lease.
 create function retention.settle(
   p_batch_id bigint,
@@ -360,7 +358,8 @@ returns table (
   stamped integer,
   failed integer,
   dead integer,
-  retry_at timestamptz
+  retry_at timestamptz,
+  crowded boolean
 )
 language plpgsql
 security definer
@@ -384,6 +383,7 @@ declare
   v_refusal text;
   v_part record;
   v_batch_id bigint;
+  v_crowded boolean;
 begin
   select * into v_batch
   from retention.batch b
@@ -391,11 +391,11 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz;
+    return query select false, 0, 0, 0, 0, null::timestamptz, false;
     return;
   end if;
   select * into strict v_setting from retention.setting;
-  perform retention.take_turn(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting.statements_at_once);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -509,7 +509,7 @@ begin
     settled_at = clock_timestamp()
   where b.batch_id = p_batch_id;
   return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at;
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at, v_crowded;
 end
 $$;
 
@@ -685,7 +685,7 @@ drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid, r
   retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
   retention.note_unanswered_in(bigint, retention.run_id[]),
   retention.pause_bucket(text, text, text),
-  retention.claim(uuid, interval, text, bigint[]), retention.take_turn(integer),
+  retention.claim(uuid, interval, text, bigint[]), retention.take_place(integer),
   retention.next_batch(bigint[]),
   retention.note_unanswered(bigint, retention.run_id[], timestamptz),
   retention.recheck(bigint, interval, boolean),

@@ -1,4 +1,12 @@
+import { pause } from '../lifecycle/pause.ts';
+import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
+
+/**
+ * How long a drain with one slot leaves the work to those who are at it: some ten batches of theirs.
+ * Jittered, so that not all come back at once.
+ */
+const CROWDED_MILLISECONDS = 300;
 
 /** Sums over batches. */
 export interface Totals {
@@ -52,8 +60,9 @@ export interface DrainOptions {
 
 /**
  * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
- * asked, and so on: one result costs two claims that find nothing, not one per slot. After a
- * throttled batch its slot ends.
+ * asked, and so on: one result costs two claims that find nothing, not one per slot. Where enough
+ * others are at work it brings in none, and ends after its batch; the last one pauses instead. After
+ * a throttled batch its slot ends.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -62,35 +71,41 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   let totals = NO_TOTALS;
   let slots = 0;
   let failure: { readonly error: unknown } | undefined;
-  const running: Promise<void>[] = [];
+  let end = (): void => undefined;
 
   const isOver = (): boolean => stop.aborted || failure !== undefined;
   const runSlot = async (): Promise<void> => {
-    while (!isOver()) {
-      const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed: startSlot });
-      if (outcome === undefined) return;
-      totals = addBatch(totals, outcome);
-      options.onBatch?.(outcome);
-      if (outcome.postponed) return;
+    try {
+      while (!isOver()) {
+        const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed });
+        if (outcome === undefined) return;
+        totals = addBatch(totals, outcome);
+        options.onBatch?.(outcome);
+        if (outcome.postponed || (outcome.crowded && slots > 1)) return;
+        if (outcome.crowded) await pause(CROWDED_MILLISECONDS * (0.5 + Math.random()), stop);
+      }
+    } catch (error) {
+      failure ??= { error };
+    } finally {
+      slots -= 1;
+      // Only slots bring in slots: after the last there is no other.
+      if (slots === 0) end();
     }
   };
   const startSlot = (): void => {
     if (slots >= concurrency || isOver()) return;
     slots += 1;
-    running.push(
-      runSlot()
-        .catch((error: unknown) => {
-          failure ??= { error };
-        })
-        .finally(() => {
-          slots -= 1;
-        }),
-    );
+    void runSlot();
+  };
+  const onClaimed = ({ crowded }: Claim): void => {
+    if (!crowded) startSlot();
   };
 
-  startSlot();
-  // Slots bring in slots, so the list may grow while it is waited for.
-  for (let index = 0; index < running.length; index += 1) await running[index];
+  await new Promise<void>((resolve) => {
+    end = resolve;
+    startSlot();
+    if (slots === 0) resolve();
+  });
   if (failure !== undefined) throw failure.error;
   return totals;
 }

@@ -44,6 +44,8 @@ export interface BatchOutcome {
   /** Whether the bucket pauses for what S3 answered. */
   readonly postponed: boolean;
   readonly leaseLost: boolean;
+  /** Whether its claim or its settle found as many others at work as should be. */
+  readonly crowded: boolean;
   readonly milliseconds: number;
 }
 
@@ -59,7 +61,7 @@ export interface WorkOptions {
   /** Only these. Default: any. */
   readonly batchIds?: readonly number[] | undefined;
   /** Hears of a batch as soon as it is claimed. */
-  readonly onClaimed?: () => void;
+  readonly onClaimed?: (claim: Claim) => void;
 }
 
 /** Claims, deletes, settles: one batch at a time. */
@@ -132,13 +134,14 @@ class BatchWorker implements Worker {
     );
     if (taken === undefined) return undefined;
     const { claim, lease, startedAt } = taken;
-    onClaimed?.();
+    onClaimed?.(claim);
 
     const base = {
       batchId: claim.batchId,
       bucket: claim.bucket,
       claimed: claim.keys.length,
       spared: claim.spared,
+      crowded: claim.crowded,
     };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
     if (claim.keys.length === 0) {
@@ -153,6 +156,7 @@ class BatchWorker implements Worker {
       ...base,
       ...nothing,
       ...settled,
+      crowded: claim.crowded || settled.crowded === true,
       milliseconds: performance.now() - startedAt,
     };
     this.#report(outcome);
@@ -201,7 +205,11 @@ class BatchWorker implements Worker {
     }
   }
 
-  async #settle(leased: Leased, answer: Answer, insistence: Insistence) {
+  async #settle(
+    leased: Leased,
+    answer: Answer,
+    insistence: Insistence,
+  ): Promise<Partial<BatchOutcome> & Pick<BatchOutcome, 'leaseLost'>> {
     const { store } = this.#options;
     const { claim, lease, unanswered } = leased;
     if (answer.kind === 'postponed') {
@@ -284,8 +292,8 @@ class BatchWorker implements Worker {
 }
 
 function describeSettlement(settlement: Settlement) {
-  const { cleared, stamped, failed, dead, settled } = settlement;
-  return { cleared, stamped, failed, dead, leaseLost: !settled };
+  const { cleared, stamped, failed, dead, settled, crowded } = settlement;
+  return { cleared, stamped, failed, dead, leaseLost: !settled, crowded };
 }
 
 /** The runs of a claim that point at these keys. */

@@ -15,6 +15,8 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
+  /** As many others were at work as should be: see `retention.take_place`. */
+  readonly crowded: boolean;
 }
 
 /** Ids as the text in which the database gave them out, fit to be given back. */
@@ -73,6 +75,8 @@ export interface Settlement {
   readonly failed: number;
   readonly dead: number;
   readonly retryAt: Date | undefined;
+  /** As many others were at work as should be: see `retention.take_place`. */
+  readonly crowded: boolean;
 }
 
 /**
@@ -92,9 +96,11 @@ export async function claim(
     spared: number;
     attempts: number;
     purge: boolean;
+    crowded: boolean;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(run_ids)::text as run_ids, to_json(keys) as keys, spared, attempts, purge
+    `select batch_id, bucket, to_json(run_ids)::text as run_ids, to_json(keys) as keys, spared, attempts,
+      purge, crowded
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
     [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
     { name: 'retention-claim' },
@@ -113,6 +119,7 @@ export async function claim(
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
+    crowded: row.crowded,
   };
 }
 
@@ -140,8 +147,9 @@ export async function settle(
     failed: number;
     dead: number;
     retry_at: Date | null;
+    crowded: boolean;
   }>(
-    `select settled, cleared, stamped, failed, dead, retry_at
+    `select settled, cleared, stamped, failed, dead, retry_at, crowded
     from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5, $6::retention.run_id[])`,
     [
       batchId,
@@ -161,6 +169,7 @@ export async function settle(
     failed: row.failed,
     dead: row.dead,
     retryAt: row.retry_at ?? undefined,
+    crowded: row.crowded,
   };
 }
 

@@ -61,10 +61,10 @@ async function prepare(question: Preparation): Promise<void> {
   }
 }
 
-/** DeleteObjects and one UPDATE per batch, `concurrency` at once. */
-async function floor(stamp: boolean): Promise<{ seconds: number }> {
+/** DeleteObjects and one UPDATE per batch, `concurrency` at once, for all or the first so many. */
+async function floor(stamp: boolean, limit = Infinity): Promise<{ seconds: number }> {
   const startedAt = performance.now();
-  const queue = batches.values();
+  const queue = batches.splice(0, limit).values();
   await Promise.all(
     sessions.map(async (session) => {
       for (const { runIds, keys } of queue) {
@@ -154,7 +154,8 @@ interface Preparation {
 
 type Question =
   | Preparation
-  | { readonly go: 'floor' | 'delete' | 'loop' | 'page' }
+  | { readonly go: 'floor' | 'delete'; readonly batches?: number }
+  | { readonly go: 'loop' | 'page' }
   | { readonly go: 'sequence'; readonly times: number; readonly quietMilliseconds: number }
   | { readonly end: true };
 
@@ -165,9 +166,9 @@ answerQuestions(async (question: Question) => {
   if ('end' in question) return end();
   switch (question.go) {
     case 'floor':
-      return floor(true);
+      return floor(true, question.batches);
     case 'delete':
-      return floor(false);
+      return floor(false, question.batches);
     case 'loop':
       return loop();
     case 'page':

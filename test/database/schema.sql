@@ -246,7 +246,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(batch_id bigint, bucket text, run_ids text[], keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(batch_id bigint, bucket text, run_ids text[], keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, crowded boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -260,6 +260,7 @@ declare
   v_setting retention.setting;
   v_batch retention.batch;
   v_batch_id bigint;
+  v_crowded boolean;
   v_checked record;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -284,7 +285,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
-  perform retention.take_turn(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting.statements_at_once);
 
   update retention.batch b
   set lease = p_lease,
@@ -327,7 +328,8 @@ begin
       from retention.bucket k
       where k.bucket = v_batch.bucket
         and k.on_versioned = 'purge'
-    );
+    ),
+    v_crowded;
 end
 $$;
 
@@ -1853,7 +1855,7 @@ COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still per
 
 COMMENT ON COLUMN retention.setting.reclaim_over IS 'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
 
-COMMENT ON COLUMN retention.setting.statements_at_once IS 'how many claims and settles work at a time, of all listeners together; the others wait their turn';
+COMMENT ON COLUMN retention.setting.statements_at_once IS 'while more claims and settles than this are at work, of all listeners, each goes down to one batch at a time';
 
 CREATE VIEW retention.live AS
  SELECT r.run_id,
@@ -2646,7 +2648,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone)
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, crowded boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2668,6 +2670,7 @@ declare
   v_refusal text;
   v_part record;
   v_batch_id bigint;
+  v_crowded boolean;
 begin
   select * into v_batch
   from retention.batch b
@@ -2675,11 +2678,11 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz;
+    return query select false, 0, 0, 0, 0, null::timestamptz, false;
     return;
   end if;
   select * into strict v_setting from retention.setting;
-  perform retention.take_turn(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting.statements_at_once);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -2793,7 +2796,7 @@ begin
     settled_at = clock_timestamp()
   where b.batch_id = p_batch_id;
   return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at;
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at, v_crowded;
 end
 $$;
 
@@ -2958,20 +2961,16 @@ CREATE FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[]
     end
     $$;
 
-CREATE FUNCTION retention.take_turn(p_at_once integer) RETURNS void
+CREATE FUNCTION retention.take_place(p_at_once integer) RETURNS boolean
     LANGUAGE plpgsql
-    SET lock_timeout TO '200ms'
     AS $$
 begin
   for v_place in 1..p_at_once loop
     if pg_try_advisory_xact_lock(1382380609, v_place) then
-      return;
+      return true;
     end if;
   end loop;
-  perform pg_advisory_xact_lock(1382380609, 1 + floor(random() * p_at_once)::integer);
-exception
-  when lock_not_available then
-    null;
+  return false;
 end
 $$;
 

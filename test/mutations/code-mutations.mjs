@@ -234,8 +234,8 @@ export const codeMutations = [
     promise: 12,
     edits: one(
       WORKER,
-      '      ...settled,\n      milliseconds',
-      '      ...settled,\n      cleared: claim.runIds.length,\n      milliseconds',
+      '      ...settled,\n      crowded',
+      '      ...settled,\n      cleared: claim.runIds.length,\n      crowded',
     ),
     testFile: 'test/system/telemetry.test.ts',
     test: 'counts exactly what happened',

@@ -2,8 +2,8 @@ import type { BenchDatabase, Scenario } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { flaggedDatabase, runDrain } from './drain.ts';
 
-/** Each process has worked before: what is measured is work, and not how four of them begin. */
-const WARM_UP_BATCHES = 60;
+/** Enough for each of four to have worked a while: what is measured is work, and not how they begin. */
+const WARM_UP_BATCHES = 200;
 const BATCH_SIZE = 1_000;
 
 /** More listener processes on the same work. */
