@@ -73,7 +73,7 @@ create table retention.setting (
     constraint unanswered_for_is_not_negative check (unanswered_for >= '0'),
   reclaim_over integer not null default 16777216
     constraint reclaim_over_is_not_negative check (reclaim_over >= 0),
-  statements_at_once integer not null default 2
+  statements_at_once integer not null default 4
     constraint statements_at_once_is_positive check (statements_at_once > 0)
 );
 

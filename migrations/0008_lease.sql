@@ -180,8 +180,9 @@ $$;
 -- Counts this transaction among those that work on the results of a batch, until it ends. False: there
 -- were p_at_once already, and it is not among them; who hears that works on fewer batches at once. More
 -- at once than the server has processors for get less done together, and keep the application from
--- those; two settle more in a second than S3 deletes. It waits for nobody, and no rule depends on it.
--- The places are advisory locks (1382380609, 1 to p_at_once), a number that nobody else is likely to use.
+-- those. By default there are as many as one listener works on at once, who is then in nobody's way. It
+-- waits for nobody, and no rule depends on it. The places are advisory locks (1382380609, 1 to
+-- p_at_once), a number that nobody else is likely to use.
 create function retention.take_place(p_at_once integer)
 returns boolean
 language plpgsql
@@ -342,8 +343,8 @@ $$;
 -- already gone); p_failed: [{"run_id", "code", "message", "transient"}]; what is in neither was not
 -- answered for and is tried again. p_unanswered: those for which S3 may still be at a request, whatever
 -- became of them. Stamps, reschedules or buries, in this one transaction.
--- A transient failure does not count against its result. crowded: see take_place. Returns settled = false, and changes
--- nothing, when p_lease is no longer the batch's lease.
+-- A transient failure does not count against its result. crowded: see take_place. Returns settled =
+-- false, and changes nothing, when p_lease is no longer the batch's lease.
 create function retention.settle(
   p_batch_id bigint,
   p_lease uuid,

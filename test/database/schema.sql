@@ -1820,7 +1820,7 @@ CREATE TABLE retention.setting (
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
     unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
     reclaim_over integer DEFAULT 16777216 NOT NULL,
-    statements_at_once integer DEFAULT 2 NOT NULL,
+    statements_at_once integer DEFAULT 4 NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
