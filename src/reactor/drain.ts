@@ -1,12 +1,10 @@
+import { backoffMilliseconds } from '../lifecycle/backoff.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
-/**
- * How long a drain with one slot leaves the work to those who are at it: some ten batches of theirs.
- * Jittered, so that not all come back at once.
- */
-const CROWDED_MILLISECONDS = 300;
+/** How long a drain with one slot leaves the work to those who are at it at most, and half of it at least. */
+const CROWDED_PAUSE = { firstMilliseconds: 400, jitter: 'equal' } as const;
 
 /** Sums over batches. */
 export interface Totals {
@@ -82,7 +80,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);
         if (outcome.postponed || (outcome.crowded && slots > 1)) return;
-        if (outcome.crowded) await pause(CROWDED_MILLISECONDS * (0.5 + Math.random()), stop);
+        if (outcome.crowded) await pause(backoffMilliseconds(1, CROWDED_PAUSE), stop);
       }
     } catch (error) {
       failure ??= { error };

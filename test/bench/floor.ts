@@ -61,7 +61,7 @@ async function prepare(question: Preparation): Promise<void> {
   }
 }
 
-/** DeleteObjects and one UPDATE per batch, `concurrency` at once, for all or the first so many. */
+/** DeleteObjects and one UPDATE per batch, `concurrency` at once: takes all, or the first so many. */
 async function floor(stamp: boolean, limit = Infinity): Promise<{ seconds: number }> {
   const startedAt = performance.now();
   const queue = batches.splice(0, limit).values();
@@ -154,8 +154,8 @@ interface Preparation {
 
 type Question =
   | Preparation
-  | { readonly go: 'floor' | 'delete'; readonly batches?: number }
-  | { readonly go: 'loop' | 'page' }
+  | { readonly go: 'floor'; readonly batches?: number }
+  | { readonly go: 'delete' | 'loop' | 'page' }
   | { readonly go: 'sequence'; readonly times: number; readonly quietMilliseconds: number }
   | { readonly end: true };
 
@@ -168,7 +168,7 @@ answerQuestions(async (question: Question) => {
     case 'floor':
       return floor(true, question.batches);
     case 'delete':
-      return floor(false, question.batches);
+      return floor(false);
     case 'loop':
       return loop();
     case 'page':
