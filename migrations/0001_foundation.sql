@@ -73,7 +73,7 @@ create table retention.setting (
     constraint unanswered_for_is_not_negative check (unanswered_for >= '0'),
   reclaim_over integer not null default 16777216
     constraint reclaim_over_is_not_negative check (reclaim_over >= 0),
-  statements_at_once integer not null default 4
+  statements_at_once integer not null default 2
     constraint statements_at_once_is_positive check (statements_at_once > 0)
 );
 
@@ -94,7 +94,7 @@ comment on column retention.setting.release_spread is
 comment on column retention.setting.reclaim_over is
   'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
 comment on column retention.setting.statements_at_once is
-  'while more claims and settles than this are at work, of all listeners, each goes down to one batch at a time';
+  'while so many claims and settles of others are at work, a listener goes down to one batch at a time, with pauses';
 comment on column retention.setting.unanswered_for is
   'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 comment on column retention.setting.check_shared_objects is

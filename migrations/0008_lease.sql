@@ -178,17 +178,17 @@ end
 $$;
 
 -- Counts this transaction among those that work on the results of a batch, until it ends. False: there
--- were p_at_once already, and it is not among them; who hears that works on fewer batches at once. More
--- at once than the server has processors for get less done together, and keep the application from
--- those. By default there are as many as one listener works on at once, who is then in nobody's way. It
--- waits for nobody, and no rule depends on it. The places are advisory locks (1382380609, 1 to
--- p_at_once), a number that nobody else is likely to use.
-create function retention.take_place(p_at_once integer)
+-- were setting.statements_at_once already beside p_ours, which are of the same listener, and it is not
+-- among them; who hears that works on fewer batches at once. More at once than the server has processors
+-- for get less done together, and keep the application from those; of several listeners one then does
+-- the most, for less than all of them would take. It waits for nobody, and no rule depends on it. The
+-- places are advisory locks (1382380609, 1 and up), a number that nobody else is likely to use.
+create function retention.take_place(p_setting retention.setting, p_ours integer)
 returns boolean
 language plpgsql
 as $$
 begin
-  for v_place in 1..p_at_once loop
+  for v_place in 1..p_setting.statements_at_once + p_ours loop
     if pg_try_advisory_xact_lock(1382380609, v_place) then
       return true;
     end if;
@@ -200,14 +200,16 @@ $$;
 -- Leases the next visible batch for p_lease_for and returns what may go of it, each result checked
 -- again against promise 1; spared results leave the work tables here. No row: nothing is visible.
 -- A row without run ids: everything was spared, ask again. purge: every version is to go.
--- p_batch_ids: only these batches (a narrowed reconcile). crowded: see take_place.
+-- p_batch_ids: only these batches (a narrowed reconcile). p_ours: how many claims and settles of the
+-- same listener are at work beside this one. crowded: see take_place.
 -- Locks the batch row; waits for holds that are being placed. Raises active_sql_transaction outside
 -- READ COMMITTED, where it could not see a hold that has committed meanwhile.
 create function retention.claim(
   p_lease uuid,
   p_lease_for interval,
   p_by text default null,
-  p_batch_ids bigint[] default null
+  p_batch_ids bigint[] default null,
+  p_ours integer default 0
 )
 returns table (
   batch_id bigint,
@@ -259,7 +261,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
-  v_crowded := not retention.take_place(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting, p_ours);
 
   update retention.batch b
   set lease = p_lease,
@@ -343,15 +345,16 @@ $$;
 -- already gone); p_failed: [{"run_id", "code", "message", "transient"}]; what is in neither was not
 -- answered for and is tried again. p_unanswered: those for which S3 may still be at a request, whatever
 -- became of them. Stamps, reschedules or buries, in this one transaction.
--- A transient failure does not count against its result. crowded: see take_place. Returns settled =
--- false, and changes nothing, when p_lease is no longer the batch's lease.
+-- A transient failure does not count against its result. p_ours: as for claim. crowded: see take_place.
+-- Returns settled = false, and changes nothing, when p_lease is no longer the batch's lease.
 create function retention.settle(
   p_batch_id bigint,
   p_lease uuid,
   p_cleared retention.run_id[],
   p_failed jsonb default '[]',
   p_ms integer default null,
-  p_unanswered retention.run_id[] default '{}'
+  p_unanswered retention.run_id[] default '{}',
+  p_ours integer default 0
 )
 returns table (
   settled boolean,
@@ -396,7 +399,7 @@ begin
     return;
   end if;
   select * into strict v_setting from retention.setting;
-  v_crowded := not retention.take_place(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting, p_ours);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -683,10 +686,10 @@ drop index retention.batch_leased;
 drop function retention.give_back(bigint, uuid), retention.split(bigint, uuid, retention.run_id[]),
   retention.postpone(bigint, uuid, text, text, retention.run_id[]),
   retention.failures(bigint, jsonb, integer),
-  retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
+  retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[], integer),
   retention.note_unanswered_in(bigint, retention.run_id[]),
   retention.pause_bucket(text, text, text),
-  retention.claim(uuid, interval, text, bigint[]), retention.take_place(integer),
+  retention.claim(uuid, interval, text, bigint[], integer), retention.take_place(retention.setting, integer),
   retention.next_batch(bigint[]),
   retention.note_unanswered(bigint, retention.run_id[], timestamptz),
   retention.recheck(bigint, interval, boolean),

@@ -22,8 +22,8 @@ begin
   execute format(
     'grant execute on function
       retention.tick(text), retention.flag_expired(integer, text, boolean), retention.keep_house(),
-      retention.claim(uuid, interval, text, bigint[]),
-      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
+      retention.claim(uuid, interval, text, bigint[], integer),
+      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[], integer),
       retention.postpone(bigint, uuid, text, text, retention.run_id[]),
       retention.split(bigint, uuid, retention.run_id[]), retention.give_back(bigint, uuid),
       retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),

@@ -1,10 +1,14 @@
-import { backoffMilliseconds } from '../lifecycle/backoff.ts';
+import { createBackoff } from '../lifecycle/backoff.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
-/** How long a drain with one slot leaves the work to those who are at it at most, and half of it at least. */
-const CROWDED_PAUSE = { firstMilliseconds: 400, jitter: 'equal' } as const;
+/** How long a drain with one slot leaves the work to those who are at it, longer each time. */
+const CROWDED_PAUSE = {
+  firstMilliseconds: 400,
+  capMilliseconds: 2_000,
+  jitter: 'equal',
+} as const;
 
 /** Sums over batches. */
 export interface Totals {
@@ -59,8 +63,9 @@ export interface DrainOptions {
 /**
  * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
  * asked, and so on: one result costs two claims that find nothing, not one per slot. Where enough
- * others are at work it brings in none, and ends after its batch; the last one pauses instead. After
- * a throttled batch its slot ends.
+ * others are at work it brings in none, and ends after its batch; the last one pauses instead. Slots
+ * come back only after a batch that was in nobody's way: one look between two statements of others is
+ * no sign that there is room. After a throttled batch its slot ends.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -68,6 +73,8 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const { worker, concurrency, stop, abort, batchIds } = options;
   let totals = NO_TOTALS;
   let slots = 0;
+  let crowded = false;
+  const leaving = createBackoff(CROWDED_PAUSE);
   let failure: { readonly error: unknown } | undefined;
   let end = (): void => undefined;
 
@@ -79,8 +86,10 @@ export async function drain(options: DrainOptions): Promise<Totals> {
         if (outcome === undefined) return;
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);
-        if (outcome.postponed || (outcome.crowded && slots > 1)) return;
-        if (outcome.crowded) await pause(backoffMilliseconds(1, CROWDED_PAUSE), stop);
+        ({ crowded } = outcome);
+        if (!crowded) leaving.reset();
+        if (outcome.postponed || (crowded && slots > 1)) return;
+        if (crowded) await pause(leaving.next(), stop);
       }
     } catch (error) {
       failure ??= { error };
@@ -95,8 +104,8 @@ export async function drain(options: DrainOptions): Promise<Totals> {
     slots += 1;
     void runSlot();
   };
-  const onClaimed = ({ crowded }: Claim): void => {
-    if (!crowded) startSlot();
+  const onClaimed = (claim: Claim): void => {
+    if (!crowded && !claim.crowded) startSlot();
   };
 
   await new Promise<void>((resolve) => {

@@ -102,13 +102,15 @@ type Answer =
   | { readonly kind: 'postponed'; readonly code: string; readonly message: string }
   | { readonly kind: 'malformed'; readonly code: string; readonly message: string };
 
-/** Makes a worker. It keeps nothing between batches and may be used by several slots at once. */
+/** Makes a worker, for all slots of a listener: it knows how many of their statements are at work. */
 export function createWorker(options: WorkerOptions): Worker {
   return new BatchWorker(options);
 }
 
 class BatchWorker implements Worker {
   readonly #options: WorkerOptions;
+  /** Claims and settles at work: who counts the others must know which are ours. */
+  #statements = 0;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -127,7 +129,9 @@ class BatchWorker implements Worker {
         const lease = randomUUID();
         // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
         const startedAt = performance.now();
-        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
+        const claim = await this.#count((ours) =>
+          store.claim({ lease, leaseSeconds, by: name, batchIds, ours }),
+        );
         return claim && { claim, lease, startedAt };
       },
       (it) => it?.claim.keys.length ?? 0,
@@ -161,6 +165,17 @@ class BatchWorker implements Worker {
     };
     this.#report(outcome);
     return outcome;
+  }
+
+  /** Runs a claim or a settle, and tells it how many others of ours are at work. */
+  async #count<Result>(statement: (ours: number) => Promise<Result>): Promise<Result> {
+    const ours = this.#statements;
+    this.#statements += 1;
+    try {
+      return await statement(ours);
+    } finally {
+      this.#statements -= 1;
+    }
   }
 
   /** @param unanswered gets the keys that S3 may still be at, whatever it comes to. */
@@ -237,7 +252,9 @@ class BatchWorker implements Worker {
     this.#reportFailures(failed);
     const milliseconds = performance.now() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
-      store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
+      this.#count((ours) =>
+        store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered, ours }),
+      ),
     );
     return describeSettlement(settlement);
   }

@@ -15,7 +15,7 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
-  /** As many others were at work as should be: see `retention.take_place`. */
+  /** As many others were at work as should be beside us: see `retention.take_place`. */
   readonly crowded: boolean;
 }
 
@@ -47,6 +47,8 @@ export interface ClaimRequest {
   readonly by: string;
   /** Only these batches. Default: any. */
   readonly batchIds?: readonly number[] | undefined;
+  /** How many claims and settles of the same listener are at work beside this one. Default: none. */
+  readonly ours?: number | undefined;
 }
 
 /** A result that the object store refused. */
@@ -75,7 +77,7 @@ export interface Settlement {
   readonly failed: number;
   readonly dead: number;
   readonly retryAt: Date | undefined;
-  /** As many others were at work as should be: see `retention.take_place`. */
+  /** As many others were at work as should be beside us: see `retention.take_place`. */
   readonly crowded: boolean;
 }
 
@@ -101,8 +103,8 @@ export async function claim(
     // As JSON, which is read natively: arrays are taken apart character by character.
     `select batch_id, bucket, to_json(run_ids)::text as run_ids, to_json(keys) as keys, spared, attempts,
       purge, crowded
-    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[])`,
-    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null],
+    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5)`,
+    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null, request.ours ?? 0],
     { name: 'retention-claim' },
   );
   if (row === undefined) return undefined;
@@ -137,6 +139,8 @@ export async function settle(
     readonly cleared: readonly string[] | UnreadIds;
     readonly failed: readonly Failure[];
     readonly milliseconds: number;
+    /** As of a claim. */
+    readonly ours?: number | undefined;
   } & Unanswered,
 ): Promise<Settlement> {
   const { cleared } = outcome;
@@ -150,7 +154,7 @@ export async function settle(
     crowded: boolean;
   }>(
     `select settled, cleared, stamped, failed, dead, retry_at, crowded
-    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5, $6::retention.run_id[])`,
+    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5, $6::retention.run_id[], $7)`,
     [
       batchId,
       lease,
@@ -158,6 +162,7 @@ export async function settle(
       JSON.stringify(outcome.failed),
       Math.round(outcome.milliseconds),
       outcome.unanswered ?? [],
+      outcome.ours ?? 0,
     ],
     { name: 'retention-settle' },
   );

@@ -4,7 +4,7 @@ import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { silentLogger } from '../../src/logger.ts';
 import type { ObjectStore } from '../../src/objects/object-store.ts';
 import { drain } from '../../src/reactor/drain.ts';
-import { createWorker } from '../../src/reactor/worker.ts';
+import { type Worker, createWorker } from '../../src/reactor/worker.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { until } from '../support/until.ts';
@@ -26,14 +26,43 @@ describeDatabase('where enough claims and settles are at work', () => {
     return session;
   }
 
-  /** Claims in a transaction that stays open. */
-  async function claimIn(session: pg.Client): Promise<{ crowded: boolean }> {
+  /** Claims in a transaction that stays open, beside so many of the same listener. */
+  async function claimIn(session: pg.Client, ours = 0): Promise<{ crowded: boolean }> {
     const { rows } = await session.query<{ crowded: boolean }>(
-      `select crowded from retention.claim(gen_random_uuid(), '1 minute')`,
+      `select crowded from retention.claim(gen_random_uuid(), '1 minute', p_ours => $1)`,
+      [ours],
     );
     const [row] = rows;
     if (row === undefined) throw new Error('nothing was claimed');
     return row;
+  }
+
+  /** @param remove returns the keys that S3 has deleted. */
+  function makeWorker(remove: (keys: readonly string[]) => Promise<readonly string[]>): Worker {
+    const objects: ObjectStore = {
+      deleteObjects: async (_bucket, keys) => ({
+        deleted: new Set(await remove(keys)),
+        failures: [],
+      }),
+      close: () => undefined,
+    };
+    return createWorker({
+      store: database().store,
+      objects,
+      logger: silentLogger,
+      name: 'test',
+      leaseSeconds: 60,
+      rateLimit: unlimited,
+    });
+  }
+
+  async function isSettleWaiting(): Promise<boolean> {
+    const waiting = await database().query(
+      `select from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'
+        and query like '%retention.settle%'`,
+    );
+    return waiting.length === 1;
   }
 
   async function placeOf(session: pg.Client): Promise<number | undefined> {
@@ -65,6 +94,19 @@ describeDatabase('where enough claims and settles are at work', () => {
     expect(await placeOf(fourth)).toBe(1);
   });
 
+  test('a claim does not count those of its own listener', async () => {
+    await database().set({ statements_at_once: '2', batch_size: '1' });
+    await flag(6);
+    const [other, another] = [await begin(), await begin()];
+    expect(await claimIn(other)).toEqual({ crowded: false });
+    const [first, second, third] = [await begin(), await begin(), await begin()];
+    expect(await claimIn(first)).toEqual({ crowded: false });
+    expect(await claimIn(second, 1)).toEqual({ crowded: false });
+    expect(await claimIn(third, 2)).toEqual({ crowded: false });
+    await Promise.all([second, third].map((session) => session.query('commit')));
+    expect(await claimIn(another)).toEqual({ crowded: true });
+  });
+
   test('a settle goes on and says so too, and gives its place back with its transaction', async () => {
     await database().set({ statements_at_once: '1', batch_size: '1' });
     await flag(2);
@@ -91,26 +133,46 @@ describeDatabase('where enough claims and settles are at work', () => {
     expect(await placeOf(session)).toBeUndefined();
   });
 
+  test('a listener is not in its own way', async () => {
+    await database().set({ statements_at_once: '1', batch_size: '1' });
+    await flag(5);
+    const held = await begin();
+    await held.query(
+      `select from runs
+      where run_id::text = (select run_id::text from retention.expired order by batch_id limit 1)
+      for update`,
+    );
+    let asked = 0;
+    const worker = makeWorker(async (keys) => {
+      asked += 1;
+      if (asked === 1) await until('the next is claimed', () => asked === 2);
+      else await until('the first waits, in its place', isSettleWaiting);
+      return keys;
+    });
+    const signal = new AbortController().signal;
+    const crowded: boolean[] = [];
+    const draining = drain({
+      worker,
+      concurrency: 2,
+      stop: signal,
+      abort: signal,
+      onBatch: (outcome) => crowded.push(outcome.crowded),
+    });
+    await until('all batches but one are settled', () => crowded.length === 4);
+    await held.query('rollback');
+    expect(await draining).toMatchObject({ cleared: 5 });
+    expect(crowded).toEqual([false, false, false, false, false]);
+  });
+
   test('a drain goes down to one batch at a time with pauses, and up again when there is room', async () => {
     await database().set({ statements_at_once: '100', batch_size: '1' });
     await flag(20);
     const asked: (() => void)[] = [];
     let askedAt = 0;
-    const objects: ObjectStore = {
-      deleteObjects: async (_bucket, keys) => {
-        askedAt = Date.now();
-        await new Promise<void>((resolve) => asked.push(resolve));
-        return { deleted: new Set(keys), failures: [] };
-      },
-      close: () => undefined,
-    };
-    const worker = createWorker({
-      store: database().store,
-      objects,
-      logger: silentLogger,
-      name: 'test',
-      leaseSeconds: 60,
-      rateLimit: unlimited,
+    const worker = makeWorker(async (keys) => {
+      askedAt = Date.now();
+      await new Promise<void>((resolve) => asked.push(resolve));
+      return keys;
     });
     const signal = new AbortController().signal;
     const draining = drain({ worker, concurrency: 3, stop: signal, abort: signal });
@@ -123,10 +185,13 @@ describeDatabase('where enough claims and settles are at work', () => {
 
     const crowd = await begin();
     await database().set({ statements_at_once: '1' });
-    await crowd.query('select pg_advisory_xact_lock(1382380609, 1)');
+    // As many as are counted beside two statements of ours.
+    await crowd.query(
+      'select pg_advisory_xact_lock(1382380609, place) from generate_series(1, 3) place',
+    );
     const pauses: number[] = [];
     let settledAt = 0;
-    for (let settled = 3; settled < 8; settled += 1) {
+    for (let settled = 3; settled < 7; settled += 1) {
       answerAll();
       await until('what was answered is settled', async () => {
         const [row] = await database().query<{ batches: number; at: Date }>(
@@ -142,9 +207,16 @@ describeDatabase('where enough claims and settles are at work', () => {
       for (let look = 0; look < 20; look += 1) await database().query('select');
       expect(asked).toHaveLength(1);
     }
-    expect(Math.min(...pauses)).toBeGreaterThan(100);
+    // From 200 to 400 ms at first, and from 1,000 to 2,000 in the end.
+    expect(pauses[0]).toBeGreaterThan(150);
+    expect(pauses[3]).toBeGreaterThan(900);
 
     await database().set({ statements_at_once: '100' });
+    // This one was claimed where it was crowded, and the next is the first that is not.
+    answerAll();
+    await until('a request is under way', () => asked.length > 0);
+    for (let look = 0; look < 20; look += 1) await database().query('select');
+    expect(asked).toHaveLength(1);
     answerAll();
     await untilAsked(3);
     const answering = setInterval(answerAll, 1);

@@ -246,7 +246,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(batch_id bigint, bucket text, run_ids text[], keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, crowded boolean)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_ours integer DEFAULT 0) RETURNS TABLE(batch_id bigint, bucket text, run_ids text[], keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, crowded boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -285,7 +285,7 @@ begin
   -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
   -- results: what looks at them from here on sees them where they are.
   lock table retention.hold, retention.expired in row share mode;
-  v_crowded := not retention.take_place(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting, p_ours);
 
   update retention.batch b
   set lease = p_lease,
@@ -920,45 +920,44 @@ begin
     from tenant t
     cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
   ),
+  -- What has a fixed width first, here and below: what comes behind a text has to be looked for in each
+  -- row whenever it is compared.
   seen as materialized (
-    select t.tenant_key,
-      r.run_id,
-      r.bucket,
-      r.key,
+    select r.run_id,
       r.completed_at,
       r.due_at,
       r.due_at < now() and not r.held as is_due,
-      r.bucket is not null and r.key <> '' as has_place
+      r.bucket is not null and r.key <> '' as has_place,
+      r.bucket,
+      r.key,
+      t.tenant_key
     from sharing t
     cross join lateral retention.past(
       t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
     ) r
   ),
   -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
-  -- belong to it: ids only grow. In the statement itself: a list of its own would be kept once more.
+  -- belong to it. In the statement itself: a list of its own, or a second window, would keep all once more.
   -- Written in the order of the primary key, and what is flagged already is looked for just before:
   -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
   flagged as (
     insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
     select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
     from (
-      select n.*,
-        max(n.begun) over (
-          order by n.bucket collate "C", n.completed_at, n.run_id
-          rows unbounded preceding
-        ) as batch_id
+      select n.*
       from (
         select s.run_id,
-          s.bucket,
-          s.key,
           s.completed_at,
           s.due_at,
+          s.bucket,
+          s.key,
           case
             when (
               row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
             ) % v_setting.batch_size = 0
             then nextval('retention.batch_batch_id_seq')
-          end as begun
+            else currval('retention.batch_batch_id_seq')
+          end as batch_id
         from seen s
         where s.is_due
           and s.has_place
@@ -1140,8 +1139,8 @@ begin
   execute format(
     'grant execute on function
       retention.tick(text), retention.flag_expired(integer, text, boolean), retention.keep_house(),
-      retention.claim(uuid, interval, text, bigint[]),
-      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[]),
+      retention.claim(uuid, interval, text, bigint[], integer),
+      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[], integer),
       retention.postpone(bigint, uuid, text, text, retention.run_id[]),
       retention.split(bigint, uuid, retention.run_id[]), retention.give_back(bigint, uuid),
       retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
@@ -1820,7 +1819,7 @@ CREATE TABLE retention.setting (
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
     unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
     reclaim_over integer DEFAULT 16777216 NOT NULL,
-    statements_at_once integer DEFAULT 4 NOT NULL,
+    statements_at_once integer DEFAULT 2 NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
@@ -1855,7 +1854,7 @@ COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still per
 
 COMMENT ON COLUMN retention.setting.reclaim_over IS 'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
 
-COMMENT ON COLUMN retention.setting.statements_at_once IS 'while more claims and settles than this are at work, of all listeners, each goes down to one batch at a time';
+COMMENT ON COLUMN retention.setting.statements_at_once IS 'while so many claims and settles of others are at work, a listener goes down to one batch at a time, with pauses';
 
 CREATE VIEW retention.live AS
  SELECT r.run_id,
@@ -2648,7 +2647,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, crowded boolean)
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[], p_ours integer DEFAULT 0) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, crowded boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2682,7 +2681,7 @@ begin
     return;
   end if;
   select * into strict v_setting from retention.setting;
-  v_crowded := not retention.take_place(v_setting.statements_at_once);
+  v_crowded := not retention.take_place(v_setting, p_ours);
 
   if cardinality(p_unanswered) > 0 then
     perform retention.note_unanswered_in(p_batch_id, p_unanswered);
@@ -2961,11 +2960,11 @@ CREATE FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[]
     end
     $$;
 
-CREATE FUNCTION retention.take_place(p_at_once integer) RETURNS boolean
+CREATE FUNCTION retention.take_place(p_setting retention.setting, p_ours integer) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 begin
-  for v_place in 1..p_at_once loop
+  for v_place in 1..p_setting.statements_at_once + p_ours loop
     if pg_try_advisory_xact_lock(1382380609, v_place) then
       return true;
     end if;

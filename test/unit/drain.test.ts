@@ -1,6 +1,17 @@
-import { expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { drain, NO_TOTALS } from '../../src/reactor/drain.ts';
-import type { Worker } from '../../src/reactor/worker.ts';
+import type { BatchOutcome, Worker } from '../../src/reactor/worker.ts';
+
+const pauses = vi.hoisted((): number[] => []);
+vi.mock('../../src/lifecycle/pause.ts', () => ({
+  pause: (milliseconds: number): Promise<void> => {
+    pauses.push(milliseconds);
+    return Promise.resolve();
+  },
+}));
+beforeEach(() => {
+  pauses.length = 0;
+});
 
 const never = new AbortController().signal;
 
@@ -15,3 +26,37 @@ test('a drain fails with the first error of a slot', async () => {
   const draining = drain({ worker, concurrency: 4, stop: never, abort: never });
   await expect(draining).rejects.toThrow('the database is away');
 });
+
+test('a crowded drain pauses longer each time, up to two seconds, and anew after it was not', async () => {
+  const crowded = [true, true, true, true, true, false, true];
+  const worker: Worker = {
+    workOnce: () => {
+      const next = crowded.shift();
+      return Promise.resolve(next === undefined ? undefined : makeOutcome(next));
+    },
+  };
+  const totals = await drain({ worker, concurrency: 4, stop: never, abort: never });
+  expect(totals).toMatchObject({ batches: 7, cleared: 7 });
+  expect(pauses).toHaveLength(6);
+  for (const [index, most] of [400, 800, 1_600, 2_000, 2_000, 400].entries()) {
+    expect(pauses[index]).toBeGreaterThanOrEqual(most / 2);
+    expect(pauses[index]).toBeLessThanOrEqual(most);
+  }
+});
+
+function makeOutcome(crowded: boolean): BatchOutcome {
+  return {
+    batchId: 1,
+    bucket: 'b',
+    claimed: 1,
+    cleared: 1,
+    stamped: 1,
+    spared: 0,
+    failed: 0,
+    dead: 0,
+    postponed: false,
+    leaseLost: false,
+    crowded,
+    milliseconds: 1,
+  };
+}

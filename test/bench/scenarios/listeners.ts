@@ -10,7 +10,7 @@ const BATCH_SIZE = 1_000;
 export const listeners: Scenario = {
   name: 'listeners',
   run: async (bench) => {
-    const rows = bench.rows(100_000);
+    const rows = bench.rows(300_000);
     const warmUp = Math.round(WARM_UP_BATCHES * bench.options.scale);
     const all = rows + warmUp * BATCH_SIZE;
     const base = await flaggedDatabase(bench, all);
