@@ -239,7 +239,8 @@ exception
 end
 $$;
 
--- Flags what is due, oldest first, in batches of one bucket each; returns how many results.
+-- Flags what is due, oldest first, in batches of one bucket each; returns how many results. Works in
+-- parts of 10,000 or so: what a part keeps until it is written fits into a processor's cache.
 -- p_max_rows: at most so many results are looked at (default: setting.flag_limit).
 -- p_whole: start from the oldest result whatever the progress says.
 -- One pass at a time: while another runs, returns 0 at once. Locks the heartbeat row and nothing of
@@ -270,10 +271,13 @@ declare
   v_beat retention.heartbeat;
   v_backlog bigint;
   v_dead bigint;
-  v_limit bigint;
+  v_left bigint;
   v_by_time boolean;
   v_whole boolean;
-  v_pass record;
+  v_part_rows bigint := 10000;
+  v_part record;
+  v_pass retention.scan;
+  v_left_alone bigint := 0;
 begin
   if p_max_rows < 1 then
     raise exception using
@@ -293,8 +297,8 @@ begin
   into v_backlog
   from retention.batch b
   where b.settled_at is null;
-  v_limit := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
-  if v_limit <= 0 then
+  v_left := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
+  if v_left <= 0 then
     -- As if there had been no pass: the next tick looks again, whatever the interval.
     update retention.heartbeat set passed_at = null, more = false;
     return 0;
@@ -320,146 +324,166 @@ begin
     delete from retention.progress;
   end if;
 
-  with tenant as materialized (
-    select t.tenant_id,
-      t.tenant_key,
-      now() - retention.exactly(t.retain) as before,
-      g.completed_at as after_completed_at,
-      g.run_id as after_run_id
-    from retention.tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-  ),
-  -- Tenants with more to look at share a pass evenly, and the oldest results get what is over; who has
-  -- more to give goes on in the next pass, among fewer.
-  sharing as materialized (
-    select t.*,
-      v_limit / count(*) over ()
-        + (row_number() over (order by r.completed_at, r.run_id) <= v_limit % count(*) over ())::integer as share
-    from tenant t
-    cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
-  ),
-  seen as materialized (
-    select t.tenant_key,
-      r.run_id,
-      r.bucket,
-      r.key,
-      r.completed_at,
-      r.due_at,
-      r.due_at < now() and not r.held as is_due,
-      r.bucket is not null and r.key <> '' as has_place
-    from sharing t
-    cross join lateral retention.past(
-      t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
-    ) r
-  ),
-  -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
-  -- belong to it: ids only grow. In the statement itself: a list of its own would be kept once more.
-  -- Written in the order of the primary key, and what is flagged already is looked for just before:
-  -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
-  flagged as (
-    insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-    select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
-    from (
-      select n.*,
-        max(n.begun) over (
-          order by n.bucket collate "C", n.completed_at, n.run_id
-          rows unbounded preceding
-        ) as batch_id
+  v_pass.flagged := 0;
+  v_pass.batches := 0;
+  v_pass.looked_at := 0;
+  v_pass.without_place := 0;
+  v_pass.without_place_run_ids := '{}';
+  loop
+    v_part_rows := least(v_part_rows, v_left);
+    with tenant as materialized (
+      select t.tenant_id,
+        t.tenant_key,
+        now() - retention.exactly(t.retain) as before,
+        g.completed_at as after_completed_at,
+        g.run_id as after_run_id
+      from retention.tenants() t
+      left join retention.progress g on g.tenant_key = t.tenant_key
+    ),
+    -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
+    -- more to give goes on in the next part, among fewer.
+    sharing as materialized (
+      select t.*,
+        v_part_rows / count(*) over ()
+          + (row_number() over (order by r.completed_at, r.run_id) <= v_part_rows % count(*) over ())::integer as share
+      from tenant t
+      cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
+    ),
+    -- What has a fixed width first, here and below: what comes behind a text has to be looked for in each
+    -- row whenever it is compared.
+    seen as materialized (
+      select r.run_id,
+        r.completed_at,
+        r.due_at,
+        r.due_at < now() and not r.held as is_due,
+        r.bucket is not null and r.key <> '' as has_place,
+        r.bucket,
+        r.key,
+        t.tenant_key
+      from sharing t
+      cross join lateral retention.past(
+        t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
+      ) r
+    ),
+    -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
+    -- belong to it. In the statement itself: a list of its own, or a second window, would keep all once more.
+    -- Written in the order of the primary key, and what is flagged already is looked for just before:
+    -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
+    flagged as (
+      insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+      select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
       from (
-        select s.run_id,
-          s.bucket,
-          s.key,
-          s.completed_at,
-          s.due_at,
-          case
-            when (
-              row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-            ) % v_setting.batch_size = 0
-            then nextval('retention.batch_batch_id_seq')
-          end as begun
-        from seen s
-        where s.is_due
-          and s.has_place
-      ) n
-      order by n.run_id
-    ) p
-    left join lateral (
-      select true as is_flagged
-      from retention.expired e
-      where e.run_id = p.run_id
-      limit 1
-    ) f on true
-    where f.is_flagged is null
-    returning batch_id, bucket, completed_at, due_at
-  ),
-  made as (
-    insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-    select f.batch_id, f.bucket, count(*), min(f.completed_at), min(f.due_at)
-    from flagged f
-    group by f.batch_id, f.bucket
-    returning bucket, results, oldest
-  ),
-  known as (
-    insert into retention.bucket (bucket)
-    select distinct m.bucket
-    from made m
-    where not exists (select from retention.bucket k where k.bucket = m.bucket)
-    on conflict do nothing
-  ),
-  given as materialized (
-    select s.tenant_key,
-      count(*) as results,
-      max(s.completed_at) as completed_at
-    from seen s
-    group by s.tenant_key
-  ),
-  moved as (
-    insert into retention.progress (tenant_key, completed_at, run_id)
-    select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
-    from seen s
-    join given g on g.tenant_key = s.tenant_key
-      and g.completed_at = s.completed_at
-    order by s.tenant_key, s.run_id desc
-    on conflict (tenant_key) do update
-    set completed_at = excluded.completed_at,
-      run_id = excluded.run_id
-  )
-  select coalesce(m.flagged, 0) as flagged,
-    m.batches,
-    m.oldest,
-    n.*,
-    exists (
-      select
-      from given g
-      join sharing t on t.tenant_key = g.tenant_key
-      where g.results >= t.share
-    ) as more
-  into v_pass
-  from (
-    select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
-    from made
-  ) m
-  cross join (
-    select count(*) as looked_at,
-      count(*) filter (
-        where case
-          when s.is_due and s.has_place then false
-          else (select true from retention.expired e where e.run_id = s.run_id limit 1) is null
-        end
-      ) as left_alone,
-      count(*) filter (where s.is_due and not s.has_place) as without_place,
-      coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.has_place))[1:10],
-        '{}'
-      ) as without_place_run_ids
-    from seen s
-  ) n;
+        select n.*
+        from (
+          select s.run_id,
+            s.completed_at,
+            s.due_at,
+            s.bucket,
+            s.key,
+            case
+              when (
+                row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+              ) % v_setting.batch_size = 0
+              then nextval('retention.batch_batch_id_seq')
+              else currval('retention.batch_batch_id_seq')
+            end as batch_id
+          from seen s
+          where s.is_due
+            and s.has_place
+        ) n
+        order by n.run_id
+      ) p
+      left join lateral (
+        select true as is_flagged
+        from retention.expired e
+        where e.run_id = p.run_id
+        limit 1
+      ) f on true
+      where f.is_flagged is null
+      returning batch_id, bucket, completed_at, due_at
+    ),
+    made as (
+      insert into retention.batch (batch_id, bucket, results, oldest, due_since)
+      select f.batch_id, f.bucket, count(*), min(f.completed_at), min(f.due_at)
+      from flagged f
+      group by f.batch_id, f.bucket
+      returning bucket, results, oldest
+    ),
+    known as (
+      insert into retention.bucket (bucket)
+      select distinct m.bucket
+      from made m
+      where not exists (select from retention.bucket k where k.bucket = m.bucket)
+      on conflict do nothing
+    ),
+    given as materialized (
+      select s.tenant_key,
+        count(*) as results,
+        max(s.completed_at) as completed_at
+      from seen s
+      group by s.tenant_key
+    ),
+    moved as (
+      insert into retention.progress (tenant_key, completed_at, run_id)
+      select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
+      from seen s
+      join given g on g.tenant_key = s.tenant_key
+        and g.completed_at = s.completed_at
+      order by s.tenant_key, s.run_id desc
+      on conflict (tenant_key) do update
+      set completed_at = excluded.completed_at,
+        run_id = excluded.run_id
+    )
+    select coalesce(m.flagged, 0) as flagged,
+      m.batches,
+      m.oldest,
+      n.*,
+      exists (
+        select
+        from given g
+        join sharing t on t.tenant_key = g.tenant_key
+        where g.results >= t.share
+      ) as more,
+      (select count(*) from tenant) as tenants
+    into v_part
+    from (
+      select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
+      from made
+    ) m
+    cross join (
+      select count(*) as looked_at,
+        count(*) filter (
+          where case
+            when s.is_due and s.has_place then false
+            else (select true from retention.expired e where e.run_id = s.run_id limit 1) is null
+          end
+        ) as left_alone,
+        count(*) filter (where s.is_due and not s.has_place) as without_place,
+        coalesce(
+          (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.has_place))[1:10],
+          '{}'
+        ) as without_place_run_ids
+      from seen s
+    ) n;
+
+    v_pass.flagged := v_pass.flagged + v_part.flagged;
+    v_pass.batches := v_pass.batches + v_part.batches;
+    v_pass.oldest := least(v_pass.oldest, v_part.oldest);
+    v_pass.looked_at := v_pass.looked_at + v_part.looked_at;
+    v_pass.without_place := v_pass.without_place + v_part.without_place;
+    v_pass.without_place_run_ids := (v_pass.without_place_run_ids || v_part.without_place_run_ids)[1:10];
+    v_left_alone := v_left_alone + v_part.left_alone;
+    v_left := v_left - v_part.looked_at;
+    exit when not v_part.more or v_left <= 0;
+    -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
+    v_part_rows := greatest(10000, 10 * v_part.tenants);
+  end loop;
 
   update retention.heartbeat
   set passed_at = clock_timestamp(),
-    more = v_pass.more,
+    more = v_part.more,
     swept_at = case when v_whole then clock_timestamp() else swept_at end,
-    left_alone = v_pass.left_alone + case when v_whole then 0 else left_alone end;
+    left_alone = v_left_alone + case when v_whole then 0 else left_alone end;
 
   if v_pass.flagged > 0 or v_pass.without_place > 0 and (v_by_time or p_whole) then
     insert into retention.scan (
@@ -474,7 +498,7 @@ begin
       v_pass.batches,
       v_pass.without_place,
       v_pass.without_place_run_ids,
-      v_pass.more,
+      v_part.more,
       v_pass.oldest
     );
   end if;

@@ -268,6 +268,56 @@ describeDatabase('a flagging pass', () => {
     ]);
   });
 
+  test('of more than 10,000 works in parts, and comes to the same', async () => {
+    const { insertRuns, one } = database();
+    const lost = [
+      ...(await insertRuns({ count: 3, tenant: 'shrimp', bucket: null, completedAgo: '40 days' })),
+      ...(await insertRuns({ count: 12, tenant: 'whale', bucket: null, completedAgo: '40 days' })),
+    ];
+    await insertRuns({ count: 800, tenant: 'shrimp' });
+    // 5,000 of them in the first part.
+    await insertRuns({ count: 12_000, tenant: 'whale', completedAgo: '90 days' });
+    expect(await flag()).toBe(12_800);
+    expect(
+      await one(
+        `select flagged, looked_at, batches, hit_limit, without_place, without_place_run_ids,
+          oldest = (select min(completed_at) from runs) as is_oldest
+        from retention.scan`,
+      ),
+    ).toEqual({
+      flagged: 12_800,
+      looked_at: 12_815,
+      batches: 6 + 7,
+      hit_limit: false,
+      without_place: 15,
+      without_place_run_ids: lost.slice(0, 10),
+      is_oldest: true,
+    });
+    expect(
+      await one(
+        `select more, left_alone,
+          (select count(*)::int from retention.expired) as expired,
+          (select count(*)::int from retention.batch b where b.results = (
+            select count(*) from retention.expired e where e.batch_id = b.batch_id
+          )) as batches
+        from retention.heartbeat`,
+      ),
+    ).toEqual({ more: false, left_alone: 15, expired: 12_800, batches: 13 });
+  });
+
+  test('of more than 10,000 keeps to its limit', async () => {
+    await database().insertRuns({ count: 1_000, bucket: null, completedAgo: '90 days' });
+    await database().insertRuns({ count: 11_000 });
+    await database().set({ flag_limit: '11500' });
+    expect(await flag()).toBe(10_500);
+    expect(
+      await database().one(
+        'select more, looked_at, hit_limit from retention.heartbeat, retention.scan',
+      ),
+    ).toEqual({ more: true, looked_at: 11_500, hit_limit: true });
+    expect(await flag()).toBe(500);
+  });
+
   test('is alone: a second one at the same time returns at once and flags nothing', async () => {
     const { insertRuns, connect, one } = database();
     await insertRuns({ count: 10 });
