@@ -9,6 +9,8 @@ const CROWDED_PAUSE = {
   capMilliseconds: 2_000,
   jitter: 'equal',
 } as const;
+/** So many batches in a row that were in nobody's way show that there is room: one may be a gap. */
+const ROOM_AFTER_BATCHES = 4;
 
 /** Sums over batches. */
 export interface Totals {
@@ -64,8 +66,8 @@ export interface DrainOptions {
  * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
  * asked, and so on: one result costs two claims that find nothing, not one per slot. Where enough
  * others are at work it brings in none, and ends after its batch; the last one pauses instead. Slots
- * come back only after a batch that was in nobody's way: one look between two statements of others is
- * no sign that there is room. After a throttled batch its slot ends.
+ * come back after some batches that were in nobody's way, so that of several drains one does the most,
+ * for less than all of them would take. After a throttled batch its slot ends.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -73,7 +75,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const { worker, concurrency, stop, abort, batchIds } = options;
   let totals = NO_TOTALS;
   let slots = 0;
-  let crowded = false;
+  let calmBatches = ROOM_AFTER_BATCHES;
   const leaving = createBackoff(CROWDED_PAUSE);
   let failure: { readonly error: unknown } | undefined;
   let end = (): void => undefined;
@@ -86,10 +88,10 @@ export async function drain(options: DrainOptions): Promise<Totals> {
         if (outcome === undefined) return;
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);
-        ({ crowded } = outcome);
-        if (!crowded) leaving.reset();
-        if (outcome.postponed || (crowded && slots > 1)) return;
-        if (crowded) await pause(leaving.next(), stop);
+        calmBatches = outcome.crowded ? 0 : calmBatches + 1;
+        if (calmBatches >= ROOM_AFTER_BATCHES) leaving.reset();
+        if (outcome.postponed || (outcome.crowded && slots > 1)) return;
+        if (outcome.crowded) await pause(leaving.next(), stop);
       }
     } catch (error) {
       failure ??= { error };
@@ -104,8 +106,8 @@ export async function drain(options: DrainOptions): Promise<Totals> {
     slots += 1;
     void runSlot();
   };
-  const onClaimed = (claim: Claim): void => {
-    if (!crowded && !claim.crowded) startSlot();
+  const onClaimed = ({ crowded }: Claim): void => {
+    if (!crowded && calmBatches >= ROOM_AFTER_BATCHES) startSlot();
   };
 
   await new Promise<void>((resolve) => {

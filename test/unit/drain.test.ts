@@ -1,6 +1,7 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { drain, NO_TOTALS } from '../../src/reactor/drain.ts';
 import type { BatchOutcome, Worker } from '../../src/reactor/worker.ts';
+import type { Claim } from '../../src/store/leases.ts';
 
 const pauses = vi.hoisted((): number[] => []);
 vi.mock('../../src/lifecycle/pause.ts', () => ({
@@ -27,8 +28,25 @@ test('a drain fails with the first error of a slot', async () => {
   await expect(draining).rejects.toThrow('the database is away');
 });
 
-test('a crowded drain pauses longer each time, up to two seconds, and anew after it was not', async () => {
-  const crowded = [true, true, true, true, true, false, true];
+test('a drain that begins where it is crowded brings in no slot', async () => {
+  let calls = 0;
+  const worker: Worker = {
+    workOnce: ({ onClaimed }) => {
+      calls += 1;
+      if (calls > 1) return Promise.resolve(undefined);
+      onClaimed?.({ crowded: true } as Claim);
+      expect(calls).toBe(1);
+      return Promise.resolve(makeOutcome(true));
+    },
+  };
+  const totals = await drain({ worker, concurrency: 4, stop: never, abort: never });
+  expect(totals.batches).toBe(1);
+  expect(calls).toBe(2);
+});
+
+test('a crowded drain pauses longer each time, up to two seconds, and anew after four batches that were not', async () => {
+  const crowded = [true, true, true, true, false, false, false, true];
+  crowded.push(false, false, false, false, true);
   const worker: Worker = {
     workOnce: () => {
       const next = crowded.shift();
@@ -36,7 +54,7 @@ test('a crowded drain pauses longer each time, up to two seconds, and anew after
     },
   };
   const totals = await drain({ worker, concurrency: 4, stop: never, abort: never });
-  expect(totals).toMatchObject({ batches: 7, cleared: 7 });
+  expect(totals).toMatchObject({ batches: 13, cleared: 13 });
   expect(pauses).toHaveLength(6);
   for (const [index, most] of [400, 800, 1_600, 2_000, 2_000, 400].entries()) {
     expect(pauses[index]).toBeGreaterThanOrEqual(most / 2);
