@@ -240,7 +240,7 @@ end
 $$;
 
 -- Flags what is due, oldest first, in batches of one bucket each; returns how many results. Works in
--- parts of 10,000 or so: what a part keeps until it is written fits into a processor's cache.
+-- parts of 10,000 or so, which take less time together than one that keeps and sorts it all at once.
 -- p_max_rows: at most so many results are looked at (default: setting.flag_limit).
 -- p_whole: start from the oldest result whatever the progress says.
 -- One pass at a time: while another runs, returns 0 at once. Locks the heartbeat row and nothing of
@@ -476,7 +476,7 @@ begin
     v_left := v_left - v_part.looked_at;
     exit when not v_part.more or v_left <= 0;
     -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
-    v_part_rows := greatest(10000, 10 * v_part.tenants);
+    v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
   update retention.heartbeat

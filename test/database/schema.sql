@@ -1057,7 +1057,7 @@ begin
     v_left := v_left - v_part.looked_at;
     exit when not v_part.more or v_left <= 0;
     -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
-    v_part_rows := greatest(10000, 10 * v_part.tenants);
+    v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
   update retention.heartbeat
