@@ -1,9 +1,11 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Bench, BenchDatabase } from './bench.ts';
 import { quantile } from './figure.ts';
+import { waitedSeconds } from './processes.ts';
 
 /*
 The application beside the reactor: pgbench, with short updates of single rows that are not due, four
@@ -13,6 +15,11 @@ due, so that one that had to wait for those before it counts as slow too.
 
 const SESSIONS = 4;
 const UPDATES_PER_SECOND = 1_000;
+
+const LOOK_MILLISECONDS = 50;
+
+/** Milliseconds; it has connected before, and is not yet about to end after. */
+const MOST_OF_A_SECOND = 700;
 
 /** How many rows the application works on. */
 export const LIVE_RUNS = 50_000;
@@ -37,16 +44,24 @@ interface Update {
   readonly took: number;
 }
 
-/** What updates took. */
+/** What updates took, in milliseconds. */
 export interface Latency {
   readonly p50: number;
   readonly p99: number;
+  /** What of the mean its session in Postgres waited for a processor. */
+  readonly waited: number;
+}
+
+/** Updates for some seconds, and what each waited for a processor. */
+interface Updates {
+  readonly updates: readonly Update[];
+  readonly waited: number;
 }
 
 /** The application of a benchmark; undefined where the server came without pgbench. */
 export function findApplication(
   bench: Bench,
-): ((database: BenchDatabase, seconds: number) => Promise<Update[]>) | undefined {
+): ((database: BenchDatabase, seconds: number) => Promise<Updates>) | undefined {
   const pgbench = join(bench.postgres.binFolder, 'pgbench');
   if (!existsSync(pgbench)) return undefined;
   const script = join(bench.folder, 'update.sql');
@@ -60,7 +75,7 @@ async function update(
   scratch: string,
   database: BenchDatabase,
   seconds: number,
-): Promise<Update[]> {
+): Promise<Updates> {
   const folder = mkdtempSync(join(scratch, 'pgbench-'));
   const parameters = [
     ['--no-vacuum', '--protocol=prepared', `--client=${SESSIONS}`, `--time=${seconds}`],
@@ -72,13 +87,36 @@ async function update(
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     said += text;
   });
-  const [code] = (await once(child, 'close')) as [number | null];
+  const closed = once(child, 'close') as Promise<[number | null]>;
+  const [[code], waited] = await Promise.all([closed, waitedPerUpdate(database, seconds, child)]);
   if (code !== 0) throw new Error(`pgbench ended with ${code}:\n${said}`);
   const lines = readdirSync(folder).flatMap((name) =>
     readFileSync(join(folder, name), 'utf8').trimEnd().split('\n'),
   );
   rmSync(folder, { recursive: true });
-  return lines.map(readUpdate);
+  return { updates: lines.map(readUpdate), waited };
+}
+
+/** The milliseconds an update's session waited for a processor, over most of a run of pgbench's. */
+async function waitedPerUpdate(
+  database: BenchDatabase,
+  seconds: number,
+  pgbench: ChildProcess,
+): Promise<number> {
+  let pids: number[] = [];
+  while (pids.length < SESSIONS && pgbench.exitCode === null) {
+    const rows = await database.query<{ pid: number }>(
+      `select pid from pg_stat_activity
+      where datname = current_database() and application_name = 'pgbench'`,
+    );
+    pids = rows.map(({ pid }) => pid);
+    await delay(LOOK_MILLISECONDS);
+  }
+  const waited = (): number => pids.reduce((sum, pid) => sum + waitedSeconds(pid), 0);
+  const [before, startedAt] = [waited(), performance.now()];
+  await delay(seconds * MOST_OF_A_SECOND);
+  const elapsed = (performance.now() - startedAt) / 1_000;
+  return ((waited() - before) / (elapsed * UPDATES_PER_SECOND)) * 1_000;
 }
 
 /** `client transaction microseconds script seconds microseconds lag`; the second counts the lag in. */
@@ -91,9 +129,9 @@ function readUpdate(line: string): Update {
 }
 
 /** Of the updates that were over between two moments. */
-export function latency(updates: readonly Update[], from = 0, to = Infinity): Latency {
+export function latency({ updates, waited }: Updates, from = 0, to = Infinity): Latency {
   const took = updates
     .filter(({ endedAt }) => endedAt >= from && endedAt <= to)
     .map((each) => each.took);
-  return { p50: quantile(took, 0.5), p99: quantile(took, 0.99) };
+  return { p50: quantile(took, 0.5), p99: quantile(took, 0.99), waited };
 }

@@ -14,10 +14,16 @@ export interface Part {
   stop(): Promise<void>;
 }
 
-/** Starts `<name>.ts` of this folder in its own process. */
-export async function startPart(name: string): Promise<Part> {
+/**
+ * Starts `<name>.ts` of this folder in its own process.
+ *
+ * @param isApart in a session of its own, as each of Postgres's: Linux shares the processors among sessions
+ *   first, and a crowd within one gets no more than a single process of another.
+ */
+export async function startPart(name: string, isApart = false): Promise<Part> {
   const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
-  const child = fork(file, { env: { ...process.env, ...PLAIN_AWS }, stdio: 'inherit' });
+  const env = { ...process.env, ...PLAIN_AWS };
+  const child = fork(file, { env, stdio: 'inherit', detached: isApart });
   const ask = async <Answer>(question: object): Promise<Answer> => {
     const answered = once(child, 'message');
     const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${name} ended`)));
@@ -151,6 +157,17 @@ export function childrenCpuSeconds(parent: number): number {
     if (Number(readStat(name)?.[1]) === parent) sum += cpuSeconds(name);
   }
   return sum;
+}
+
+/** The seconds that a process was ready to run and had no processor. Linux only; elsewhere 0. */
+export function waitedSeconds(pid: number): number {
+  try {
+    // https://docs.kernel.org/scheduler/sched-stats.html: on a processor, waiting for one, times.
+    const [, nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ');
+    return Number(nanoseconds) / 1e9;
+  } catch {
+    return 0;
+  }
 }
 
 /** The most memory that a process has held so far, in megabytes. Linux only; elsewhere 0. */

@@ -11,8 +11,11 @@ const PHASE_SECONDS = 4;
 /** A session of pgbench's and a listener have connected and planned by then. */
 const WARM_UP_MILLISECONDS = 500;
 
+/** As many as a drain at full speed has: the listener and a session for each slot. */
+const READY_PROCESSES = 5;
+
 /** What the application is measured beside: a drain, or processes that only count. */
-type Beside = 'full' | 'fifth' | 'busy' | 'busy-fifth';
+type Beside = 'full' | 'fifth' | 'busy' | 'busy-many' | 'busy-fifth';
 
 type Application = NonNullable<ReturnType<typeof findApplication>>;
 
@@ -37,6 +40,7 @@ export const beside: Scenario = {
       full: [],
       fifth: [],
       busy: [],
+      'busy-many': [],
       'busy-fifth': [],
     };
     const rates: Record<'full' | 'fifth', number[]> = { full: [], fifth: [] };
@@ -52,15 +56,18 @@ export const beside: Scenario = {
       const fifth = await measure({ DPP_RETENTION_MAX_DELETES_PER_SECOND: String(ceiling) });
       latencies.fifth.push(fifth.draining);
       rates.fifth.push(fifth.rate);
-      const busy = (share: number): Promise<Latency> =>
-        bench.onCopy(base, (copy) => besideCounting(bench, application, copy, share));
-      latencies.busy.push(await busy(1));
-      latencies['busy-fifth'].push(await busy(1 / 5));
+      const busy = (processes: number, share: number): Promise<Latency> =>
+        bench.onCopy(base, (copy) => besideCounting(bench, application, copy, processes, share));
+      latencies.busy.push(await busy(cpus().length, 1));
+      latencies['busy-many'].push(await busy(READY_PROCESSES, 1));
+      latencies['busy-fifth'].push(await busy(cpus().length, 1 / 5));
     }
     await base.drop();
     const p99 = (some: readonly Latency[]): number[] => some.map((each) => each.p99);
-    const ms = (some: readonly Latency[]): string =>
-      `${median(p99(some)).toFixed(2)} ms (p50 ${median(some.map((each) => each.p50)).toFixed(2)})`;
+    const ms = (some: readonly Latency[]): string => {
+      const of = (name: keyof Latency): string => median(some.map((each) => each[name])).toFixed(2);
+      return `${of('p99')} ms (p50 ${of('p50')}, waited for a processor ${of('waited')})`;
+    };
     const figure = (name: Beside, title: string): Figure => ({
       name: `beside-${name}`,
       title,
@@ -75,9 +82,10 @@ export const beside: Scenario = {
     };
     return [
       drained('full', "the application's updates, p99 beside a drain at full speed / alone", 2),
-      figure('busy', 'the same beside a process for each core that only counts / alone'),
+      figure('busy-many', `the same beside ${READY_PROCESSES} processes that only count / alone`),
+      figure('busy', 'the same beside one for each core / alone'),
       drained('fifth', 'the same beside a drain held to a fifth of that speed / alone', 1.2),
-      figure('busy-fifth', 'the same beside such processes a fifth of the time / alone'),
+      figure('busy-fifth', 'the same beside one for each core, a fifth of the time / alone'),
     ];
   },
 };
@@ -94,9 +102,10 @@ async function besideCounting(
   bench: Bench,
   application: Application,
   copy: BenchDatabase,
+  processes: number,
   share: number,
 ): Promise<Latency> {
-  const parts = await Promise.all(cpus().map(() => startPart('busy')));
+  const parts = await Promise.all(Array.from({ length: processes }, () => startPart('busy', true)));
   try {
     await application(copy, 1);
     await Promise.all(parts.map((part) => part.ask({ share })));
