@@ -5,8 +5,8 @@ import type { BatchOutcome, Worker } from './worker.ts';
 
 /** How long a drain with one slot leaves the work to those who are at it, longer each time. */
 const CROWDED_PAUSE = {
-  firstMilliseconds: 400,
-  capMilliseconds: 2_000,
+  firstMilliseconds: 1_000,
+  capMilliseconds: 4_000,
   jitter: 'equal',
 } as const;
 /** So many batches in a row that were in nobody's way show that there is room: one may be a gap. */
