@@ -52,7 +52,9 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
       'flag-policies',
     ]);
     for (const figure of report.figures) {
-      expect(figure).toMatchObject({ unit: '×', samples: [figure.median] });
+      expect(figure.unit).toBe('×');
+      expect(figure.samples).toHaveLength(figure.name === 'drain-to-floor' ? 3 : 1);
+      expect(figure.samples).toContain(figure.median);
       const isToReach = figure.name !== 'drain-to-floor-warm';
       expect(figure.target ?? '').toMatch(isToReach ? /^at (?:least|most) [\d.]+$/u : /^$/u);
       expect(typeof figure.met).toBe(isToReach ? 'boolean' : 'object');

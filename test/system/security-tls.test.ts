@@ -154,7 +154,10 @@ describe.skipIf(openssl.path === undefined)('with certificates of an authority o
         },
         { limitMs: 30_000 },
       );
-      expect(listener.stderr).toMatch(/pauses: .*certificate/u);
+      // Said after it is noted, and heard after it is said.
+      await until('why is said', () => /pauses: .*certificate/u.test(listener.stderr), {
+        seen: () => listener.stderr,
+      });
       expect(stack.requests()).toEqual([]);
       expect(await stack.countCleared()).toBe(0);
       expect(await query('select attempts, dead_at, failed_at from retention.expired')).toEqual(
