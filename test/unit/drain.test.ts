@@ -4,14 +4,17 @@ import type { BatchOutcome, Worker } from '../../src/reactor/worker.ts';
 import type { Claim } from '../../src/store/leases.ts';
 
 const pauses = vi.hoisted((): number[] => []);
+const endPauses = vi.hoisted((): (AbortSignal | undefined)[] => []);
 vi.mock('../../src/lifecycle/pause.ts', () => ({
-  pause: (milliseconds: number): Promise<void> => {
+  pause: (milliseconds: number, end?: AbortSignal): Promise<void> => {
     pauses.push(milliseconds);
+    endPauses.push(end);
     return Promise.resolve();
   },
 }));
 beforeEach(() => {
   pauses.length = 0;
+  endPauses.length = 0;
 });
 
 const never = new AbortController().signal;
@@ -60,6 +63,17 @@ test('a crowded drain pauses longer each time, up to four seconds, and anew afte
     expect(pauses[index]).toBeGreaterThanOrEqual(most / 2);
     expect(pauses[index]).toBeLessThanOrEqual(most);
   }
+});
+
+test('a crowded drain that is stopped does not wait for the end of its pause', async () => {
+  const crowded = [true];
+  const worker: Worker = {
+    workOnce: () => Promise.resolve(crowded.pop() === true ? makeOutcome(true) : undefined),
+  };
+  const stop = new AbortController().signal;
+  await drain({ worker, concurrency: 4, stop, abort: never });
+  expect(endPauses).toHaveLength(1);
+  expect(endPauses[0]).toBe(stop);
 });
 
 function makeOutcome(crowded: boolean): BatchOutcome {

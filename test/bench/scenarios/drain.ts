@@ -8,7 +8,7 @@ import { drainShown, flagHidden, startListener, warmUp } from '../work.ts';
 
 const CONCURRENCY = 4;
 const LOOP_SHARE = 50;
-/** Two seconds each, in which a noisy machine changes its pace: of one a run, the middle is left to chance. */
+/** They take two seconds each, and a noisy machine changes its pace within that: one in each run is few. */
 const PAIRS_PER_RUN = 3;
 /** Then what is measured is work, and not how a process begins. */
 const WARM_UP_BATCHES = 60;

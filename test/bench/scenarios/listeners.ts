@@ -5,7 +5,7 @@ import { flaggedDatabase, runDrain } from './drain.ts';
 /** Enough for each of four to have worked a while: what is measured is work, and not how they begin. */
 const WARM_UP_BATCHES = 200;
 const BATCH_SIZE = 1_000;
-/** What is asked for is near to what is measured, and a noisy machine changes its pace by more than that. */
+/** The target is nearer to what is measured than two samples are to each other: one in each run is few. */
 const ROUNDS_PER_RUN = 2;
 
 /** More listener processes on the same work. */
