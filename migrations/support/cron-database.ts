@@ -97,13 +97,7 @@ export async function scheduleAcross(pgm: MigrationBuilder, url: string): Promis
       ]);
     }
     const runner = there.is_superuser ? here.role : there.role;
-    if (runner !== here.role) {
-      pgm.sql(`grant usage on schema retention to "${runner.replaceAll('"', '""')}"`);
-      pgm.sql(
-        `grant execute on function retention.tick(text) to "${runner.replaceAll('"', '""')}"`,
-      );
-    }
-    pgm.sql(
+    await pgm.db.query(
       `update retention.adapter set cron_database = ${literal(there.database)}, ` +
         `cron_job_owner = ${literal(runner)}`,
     );

@@ -1,5 +1,6 @@
-import { randomUUID } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { readFile, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type RunnerOption, runner } from 'node-pg-migrate';
 import pg from 'pg';
@@ -48,6 +49,9 @@ const TABLE = 'pgmigrations';
 /** The same in a checkout and in the package, where `dist` takes the place of `src`. */
 const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
+const UNDEFINED_FUNCTION = '42883';
+const UNDEFINED_RELATION = '42P01';
+
 /** A migration waits for locks in its own way and builds indexes on large tables. */
 const NO_LIMIT = 0;
 
@@ -77,8 +81,11 @@ async function runIn(
   await giveSettings(client, options.settings ?? {}, ticket);
   await takeTurn(client, options.logger);
   try {
-    const ran = await runner(runnerOptions(client, options));
-    return ran.map(({ name }) => name);
+    const ran = (await runner(runnerOptions(client, options))).map(({ name }) => name);
+    if (options.direction === 'down' || options.count !== undefined) return ran;
+    const repeated = await forgetWhatDiffers(client, options);
+    if (repeated.length > 0) await runner(runnerOptions(client, options));
+    return [...ran, ...repeated.filter((name) => !ran.includes(name))];
   } catch (error) {
     throw asDatabaseError(error);
   } finally {
@@ -127,6 +134,63 @@ export async function readMigrationState(databaseUrl: string): Promise<Migration
       unknown: names.filter((name) => !known.includes(name)),
     };
   });
+}
+
+/**
+ * Compares what is installed with what is shipped, and lets the runner forget the migrations that make it so:
+ * they are written to be run again. Returns their names.
+ */
+async function forgetWhatDiffers(
+  client: pg.Client,
+  { settings = {}, logger }: MigrationOptions,
+): Promise<readonly string[]> {
+  const { table = 'public.runs', columns = '', scheduler = 'pg_cron', role = '' } = settings;
+  const differs = await readDifferences(client, [
+    await functionsDigest(),
+    table,
+    columns,
+    scheduler,
+    role,
+  ]);
+  if (differs.length === 0) return [];
+  logger.info(`Bringing the schema up to date: ${differs.join('; ')}`);
+  const first = differs.some((difference) => difference.startsWith('table')) ? '0002' : '0003';
+  const { rows } = await client.query<{ name: string }>(
+    `delete from ${SCHEMA}.${TABLE}
+    where left(name, 4) >= $1 and name ~ '^(0002_adopt|[0-9]+_functions)$'
+    returning name`,
+    [first],
+  );
+  return rows.map(({ name }) => name).toSorted();
+}
+
+async function readDifferences(
+  client: pg.Client,
+  parameters: readonly string[],
+): Promise<readonly string[]> {
+  try {
+    const { rows } = await client.query<{ differs: string[] }>(
+      'select retention._differs($1, $2, $3, $4, $5) as differs',
+      [...parameters],
+    );
+    return rows[0]?.differs ?? [];
+  } catch (error) {
+    // A function of the schema is not there, or not as this release knows it.
+    const { code = '' } = error as { readonly code?: string };
+    if (code === UNDEFINED_FUNCTION || code === UNDEFINED_RELATION) {
+      return ['table, functions: something is missing'];
+    }
+    throw error;
+  }
+}
+
+/** As `migrations/support/functions.ts` digests them. */
+async function functionsDigest(): Promise<string> {
+  const folder = join(FOLDER, 'functions');
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).toSorted();
+  const digest = createHash('sha256');
+  for (const name of names) digest.update(`${name}\0${await readFile(join(folder, name), 'utf8')}\0`);
+  return digest.digest('hex');
 }
 
 async function listMigrations(): Promise<readonly string[]> {

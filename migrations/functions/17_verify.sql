@@ -1,27 +1,14 @@
--- Up Migration
-
 /*
 Drift: the row and the bucket disagree. reconcile --verify streams a bucket's sorted listing and asks,
 page by page, what the rows say of that stretch of keys; nothing is open while S3 lists. Live rows are
 found by the index on the key. A listed key without a live row is set aside in retention.stray and
 looked up among the cleared rows once, at the end.
 */
-create unlogged table retention.stray (
-  verify_id uuid not null,
-  bucket text not null,
-  key text collate "C" not null,
-  bytes bigint not null,
-  modified_at timestamptz not null,
-  noted_at timestamptz not null default now(),
-  kind text
-    constraint stray_kind_is_known check (kind in ('orphan', 'returned')),
-  primary key (verify_id, bucket, key)
-);
 
 -- Sets listed keys aside that no live row points at. p_keys is in the order of bytes. One range of the
 -- index on the key is read and looked up by hash: key by key, it would be a thousand probes.
 -- Called by compare_listing alone.
-create function retention.set_aside(
+create or replace function retention._set_aside(
   p_verify_id uuid,
   p_bucket text,
   p_keys text[],
@@ -42,7 +29,7 @@ begin
   from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
   where not exists (
     select
-    from retention.live r
+    from retention._live r
     where r.key = k.key collate "C"
       and r.key >= p_keys[1] collate "C"
       and r.key <= p_keys[cardinality(p_keys)] collate "C"
@@ -58,7 +45,7 @@ $$;
 -- rows that completed after p_before are left out, their object may be younger than the listing.
 -- Sets listed keys without a live row aside under p_verify_id. 1,000 rows come back, and whatever else
 -- points at the last one's key: as many as that or more, and there may be more after that key.
-create function retention.compare_listing(
+create or replace function retention.compare_listing(
   p_verify_id uuid,
   p_bucket text,
   p_prefix text,
@@ -85,18 +72,18 @@ as $$
 #variable_conflict use_column
 begin
   if cardinality(p_keys) > 0 then
-    perform retention.set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
+    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
   end if;
 
   return query
   select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
-  from retention.live r
+  from retention._live r
   where r.key > coalesce(p_after, '') collate "C"
     and r.key >= p_prefix collate "C"
     and (p_until is null or r.key <= p_until collate "C")
     and starts_with(r.key, p_prefix)
     and r.bucket = p_bucket
-    and r.status = 'COMPLETED'
+    and r.is_candidate
     and r.completed_at < p_before
     -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
     and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
@@ -105,22 +92,31 @@ begin
 end
 $$;
 
--- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key. p_run_ids[i] points at p_keys[i]. Returns how many.
-create function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
+-- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key.
+-- p_run_ids[i] points at p_keys[i]. What of it is flagged is spared by the next claim. Returns how many.
+-- For operators.
+create or replace function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
 returns bigint
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 as $$
-declare
-  v_stamped bigint;
 begin
-  v_stamped := retention.stamp_rows(
-    p_bucket, p_run_ids::retention.run_id[], p_keys, (select s.default_bucket from retention.setting s)
+  return retention._stamp(
+    p_bucket,
+    p_run_ids::retention.run_id[],
+    array(
+      select retention._pack_key(u.key, u.run_id::retention.run_id::text)
+      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+      order by u.n
+    ),
+    'infinity'
   );
-  -- What of it is flagged is spared by the next claim.
-  return v_stamped;
 end
 $$;
 
@@ -129,7 +125,7 @@ $$;
 -- listed before; what a row has come to need since; and what a row without any bucket may mean. One
 -- pass over the table. Returns the counts and sums, of orphans those older than p_margin: a younger one
 -- may be an upload whose row is still to come.
-create function retention.sort_strays(
+create or replace function retention.sort_strays(
   p_verify_id uuid,
   p_started_at timestamptz,
   p_margin interval default '0'
@@ -180,7 +176,7 @@ $$;
 
 -- Makes rows that were cleared before p_started_at and whose object is back live again, so that they
 -- fall due again. Returns how many.
-create function retention.requeue_returned(p_verify_id uuid, p_started_at timestamptz)
+create or replace function retention.requeue_returned(p_verify_id uuid, p_started_at timestamptz)
 returns bigint
 language plpgsql
 security definer
@@ -211,7 +207,7 @@ $$;
 
 -- The next orphans older than p_margin, in key order, that no live row points at by now: what may be
 -- deleted at this moment.
-create function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
+create or replace function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
 returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean)
 language sql
 stable
@@ -222,7 +218,7 @@ set enable_seqscan = off
 as $$
   select s.key, s.bytes, s.modified_at, not exists (
     select
-    from retention.live r
+    from retention._live r
     where r.key = s.key
       and coalesce(r.bucket, s.bucket) = s.bucket
   )
@@ -237,7 +233,7 @@ as $$
 $$;
 
 -- Forgets what a verify set aside, and what earlier ones left behind.
-create function retention.forget_strays(p_verify_id uuid)
+create or replace function retention.forget_strays(p_verify_id uuid)
 returns void
 language sql
 security definer
@@ -249,7 +245,7 @@ as $$
 $$;
 
 -- Notes what S3 says of a bucket.
-create function retention.note_bucket(p_bucket text, p_versioning text)
+create or replace function retention.note_bucket(p_bucket text, p_versioning text)
 returns void
 language sql
 security definer
@@ -263,7 +259,7 @@ as $$
 $$;
 
 -- Clears the stamp of a run whose object was brought back. False when the run was not stamped.
-create function retention.unstamp(p_run_id text)
+create or replace function retention.unstamp(p_run_id text)
 returns boolean
 language plpgsql
 security definer
@@ -278,12 +274,3 @@ begin
   return found;
 end
 $$;
-
--- Down Migration
-
-drop function retention.unstamp(text), retention.note_bucket(text, text), retention.forget_strays(uuid),
-  retention.next_orphans(uuid, text, text, interval, integer), retention.requeue_returned(uuid, timestamptz),
-  retention.sort_strays(uuid, timestamptz, interval), retention.stamp_gone(text, text[], text[]),
-  retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-  retention.set_aside(uuid, text, text[], bigint[], timestamptz[]);
-drop table retention.stray;

@@ -1,15 +1,14 @@
--- Up Migration
-
 /*
-Adoption: the only place that knows the application's table. These functions run
-as whoever migrates and are dropped when the schema goes.
+The mapping of the application's columns: the one parser of RETENTION_COLUMNS, and what it finds in the
+catalog. Nothing here names a type of the adopted table, for 0002_adopt runs it before those are known.
 */
 
 -- The mapping that RETENTION_COLUMNS asks for, over the runbook's names.
 -- p_columns: 'bucket=result_bucket,key="odd, name",bucket=''fixed'''; an empty right side says
--- that the table has no such column. Returns {view column: {"name": ...} | {"fixed": ...} | null}.
+-- that the table has no such column; 'status=state:done' names the value that means completed (default:
+-- COMPLETED). Returns {view column: {"name": ..., "completed": ...} | {"fixed": ...} | null}.
 -- Raises invalid_parameter_value.
-create function retention.parse_columns(p_columns text)
+create or replace function retention._parse_columns(p_columns text)
 returns jsonb
 language plpgsql
 immutable
@@ -18,7 +17,7 @@ declare
   v_columns jsonb := jsonb_build_object(
     'run_id', jsonb_build_object('name', 'run_id'),
     'tenant_id', jsonb_build_object('name', 'tenant_id'),
-    'status', jsonb_build_object('name', 'status'),
+    'status', jsonb_build_object('name', 'status', 'completed', 'COMPLETED'),
     'completed_at', jsonb_build_object('name', 'completed_at'),
     'retain_until', null,
     'bucket', jsonb_build_object('name', 'result_s3_bucket'),
@@ -29,11 +28,12 @@ declare
   v_rest text := btrim(coalesce(p_columns, ''));
   v_match text[];
   v_target jsonb;
+  v_completed text := 'COMPLETED';
 begin
   while v_rest <> '' loop
     v_match := regexp_match(
       v_rest,
-      '^\s*([a-z_]+)\s*=\s*("(?:[^"]|"")*"|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
+      '^\s*([a-z_]+)\s*=\s*("(?:[^"]|"")*"(?::[^,"'']*?)?|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
     );
     if v_match is null then
       raise exception using
@@ -46,6 +46,10 @@ begin
         errcode = 'invalid_parameter_value',
         message = format('RETENTION_COLUMNS names the unknown view column %s', v_match[1]),
         hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at and updated_at.';
+    end if;
+    if v_match[1] = 'status' and v_match[2] ~ '^("(?:[^"]|"")*"|[^":'']+):[^:]+$' then
+      v_completed := btrim(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', ''));
+      v_match[2] := btrim(left(v_match[2], -length(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', '')) - 1));
     end if;
     v_target := case
       when v_match[2] = '' then 'null'::jsonb
@@ -63,6 +67,9 @@ begin
         message = format('RETENTION_COLUMNS: %s must name a column of the table, given: %s', v_match[1], v_match[2]),
         hint = 'Only bucket may be a fixed value; run_id, completed_at, key and cleared_at cannot be left out.';
     end if;
+    if v_match[1] = 'status' and v_target ? 'name' then
+      v_target := v_target || jsonb_build_object('completed', v_completed);
+    end if;
     v_columns := jsonb_set(v_columns, array[v_match[1]], v_target);
     v_rest := btrim(v_match[3]);
   end loop;
@@ -71,10 +78,10 @@ end
 $$;
 
 -- Finds what the mapping names in the application's table, or says all that is missing at once.
--- Returns {view column: {"name", "type", "collation"} | {"fixed"} | null}; cleared_at is null-typed
+-- Returns {view column: {"name", "type", "collation", "completed"} | {"fixed"} | null}; cleared_at is null-typed
 -- where the column is still to be added. Reads catalogs only.
 -- Raises undefined_table, undefined_column, datatype_mismatch, insufficient_privilege.
-create function retention.find_columns(p_table text, p_columns text)
+create or replace function retention._find_columns(p_table text, p_columns text)
 returns jsonb
 language plpgsql
 stable
@@ -82,7 +89,7 @@ as $$
 declare
   v_table regclass;
   v_owner name;
-  v_columns jsonb := retention.parse_columns(p_columns);
+  v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
   v_faults text[] := '{}';
   v_column text;
@@ -189,7 +196,8 @@ begin
     end if;
     v_found := v_found || jsonb_build_object(
       v_column,
-      jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
+      v_columns -> v_column
+        || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
     );
   end loop;
 
@@ -219,102 +227,9 @@ begin
 end
 $$;
 
--- Stops the migration before anything is done when the scheduler cannot be had.
--- p_scheduler: 'pg_cron' or 'internal'; p_elsewhere: pg_cron lives in another database.
--- Raises object_not_in_prerequisite_state with what to install or set.
-create function retention.check_scheduler(p_scheduler text, p_elsewhere boolean)
-returns void
-language plpgsql
-as $$
-declare
-  v_home text;
-begin
-  if p_scheduler not in ('pg_cron', 'internal') then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
-  end if;
-  if p_scheduler = 'internal' or p_elsewhere then
-    return;
-  end if;
-  if not exists (select from pg_available_extensions where name = 'pg_cron') then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed',
-      hint = format(
-        'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_setting('server_version_num')::integer / 10000, current_database()
-      );
-  end if;
-  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
-  if exists (select from pg_extension where extname = 'pg_cron') then
-    v_home := current_database();
-  else
-    begin
-      v_home := current_setting('cron.database_name', true);
-    exception
-      when insufficient_privilege then
-        v_home := current_database();
-    end;
-  end if;
-  if v_home is null then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server',
-      hint = format(
-        'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_database()
-      );
-  end if;
-  if v_home <> current_database() then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('pg_cron lives in database %s of this server, not in %s', v_home, current_database()),
-      hint = format(
-        'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
-        v_home, current_database()
-      );
-  end if;
-  if not exists (select from pg_extension where extname = 'pg_cron') then
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user),
-        hint = format(
-          'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
-          current_user
-        );
-    end if;
-    create extension pg_cron;
-  end if;
-  if not has_schema_privilege('cron', 'usage') then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not use pg_cron', current_user),
-      hint = format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
-  end if;
-end
-$$;
-
--- Stops the migration before anything is done when the role that is to get rights does not exist.
--- Raises undefined_object.
-create function retention.check_role(p_role text)
-returns void
-language plpgsql
-as $$
-begin
-  if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
-      hint = format('create role %I login; then migrate up again.', p_role);
-  end if;
-end
-$$;
-
 -- The expression of a point in time over one of the table's columns. A timestamp without time zone
 -- is read as UTC, immutably, so that it can be indexed.
-create function retention.instant(p_column jsonb)
+create or replace function retention._instant(p_column jsonb)
 returns text
 language sql
 immutable
@@ -326,40 +241,3 @@ as $$
     else format('%I', p_column ->> 'name')
   end
 $$;
-
--- Makes the domains, the adapter view and the stamping function over the adopted table.
--- Locks nothing but what it makes. Raises what find_columns raises.
-create function retention.adopt(p_table text, p_columns text, p_scheduler text)
-returns void
-language plpgsql
-as $$
-declare
-  v_columns jsonb := retention.find_columns(p_table, p_columns);
-  v_table text := (
-    select format('%I.%I', n.nspname, c.relname)
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = to_regclass(p_table)
-  );
-begin
-  insert into retention.adapter (table_name, columns, added_cleared_at, scheduler)
-  values (v_table, v_columns, v_columns -> 'cleared_at' ->> 'type' is null, p_scheduler);
-
-  execute format(
-    'create domain retention.run_id as %s %s',
-    v_columns -> 'run_id' ->> 'type',
-    'collate ' || (v_columns -> 'run_id' ->> 'collation')
-  );
-  execute format(
-    'create domain retention.tenant_id as %s %s',
-    coalesce(v_columns -> 'tenant_id' ->> 'type', 'text'),
-    'collate ' || (v_columns -> 'tenant_id' ->> 'collation')
-  );
-end
-$$;
-
--- Down Migration
-
-drop function retention.adopt(text, text, text), retention.instant(jsonb),
-  retention.check_role(text), retention.check_scheduler(text, boolean), retention.find_columns(text, text),
-  retention.parse_columns(text);

@@ -1,9 +1,11 @@
--- Up Migration
+/*
+The one job of pg_cron.
+*/
 
 -- Schedules the one job, or leaves the one that is there. p_job_database: where retention lives, for
 -- a pg_cron that lives elsewhere (then this runs over there, as text). Runs as whoever migrates.
 -- Returns the job's owner.
-create function retention.schedule_tick()
+create or replace function retention._schedule_tick()
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -40,7 +42,7 @@ $$;
 
 -- Removes the job, whoever of the roles that we may act for has it. Raises nothing when there is none;
 -- insufficient_privilege when it is another role's, whose jobs we do not see.
-create function retention.unschedule_tick()
+create or replace function retention._unschedule_tick()
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -73,6 +75,30 @@ begin
 end
 $$;
 
--- Down Migration
-
-drop function retention.unschedule_tick(), retention.schedule_tick();
+-- Whether the job should be in this database's pg_cron and is not, as far as this role can see.
+create or replace function retention._lacks_job()
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into v_adapter from retention.adapter;
+  if v_adapter.scheduler <> 'pg_cron' or v_adapter.cron_database is not null then
+    return false;
+  end if;
+  if v_adapter.cron_job_owner is distinct from current_user::text
+    and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
+  then
+    return v_adapter.cron_job_owner is null;
+  end if;
+  return not exists (
+    select
+    from cron.job j
+    where j.jobname = 'retention-tick'
+      and j.database = current_database()
+  );
+end
+$$;

@@ -1,0 +1,386 @@
+-- Up Migration
+
+/*
+Retention Reactor: the safe, fast expiry of S3 objects whose truth lives here.
+
+The application keeps each finished run as a row and the run's result as an S3
+object. After the retention period the object must go and the row must stay,
+stamped with when its result went. This schema decides which results are due,
+writes them down as work, hands the work out under leases, and stamps the rows
+once S3 has named the keys as deleted. The listener (a separate process) does
+nothing but claim, call S3, and settle.
+
+    tick --> flag_expired --> batch --> claim --> [S3] --> settle
+                                |                            |
+                                +--- NOTIFY retention_expired +--- stamp, NOTIFY retention_cleared
+
+setting        one row: what operators choose for the whole database
+adapter        one row: which table was adopted, and how its columns are called
+installed      one row: which files of functions/ the schema was last given
+policy         how long results are kept: '*' for everybody, or by tenant
+hold           what must not be deleted, by run or by tenant, and why
+bucket         what is known and wanted of each bucket
+heartbeat      one row: when the scheduler was last alive, and what the last pass left
+gate_state     one row: the reasons to stand still that were last announced
+progress       by tenant, the last result that flagging has looked at
+scan           one row per flagging pass that did something
+batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
+               results, one DeleteObjects request, one lease. It carries its results
+               in arrays; there is no row per result anywhere
+unanswered     requests that S3 may still perform although nobody waits for them
+selection      what a narrowed reconcile works with; empty between calls
+stray          what a verify has set aside; empty between runs
+
+What is kept is made here and by 0002_adopt. What is done (functions, views,
+triggers, rights) stands in the files of functions/ as it is today: 0003_functions installs
+it, and so does `retention migrate up` whenever something of it is missing.
+
+The application's table is only ever seen through the view retention.result.
+NOTIFY is a hint for people and programs that watch; these tables are the truth.
+*/
+
+create schema if not exists retention;
+
+comment on schema retention is
+  'Retention Reactor: expiry of S3 results whose truth lives in this database';
+
+-- The types of the application's own ids. 0002_adopt gives them the types of its columns.
+create domain retention.run_id as text;
+create domain retention.tenant_id as text;
+
+create table retention.setting (
+  singleton boolean primary key default true
+    constraint there_is_one_setting_row check (singleton),
+  enabled boolean not null default true,
+  halted_at timestamptz,
+  halted_by text,
+  halted_reason text,
+  loop_interval interval not null default '1 day'
+    constraint loop_interval_is_at_least_a_second check (loop_interval >= '1 second'),
+  batch_size integer not null default 1000
+    constraint a_batch_fits_one_delete_objects_request check (batch_size between 1 and 1000),
+  flag_limit integer not null default 50000
+    constraint flag_limit_is_positive check (flag_limit > 0),
+  backlog_limit integer not null default 1000000
+    constraint backlog_limit_is_positive check (backlog_limit > 0),
+  sweep_interval interval not null default '1 hour',
+  small_backlog integer not null default 5000
+    constraint small_backlog_is_not_negative check (small_backlog >= 0),
+  max_attempts integer not null default 10
+    constraint max_attempts_is_positive check (max_attempts > 0),
+  retry_base interval not null default '30 seconds',
+  retry_cap interval not null default '6 hours',
+  pause_base interval not null default '2 seconds',
+  pause_cap interval not null default '5 minutes',
+  history_kept interval not null default '7 days',
+  receipts_kept interval not null default '7 years'
+    constraint receipts_are_kept_for_a_day_at_least check (receipts_kept >= '1 day'),
+  default_bucket text
+    constraint default_bucket_is_not_empty check (default_bucket <> ''),
+  check_shared_objects boolean not null default true,
+  policy_guard integer not null default 1000
+    constraint policy_guard_is_not_negative check (policy_guard >= 0),
+  release_spread interval not null default '1 hour',
+  unanswered_for interval not null default '15 minutes'
+    constraint unanswered_for_is_not_negative check (unanswered_for >= '0'),
+  constraint a_halt_says_who_and_why check (num_nonnulls(halted_at, halted_by, halted_reason) in (0, 3))
+);
+
+comment on column retention.setting.enabled is
+  'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
+comment on column retention.setting.halted_at is
+  'since when a person has halted everything (retention.halt); null: nobody has';
+comment on column retention.setting.loop_interval is
+  'how often a tick flags; the tick itself comes every minute';
+comment on column retention.setting.sweep_interval is
+  'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
+comment on column retention.setting.small_backlog is
+  'with no more than this many results behind its progress, every pass starts from the oldest';
+comment on column retention.setting.history_kept is
+  'how long passes, and batches that cleared nothing, are remembered';
+comment on column retention.setting.receipts_kept is
+  'how long a batch that cleared something is kept as its receipt';
+comment on column retention.setting.default_bucket is
+  'the bucket of results whose row names none';
+comment on column retention.setting.policy_guard is
+  'a policy that makes more live results than this due at once waits for a confirmation';
+comment on column retention.setting.release_spread is
+  'over how long the results of a tenant come back after a hold on it has ended';
+comment on column retention.setting.unanswered_for is
+  'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
+comment on column retention.setting.check_shared_objects is
+  'false gives up: two runs on one key, one due and one not, lose the object';
+
+insert into retention.setting default values;
+
+create table retention.adapter (
+  singleton boolean primary key default true
+    constraint there_is_one_adapter_row check (singleton),
+  table_name text not null,
+  table_oid oid not null,
+  columns jsonb not null,
+  added_cleared_at boolean not null,
+  scheduler text not null
+    constraint scheduler_is_known check (scheduler in ('pg_cron', 'internal')),
+  cron_database text,
+  cron_job_owner text,
+  listener_role text,
+  detached_at timestamptz
+);
+
+comment on column retention.adapter.table_oid is
+  'the table under the view retention.result; another table of that name is not worked on';
+comment on column retention.adapter.detached_at is
+  'since when retention.detach has taken the views away; null: they are there';
+
+create table retention.installed (
+  singleton boolean primary key default true
+    constraint there_is_one_installed_row check (singleton),
+  version text not null,
+  shipped text not null,
+  found text not null,
+  at timestamptz not null default now()
+);
+
+comment on table retention.installed is
+  'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
+
+create table retention.policy (
+  tenant_id text primary key,
+  retain interval not null
+    constraint retain_is_at_least_one_day check (retain >= '1 day')
+    constraint retain_is_below_a_century check (retain <= '36134 days'),
+  set_at timestamptz not null default now(),
+  set_by text not null default session_user,
+  pending_retain interval
+    constraint a_pending_policy_is_at_least_one_day check (pending_retain >= '1 day'),
+  pending_results bigint,
+  pending_at timestamptz,
+  pending_by text,
+  confirmed_results bigint,
+  confirmed_at timestamptz,
+  confirmed_by text,
+  constraint a_pending_policy_is_whole check (
+    num_nonnulls(pending_retain, pending_results, pending_at, pending_by) in (0, 4)
+  )
+);
+
+comment on table retention.policy is
+  'how long a result is kept after its run completed; ''*'' is the default';
+comment on column retention.policy.pending_retain is
+  'asked for, but it would make so many results due at once that it waits for confirm_policy';
+
+insert into retention.policy (tenant_id, retain)
+values ('*', '30 days');
+
+create table retention.hold (
+  hold_id bigint generated always as identity primary key,
+  run_id retention.run_id,
+  tenant_id text,
+  reason text not null
+    constraint a_hold_has_a_reason check (btrim(reason) <> ''),
+  placed_by text not null default session_user,
+  placed_at timestamptz not null default now(),
+  expires_at timestamptz,
+  released_at timestamptz,
+  released_by text,
+  constraint a_hold_is_on_a_run_or_a_tenant check (num_nonnulls(run_id, tenant_id) = 1),
+  constraint a_released_hold_says_by_whom check ((released_at is null) = (released_by is null))
+);
+
+comment on table retention.hold is
+  'what must not be deleted; place with retention.place_hold, which knows what is in flight';
+
+create index hold_run on retention.hold (run_id) where run_id is not null;
+create index hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
+
+create table retention.bucket (
+  bucket text primary key,
+  on_versioned text not null default 'marker'
+    constraint on_versioned_is_known check (on_versioned in ('marker', 'purge')),
+  versioning text
+    constraint versioning_is_known check (versioning in ('off', 'enabled', 'suspended')),
+  described_at timestamptz,
+  paused_until timestamptz,
+  pauses integer not null default 0,
+  pause_code text,
+  pause_error text,
+  refused_in_row integer not null default 0,
+  known_since timestamptz not null default now()
+);
+
+create table retention.heartbeat (
+  singleton boolean primary key default true
+    constraint there_is_one_heartbeat_row check (singleton),
+  ticked_at timestamptz,
+  ticked_by text,
+  passed_at timestamptz,
+  more boolean not null default false,
+  swept_at timestamptz,
+  left_alone integer not null default 0,
+  cleaned_up_at timestamptz
+) with (fillfactor = 20);
+
+comment on column retention.heartbeat.more is
+  'the last pass hit a limit: the next tick need not wait for the interval';
+comment on column retention.heartbeat.swept_at is
+  'when a pass last started from the oldest result';
+comment on column retention.heartbeat.left_alone is
+  'results past their policy that passes since then went by: held, without a place, or under retain_until';
+
+insert into retention.heartbeat default values;
+
+-- Apart from the heartbeat, whose row a flagging pass keeps locked: halting waits for no pass.
+create table retention.gate_state (
+  singleton boolean primary key default true
+    constraint there_is_one_gate_state_row check (singleton),
+  reasons text[] not null default '{}',
+  since timestamptz not null default now()
+);
+
+insert into retention.gate_state default values;
+
+create table retention.scan (
+  scan_id bigint generated always as identity primary key,
+  started_at timestamptz not null default now(),
+  ms integer not null,
+  asked_by text not null,
+  looked_at integer not null,
+  flagged integer not null,
+  batches integer not null,
+  without_place integer not null,
+  without_place_run_ids text[] not null default '{}',
+  hit_limit boolean not null,
+  oldest timestamptz
+);
+
+comment on column retention.scan.without_place is
+  'due, but the row names no bucket or an empty key: not work, only counted';
+
+create index scan_started_at on retention.scan (started_at);
+
+-- What makes a pass cost what is newly due.
+create table retention.progress (
+  tenant_key text primary key,
+  completed_at timestamptz not null,
+  run_id retention.run_id not null
+);
+
+comment on column retention.progress.tenant_key is
+  'see retention._tenant_key(): the empty string stands for results without a tenant';
+
+create table retention.batch (
+  batch_id bigint generated by default as identity primary key,
+  bucket text not null,
+  results integer not null
+    constraint a_batch_has_at_most_1000_results check (results between 0 and 1000),
+  oldest timestamptz not null,
+  newest timestamptz not null,
+  due_since timestamptz,
+  early interval,
+  flagged_at timestamptz not null default now(),
+  visible_at timestamptz not null default now(),
+  lease uuid,
+  leased_at timestamptz,
+  leased_by text,
+  attempts integer not null default 0,
+  postponed integer not null default 0,
+  code text,
+  error text,
+  failed_at timestamptz,
+  dead_at timestamptz,
+  cleared integer not null default 0,
+  spared integer not null default 0,
+  failed integer not null default 0,
+  dead integer not null default 0,
+  problems jsonb,
+  ms integer,
+  settled_at timestamptz,
+  run_ids retention.run_id[] not null,
+  keys text[] collate "C" not null,
+  tenants text[] not null,
+  constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
+  constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
+  constraint a_batch_ends_after_it_begins check (oldest <= newest)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+
+-- Written once, at flagging, and out of line: leasing and settling write a few hundred bytes. Random ids
+-- do not compress; packed keys and tenants do.
+alter table retention.batch
+  alter column run_ids set storage external,
+  alter column keys set storage extended,
+  alter column tenants set storage extended;
+
+comment on column retention.batch.run_ids is
+  'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
+comment on column retention.batch.oldest is
+  'between here and newest its results completed, as they were flagged: how the batch of a run is found';
+comment on column retention.batch.visible_at is
+  'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
+comment on column retention.batch.early is
+  'a cutoff confirmed by a person that stands in for the policy, for this batch';
+comment on column retention.batch.code is
+  'why all of its results failed when they were last tried; null: they have not failed';
+comment on column retention.batch.dead_at is
+  'failed too often, or for good: waits for retention.retry';
+comment on column retention.batch.problems is
+  'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
+
+create index batch_visible on retention.batch (bucket, visible_at, batch_id)
+where settled_at is null
+  and dead_at is null;
+create index batch_open on retention.batch (oldest)
+where settled_at is null;
+create index batch_failed on retention.batch (failed_at)
+where failed_at is not null
+  and settled_at is null;
+create index batch_leased on retention.batch (bucket)
+where lease is not null;
+create index batch_settled on retention.batch (settled_at)
+where settled_at is not null;
+
+-- By request and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a
+-- later request), a hold on it must know. With the objects, for other runs may share them.
+create table retention.unanswered (
+  unanswered_id bigint generated always as identity primary key,
+  bucket text not null,
+  run_ids retention.run_id[] not null,
+  keys text[] collate "C" not null,
+  until timestamptz not null
+);
+
+create index unanswered_until on retention.unanswered (until);
+
+comment on table retention.unanswered is
+  'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+
+-- Not a temporary table: a caller could have made one of that name, with triggers that would then run with
+-- the rights of this schema's owner. Used under the lock of the heartbeat's row.
+create unlogged table retention.selection (
+  run_id retention.run_id primary key,
+  tenant_id text,
+  bucket text not null,
+  key text collate "C" not null,
+  completed_at timestamptz not null,
+  due_at timestamptz,
+  batch_id bigint
+);
+
+create unlogged table retention.stray (
+  verify_id uuid not null,
+  bucket text not null,
+  key text collate "C" not null,
+  bytes bigint not null,
+  modified_at timestamptz not null,
+  noted_at timestamptz not null default now(),
+  kind text
+    constraint stray_kind_is_known check (kind in ('orphan', 'returned')),
+  primary key (verify_id, bucket, key)
+);
+
+-- Down Migration
+
+drop table retention.stray, retention.selection, retention.unanswered, retention.batch, retention.progress,
+  retention.scan, retention.gate_state, retention.heartbeat, retention.bucket, retention.hold,
+  retention.policy, retention.installed, retention.adapter, retention.setting;
+drop domain retention.tenant_id, retention.run_id;

@@ -1,0 +1,85 @@
+/*
+Small words that the other files speak in. They are RETURN expressions, read when they are made: a text
+would be read again under the path of the session that asks, where a better fitting function or operator
+of a stranger would run with that session's rights.
+*/
+
+-- When a hold ends or has ended.
+create or replace function retention._hold_end(p_released_at timestamptz, p_expires_at timestamptz)
+returns timestamptz
+language sql
+immutable
+parallel safe
+return coalesce(least(p_released_at, p_expires_at), 'infinity');
+
+-- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
+-- come back all at once.
+create or replace function retention._place_in_line(p_run_id text)
+returns double precision
+language sql
+immutable
+parallel safe
+return (hashtextextended(p_run_id, 0::bigint) & 65535::bigint)::double precision / 65536::double precision;
+
+-- A tenant as the key of retention.progress: '' for results without a tenant.
+create or replace function retention._tenant_key(p_tenant_id text)
+returns text
+language sql
+immutable
+parallel safe
+return case when p_tenant_id is null then '' else '=' || p_tenant_id end;
+
+-- An interval as plain seconds, so that no session's time zone makes a day 23 or 25 hours long.
+create or replace function retention._in_seconds(p_interval interval)
+returns interval
+language sql
+immutable
+parallel safe
+return make_interval(secs => extract(epoch from p_interval)::double precision);
+
+-- An interval as whole days and time, without months: a month has no length of its own.
+create or replace function retention._in_days(p_interval interval)
+returns interval
+language sql
+immutable
+parallel safe
+return make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
+  + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision);
+
+-- A point in time as payloads and reports write it.
+create or replace function retention._iso(p_at timestamptz)
+returns text
+language sql
+stable
+parallel safe
+return to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
+-- A pause that doubles with each try up to a cap, with half of it left to chance.
+create or replace function retention._backoff(p_base interval, p_cap interval, p_tries integer)
+returns interval
+language sql
+volatile
+return least(p_cap, p_base * power(2, least(p_tries, 30))) * (0.5 + random() / 2);
+
+-- A key as a batch keeps it: where it holds the run's id, as most do, a mark stands for that, so that a
+-- batch's keys compress to next to nothing. A key that holds the mark already is kept whole, behind another.
+create or replace function retention._pack_key(p_key text, p_run_id text)
+returns text
+language sql
+immutable
+parallel safe
+return case
+  when strpos(p_key, E'\x01') > 0 or starts_with(p_key, E'\x02') then E'\x02' || p_key
+  else replace(p_key, p_run_id, E'\x01')
+end;
+
+-- The key that _pack_key was given.
+create or replace function retention._unpack_key(p_packed text, p_run_id text)
+returns text
+language sql
+immutable
+parallel safe
+return case
+  when starts_with(p_packed, E'\x02') then substr(p_packed, 2)
+  else replace(p_packed, E'\x01', p_run_id)
+end;

@@ -1,0 +1,212 @@
+/*
+The views over the application's table.
+
+retention.result is a plain column-renaming view over one table, hence updatable, lockable and inlined, so
+that the application's indexes are used. Its owner reads the table; others need rights on the view's columns
+only, which makes row-level security on the table a non-event.
+
+retention._live is the one place that says what due means. Both are made from the mapping that was adopted, and
+can be taken away and put back while the application changes its table.
+*/
+
+-- Makes retention.result and retention._live over the adopted table, or makes them again. Locks nothing of the
+-- application's. Called by attach and when the schema is installed.
+create or replace function retention._make_views()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $make$
+declare
+  v_adapter retention.adapter;
+  v_columns jsonb;
+  v_candidate text;
+begin
+  select * into strict v_adapter from retention.adapter;
+  v_columns := v_adapter.columns;
+  execute format(
+    'create or replace view retention.result as
+      select %I as run_id,
+        %s as tenant_id,
+        %s as status,
+        %s as completed_at,
+        %s as retain_until,
+        %s as bucket,
+        %I as key,
+        %I as cleared_at,
+        %s as updated_at
+      from %s',
+    v_columns -> 'run_id' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'tenant_id' ->> 'name'), 'null::text'),
+    coalesce(quote_ident(v_columns -> 'status' ->> 'name'), '''COMPLETED''::text'),
+    retention._instant(v_columns -> 'completed_at'),
+    retention._instant(v_columns -> 'retain_until'),
+    case
+      when v_columns -> 'bucket' ? 'fixed' then format('%L::text', v_columns -> 'bucket' ->> 'fixed')
+      else coalesce(quote_ident(v_columns -> 'bucket' ->> 'name'), 'null::text')
+    end,
+    v_columns -> 'key' ->> 'name',
+    v_columns -> 'cleared_at' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
+    v_adapter.table_oid::regclass
+  );
+  v_candidate := case
+    when v_columns -> 'status' ->> 'name' is null then 'r.key is not null'
+    else format('(r.status = %L and r.key is not null)', v_columns -> 'status' ->> 'completed')
+  end;
+  /*
+  Every row that is not cleared, with what the rules make of it.
+  is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
+    retention_live says it: only then does the planner use that index.
+  due_at: when its retention ends; null: never. is_due: that is over, and it is not held.
+  has_place: it names an object to delete.
+
+  What is the same for every row stands in a select of its own, which Postgres runs once for each statement:
+  joined, it would be looked up again for each row. Without a policy for everybody nothing is due.
+  */
+  execute format(
+    $view$
+    create or replace view retention._live as
+    select l.run_id,
+      l.tenant_id,
+      l.status,
+      l.completed_at,
+      l.retain_until,
+      l.bucket,
+      l.key,
+      l.is_candidate,
+      l.bucket is not null and l.key <> '' as has_place,
+      l.retain,
+      l.due_at,
+      l.held,
+      coalesce(l.due_at < now(), false) and not l.held as is_due
+    from (
+      select r.run_id,
+        r.tenant_id,
+        r.status,
+        r.completed_at,
+        r.retain_until,
+        coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
+        -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
+        r.key::text collate "C" as key,
+        %1$s as is_candidate,
+        coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
+        case
+          when %1$s
+            and r.completed_at is not null
+            and exists (select from retention.policy d where d.tenant_id = '*')
+          then greatest(
+            r.completed_at + coalesce(
+              retention._in_seconds(p.retain),
+              (select retention._in_seconds(d.retain) from retention.policy d where d.tenant_id = '*')
+            ),
+            r.retain_until
+          )
+        end as due_at,
+        -- Where nothing was ever held, no result is looked up among the holds.
+        exists (select from retention.hold)
+        and (
+          exists (
+            select
+            from retention.hold h
+            where h.run_id = r.run_id
+              and retention._hold_end(h.released_at, h.expires_at) > now()
+          )
+          or exists (
+            select
+            from retention.hold h
+            where h.tenant_id = r.tenant_id::text
+              and retention._hold_end(h.released_at, h.expires_at)
+                + (select s.release_spread from retention.setting s)
+                * retention._place_in_line(r.run_id::text) > now()
+          )
+        ) as held
+      from retention.result r
+      -- Where no tenant has a policy of its own, none is looked up.
+      left join retention.policy p on (select exists (select from retention.policy d where d.tenant_id <> '*'))
+        and p.tenant_id = r.tenant_id::text
+        and p.tenant_id <> '*'
+      where r.cleared_at is null
+    ) l
+    $view$,
+    v_candidate
+  );
+  comment on view retention.result is
+    'the application''s table under the names of this schema: the only way from here to it';
+  revoke all on retention.result, retention._live from public;
+end
+$make$;
+
+-- Takes the views over the application's table away, so that the application's own migration can alter, swap
+-- or rename it. Until retention.attach() or `retention migrate up` nothing is flagged or claimed. Holds,
+-- policies, batches and receipts stay. For the owner of the schema. Waits for statements that use the views.
+create or replace function retention.detach()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update retention.adapter
+  set detached_at = coalesce(detached_at, clock_timestamp());
+  drop view if exists retention._live, retention.result;
+  perform retention._note_gate();
+end
+$$;
+
+-- Puts the views back over the table that was adopted. For the owner of the schema. Raises what is missing
+-- where the table is another one now or its columns differ: then `retention migrate up` adopts it again.
+create or replace function retention.attach()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into strict v_adapter from retention.adapter for update;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid
+    or exists (
+      select
+      from jsonb_each(v_adapter.columns) c
+      where c.value ? 'type'
+        and not exists (
+          select
+          from pg_attribute a
+          where a.attrelid = v_adapter.table_oid
+            and a.attname = c.value ->> 'name'
+            and not a.attisdropped
+            and format_type(a.atttypid, a.atttypmod) = coalesce(c.value ->> 'type', format_type(a.atttypid, a.atttypmod))
+        )
+    )
+  then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is not as it was adopted: another table, or a mapped column has another name or type', v_adapter.table_name),
+      hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
+  end if;
+  perform retention._make_views();
+  perform retention._grant_rights();
+  update retention.adapter set detached_at = null;
+  perform retention._note_gate();
+end
+$$;
+
+-- A run id out of text. Raises invalid_parameter_value for what cannot be one.
+create or replace function retention._read_run_id(p_run_id text)
+returns retention.run_id
+language plpgsql
+stable
+as $$
+begin
+  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s is not a run id of this application (type %s)', p_run_id, (
+        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
+      ));
+end
+$$;
+
+select retention._make_views();

@@ -1,0 +1,262 @@
+/*
+Policies: how long results are kept, and the guard against a slip of the hand.
+*/
+
+-- How many live results a policy for p_tenant_id ('*': for all without their own) would make due at
+-- once that are not due now, by tenant. Reads what it counts. For operators.
+create or replace function retention.preview_policy(p_tenant_id text, p_retain interval)
+returns table (tenant_id text, results bigint)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select t.tenant_id::text, c.results
+  from retention._tenants() t
+  left join retention.policy p on p.tenant_id = t.tenant_id::text
+    and p.tenant_id <> '*'
+  cross join lateral (
+    select count(*) as results
+    from retention._past(
+      t.tenant_id, now() - retention._in_seconds(t.retain), null, now() - retention._in_seconds(p_retain), null
+    ) r
+    where not r.held
+      and coalesce(r.retain_until, '-infinity') < now()
+      -- Not yet due, and flagged all the same: only with a cutoff that somebody confirmed.
+      and r.run_id not in (
+        select unnest(b.run_ids)
+        from retention.batch b
+        where b.settled_at is null
+          and b.early is not null
+      )
+  ) c
+  where p_retain < t.retain
+    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and c.results > 0;
+end
+$$;
+
+-- The sum of preview_policy.
+create or replace function retention._newly_due(p_tenant_id text, p_retain interval)
+returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(sum(n.results), 0)::bigint
+  from retention.preview_policy(p_tenant_id, p_retain) n
+$$;
+
+/*
+The guard against a slip of the hand: a policy that would make more live results due at once than
+setting.policy_guard does not take effect, however it is written, until somebody confirms it. Until
+then the earlier policy is in force and the wish is written down beside it.
+*/
+create or replace function retention._guard_policy()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_guard integer := (select policy_guard from retention.setting);
+  v_before interval;
+  v_due bigint;
+begin
+  if tg_op <> 'DELETE' then
+    -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
+    new.retain := retention._in_days(new.retain);
+  end if;
+  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
+    -- confirm_policy: what is due now was counted there.
+    delete from retention.progress;
+    return new;
+  end if;
+  if tg_op = 'DELETE' then
+    if old.tenant_id = '*' then
+      raise exception using
+        errcode = 'check_violation',
+        message = 'the default policy (*) cannot be removed, only changed';
+    end if;
+    v_due := retention._newly_due(old.tenant_id, (select retain from retention.policy where tenant_id = '*'));
+    if v_due > v_guard then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
+        hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
+    end if;
+    delete from retention.progress;
+    return old;
+  end if;
+  if tg_op = 'UPDATE' then
+    if new.tenant_id <> old.tenant_id then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('the policy of tenant %s cannot be handed to tenant %s: set the one and unset the other', old.tenant_id, new.tenant_id);
+    end if;
+    v_before := old.retain;
+  else
+    select retain into v_before from retention.policy where tenant_id = '*';
+  end if;
+  if v_before is null or new.retain is not distinct from v_before then
+    return new;
+  end if;
+  if new.retain < v_before then
+    v_due := retention._newly_due(new.tenant_id, new.retain);
+    if v_due > v_guard then
+      new.pending_retain := new.retain;
+      new.pending_results := v_due;
+      new.pending_at := now();
+      new.pending_by := session_user;
+      new.retain := v_before;
+      return new;
+    end if;
+  end if;
+  new.pending_retain := null;
+  new.pending_results := null;
+  new.pending_at := null;
+  new.pending_by := null;
+  -- What a longer policy spares, and what a shorter one makes due, lies behind the progress.
+  delete from retention.progress;
+  return new;
+end
+$$;
+
+create or replace trigger guard_policy
+before insert or update or delete on retention.policy
+for each row
+execute function retention._guard_policy();
+
+-- Sets how long results are kept, for one tenant or ('*') for all without a policy of their own.
+-- Returns how many live results it makes due at once. With more of them than setting.policy_guard it
+-- takes effect only when p_confirm is true, now or by confirm_policy later. What is flagged or
+-- claimed after that is judged by the new policy.
+-- Raises check_violation (retain_is_at_least_one_day, retain_is_below_a_century).
+create or replace function retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean default false)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_retain interval := retention._in_days(p_retain);
+  v_due bigint;
+begin
+  if coalesce(p_tenant_id, '') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a policy needs a tenant id, or * for the default';
+  end if;
+  if v_retain is null or v_retain < '1 day' or v_retain > '36134 days' then
+    raise exception using
+      errcode = 'check_violation',
+      constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
+      message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
+  end if;
+  v_due := retention._newly_due(p_tenant_id, v_retain);
+  -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
+  -- Not an upsert: the guard would judge its insert before its update.
+  update retention.policy p
+  set retain = v_retain,
+    set_at = case when p.retain = v_retain then p.set_at else now() end,
+    set_by = case when p.retain = v_retain then p.set_by else session_user end,
+    pending_retain = null,
+    pending_results = null,
+    pending_at = null,
+    pending_by = null
+  where p.tenant_id = p_tenant_id;
+  if not found then
+    insert into retention.policy (tenant_id, retain, set_by)
+    values (p_tenant_id, v_retain, session_user)
+    on conflict do nothing;
+  end if;
+  if p_confirm then
+    perform retention.confirm_policy(p_tenant_id);
+  end if;
+  return v_due;
+end
+$$;
+
+-- Lets a pending policy take effect; notes who, when and how many. Returns how many live results that
+-- makes due now; 0 when nothing is pending. p_expected: refuse when it has become more than this.
+create or replace function retention.confirm_policy(p_tenant_id text, p_expected bigint default null)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_policy retention.policy;
+  v_due bigint;
+begin
+  select * into v_policy
+  from retention.policy p
+  where p.tenant_id = p_tenant_id
+    and p.pending_retain is not null
+  for update;
+  if not found then
+    return 0;
+  end if;
+  v_due := retention._newly_due(p_tenant_id, v_policy.pending_retain);
+  if v_due > p_expected then
+    raise exception using
+      errcode = 'check_violation',
+      message = format('the policy would make %s results due at once by now, more than the %s that were expected', v_due, p_expected);
+  end if;
+  update retention.policy p
+  set retain = p.pending_retain,
+    set_at = now(),
+    set_by = p.pending_by,
+    pending_retain = null,
+    pending_results = null,
+    pending_at = null,
+    pending_by = null,
+    confirmed_results = v_due,
+    confirmed_at = clock_timestamp(),
+    confirmed_by = session_user
+  where p.tenant_id = p_tenant_id;
+  return v_due;
+end
+$$;
+
+-- Takes a tenant's own policy away, so that the default holds for it. Returns how many live results
+-- that makes due at once; with more of them than setting.policy_guard the default's length is only
+-- noted as pending, unless p_confirm. Raises no_data_found when the tenant has none.
+create or replace function retention.unset_policy(p_tenant_id text, p_confirm boolean default false)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  v_default interval := (select retain from retention.policy where tenant_id = '*');
+  v_due bigint;
+begin
+  if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('tenant %s has no policy of its own to unset', p_tenant_id);
+  end if;
+  v_due := retention.set_policy(p_tenant_id, v_default, p_confirm);
+  delete from retention.policy p
+  where p.tenant_id = p_tenant_id
+    and p.retain = v_default
+    and p.pending_retain is null;
+  return v_due;
+end
+$$;

@@ -1,0 +1,310 @@
+/*
+Selections: what a narrowed reconcile and a retry work on, put into batches of its own.
+*/
+
+-- Another live run that needs the object of a run: it points at the same bucket and key and is not due.
+-- Null: none does, or runs that share objects are not looked for.
+create or replace function retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text)
+returns text
+language sql
+stable
+as $$
+  select o.run_id::text
+  from retention._live o
+  where (select s.check_shared_objects from retention.setting s)
+    and o.key = p_key collate "C"
+    and o.bucket = p_bucket
+    and o.run_id <> p_run_id
+    and not o.is_due
+  order by o.run_id
+  limit 1
+$$;
+
+-- What would go now, oldest first by tenant, whether it is flagged already or not: what claim would
+-- hand out. Narrowed by p_tenant_id, p_run_ids and p_older_than (null: not narrowed).
+-- p_early: p_older_than stands in for the policy where it is shorter. Changes nothing. early = true:
+-- not due by the policy in force. For operators. Raises invalid_parameter_value for what cannot be a run id.
+create or replace function retention.list_due(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null
+)
+returns table (
+  run_id retention.run_id,
+  tenant_id text,
+  bucket text,
+  key text,
+  completed_at timestamptz,
+  due_at timestamptz,
+  early boolean
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+set work_mem = '128MB'
+as $$
+#variable_conflict use_column
+declare
+  v_run_ids retention.run_id[];
+begin
+  if p_run_ids is not null then
+    v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+    return query
+    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at,
+      r.due_at >= now()
+    from retention._live r
+    where r.run_id = any (v_run_ids)
+      and r.is_candidate
+      and r.has_place
+      and not r.held
+      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
+      and (p_older_than is null or r.completed_at < now() - retention._in_seconds(p_older_than))
+      and (r.is_due or p_early and coalesce(r.retain_until, '-infinity') < now())
+      and r.run_id not in (select retention._dead_run_ids())
+      and retention._sharer(r.run_id, r.bucket, r.key) is null
+    limit p_limit;
+  else
+    return query
+    select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
+    from retention._tenants() t
+    cross join lateral retention._past(
+      t.tenant_id,
+      null,
+      null,
+      now() - retention._in_seconds(
+        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
+      ),
+      null
+    ) s
+    where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
+      and s.has_place
+      and not s.held
+      and (s.is_due or p_early and coalesce(s.retain_until, '-infinity') < now())
+      and s.run_id not in (select retention._dead_run_ids())
+      and retention._sharer(s.run_id, s.bucket, s.key) is null
+    limit p_limit;
+  end if;
+end
+$$;
+
+-- The runs whose result failed for good: they wait for retention.retry.
+create or replace function retention._dead_run_ids()
+returns setof retention.run_id
+language sql
+stable
+rows 100
+as $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.dead_at is not null
+    and b.settled_at is null
+$$;
+
+-- Puts the rows of retention.selection into visible batches of their own: flagged ones that nobody
+-- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
+-- stays where it is. The caller has locked the heartbeat's row. p_early: see retention.batch.early.
+create or replace function retention._regroup(p_batch_size integer, p_early interval)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+language plpgsql
+set work_mem = '128MB'
+as $$
+#variable_conflict use_column
+declare
+  v_candidates bigint[];
+  v_batch record;
+  v_batch_ids bigint[];
+  v_selected bigint;
+  v_taken bigint := 0;
+begin
+  -- Found without a lock, and looked at again under it: a batch may change hands in between.
+  v_candidates := array(
+    select distinct b.batch_id
+    from retention.batch b
+    cross join unnest(b.run_ids) as u (run_id)
+    where b.settled_at is null
+      and u.run_id in (select s.run_id from retention.selection s)
+  );
+  perform
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+  order by b.batch_id
+  for update;
+  for v_batch in
+    select b.*,
+      b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
+      array(
+        select u.run_id
+        from unnest(b.run_ids) as u (run_id)
+        where u.run_id in (select s.run_id from retention.selection s)
+      ) as chosen
+    from retention.batch b
+    where b.batch_id = any (v_candidates)
+      and b.settled_at is null
+  loop
+    if v_batch.is_leased then
+      delete from retention.selection s where s.run_id = any (v_batch.chosen);
+      continue;
+    end if;
+    if v_batch.lease is not null then
+      -- It loses its lease here, and whoever had it may still be asking S3.
+      perform retention._note_unanswered(b, null, b.visible_at)
+      from retention.batch b
+      where b.batch_id = v_batch.batch_id;
+      update retention.batch b
+      set lease = null,
+        visible_at = clock_timestamp()
+      where b.batch_id = v_batch.batch_id;
+    end if;
+    v_taken := v_taken + cardinality(v_batch.chosen);
+    perform retention._take_out(v_batch.batch_id, v_batch.chosen);
+  end loop;
+
+  insert into retention.bucket (bucket)
+  select distinct s.bucket
+  from retention.selection s
+  on conflict do nothing;
+  with made as (
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, run_ids, keys, tenants
+    )
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at), p_early,
+      array_agg(n.run_id order by n.place),
+      array_agg(retention._pack_key(n.key, n.run_id::text) order by n.place),
+      array_agg(n.tenant_id order by n.place)
+    from (
+      select s.*,
+        row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
+      from retention.selection s
+    ) n
+    group by n.bucket, (n.place - 1) / p_batch_size
+    order by n.bucket, min(n.place)
+    returning batch_id, results
+  )
+  select coalesce(array_agg(m.batch_id), '{}'), coalesce(sum(m.results), 0)
+  into v_batch_ids, v_selected
+  from made m;
+  delete from retention.selection;
+  return query select v_batch_ids, v_selected - v_taken, v_selected;
+end
+$$;
+
+-- Puts what list_due finds into batches of its own, taking flagged results that nobody works on out
+-- of theirs, and returns the batches: the work of a narrowed reconcile. Waits for a flagging pass
+-- that runs. For operators. Raises invalid_parameter_value.
+create or replace function retention.flag_selected(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null,
+  p_batch_size integer default null
+)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+begin
+  if p_early and (p_older_than is null or p_older_than < '1 day') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a cutoff that stands in for the policy must be 1 day or more, given: %s', p_older_than);
+  end if;
+  select * into strict v_setting from retention.setting;
+  if not retention._is_open() then
+    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return;
+  end if;
+  perform from retention.heartbeat for update;
+
+  delete from retention.selection;
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
+
+  return query
+  select g.batch_ids, g.newly_flagged, g.selected
+  from retention._regroup(
+    coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
+  ) g;
+end
+$$;
+
+-- Revives dead results and brings forward failed ones that wait for their next attempt: all, or those
+-- of some runs, a tenant, a bucket, an error code. They are flagged results like any other again, and
+-- their attempts count from the beginning. Returns how many. What is being worked on is left alone.
+-- For operators. Raises invalid_parameter_value for what cannot be a run id.
+create or replace function retention.retry(
+  p_run_ids text[] default null,
+  p_tenant_id text default null,
+  p_bucket text default null,
+  p_code text default null
+)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+declare
+  v_run_ids retention.run_id[];
+  v_revived bigint;
+begin
+  v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  perform from retention.heartbeat for update;
+  if p_run_ids is null and p_tenant_id is null then
+    with revived as (
+      update retention.batch b
+      set attempts = 0,
+        code = null,
+        error = null,
+        failed_at = null,
+        dead_at = null,
+        early = null,
+        lease = null,
+        visible_at = now()
+      where b.failed_at is not null
+        and b.settled_at is null
+        and (b.lease is null or b.visible_at <= clock_timestamp())
+        and (p_bucket is null or b.bucket = p_bucket)
+        and (p_code is null or b.code = p_code)
+      returning b.results
+    )
+    select coalesce(sum(r.results), 0) into v_revived from revived r;
+    return v_revived;
+  end if;
+  delete from retention.selection;
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select distinct on (u.run_id) u.run_id, u.tenant_id, b.bucket, u.key,
+    -- As it is by now; what has no row any more is spared by the claim.
+    coalesce((select r.completed_at from retention.result r where r.run_id = u.run_id limit 1), b.oldest),
+    b.due_since
+  from retention.batch b
+  cross join lateral retention._results(b) as u
+  where b.failed_at is not null
+    and b.settled_at is null
+    and (p_bucket is null or b.bucket = p_bucket)
+    and (p_code is null or b.code = p_code)
+    and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+    and (p_tenant_id is null or u.tenant_id = p_tenant_id);
+  select g.selected
+  into v_revived
+  from retention._regroup((select s.batch_size from retention.setting s), null) g;
+  return v_revived;
+end
+$$;

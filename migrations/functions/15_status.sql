@@ -1,0 +1,386 @@
+/*
+How things stand: what status, metrics, page, doctor and people in psql read.
+*/
+
+-- One row per flagged result: what it is and what becomes of it.
+create or replace view retention.flagged as
+select u.run_id,
+  u.tenant_id,
+  b.bucket,
+  -- As _unpack_key, which whoever reads this may not call.
+  case
+    when starts_with(u.key, E'\x02') then substr(u.key, 2)
+    else replace(u.key, E'\x01', u.run_id::text)
+  end as key,
+  b.batch_id,
+  b.flagged_at,
+  b.visible_at,
+  b.lease is not null and b.visible_at > now() as leased,
+  b.attempts,
+  b.code,
+  b.error,
+  b.failed_at,
+  b.dead_at
+from retention.batch b
+cross join unnest(b.run_ids, b.keys, b.tenants) as u (run_id, key, tenant_id)
+where b.settled_at is null;
+
+comment on view retention.flagged is
+  'one row per flagged result: its batch, its attempts, and why it failed';
+
+-- What a listener needs to know when it has nothing to do, in one statement: is something visible
+-- now, when is something visible next, did the last pass hit a limit, how long has the scheduler
+-- been silent, is the gate open. Cheap at any size. For the listener.
+create or replace function retention.pulse(p_client text default null)
+returns table (
+  enabled boolean,
+  halted text[],
+  scheduler text,
+  visible_now boolean,
+  next_visible_seconds double precision,
+  more boolean,
+  ticked_seconds_ago double precision,
+  ticked_by text,
+  last_scan_id bigint
+)
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+  with next as (
+    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
+    from retention.bucket k
+    cross join lateral (
+      select b.visible_at
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+      order by b.visible_at
+      limit 1
+    ) f
+  )
+  select s.enabled,
+    array(select g.reason from retention.gate(p_client) g),
+    a.scheduler,
+    coalesce(n.visible_at <= clock_timestamp(), false),
+    extract(epoch from n.visible_at - clock_timestamp())::double precision,
+    h.more,
+    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    h.ticked_by,
+    (select coalesce(max(c.scan_id), 0) from retention.scan c)
+  from retention.setting s
+  cross join retention.heartbeat h
+  cross join retention.adapter a
+  cross join next n
+$$;
+
+-- What is due and not yet flagged, looked at up to a bound: how many, whether there may be more, and when the
+-- oldest of them completed and fell due. Nothing is due where the table is detached.
+create or replace function retention._unflagged(p_bound integer)
+returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
+language plpgsql
+stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+set work_mem = '128MB'
+as $$
+begin
+  if to_regclass('retention._live') is null then
+    return query select 0::bigint, false, null::timestamptz, null::timestamptz;
+    return;
+  end if;
+  return query
+  with seen as materialized (
+    select r.run_id, r.completed_at, r.due_at, r.is_due, r.has_place
+    from retention._tenants() t
+    left join retention.progress g on g.tenant_key = t.tenant_key
+    cross join lateral retention._past(
+      t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain), p_bound
+    ) r
+    limit p_bound
+  )
+  select count(*) filter (where x.is_open),
+    count(*) >= p_bound,
+    min(x.completed_at) filter (where x.is_open),
+    min(x.due_at) filter (where x.is_open)
+  from (
+    select s.completed_at,
+      s.due_at,
+      s.is_due
+        and s.has_place
+        and s.run_id not in (
+          select retention._flagged_between(
+            (select min(y.completed_at) from seen y), (select max(y.completed_at) from seen y)
+          )
+        ) as is_open
+    from seen s
+  ) x;
+end
+$$;
+
+-- The size of our index over live results, as the last vacuum or analyze saw it.
+create or replace function retention._estimate_live()
+returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
+  select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
+  from retention.adapter a
+  join pg_index i on i.indrelid = a.table_oid
+  join retention._index_plan() w on w.purpose = 'retention_live'
+    and obj_description(i.indexrelid, 'pg_class') = w.mark
+  cross join lateral (
+    select i.indexrelid as relid
+    union
+    select p.relid
+    from pg_partition_tree(i.indexrelid) p
+  ) t
+  join pg_class c on c.oid = t.relid
+$$;
+
+-- One row that says how things stand; cheap at any size. due counts what is past its policy and not yet
+-- flagged plus what is flagged and waits; the part that is not flagged is counted up to 10,000 and
+-- due_is_capped says when there are more. Everybody who may read retention.status calls it.
+create or replace function retention.read_status()
+returns table (
+  enabled boolean,
+  live_estimate bigint,
+  due bigint,
+  due_is_capped boolean,
+  flagged bigint,
+  leased bigint,
+  failed bigint,
+  dead bigint,
+  held bigint,
+  cleared_today bigint,
+  spared_today bigint,
+  oldest_due timestamptz,
+  batches bigint,
+  buckets_paused bigint,
+  last_tick timestamptz,
+  last_pass timestamptz,
+  scheduler text,
+  scheduler_health text,
+  loop_interval_seconds bigint,
+  default_retain_days double precision,
+  policies_pending bigint,
+  policy_pending text,
+  due_since timestamptz,
+  halted text[]
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+-- For a statement this small, compiling it takes a hundred times longer than running it.
+set jit = off
+as $$
+  select s.enabled,
+    retention._estimate_live(),
+    u.due + w.flagged,
+    u.is_capped,
+    w.flagged,
+    w.leased,
+    w.failed,
+    w.dead,
+    y.held,
+    z.cleared_today,
+    z.spared_today,
+    least(w.oldest, u.completed_at),
+    w.batches,
+    k.buckets_paused,
+    h.ticked_at,
+    h.passed_at,
+    a.scheduler,
+    case
+      when not s.enabled then 'disabled'
+      when h.ticked_at is null then 'never ticked'
+      when h.ticked_at < now() - interval '5 minutes' then 'silent'
+      -- A listener stands in for it; its next tick would be its own again.
+      when a.scheduler = 'pg_cron' and h.ticked_by = 'listener' then 'silent'
+      else 'ok'
+    end,
+    extract(epoch from s.loop_interval)::bigint,
+    (extract(epoch from d.retain) / 86400)::double precision,
+    v.policies_pending,
+    v.policy_pending,
+    least(w.due_since, u.due_at),
+    array(select g.reason from retention.gate() g)
+  from retention.setting s
+  cross join retention.heartbeat h
+  cross join retention.adapter a
+  join retention.policy d on d.tenant_id = '*'
+  cross join lateral retention._unflagged(10000) u
+  cross join lateral (
+    select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
+      coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
+      coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
+      coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
+      count(*) filter (where b.dead_at is null) as batches,
+      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.due_since) filter (where b.dead_at is null) as due_since
+    from retention.batch b
+    where b.settled_at is null
+  ) w
+  cross join lateral (
+    select count(*) as held
+    from retention.hold o
+    where retention._hold_end(o.released_at, o.expires_at) > now()
+  ) y
+  cross join lateral (
+    select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
+      coalesce(sum(b.spared), 0)::bigint as spared_today
+    from retention.batch b
+    where b.settled_at >= date_trunc('day', now(), 'UTC')
+  ) z
+  cross join lateral (
+    select count(*) as buckets_paused
+    from retention.bucket c
+    where c.paused_until > now()
+  ) k
+  cross join lateral (
+    select count(*) as policies_pending,
+      string_agg(
+        format(
+          'tenant %s: %s instead of %s would make %s results due at once',
+          p.tenant_id, p.pending_retain, p.retain, p.pending_results
+        ),
+        '; '
+      ) as policy_pending
+    from retention.policy p
+    where p.pending_retain is not null
+  ) v
+$$;
+
+create or replace view retention.status as
+select * from retention.read_status();
+
+comment on view retention.status is
+  'one row that says how things stand; cheap at any size';
+
+-- What was flagged, cleared and refused over the last p_hours, in 48 equal parts, oldest first. Reads
+-- the history of that time by its indexes: a row per pass and a row per batch, never results. For observers.
+create or replace function retention.activity(p_hours integer default 24)
+returns table (
+  begins_at timestamptz,
+  flagged bigint,
+  cleared bigint,
+  failed bigint
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+  with span as (
+    select now() - make_interval(hours => p_hours) as begins_at,
+      make_interval(secs => p_hours * 3600 / 48.0) as width
+  ),
+  part as (
+    select n, s.begins_at + n * s.width as begins_at
+    from span s
+    cross join generate_series(0, 47) n
+  ),
+  scan as (
+    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(c.flagged) as flagged
+    from span s
+    join retention.scan c on c.started_at >= s.begins_at
+    group by 1
+  ),
+  batch as (
+    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(b.cleared) as cleared,
+      sum(b.failed + b.dead) as failed
+    from span s
+    join retention.batch b on b.settled_at >= s.begins_at
+    group by 1
+  )
+  select p.begins_at,
+    coalesce(c.flagged, 0)::bigint,
+    coalesce(b.cleared, 0)::bigint,
+    coalesce(b.failed, 0)::bigint
+  from part p
+  left join scan c on c.n = p.n
+  left join batch b on b.n = p.n
+  order by p.n
+$$;
+
+-- The p_tenants tenants whose oldest result past its policy has waited longest, flagged or not, with
+-- how many wait, counted among the p_bound oldest each; is_capped says that there may be more. One
+-- index probe per tenant, and at most p_bound rows for each of those that are returned. A tenant under
+-- a hold is left out. For observers.
+create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
+returns table (
+  tenant_id text,
+  retain_days double precision,
+  oldest timestamptz,
+  due_since timestamptz,
+  due bigint,
+  flagged bigint,
+  is_capped boolean
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+set work_mem = '128MB'
+as $$
+#variable_conflict use_column
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  return query
+  with waiting as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, f.due_at
+    from retention._tenants() t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
+    order by f.due_at, t.tenant_key
+    limit p_tenants
+  ),
+  seen as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
+      count(*) over (partition by t.tenant_key) as looked_at
+    from waiting t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
+  )
+  select s.tenant_id::text,
+    (extract(epoch from s.retain) / 86400)::double precision,
+    min(s.completed_at),
+    min(s.due_at),
+    count(*),
+    count(*) filter (
+      where s.run_id in (
+        select retention._flagged_between(
+          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
+        )
+      )
+    ),
+    min(s.looked_at) >= p_bound
+  from seen s
+  where s.is_due
+  group by s.tenant_id, s.tenant_key, s.retain
+  order by min(s.due_at), s.tenant_key;
+end
+$$;

@@ -1,0 +1,231 @@
+/*
+Explain: why one result is kept, or what becomes of it.
+*/
+
+-- The batch that a run is flagged in; null in all columns: in none. Looked for among the batches whose
+-- results completed around the time when the run did; only where that has changed, among all of them.
+create or replace function retention._batch_of(p_run_id retention.run_id, p_completed_at timestamptz)
+returns retention.batch
+language plpgsql
+stable
+as $$
+declare
+  v_batch retention.batch;
+begin
+  select b.*
+  into v_batch
+  from retention.batch b
+  where b.settled_at is null
+    and p_completed_at between b.oldest and b.newest
+    and p_run_id = any (b.run_ids)
+  order by b.batch_id
+  limit 1;
+  if not found then
+    select b.*
+    into v_batch
+    from retention.batch b
+    where b.settled_at is null
+      and p_run_id = any (b.run_ids)
+    order by b.batch_id
+    limit 1;
+  end if;
+  return v_batch;
+end
+$$;
+
+-- Why a result is kept, or what becomes of it, in plain words. One row, whatever is asked; state is
+-- one of: unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept,
+-- shared, in flight, dead, failed, flagged, due, or the gate's reason (disabled, halted, ...). For observers.
+create or replace function retention.explain(p_run_id text)
+returns table (
+  run_id text,
+  state text,
+  because text,
+  tenant_id text,
+  status text,
+  completed_at timestamptz,
+  bucket text,
+  key text,
+  cleared_at timestamptz,
+  retain interval,
+  due_at timestamptz,
+  holds jsonb,
+  flagged_at timestamptz,
+  batch_id bigint,
+  attempts integer,
+  last_code text,
+  last_error text,
+  next_attempt_at timestamptz,
+  shares_with text
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id;
+  v_run record;
+  v_live record;
+  v_batch retention.batch;
+  v_bucket retention.bucket;
+  v_hold record;
+  v_setting retention.setting;
+  v_policy text;
+  v_completed text;
+  v_gate record;
+  v_in_flight_until timestamptz;
+begin
+  select * into strict v_setting from retention.setting;
+  select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
+  run_id := p_run_id;
+  if to_regclass('retention._live') is null then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('%s, so nothing is known of its runs; remedy: %s', v_gate.because, v_gate.remedy);
+    return next;
+    return;
+  end if;
+  begin
+    v_run_id := p_run_id;
+  exception
+    when data_exception then
+      v_run_id := null;
+  end;
+  select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
+  if not found then
+    state := 'unknown';
+    because := 'there is no run with this id' || case when v_run_id is null then '; it does not even have the form of one' else '' end;
+    return next;
+    return;
+  end if;
+  tenant_id := v_run.tenant_id::text;
+  status := v_run.status::text;
+  completed_at := v_run.completed_at;
+  key := v_run.key;
+  cleared_at := v_run.cleared_at;
+  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
+  select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
+  retain := v_live.retain;
+  due_at := v_live.due_at;
+  v_batch := retention._batch_of(v_run_id, v_run.completed_at);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
+  flagged_at := v_batch.flagged_at;
+  batch_id := case when v_batch.dead_at is null then v_batch.batch_id end;
+  attempts := v_batch.attempts;
+  last_code := v_batch.code;
+  last_error := v_batch.error;
+  next_attempt_at := case
+    when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
+    then greatest(v_batch.visible_at, v_bucket.paused_until)
+  end;
+  select jsonb_agg(
+    jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
+      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
+    order by h.hold_id
+  )
+  into holds
+  from retention.hold h
+  where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
+    and retention._hold_end(h.released_at, h.expires_at)
+      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention._place_in_line(v_run.run_id::text) end > now();
+  v_policy := case
+    when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
+    then format('the policy of tenant %s', v_run.tenant_id)
+    else 'the default policy'
+  end;
+  shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+
+  if v_run.cleared_at is not null then
+    state := 'cleared';
+    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
+  elsif v_run.status::text is distinct from v_completed then
+    state := 'not completed';
+    because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
+  elsif v_run.completed_at is null then
+    state := 'no date';
+    because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
+  elsif coalesce(v_run.key, '') = '' then
+    state := 'no key';
+    because := 'the run names no object, so there is nothing to delete';
+  elsif v_batch.dead_at is not null then
+    state := 'dead';
+    because := case v_batch.code
+      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_batch.bucket, v_run_id)
+      else format('failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        case v_batch.attempts when 1 then 'once' else v_batch.attempts || ' times' end, v_batch.code, v_batch.error, v_run_id)
+    end;
+  elsif v_batch.lease is not null and v_batch.visible_at > now() then
+    state := 'in flight';
+    because := format('%s has been working on it since %s, until %s at most',
+      coalesce(v_batch.leased_by, 'a listener'), retention._iso(v_batch.leased_at), retention._iso(v_batch.visible_at));
+  elsif bucket is null then
+    state := 'no bucket';
+    because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
+  elsif exists (
+    select
+    from jsonb_array_elements(holds) h
+    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
+  ) then
+    select h ->> 'hold_id' as hold_id, h ->> 'on' as kind, h ->> 'reason' as reason, h ->> 'placed_by' as placed_by
+    into v_hold
+    from jsonb_array_elements(holds) h
+    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
+    limit 1;
+    state := 'held';
+    because := format('hold %s on its %s, placed by %s: %s', v_hold.hold_id, v_hold.kind, v_hold.placed_by, v_hold.reason);
+  elsif holds is not null then
+    state := 'coming back';
+    because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
+  elsif v_live.due_at >= now()
+    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    and not coalesce(
+      greatest(v_live.completed_at + retention._in_seconds(v_batch.early), v_live.retain_until) < now(), false
+    )
+  then
+    state := 'kept';
+    because := case
+      when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
+      then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
+      else format('%s keeps results for %s: due at %s', v_policy, v_live.retain, retention._iso(v_live.due_at))
+    end;
+  elsif shares_with is not null then
+    state := 'shared';
+    because := format('it shares its object with run %s, which is not due', shares_with);
+  elsif not retention._is_open() then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
+  elsif v_batch.failed_at is not null then
+    state := 'failed';
+    because := format('S3 answered %s (%s)%s; next attempt at %s',
+      v_batch.code, v_batch.error,
+      case when v_batch.attempts > 0 then format(' on attempt %s', v_batch.attempts)
+        else ', which is not counted against it' end,
+      retention._iso(next_attempt_at));
+  elsif v_batch.batch_id is not null then
+    state := 'flagged';
+    because := format('it was flagged at %s and waits in batch %s', retention._iso(v_batch.flagged_at), v_batch.batch_id)
+      || case when v_bucket.paused_until > now()
+        then format('; its bucket pauses until %s after %s', retention._iso(v_bucket.paused_until), v_bucket.pause_code)
+        else '' end;
+  else
+    state := 'due';
+    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), v_policy);
+  end if;
+  if state <> 'in flight' then
+    select f.until into v_in_flight_until from retention._in_flight(v_run_id, null) f;
+    because := because || case
+      when v_in_flight_until is not null
+      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(v_in_flight_until))
+      else ''
+    end;
+  end if;
+  return next;
+end
+$$;

@@ -1,0 +1,71 @@
+/*
+Rights, from the catalog: what does not begin with an underscore is the SQL interface, and the role that the
+adapter names may use it. Nothing here is open to PUBLIC.
+*/
+
+-- Revokes everything from PUBLIC and gives the recorded role its rights: to look at tables and views, and to call
+-- the functions of the interface. What begins with an underscore, or changes the schema itself, is granted to
+-- nobody. Runs as the role that migrates.
+create or replace function retention._grant_rights()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_adapter retention.adapter;
+  v_role text;
+  v_object record;
+begin
+  revoke all on all functions in schema retention from public;
+  revoke all on all tables in schema retention from public;
+  select * into v_adapter from retention.adapter;
+  v_role := v_adapter.listener_role;
+  -- The job of a pg_cron in another database may run as a role that owns nothing here.
+  if v_adapter.cron_database is not null
+    and exists (select from pg_roles where rolname = v_adapter.cron_job_owner)
+  then
+    execute format('grant usage on schema retention to %I', v_adapter.cron_job_owner);
+    execute format('grant execute on function retention.tick(text) to %I', v_adapter.cron_job_owner);
+  end if;
+  if v_role is null then
+    return;
+  end if;
+  perform retention._check_role(v_role);
+  execute format('grant usage on schema retention to %I', v_role);
+  for v_object in
+    select format('function %s', p.oid::regprocedure) as name,
+      'execute' as privilege,
+      p.proname !~ '^_'
+        and p.prorettype <> 'trigger'::regtype
+        and p.proname not in ('detach', 'attach', 'grant_rights') as is_public
+    from pg_proc p
+    where p.pronamespace = 'retention'::regnamespace
+    union all
+    select c.oid::regclass::text,
+      'select',
+      c.relname !~ '^_'
+    from pg_class c
+    where c.relnamespace = 'retention'::regnamespace
+      and c.relkind in ('r', 'v')
+  loop
+    execute format('revoke all on %s from %I', v_object.name, v_role);
+    if v_object.is_public then
+      execute format('grant %s on %s to %I', v_object.privilege, v_object.name, v_role);
+    end if;
+  end loop;
+end
+$$;
+
+-- Gives p_role, the listener's, its rights and remembers it: each installation grants them
+-- again. For the owner of the schema. Raises undefined_object.
+create or replace function retention.grant_rights(p_role text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform retention._check_role(p_role);
+  update retention.adapter set listener_role = p_role;
+  perform retention._grant_rights();
+end
+$$;
