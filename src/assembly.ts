@@ -259,8 +259,6 @@ export async function migrate(
   if (direction === 'up' && count === undefined) {
     const owner = { ...config, databaseUrl: config.databaseMigrateUrl };
     await withStore({ config: owner, logger }, async (store) => {
-      // What an earlier run did with other settings, or somebody undid since.
-      await store.ensureRights(config.role);
       await applySettings(config, store, logger);
     });
   }

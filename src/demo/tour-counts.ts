@@ -79,7 +79,7 @@ async function countInTable({ stack }: Tour): Promise<TableCounts> {
       (select count(*) from uncleared where status = 'FAILED') as failed,
       (select count(*) from public.runs where result_cleared_at < now() - interval '1 day') as already_cleared,
       (select count(*) from uncleared where result_s3_bucket is null) as without_bucket,
-      (select count(*) from retention.expired) as still_flagged,
+      (select count(*) from retention.flagged) as still_flagged,
       f.by_tick as flagged_by_tick,
       f.by_hand as flagged_by_hand
     from flagged f`,

@@ -74,7 +74,7 @@ async function waitForClearing(tour: Tour): Promise<void> {
         `select (
           select count(*) from public.runs where result_cleared_at > now() - interval '1 day'
         ) as stamped,
-        (select count(*) from retention.expired) as flagged`,
+        (select count(*) from retention.flagged) as flagged`,
       );
       const { stamped = 0, flagged = 0 } = row ?? {};
       if (stamped !== told) narrator.hear('runs', `result_cleared_at: set in ${stamped} of ${due}`);
@@ -91,7 +91,7 @@ async function waitForClearing(tour: Tour): Promise<void> {
   });
 }
 
-/** Which runs were left alone and why, by the rules that the view `retention.live` holds. */
+/** Which runs were left alone and why, by the rules that the view `retention._live` holds. */
 async function showLeftAlone({ narrator, psql }: Tour): Promise<void> {
   narrator.say('The runs that were left alone, and why, from the tables:');
   await psql.ask(
@@ -104,7 +104,7 @@ from (
       when l.bucket is null then 'no place: the row names no bucket'
       when l.due_at > now() then 'fresh: not yet due'
     end as why
-  from runs r left join retention.live l using (run_id)
+  from runs r left join retention._live l using (run_id)
   where r.result_cleared_at is null or r.result_cleared_at < now() - interval '1 day'
 ) left_alone
 group by why order by runs desc;`,

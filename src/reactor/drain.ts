@@ -1,16 +1,4 @@
-import { createBackoff } from '../lifecycle/backoff.ts';
-import { pause } from '../lifecycle/pause.ts';
-import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
-
-/** How long a drain with one slot leaves the work to those who are at it, longer each time. */
-const CROWDED_PAUSE = {
-  firstMilliseconds: 1_000,
-  capMilliseconds: 4_000,
-  jitter: 'equal',
-} as const;
-/** So many batches in a row that were in nobody's way show that there is room: one may be a gap. */
-const ROOM_AFTER_BATCHES = 4;
 
 /** Sums over batches. */
 export interface Totals {
@@ -64,10 +52,8 @@ export interface DrainOptions {
 
 /**
  * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
- * asked, and so on: one result costs two claims that find nothing, not one per slot. Where enough
- * others are at work it brings in none, and ends after its batch; the last one pauses instead. Slots
- * come back after some batches that were in nobody's way, so that of several drains one does the most,
- * for less than all of them would take. After a throttled batch its slot ends.
+ * asked, and so on: one result costs two claims that find nothing, not one per slot. After a throttled
+ * batch its slot ends.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -75,8 +61,6 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const { worker, concurrency, stop, abort, batchIds } = options;
   let totals = NO_TOTALS;
   let slots = 0;
-  let calmBatches = ROOM_AFTER_BATCHES;
-  const leaving = createBackoff(CROWDED_PAUSE);
   let failure: { readonly error: unknown } | undefined;
   let end = (): void => undefined;
 
@@ -84,14 +68,11 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const runSlot = async (): Promise<void> => {
     try {
       while (!isOver()) {
-        const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed });
+        const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed: startSlot });
         if (outcome === undefined) return;
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);
-        calmBatches = outcome.crowded ? 0 : calmBatches + 1;
-        if (calmBatches >= ROOM_AFTER_BATCHES) leaving.reset();
-        if (outcome.postponed || (outcome.crowded && slots > 1)) return;
-        if (outcome.crowded) await pause(leaving.next(), stop);
+        if (outcome.postponed) return;
       }
     } catch (error) {
       failure ??= { error };
@@ -106,10 +87,6 @@ export async function drain(options: DrainOptions): Promise<Totals> {
     slots += 1;
     void runSlot();
   };
-  const onClaimed = ({ crowded }: Claim): void => {
-    if (!crowded && calmBatches >= ROOM_AFTER_BATCHES) startSlot();
-  };
-
   await new Promise<void>((resolve) => {
     end = resolve;
     startSlot();

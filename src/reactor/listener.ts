@@ -62,7 +62,7 @@ class Reacting implements Listener {
   #lastScanId: number | undefined;
   readonly #startedAt = performance.now();
   #saidSilent = false;
-  #saidDisabled = false;
+  #saidHalted = '';
 
   constructor(options: ListenerOptions) {
     this.#options = options;
@@ -121,8 +121,12 @@ class Reacting implements Listener {
       const pulse = await this.#options.store.pulse();
       this.#options.onPulse?.(pulse);
       await this.#reportScans(pulse);
-      this.#reportDisabled(pulse);
-      if (!pulse.enabled || stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
+      await this.#reportGate(pulse);
+      if (pulse.halted.length > 0) {
+        await this.#tickIfNeeded(pulse);
+        return jittered(this.#options.pollSeconds) * 1_000;
+      }
+      if (stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
       const ticked = await this.#tickIfNeeded(pulse);
       if (pulse.visibleNow) {
         // What is visible and yet not to be had is in others' hands, as in a bucket on trial.
@@ -202,13 +206,17 @@ class Reacting implements Listener {
     return Math.min(poll, isInternal ? untilTick : Infinity, next) * 1_000 + 5;
   }
 
-  #reportDisabled({ enabled }: Pulse): void {
-    if (!enabled && !this.#saidDisabled) {
-      this.#options.logger.warning(
-        'Retention is disabled in the database: nothing is flagged and nothing deleted',
-      );
+  /** Says what keeps the gate closed when that changes, and when it opens. */
+  async #reportGate({ halted }: Pulse): Promise<void> {
+    const reasons = halted.join(', ');
+    if (reasons === this.#saidHalted) return;
+    this.#saidHalted = reasons;
+    if (halted.length === 0) {
+      this.#options.logger.info('Nothing keeps retention from working any more');
     }
-    this.#saidDisabled = !enabled;
+    for (const { because, remedy } of halted.length === 0 ? [] : await this.#options.store.readGate()) {
+      this.#options.logger.warning(`Nothing is flagged and nothing deleted: ${because}`, { remedy });
+    }
   }
 
   async #reportScans(pulse: Pulse): Promise<void> {

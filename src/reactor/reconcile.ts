@@ -66,12 +66,10 @@ class Sweep {
 
   async run(): Promise<Reconciliation> {
     const { store, selection } = this.#options;
-    const { enabled } = await store.pulse();
-    if (!enabled) {
-      throw new RefusedError('retention is disabled: nothing was flagged and nothing deleted', {
-        remedy:
-          'Enable it: `DPP_RETENTION_ENABLED=true retention migrate up`, or `update retention.setting ' +
-          'set enabled = true`. Or look with --dry-run.',
+    const [closed] = await store.readGate();
+    if (closed !== undefined) {
+      throw new RefusedError(`${closed.because}: nothing was flagged and nothing deleted`, {
+        remedy: `${closed.remedy}. Or look with --dry-run.`,
       });
     }
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();

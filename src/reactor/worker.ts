@@ -10,7 +10,7 @@ import {
   type ObjectStore,
   ObjectStoreError,
 } from '../objects/object-store.ts';
-import type { Claim, Failure, Settlement, UnreadIds } from '../store/leases.ts';
+import type { Claim, Failure, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a worker works with. */
@@ -44,8 +44,6 @@ export interface BatchOutcome {
   /** Whether the bucket pauses for what S3 answered. */
   readonly postponed: boolean;
   readonly leaseLost: boolean;
-  /** Whether its claim or its settle found as many others at work as should be. */
-  readonly crowded: boolean;
   readonly milliseconds: number;
 }
 
@@ -89,7 +87,7 @@ interface Insistence {
   readonly signal: AbortSignal;
 }
 
-/** A batch that is ours, and the runs of it whose results S3 may still be at. */
+/** A batch that is ours, and the keys of it that S3 may still delete. */
 interface Leased {
   readonly claim: Claim;
   readonly lease: string;
@@ -102,15 +100,13 @@ type Answer =
   | { readonly kind: 'postponed'; readonly code: string; readonly message: string }
   | { readonly kind: 'malformed'; readonly code: string; readonly message: string };
 
-/** Makes a worker, for all slots of a listener: it knows how many of their statements are at work. */
+/** Makes a worker, for all slots of a listener. */
 export function createWorker(options: WorkerOptions): Worker {
   return new BatchWorker(options);
 }
 
 class BatchWorker implements Worker {
   readonly #options: WorkerOptions;
-  /** Claims and settles at work: who counts the others must know which are ours. */
-  #statements = 0;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -129,9 +125,7 @@ class BatchWorker implements Worker {
         const lease = randomUUID();
         // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
         const startedAt = performance.now();
-        const claim = await this.#count((ours) =>
-          store.claim({ lease, leaseSeconds, by: name, batchIds, ours }),
-        );
+        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
         return claim && { claim, lease, startedAt };
       },
       (it) => it?.claim.keys.length ?? 0,
@@ -145,7 +139,6 @@ class BatchWorker implements Worker {
       bucket: claim.bucket,
       claimed: claim.keys.length,
       spared: claim.spared,
-      crowded: claim.crowded,
     };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
     if (claim.keys.length === 0) {
@@ -154,28 +147,16 @@ class BatchWorker implements Worker {
     }
     const unanswered = new Set<string>();
     const answer = await this.#delete(claim, startedAt, abort, unanswered);
-    const leased = { claim, lease, unanswered: runsOf(claim, unanswered) };
+    const leased = { claim, lease, unanswered: [...unanswered] };
     const settled = await this.#settle(leased, answer, { startedAt, signal: abort });
     const outcome = {
       ...base,
       ...nothing,
       ...settled,
-      crowded: claim.crowded || settled.crowded === true,
       milliseconds: performance.now() - startedAt,
     };
     this.#report(outcome);
     return outcome;
-  }
-
-  /** Runs a claim or a settle, and tells it how many others of ours are at work. */
-  async #count<Result>(statement: (ours: number) => Promise<Result>): Promise<Result> {
-    const ours = this.#statements;
-    this.#statements += 1;
-    try {
-      return await statement(ours);
-    } finally {
-      this.#statements -= 1;
-    }
   }
 
   /** @param unanswered gets the keys that S3 may still be at, whatever it comes to. */
@@ -252,9 +233,7 @@ class BatchWorker implements Worker {
     this.#reportFailures(failed);
     const milliseconds = performance.now() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
-      this.#count((ours) =>
-        store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered, ours }),
-      ),
+      store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
     return describeSettlement(settlement);
   }
@@ -287,12 +266,12 @@ class BatchWorker implements Worker {
   #reportFailures(failed: readonly Failure[]): void {
     for (const failure of failed.slice(0, MAX_FAILURE_LINES)) {
       this.#options.logger.error(
-        `Failed to delete S3 object for run ${failure.run_id}: ${failure.code} ${failure.message}`,
+        `Failed to delete S3 object ${failure.key}: ${failure.code} ${failure.reason}`,
       );
     }
     if (failed.length > MAX_FAILURE_LINES) {
       this.#options.logger.error(
-        `Failed to delete S3 objects for ${failed.length - MAX_FAILURE_LINES} more runs`,
+        `Failed to delete S3 objects for ${failed.length - MAX_FAILURE_LINES} more keys`,
       );
     }
   }
@@ -309,54 +288,41 @@ class BatchWorker implements Worker {
 }
 
 function describeSettlement(settlement: Settlement) {
-  const { cleared, stamped, failed, dead, settled, crowded } = settlement;
-  return { cleared, stamped, failed, dead, leaseLost: !settled, crowded };
+  const { cleared, stamped, failed, dead, settled } = settlement;
+  return { cleared, stamped, failed, dead, leaseLost: !settled };
 }
 
-/** The runs of a claim that point at these keys. */
-function runsOf({ keys, runIds }: Claim, wanted: ReadonlySet<string>): readonly string[] {
-  return wanted.size === 0 ? [] : runIds.filter((_, index) => wanted.has(keys[index] ?? ''));
-}
-
-/** Which results are cleared and which failed; what is in neither was not answered for. */
+/** Which keys are cleared and which failed; what is in neither was not answered for. */
 function sortOut(
   claim: Claim,
   answer: Exclude<Answer, { kind: 'postponed' }>,
-): { readonly cleared: readonly string[] | UnreadIds; readonly failed: readonly Failure[] } {
+): { readonly cleared: readonly string[] | 'all'; readonly failed: readonly Failure[] } {
   if (answer.kind !== 'report') {
-    const { code, message } = answer;
+    const { code, message: reason } = answer;
     const final = answer.kind === 'refused' && answer.final === true;
-    const failed = claim.runIds.map((run_id) => ({
-      run_id,
+    const failed = claim.keys.map((key) => ({
+      key,
       code,
-      message,
-      transient: false,
+      reason,
+      outcome: 'refused' as const,
+      concerns: 'bucket' as const,
       final,
     }));
     return { cleared: [], failed };
   }
   const { deleted, failures } = answer.report;
   if (failures.length === 0 && claim.keys.every((key) => deleted.has(key))) {
-    return { cleared: claim.runIdsUnread, failed: [] };
+    return { cleared: 'all', failed: [] };
   }
-  const byKey = new Map(failures.map((failure) => [failure.key, failure]));
-  const cleared: string[] = [];
-  const failed: Failure[] = [];
-  claim.keys.forEach((key, index) => {
-    const run_id = claim.runIds[index];
-    if (run_id === undefined) return;
-    if (deleted.has(key)) {
-      cleared.push(run_id);
-      return;
-    }
-    const { code, message, transient } = byKey.get(key) ?? {
-      code: 'Unanswered',
-      message: 'the reply did not name this key',
-      transient: true,
-    };
-    failed.push({ run_id, code, message, transient });
-  });
-  return { cleared, failed };
+  const failed = failures.map(({ key, code, message, transient }) => ({
+    key,
+    code,
+    reason: message,
+    outcome: transient ? ('failed' as const) : ('refused' as const),
+    concerns: 'key' as const,
+    final: false,
+  }));
+  return { cleared: [...deleted], failed };
 }
 
 function answerTo(error: ObjectStoreError): Answer {

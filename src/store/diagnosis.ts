@@ -54,7 +54,6 @@ const LISTENER_FUNCTIONS = [
   'settle',
   'postpone',
   'split',
-  'give_back',
   'pulse',
   'configure',
   'note_bucket',
@@ -206,7 +205,7 @@ export interface HealthFacts {
   readonly tenantPolicies: number;
   readonly pendingPolicies: readonly string[];
   readonly holds: number;
-  /** By error code, most first; at most 10,000 are counted. */
+  /** By error code, most first. */
   readonly dead: readonly { readonly code: string; readonly results: number }[];
 }
 
@@ -248,14 +247,10 @@ export async function readHealth(database: Queryable): Promise<HealthFacts> {
       (
         select coalesce(jsonb_agg(to_jsonb(d) order by d.results desc), '[]')
         from (
-          select coalesce(e.last_code, 'unknown') as code, count(*) as results
-          from (
-            select x.last_code
-            from retention.expired x
-            where x.dead_at is not null
-            limit 10000
-          ) e
-          group by e.last_code
+          select coalesce(b.code, 'unknown') as code, sum(b.results)::bigint as results
+          from retention.batch b
+          where b.dead_at is not null
+          group by b.code
         ) d
       ) as dead
     from retention.setting s

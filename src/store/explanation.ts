@@ -14,7 +14,7 @@ export interface BearingHold {
 /** What `retention.explain` says of a run; keys as in the command line's JSON. */
 export interface Explanation {
   readonly run_id: string;
-  /** One of the states that migrations/0012_explain.sql lists. */
+  /** One of the states that migrations/functions/16_explain.sql lists. */
   readonly state: string;
   /** Why, in plain words. */
   readonly because: string;

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { PRODUCT_VERSION } from './version.ts';
 
 /** One flagging pass that did something. */
 export interface Scan {
@@ -16,6 +17,8 @@ export interface Scan {
 /** What a listener needs to know when it has nothing to do. */
 export interface Pulse {
   readonly enabled: boolean;
+  /** The reasons for which nothing is flagged or claimed; empty: none. */
+  readonly halted: readonly string[];
   readonly scheduler: 'pg_cron' | 'internal';
   readonly visibleNow: boolean;
   /** Until the next batch may be claimed; undefined: there is none. Negative: since when. */
@@ -65,6 +68,7 @@ export async function flagExpired(
 export async function pulse(database: Queryable): Promise<Pulse> {
   const [row] = await database.query<{
     enabled: boolean;
+    halted: string[];
     scheduler: 'pg_cron' | 'internal';
     visible_now: boolean;
     next_visible_seconds: number | null;
@@ -72,10 +76,11 @@ export async function pulse(database: Queryable): Promise<Pulse> {
     ticked_seconds_ago: number | null;
     ticked_by: string | null;
     last_scan_id: number;
-  }>('select * from retention.pulse()', [], { name: 'retention-pulse' });
+  }>('select * from retention.pulse($1)', [PRODUCT_VERSION], { name: 'retention-pulse' });
   if (row === undefined) throw new Error('retention.pulse returned no row');
   return {
     enabled: row.enabled,
+    halted: row.halted,
     scheduler: row.scheduler,
     visibleNow: row.visible_now,
     nextVisibleSeconds: row.next_visible_seconds ?? undefined,

@@ -113,9 +113,9 @@ export async function listHolds(
       expires_at,
       released_at,
       released_by,
-      retention.hold_end(released_at, expires_at) > now() as active
+      coalesce(least(released_at, expires_at), 'infinity') > now() as active
     from retention.hold
-    where $1 or retention.hold_end(released_at, expires_at) > now()
+    where $1 or coalesce(least(released_at, expires_at), 'infinity') > now()
     order by hold_id`,
     [options.all],
   );

@@ -1,41 +1,17 @@
 import type { Queryable } from '../database/queryable.ts';
+import { PRODUCT_VERSION } from './version.ts';
 
-/** A leased batch and what may go of it; `runIds[i]` points at `keys[i]`. */
+/** A leased batch and what may go of it. */
 export interface Claim {
   readonly batchId: number;
   readonly bucket: string;
-  /** Read when first asked for. */
-  readonly runIds: readonly string[];
-  /** The same, unread: where all of a batch is cleared, nobody reads its ids. */
-  readonly runIdsUnread: UnreadIds;
   readonly keys: readonly string[];
-  /** Results of the batch that were no longer due and left the work tables. */
+  /** Results of the batch that were no longer due and left it. */
   readonly spared: number;
   /** How often its results have failed before. */
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
-  /** As many others were at work as should be beside us: see `retention.take_place`. */
-  readonly crowded: boolean;
-}
-
-/** Ids as the text in which the database gave them out, fit to be given back. */
-export class UnreadIds {
-  readonly #json: string;
-
-  /** @param json a JSON array of texts. */
-  constructor(json: string) {
-    this.#json = json;
-  }
-
-  read(): readonly string[] {
-    return JSON.parse(this.#json) as string[];
-  }
-
-  /** As a parameter: Postgres's own spelling of an array differs from JSON's in brackets and escapes. */
-  asParameter(): string | readonly string[] {
-    return this.#json.includes('\\') ? this.read() : `{${this.#json.slice(1, -1)}}`;
-  }
 }
 
 /** Who claims, and for how long. */
@@ -47,24 +23,23 @@ export interface ClaimRequest {
   readonly by: string;
   /** Only these batches. Default: any. */
   readonly batchIds?: readonly number[] | undefined;
-  /** How many claims and settles of the same listener are at work beside this one. Default: none. */
-  readonly ours?: number | undefined;
 }
 
-/** A result that the object store refused. */
+/** A key that the object store did not delete, as `retention.settle` takes it. */
 export interface Failure {
-  readonly run_id: string;
+  readonly key: string;
   readonly code: string;
-  readonly message: string;
-  /** Not counted against the result. */
-  readonly transient: boolean;
+  readonly reason: string;
+  /** Only `refused` counts against the result. */
+  readonly outcome: 'refused' | 'failed' | 'unknown';
+  readonly concerns: 'key' | 'bucket' | 'store';
   /** Trying again cannot help: dead at once. */
-  readonly final?: boolean;
+  readonly final: boolean;
 }
 
 /** What is told of a batch's results, whatever it came to. */
 export interface Unanswered {
-  /** Runs whose results S3 may still delete by a request that got no answer. Default: none. */
+  /** Keys that S3 may still delete by a request that got no answer. Default: none. */
   readonly unanswered?: readonly string[] | undefined;
 }
 
@@ -77,8 +52,6 @@ export interface Settlement {
   readonly failed: number;
   readonly dead: number;
   readonly retryAt: Date | undefined;
-  /** As many others were at work as should be beside us: see `retention.take_place`. */
-  readonly crowded: boolean;
 }
 
 /**
@@ -93,35 +66,25 @@ export async function claim(
   const [row] = await database.query<{
     batch_id: number;
     bucket: string;
-    run_ids: string;
     keys: string[];
     spared: number;
     attempts: number;
     purge: boolean;
-    crowded: boolean;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(run_ids)::text as run_ids, to_json(keys) as keys, spared, attempts,
-      purge, crowded
+    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5)`,
-    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null, request.ours ?? 0],
+    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null, PRODUCT_VERSION],
     { name: 'retention-claim' },
   );
   if (row === undefined) return undefined;
-  const runIdsUnread = new UnreadIds(row.run_ids);
-  let runIds: readonly string[] | undefined;
   return {
     batchId: row.batch_id,
     bucket: row.bucket,
-    get runIds() {
-      return (runIds ??= runIdsUnread.read());
-    },
-    runIdsUnread,
     keys: row.keys,
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
-    crowded: row.crowded,
   };
 }
 
@@ -136,11 +99,10 @@ export async function settle(
   batchId: number,
   lease: string,
   outcome: {
-    readonly cleared: readonly string[] | UnreadIds;
+    /** The keys that the store named as deleted, or that it named every key of the batch. */
+    readonly cleared: readonly string[] | 'all';
     readonly failed: readonly Failure[];
     readonly milliseconds: number;
-    /** As of a claim. */
-    readonly ours?: number | undefined;
   } & Unanswered,
 ): Promise<Settlement> {
   const { cleared } = outcome;
@@ -151,18 +113,17 @@ export async function settle(
     failed: number;
     dead: number;
     retry_at: Date | null;
-    crowded: boolean;
   }>(
-    `select settled, cleared, stamped, failed, dead, retry_at, crowded
-    from retention.settle($1, $2::uuid, $3::retention.run_id[], $4::jsonb, $5, $6::retention.run_id[], $7)`,
+    `select settled, cleared, stamped, failed, dead, retry_at
+    from retention.settle($1, $2::uuid, $3::text[], $4, $5::jsonb, $6, $7::text[])`,
     [
       batchId,
       lease,
-      cleared instanceof UnreadIds ? cleared.asParameter() : cleared,
+      cleared === 'all' ? [] : cleared,
+      cleared === 'all',
       JSON.stringify(outcome.failed),
       Math.round(outcome.milliseconds),
       outcome.unanswered ?? [],
-      outcome.ours ?? 0,
     ],
     { name: 'retention-settle' },
   );
@@ -174,7 +135,6 @@ export async function settle(
     failed: row.failed,
     dead: row.dead,
     retryAt: row.retry_at ?? undefined,
-    crowded: row.crowded,
   };
 }
 
@@ -191,7 +151,7 @@ export async function postpone(
   problem: { readonly code: string; readonly message: string } & Unanswered,
 ): Promise<Date | undefined> {
   const [row] = await database.query<{ until: Date | null }>(
-    'select retention.postpone($1, $2::uuid, $3, $4, $5::retention.run_id[]) as until',
+    'select retention.postpone($1, $2::uuid, $3, $4, $5::text[]) as until',
     [batchId, lease, problem.code, problem.message, problem.unanswered ?? []],
   );
   return row?.until ?? undefined;
@@ -209,27 +169,10 @@ export async function split(
   { unanswered = [] }: Unanswered = {},
 ): Promise<boolean> {
   const [row] = await database.query<{ half: number | null }>(
-    'select retention.split($1, $2::uuid, $3::retention.run_id[]) as half',
+    'select retention.split($1, $2::uuid, $3::text[]) as half',
     [batchId, lease, unanswered],
   );
   return (row?.half ?? null) !== null;
-}
-
-/**
- * `retention.give_back`: gives a batch back untouched. False: the lease was lost.
- *
- * @throws DatabaseError
- */
-export async function giveBack(
-  database: Queryable,
-  batchId: number,
-  lease: string,
-): Promise<boolean> {
-  const [row] = await database.query<{ given: boolean }>(
-    'select retention.give_back($1, $2::uuid) as given',
-    [batchId, lease],
-  );
-  return row?.given ?? false;
 }
 
 /**

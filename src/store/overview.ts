@@ -113,9 +113,6 @@ export const MOST_BUCKETS = 50;
 export const MOST_RESULTS_PER_TENANT = 1_000;
 export const MOST_ROWS = 20;
 
-/** Failed and dead results beyond so many are not looked at when they are put together by code. */
-const MOST_TROUBLED_RESULTS = 10_000;
-
 /**
  * The row of `retention.status` and what else a scrape asks for, in one statement.
  *
@@ -191,6 +188,7 @@ function readBusyBuckets(database: Queryable): Promise<readonly BusyBucket[]> {
         min(b.oldest) as oldest
       from retention.batch b
       where b.settled_at is null
+        and b.dead_at is null
       group by b.bucket
     ) w on w.bucket = k.bucket
     left join (
@@ -200,19 +198,15 @@ function readBusyBuckets(database: Queryable): Promise<readonly BusyBucket[]> {
       group by b.bucket
     ) c on c.bucket = k.bucket
     left join (
-      select e.bucket, count(*) as dead
-      from (
-        select x.bucket
-        from retention.expired x
-        where x.dead_at is not null
-        limit $2
-      ) e
-      group by e.bucket
+      select b.bucket, sum(b.results)::bigint as dead
+      from retention.batch b
+      where b.dead_at is not null
+      group by b.bucket
     ) d on d.bucket = k.bucket
     order by k.paused_until > now() desc nulls last, w.flagged desc nulls last, c.cleared desc nulls last,
       k.bucket
     limit $1`,
-    [MOST_ROWS, MOST_TROUBLED_RESULTS],
+    [MOST_ROWS],
   );
 }
 
@@ -222,30 +216,25 @@ function readTroubles(database: Queryable): Promise<readonly Trouble[]> {
       t.bucket,
       t.code,
       t.results,
-      (t.last).run_id::text as run_id,
-      (t.last).last_error as error,
+      (t.last).run_ids[1]::text as run_id,
+      (t.last).error as error,
       (t.last).failed_at as last_at,
-      case when t.state = 'failed' then b.visible_at end as next_attempt_at
+      case when t.state = 'failed' then (t.last).visible_at end as next_attempt_at
     from (
-      select case when (w.e).dead_at is null then 'failed' else 'dead' end as state,
-        (w.e).bucket,
-        coalesce((w.e).last_code, 'unknown') as code,
-        count(*) as results,
-        (array_agg(w.e order by (w.e).failed_at desc))[1] as last
-      from (
-        select x as e
-        from retention.expired x
-        where x.failed_at is not null
-        order by x.failed_at desc
-        limit $2
-      ) w
+      select case when b.dead_at is null then 'failed' else 'dead' end as state,
+        b.bucket,
+        coalesce(b.code, 'unknown') as code,
+        sum(b.results)::bigint as results,
+        (array_agg(b order by b.failed_at desc))[1] as last
+      from retention.batch b
+      where b.failed_at is not null
+        and b.settled_at is null
       group by 1, 2, 3
       order by 1, 4 desc, 2, 3
       limit $1
     ) t
-    left join retention.batch b on b.batch_id = (t.last).batch_id
     order by t.state, t.results desc, t.bucket, t.code`,
-    [MOST_ROWS, MOST_TROUBLED_RESULTS],
+    [MOST_ROWS],
   );
 }
 
@@ -269,7 +258,7 @@ function readActiveHolds(database: Queryable): Promise<readonly ActiveHold[]> {
   return database.query<ActiveHold>(
     `select hold_id, run_id::text as run_id, tenant_id, reason, placed_by, placed_at, expires_at
     from retention.hold
-    where retention.hold_end(released_at, expires_at) > now()
+    where coalesce(least(released_at, expires_at), 'infinity') > now()
     order by hold_id desc
     limit $1`,
     [MOST_ROWS],

@@ -53,7 +53,7 @@ export async function listPolicies(database: Queryable): Promise<readonly Policy
 }
 
 /**
- * `retention.newly_due_by_tenant`: what a policy would make due at once. Changes nothing.
+ * `retention.preview_policy`: what a policy would make due at once. Changes nothing.
  *
  * @throws DatabaseError
  */
@@ -64,7 +64,7 @@ export async function newlyDue(
 ): Promise<readonly NewlyDue[]> {
   return database.query<NewlyDue>(
     `select tenant_id, results
-    from retention.newly_due_by_tenant($1, make_interval(secs => $2))
+    from retention.preview_policy($1, make_interval(secs => $2))
     order by results desc, tenant_id`,
     [tenantId, retainDays * DAY_SECONDS],
   );

@@ -34,13 +34,3 @@ export async function configure(
   );
   return rows.map((row) => row.change);
 }
-
-/**
- * `retention.grant_rights` and `retention.schedule_tick`, once more: as whoever migrates.
- *
- * @throws DatabaseError
- */
-export async function ensureRights(database: Queryable, role: string | undefined): Promise<void> {
-  await database.query('select retention.schedule_tick()');
-  if (role !== undefined) await database.query('select retention.grant_rights($1)', [role]);
-}

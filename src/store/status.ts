@@ -27,6 +27,8 @@ export interface Status {
   readonly policy_pending: string | null;
   /** Since when the oldest due result has been due; `oldest_due` is when its run completed. */
   readonly due_since: Date | null;
+  /** The reasons for which nothing is flagged or claimed; empty: none. */
+  readonly halted: readonly string[];
 }
 
 /**
@@ -49,13 +51,13 @@ export async function readLosses(database: Queryable): Promise<string | undefine
   const [row] = await database.query<{ there: boolean }>(
     `select to_regclass('retention.hold') is not null
       and to_regclass('retention.policy') is not null
-      and to_regclass('retention.expired') is not null as there`,
+      and to_regclass('retention.batch') is not null as there`,
   );
   if (row?.there !== true) return undefined;
   const [counts] = await database.query<{ holds: number; policies: number; flagged: number }>(
     `select (select count(*) from retention.hold where released_at is null) as holds,
       (select count(*) from retention.policy where tenant_id <> '*') as policies,
-      (select count(*) from retention.expired) as flagged`,
+      (select coalesce(sum(results), 0)::bigint from retention.batch where settled_at is null) as flagged`,
   );
   const parts = [
     [counts?.holds, 'active holds'],

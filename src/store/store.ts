@@ -3,7 +3,7 @@ import { knownBucket, noteBucket } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
-import { claim, countPostponed, giveBack, postpone, settle, split } from './leases.ts';
+import { claim, countPostponed, postpone, settle, split } from './leases.ts';
 import {
   beginVerify,
   compareListing,
@@ -16,9 +16,10 @@ import {
 } from './drift.ts';
 import { readOverview, readVitals } from './overview.ts';
 import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
+import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
-import { configure, ensureRights } from './settings.ts';
+import { configure } from './settings.ts';
 import { unstamp } from './stamps.ts';
 import { readLosses, readStatus } from './status.ts';
 
@@ -27,14 +28,12 @@ const functions = {
   settle,
   postpone,
   split,
-  giveBack,
   countPostponed,
   tick,
   flagExpired,
   pulse,
   scansAfter,
   configure,
-  ensureRights,
   listPolicies,
   newlyDue,
   setPolicy,
@@ -45,6 +44,9 @@ const functions = {
   listHolds,
   explain,
   retry,
+  readGate,
+  halt,
+  resume,
   dueGroups,
   dueRuns,
   flagSelected,

@@ -34,7 +34,7 @@ const LEFT = `select count(*) ${LEFT_ROWS}`;
 /** What the product says of one of them. */
 const WHY = `select row_to_json(x) from (select r.run_id ${LEFT_ROWS} limit 1) l, retention.explain(l.run_id::text) x`;
 
-const DEAD = 'select count(*) from retention.expired where dead_at is not null';
+const DEAD = 'select count(*) from retention.flagged where dead_at is not null';
 
 export interface CalmOptions extends Ground {
   readonly application: Application;

@@ -66,7 +66,7 @@ security definer
 set search_path = pg_catalog
 as $$
 declare
-  v_item retention.expired := case when tg_op = 'DELETE' then old else new end;
+  v_item retention.flagged := case when tg_op = 'DELETE' then old else new end;
 begin
   insert into history.item_change (op, run_id, batch_id, bucket, key)
   values (tg_op, v_item.run_id, v_item.batch_id, v_item.bucket, v_item.key);
@@ -74,7 +74,7 @@ begin
 end
 $$;
 
-create trigger note_item after insert or update or delete on retention.expired
+create trigger note_item after insert or update or delete on retention.flagged
 for each row execute function history.note_item();
 
 create table history.batch_change (

@@ -14,7 +14,7 @@ describeDatabase('promise 1: nothing live is deleted', () => {
     const { insertRun, query, store } = database();
     const runId = await insertRun(run);
     await query('select retention.flag_expired()');
-    expect(await query('select from retention.expired')).toHaveLength(1);
+    expect(await query('select from retention.flagged')).toHaveLength(1);
     if (typeof change === 'string') await query(change.replaceAll('$run', `'${runId}'`));
     else await change(runId);
     return {
@@ -67,7 +67,7 @@ describeDatabase('promise 1: nothing live is deleted', () => {
   ])('a result is spared when %s', async (_, change) => {
     const { claim } = await claimAfter(change);
     expect(claim).toMatchObject({ runIds: [], keys: [], spared: 1 });
-    expect(await database().query('select from retention.expired')).toEqual([]);
+    expect(await database().query('select from retention.flagged')).toEqual([]);
     expect(
       await database().query(
         'select spared, results, lease from retention.batch where settled_at is not null',

@@ -251,7 +251,7 @@ describeDatabase('retention doctor, on the database', () => {
     await database().insertRuns({ count: 3 });
     await database().query('select retention.flag_expired()');
     await database().query(
-      `update retention.expired set dead_at = now(), batch_id = null, failed_at = now(),
+      `update retention.flagged set dead_at = now(), batch_id = null, failed_at = now(),
         last_code = 'AccessDenied'`,
     );
     expect((await examine()).check('dead results')).toEqual({

@@ -11,7 +11,7 @@ describeDatabase("the runbook's rule", () => {
     const { insertRun, query } = database();
     const runId = await insertRun(run);
     await query(flag);
-    const rows = await query('select from retention.expired where run_id = $1', [runId]);
+    const rows = await query('select from retention.flagged where run_id = $1', [runId]);
     return rows.length === 1;
   }
 
@@ -37,7 +37,7 @@ describeDatabase("the runbook's rule", () => {
     await database().set({ default_bucket: `'dpp-default'` });
     expect(await isFlagged({ bucket: null })).toBe(true);
     expect(await isFlagged({ bucket: '' })).toBe(true);
-    expect(await database().query('select distinct bucket from retention.expired')).toEqual([
+    expect(await database().query('select distinct bucket from retention.flagged')).toEqual([
       { bucket: 'dpp-default' },
     ]);
   });

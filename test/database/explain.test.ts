@@ -295,7 +295,7 @@ describeDatabase('explain', () => {
     const runIds = (await insertRuns({ count: 3 })).toReversed();
     const explained = await store.explain([...runIds, 'x']);
     expect(explained.map((run) => run.run_id)).toEqual([...runIds, 'x']);
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
   });
 });
 

@@ -23,7 +23,7 @@ describeDatabase('a flagging pass', () => {
 
   async function flaggedRuns(): Promise<string[]> {
     const rows = await database().query<{ run_id: string }>(
-      'select run_id::text from retention.expired order by completed_at, run_id',
+      'select run_id::text from retention.flagged order by completed_at, run_id',
     );
     return rows.map(({ run_id }) => run_id);
   }
@@ -54,7 +54,7 @@ describeDatabase('a flagging pass', () => {
     for (const { results } of batches) expect(results).toBeLessThanOrEqual(1_000);
     expect(
       await one(`select count(*)::int as wrong
-        from retention.expired e
+        from retention.flagged e
         left join retention.batch b using (batch_id)
         left join runs r on r.run_id = e.run_id
         where b.bucket is distinct from r.result_s3_bucket
@@ -63,7 +63,7 @@ describeDatabase('a flagging pass', () => {
     expect(
       await one(`select count(*)::int as wrong
         from retention.batch b
-        where b.results <> (select count(*) from retention.expired e where e.batch_id = b.batch_id)`),
+        where b.results <> (select count(*) from retention.flagged e where e.batch_id = b.batch_id)`),
     ).toEqual({ wrong: 0 });
   });
 
@@ -142,7 +142,7 @@ describeDatabase('a flagging pass', () => {
     // The next tick looks again, whatever the interval.
     expect(await one('select retention.tick() as flagged')).toEqual({ flagged: 0 });
     await query(
-      'delete from retention.batch; delete from retention.expired; delete from runs where result_s3_key in (select key from retention.expired)',
+      'delete from retention.batch; delete from retention.flagged; delete from runs where result_s3_key in (select key from retention.flagged)',
     );
     await query(
       'update runs set result_cleared_at = now() where run_id in (select run_id from runs order by completed_at limit 10)',
@@ -296,9 +296,9 @@ describeDatabase('a flagging pass', () => {
     expect(
       await one(
         `select more, left_alone,
-          (select count(*)::int from retention.expired) as expired,
+          (select count(*)::int from retention.flagged) as expired,
           (select count(*)::int from retention.batch b where b.results = (
-            select count(*) from retention.expired e where e.batch_id = b.batch_id
+            select count(*) from retention.flagged e where e.batch_id = b.batch_id
           )) as batches
         from retention.heartbeat`,
       ),
@@ -329,7 +329,7 @@ describeDatabase('a flagging pass', () => {
     expect(rows).toEqual([{ flagged: 10 }]);
     expect(await flag()).toBe(0);
     await first.query('commit');
-    expect(await one('select count(*)::int as flagged from retention.expired')).toEqual({
+    expect(await one('select count(*)::int as flagged from retention.flagged')).toEqual({
       flagged: 10,
     });
     await first.end();
@@ -355,7 +355,7 @@ describeDatabase('a flagging pass', () => {
     expect(flagged).toBe(500);
     expect(
       await one(`select
-        (select count(*)::int from retention.expired) as expired,
+        (select count(*)::int from retention.flagged) as expired,
         (select sum(results)::int from retention.batch) as in_batches`),
     ).toEqual({ expired: 500, in_batches: 500 });
   });
@@ -369,7 +369,7 @@ describeDatabase('a flagging pass', () => {
     await until('both tenants were flagged', async () => {
       await flag();
       const rows = await query<{ tenant_id: string }>(
-        'select distinct r.tenant_id from retention.expired e join runs r using (run_id)',
+        'select distinct r.tenant_id from retention.flagged e join runs r using (run_id)',
       );
       return rows.length === 2;
     });

@@ -209,7 +209,7 @@ describeDatabase('promise 5: a hold wins', () => {
         [minutes],
       );
       await query('select retention.flag_expired(p_whole => true)');
-      flagged.push((await query('select from retention.expired')).length);
+      flagged.push((await query('select from retention.flagged')).length);
     }
     const [atOnce = 0, quarter = 0, half = 0, threeQuarters = 0, all = 0] = flagged;
     expect(atOnce).toBeLessThan(10);

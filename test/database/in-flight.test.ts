@@ -118,7 +118,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
       const runIds = await database().insertRuns({ count: 3 });
       const [chosen = ''] = runIds;
       await flagAndClaim();
-      await query('update retention.expired set failed_at = now() where run_id = $1', [chosen]);
+      await query('update retention.flagged set failed_at = now() where run_id = $1', [chosen]);
       await pass('2 minutes');
       if (how === 'retry') await query('select retention.retry()');
       else await query('select retention.flag_selected(p_run_ids => $1)', [[chosen]]);
@@ -138,7 +138,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     await pass('2 minutes');
     await query(`select retention.set_policy('acme', '90 days')`);
     expect((await claim()).spared).toBe(2);
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
     const [explained] = await store.explain(runIds.slice(0, 1));
     expect(explained).toMatchObject({ state: 'kept' });
@@ -216,10 +216,10 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     const runIds = await database().insertRuns({ count: 2 });
     const first = await flagAndClaim();
     await store.postpone(first.batchId, first.lease, { ...slow, unanswered: runIds });
-    await query('select retention.keep_house()');
+    await query('select retention._clean_up()');
     expect(await query('select from retention.unanswered')).toHaveLength(2);
     await pass('16 minutes');
-    await query('select retention.keep_house()');
+    await query('select retention._clean_up()');
     expect(await query('select from retention.unanswered')).toEqual([]);
     await database().passRetryTimes();
     const { batchId, lease } = await claim();

@@ -31,7 +31,7 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
     const { query } = database();
     return [
       await query('select * from retention.batch order by batch_id'),
-      await query('select * from retention.expired order by run_id'),
+      await query('select * from retention.flagged order by run_id'),
       await query('select * from retention.bucket order by bucket'),
       await query('select * from runs order by run_id'),
     ];
@@ -165,9 +165,9 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
   test('claiming 1,000 results writes one row', async () => {
     await flag(1_000);
     const { query, one } = database();
-    const before = await query('select run_id, xmin::text from retention.expired order by run_id');
+    const before = await query('select run_id, xmin::text from retention.flagged order by run_id');
     const writes = `select
-      (select count(*)::int from retention.expired where xmin = pg_current_xact_id()::xid) as expired,
+      (select count(*)::int from retention.flagged where xmin = pg_current_xact_id()::xid) as expired,
       (select count(*)::int from retention.batch where xmin = pg_current_xact_id()::xid) as batches,
       (select count(*)::int from runs where xmin = pg_current_xact_id()::xid) as runs`;
     const client = await database().connect();
@@ -180,7 +180,7 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
     expect(written).toEqual([{ expired: 0, batches: 1, runs: 0 }]);
     await client.query('commit');
     await client.end();
-    expect(await query('select run_id, xmin::text from retention.expired order by run_id')).toEqual(
+    expect(await query('select run_id, xmin::text from retention.flagged order by run_id')).toEqual(
       before,
     );
     expect(

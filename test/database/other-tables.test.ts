@@ -449,7 +449,7 @@ class Adopted {
 
   /** As it was after migrating. */
   async empty(): Promise<void> {
-    await this.database.query(`truncate ${this.other.table}, retention.batch, retention.expired,
+    await this.database.query(`truncate ${this.other.table}, retention.batch, retention.flagged,
       retention.progress, retention.hold, retention.scan`);
   }
 
@@ -509,7 +509,7 @@ class Adopted {
       return rows.map((row) => row['QUERY PLAN']).join('\n');
     };
     const walk = await plan(
-      `select run_id from retention.live r
+      `select run_id from retention._live r
       where ${tenant === undefined ? 'r.tenant_id is null' : `r.tenant_id = '${tenant}'::retention.tenant_id`}
         and r.status = 'COMPLETED' and r.has_key and r.completed_at < now()
       order by r.tenant_id, r.completed_at, r.run_id limit 10`,
@@ -517,7 +517,7 @@ class Adopted {
     expect(walk).toMatch(/Index (?:Only )?Scan using (?:retention_live|monthly_next)/u);
     expect(walk).not.toMatch(/-> +Sort /u);
     const look = await plan(
-      `select run_id from retention.live r where r.key = 'x' and r.bucket = '${this.other.bucket}'`,
+      `select run_id from retention._live r where r.key = 'x' and r.bucket = '${this.other.bucket}'`,
     );
     expect(look).toMatch(/Index (?:Only )?Scan using (?:retention_key|monthly_next)/u);
     await this.database.query(`analyze ${this.other.table}`);

@@ -160,7 +160,7 @@ describeDatabase('a policy', () => {
     expect(claim).toMatchObject({ runIds: [longer], spared: 5 });
     await store.setPolicy('*', 30, false);
     await query('select retention.flag_expired()');
-    expect(await query('select from retention.expired')).toHaveLength(6);
+    expect(await query('select from retention.flagged')).toHaveLength(6);
   });
 
   test.each([

@@ -25,7 +25,7 @@ describeDatabase('retry', () => {
 
   async function work() {
     const rows = await database().query<{ run_id: string; attempts: number; dead: boolean }>(
-      'select run_id, attempts, dead_at is not null as dead from retention.expired',
+      'select run_id, attempts, dead_at is not null as dead from retention.flagged',
     );
     return new Map(rows.map((row) => [row.run_id, row]));
   }
@@ -74,7 +74,7 @@ describeDatabase('retry', () => {
   ])('%s revives what that names, and nothing else', async (_, selection, revived) => {
     expect(await database().store.retry(selection())).toBe(revived);
     const left = await database().one<{ left: number }>(
-      'select count(*)::int as left from retention.expired where failed_at is not null',
+      'select count(*)::int as left from retention.flagged where failed_at is not null',
     );
     expect(left).toEqual({ left: 5 - revived });
   });

@@ -113,7 +113,7 @@ describeDatabase("promise 10: the listener's role", () => {
     for (const sql of [
       'update retention.setting set enabled = true',
       'update retention.batch set lease = null',
-      'update retention.expired set key = null',
+      'update retention.flagged set key = null',
     ]) {
       await expect(listener.query(sql), sql).rejects.toMatchObject(DENIED);
     }
@@ -124,8 +124,8 @@ describeDatabase("promise 10: the listener's role", () => {
       `select retention.adopt('runs', '', 'internal')`,
       `select retention.grant_rights('${STRANGER}')`,
       `select retention.stamp(1, 'b', '{}', null)`,
-      'select retention.schedule_tick()',
-      'select retention.unschedule_tick()',
+      'select retention._schedule_tick()',
+      'select retention._unschedule_tick()',
       'create function retention.mine() returns int language sql as $$ select 1 $$',
       'create table retention.mine ()',
     ]) {

@@ -17,7 +17,7 @@ interface ExpiredRow extends Record<string, unknown> {
 const WORK = `
 select e.run_id::text, e.attempts, e.last_code, e.last_error, e.dead_at is not null as dead,
   extract(epoch from b.visible_at - clock_timestamp())::float8 as wait_seconds
-from retention.expired e
+from retention.flagged e
 left join retention.batch b on b.batch_id = e.batch_id
 order by e.completed_at, e.run_id`;
 
@@ -252,7 +252,7 @@ describeDatabase('settling a batch', () => {
     ).toEqual({ cleared: 1, failed: 3, dead: 1, ms: 12 });
     expect(
       await database().query(`select b.results from retention.batch b where settled_at is null
-        and results <> (select count(*) from retention.expired e where e.batch_id = b.batch_id)`),
+        and results <> (select count(*) from retention.flagged e where e.batch_id = b.batch_id)`),
     ).toEqual([]);
   });
 

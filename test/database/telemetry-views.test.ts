@@ -81,9 +81,9 @@ describeDatabase('what telemetry reads', () => {
     await insertRuns({ count: 2, bucket: 'two' });
     await query('select retention.flag_expired()');
     await query(`
-      update retention.expired set failed_at = now(), last_code = 'AccessDenied', last_error = 'no'
+      update retention.flagged set failed_at = now(), last_code = 'AccessDenied', last_error = 'no'
       where bucket = 'one';
-      update retention.expired set failed_at = now(), dead_at = now(), batch_id = null, last_code = 'ObjectLocked'
+      update retention.flagged set failed_at = now(), dead_at = now(), batch_id = null, last_code = 'ObjectLocked'
       where bucket = 'two'`);
     const { troubles, buckets } = await store.readOverview();
     expect(troubles).toMatchObject([

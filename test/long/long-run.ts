@@ -62,7 +62,7 @@ const KEPT = `update retention.setting set history_kept = '1 minute'`;
 
 /** What comes once an hour, at the next tick; and what a person does about dead results. */
 const TAKE_CARE = `
-update retention.heartbeat set kept_house_at = kept_house_at - interval '1 hour';
+update retention.heartbeat set cleaned_up_at = cleaned_up_at - interval '1 hour';
 select retention.retry()`;
 
 const SCRATCH = fileURLToPath(new URL('../../.scratch/long-run', import.meta.url));

@@ -53,7 +53,7 @@ export interface MigratedDatabase extends TestDatabase {
 }
 
 const CLEAR = `
-truncate runs, retention.batch, retention.expired, retention.progress, retention.hold,
+truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered;
 delete from retention.setting;
 insert into retention.setting default values;
@@ -166,7 +166,7 @@ export function withHelpers(database: TestDatabase, store: Store): MigratedDatab
     },
     passRetryTimes: async () => {
       await query(`
-        update retention.batch set visible_at = now() where lease is null and settled_at is null;
+        update retention.batch set visible_at = now() where lease is null and settled_at is null and dead_at is null;
         update retention.bucket set paused_until = now() - interval '1 second'
         where paused_until is not null`);
     },

@@ -35,7 +35,7 @@ describeDatabase('a bad day of a listener', () => {
   /** Everything that a stale listener could change. */
   async function everything(): Promise<unknown> {
     const { query } = stack.database();
-    const tables = ['runs', 'retention.batch', 'retention.expired', 'retention.bucket'];
+    const tables = ['runs', 'retention.batch', 'retention.flagged', 'retention.bucket'];
     const rows = tables.map((table) => query(`select * from ${table} t order by t::text`));
     return Promise.all(rows);
   }
@@ -54,7 +54,7 @@ describeDatabase('a bad day of a listener', () => {
     await query('select pg_terminate_backend($1)', [settling]);
     await release();
     expect(await countStamped()).toBe(0);
-    expect(await query('select from retention.expired')).toHaveLength(20);
+    expect(await query('select from retention.flagged')).toHaveLength(20);
 
     // While the lease lasts, another listener leaves the batch alone.
     const second = await stack.listen();
@@ -65,7 +65,7 @@ describeDatabase('a bad day of a listener', () => {
     await expireLeases();
     await query(`select pg_notify('retention_expired', '')`);
     await stack.cleared(21);
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
     await stopped(second);
   });
 
@@ -154,7 +154,7 @@ describeDatabase('a bad day of a listener', () => {
     });
     stale.kill('SIGCONT');
     await until('the held results are spared', async () => {
-      const flagged = await query('select from retention.expired');
+      const flagged = await query('select from retention.flagged');
       return flagged.length === 0;
     });
     expect(stack.requests().filter(({ keys }) => keys.length > 0)).toEqual([]);
@@ -183,7 +183,7 @@ describeDatabase('a bad day of a listener', () => {
     await release();
     await stack.cleared(21);
     expect(askedTwice()).toEqual([]);
-    expect(await stack.database().query('select from retention.expired')).toEqual([]);
+    expect(await stack.database().query('select from retention.flagged')).toEqual([]);
     await stopped(slow);
     await stopped(other);
   });

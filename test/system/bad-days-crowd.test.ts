@@ -65,7 +65,7 @@ describeDatabase('a bad day of a crowd', () => {
     for (const runId of [fresh, held]) {
       expect(stack.s3().hasObject('dpp-results', `results/${runId}`)).toBe(true);
     }
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
     await idle.query('rollback');
     const workers = await query(
       'select distinct leased_by from retention.batch where leased_by is not null',
@@ -87,13 +87,13 @@ describeDatabase('a bad day of a crowd', () => {
     await insertRuns({ count: dead, completedAgo: '60 days' });
     await query(`
       insert into retention.bucket (bucket) values ('dpp-results') on conflict do nothing;
-      insert into retention.expired (
+      insert into retention.flagged (
         run_id, bucket, key, completed_at, due_at, attempts, last_code, last_error, failed_at, dead_at
       )
       select run_id, result_s3_bucket, result_s3_key, completed_at, completed_at + interval '30 days',
         10, 'AccessDenied', 'Access Denied', now(), now()
       from runs;
-      analyze runs; analyze retention.expired`);
+      analyze runs; analyze retention.flagged`);
     /** Quick is what takes no longer than it does with nothing dead, on a loaded machine. */
     const quickly = async <Result>(
       limitMs: number,
@@ -115,11 +115,11 @@ describeDatabase('a bad day of a crowd', () => {
     await stack.insertResults({ count: 500 });
     await quickly(5_000, () => query('select retention.flag_expired()'));
     await quickly(10_000, () => stack.cleared(500));
-    await quickly(20_000, () => query('select retention.keep_house()'));
+    await quickly(20_000, () => query('select retention._clean_up()'));
     const reconciled = await stack.run(['reconcile', '--json']);
     expect(JSON.parse(reconciled.stdout)).toMatchObject({ flagged: 0, cleared: 0 });
     expect(
-      await one('select count(*)::int from retention.expired where dead_at is not null'),
+      await one('select count(*)::int from retention.flagged where dead_at is not null'),
     ).toEqual({ count: dead });
 
     const retried = await stack.run(['retry', '--json']);
@@ -129,6 +129,6 @@ describeDatabase('a bad day of a crowd', () => {
       async () => (await stack.database().countStamped()) === dead + 500,
       { limitMs: 90_000, pollMs: 250, seen: () => listener.stderr },
     );
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
   });
 });

@@ -25,7 +25,7 @@ describeDatabase('a bad day of a server that goes down', () => {
     await server?.stop();
   });
   beforeEach(async () => {
-    await server.sql('truncate runs, retention.expired, retention.batch');
+    await server.sql('truncate runs, retention.flagged, retention.batch');
   });
 
   const listen = (): RunningCli =>
@@ -119,7 +119,7 @@ describeDatabase('a bad day of a server that goes down', () => {
     await listener.waitForLine('Settling is tried again');
     await server.up();
     await cleared(listener, 1);
-    expect(await server.sql('select count(*) from retention.expired')).toBe('0');
+    expect(await server.sql('select count(*) from retention.flagged')).toBe('0');
     await stopped(listener);
   });
 });

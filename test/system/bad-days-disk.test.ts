@@ -118,7 +118,7 @@ describe.skipIf(!canHaveSmallDisk())('on a disk that is really full', () => {
       await cleared(count, listener);
       expect(s3.countObjects('dpp-results')).toBe(0);
       expect(await number('select count(*) from runs')).toBe(count);
-      expect(await number('select count(*) from retention.expired')).toBe(0);
+      expect(await number('select count(*) from retention.flagged')).toBe(0);
       expect(await number('select count(*) from retention.batch where settled_at is null')).toBe(0);
       expect(await number('select sum(cleared) from retention.batch')).toBe(count);
       expect(new Set(asked()).size).toBe(count);
@@ -140,7 +140,7 @@ describe.skipIf(!canHaveSmallDisk())('on a disk that is really full', () => {
       await expect(insertDue(LATER)).rejects.toThrow('No space left on device');
       const before = await countCleared();
       expect(before).toBeLessThan(RESULTS);
-      const open = await number('select count(*) from retention.expired');
+      const open = await number('select count(*) from retention.flagged');
       expect(before + open).toBe(RESULTS);
       small.free();
       await insertDue(LATER);
@@ -159,7 +159,7 @@ describe.skipIf(!canHaveSmallDisk())('on a disk that is really full', () => {
       expect(await sql('select count(*), coalesce(sum(results), 0) from retention.batch')).toBe(
         '0|0',
       );
-      expect(await number('select count(*) from retention.expired')).toBe(0);
+      expect(await number('select count(*) from retention.flagged')).toBe(0);
       small.free();
       expect(await number('select retention.flag_expired()')).toBe(RESULTS);
       await using listener = listen();

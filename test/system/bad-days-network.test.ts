@@ -52,7 +52,7 @@ describeDatabase('a bad day of the network', () => {
     // What of the last flags was lost with its session is found by the next pass.
     await until('it is flagged', () => flag().then(() => true), { limitMs: 20_000 });
     await stack.cleared(rounds * 200, 40_000);
-    expect(await stack.database().query('select from retention.expired')).toEqual([]);
+    expect(await stack.database().query('select from retention.flagged')).toEqual([]);
     expect(stack.s3().countObjects('dpp-results')).toBe(0);
     expect(linesOf(listener, /WARNING|ERROR/u)).toBeLessThan(rounds * 12);
     await stopped(listener);

@@ -232,7 +232,7 @@ describeDatabase('a bad day of Postgres', () => {
     await query('delete from runs where run_id = $1', [gone]);
     letGo();
     await until('the batch is settled', async () => {
-      const left = await query('select from retention.expired');
+      const left = await query('select from retention.flagged');
       return left.length === 0;
     });
     expect((await run(again)).result_cleared_at).toBeNull();
@@ -253,7 +253,7 @@ describeDatabase('a bad day of Postgres', () => {
     await database().query('delete from runs where run_id = $1', [gone]);
     const listener = await listen();
     await stack.cleared(9);
-    expect(await database().query('select from retention.expired')).toEqual([]);
+    expect(await database().query('select from retention.flagged')).toEqual([]);
     // Nothing says any more that its object is due; it is an orphan for --orphans.
     expect(stack.s3().hasObject('dpp-results', `results/${gone}`)).toBe(true);
     expect(linesOf(listener, /WARNING|ERROR/u)).toBe(0);

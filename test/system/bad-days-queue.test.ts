@@ -125,7 +125,7 @@ describe.skipIf(native === undefined)('a bad day of the notification queue', () 
     await cleared(3, listener);
     await until(
       'what S3 refused is written down',
-      async () => (await sql('select count(*) from retention.expired where attempts > 0')) === '1',
+      async () => (await sql('select count(*) from retention.flagged where attempts > 0')) === '1',
     );
     expect(heard).toEqual([]);
     for (const { stderr } of [listener, second]) {

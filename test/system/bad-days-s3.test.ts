@@ -27,7 +27,7 @@ describeDatabase('a bad day of S3', () => {
 
   /** No trace of the trouble is left: no work, no lease, no pause. */
   async function expectPeace(): Promise<void> {
-    expect(await database().query('select from retention.expired')).toEqual([]);
+    expect(await database().query('select from retention.flagged')).toEqual([]);
     expect(await database().query('select from retention.batch where settled_at is null')).toEqual(
       [],
     );
@@ -76,7 +76,7 @@ describeDatabase('a bad day of S3', () => {
     await until('all but three are stamped', async () => (await database().countStamped()) === 17);
     const left = () =>
       database().query<{ run_id: string; attempts: number; last_code: string }>(
-        'select run_id::text, attempts, last_code from retention.expired',
+        'select run_id::text, attempts, last_code from retention.flagged',
       );
     await until('the refused one has been tried again', async () =>
       (await left()).some(({ run_id, attempts }) => run_id === denied && attempts > 1),
@@ -124,7 +124,7 @@ describeDatabase('a bad day of S3', () => {
       expect(
         await database().one(
           `select count(*)::int, max(attempts) as attempts, count(dead_at)::int as dead
-          from retention.expired`,
+          from retention.flagged`,
         ),
       ).toEqual({ count: 20, attempts: 0, dead: 0 });
       network.http().heal();
@@ -170,7 +170,7 @@ describeDatabase('a bad day of S3', () => {
     const listener = await listen();
     await listener.waitForLine('Bucket dpp-results pauses: ExpiredToken');
     await until('it was asked twice', () => (network.http().injected.get('answer') ?? 0) >= 2);
-    expect(await database().one('select max(attempts) as most from retention.expired')).toEqual({
+    expect(await database().one('select max(attempts) as most from retention.flagged')).toEqual({
       most: 0,
     });
     network.http().heal();

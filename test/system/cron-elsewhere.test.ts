@@ -52,7 +52,7 @@ describeDatabase('pg_cron in another database of the server', () => {
     );
     await until(
       'a tick has flagged it',
-      async () => (await server.sql('select count(*) from retention.expired')) === '1',
+      async () => (await server.sql('select count(*) from retention.flagged')) === '1',
       { limitMs: TICK_LIMIT_MS, pollMs: 250 },
     );
     expect(await server.sql('select ticked_by from retention.heartbeat')).toBe('pg_cron');

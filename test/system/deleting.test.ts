@@ -58,7 +58,7 @@ describeDatabase('a listener and its S3', () => {
       limitMs: 20_000,
     });
     await until('the bad one failed', async () => {
-      const rows = await query('select run_id from retention.expired where failed_at is not null');
+      const rows = await query('select run_id from retention.flagged where failed_at is not null');
       return rows.length === 1 && rows[0]?.['run_id'] === runIds[5];
     });
   });

@@ -155,7 +155,7 @@ describeDatabase('a listener', () => {
     listener.kill();
     expect((await listener.ended()).code).toBe(0);
     expect(await stack.countCleared()).toBe(0);
-    expect(await stack.database().query('select from retention.expired')).toEqual([]);
+    expect(await stack.database().query('select from retention.flagged')).toEqual([]);
   });
 
   test('refuses buckets that it is not allowed, for good and in a list', async () => {
@@ -168,7 +168,7 @@ describeDatabase('a listener', () => {
       stack
         .database()
         .query(
-          `select from retention.expired where dead_at is not null and last_code = 'BucketNotAllowed'`,
+          `select from retention.flagged where dead_at is not null and last_code = 'BucketNotAllowed'`,
         )
         .then((rows) => rows.length === 2),
     );

@@ -220,7 +220,7 @@ describeDatabase('the commands of an operator', () => {
       env: { ...environment(), S3_RESULT_BUCKET: 'another' },
     });
     expect(elsewhere.stdout).toContain('Bucket not allowed: S3_RESULT_BUCKET');
-    expect(await query('select from retention.expired')).toEqual([]);
+    expect(await query('select from retention.flagged')).toEqual([]);
   });
 
   test('retry says how many it revives', async () => {

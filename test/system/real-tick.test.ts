@@ -54,7 +54,7 @@ describeDatabase('a real tick of pg_cron', () => {
       );
       const cleared = await person.waitFor(({ channel }) => channel === 'retention_cleared');
       const oldest = await server.sql(
-        `select retention.iso(completed_at) from runs where result_s3_key = 'due'`,
+        `select retention._iso(completed_at) from runs where result_s3_key = 'due'`,
       );
       expect(expired.payload).toBe(
         `{"batches":1,"results":1,"buckets":["dpp-results"],"oldest":"${oldest}"}`,
@@ -91,7 +91,7 @@ describeDatabase('a real tick of pg_cron', () => {
   test('whose run history is pruned', async () => {
     await server.sql(`insert into cron.job_run_details (jobid, runid, command, status, end_time)
       select jobid, 1000 + n, command, 'succeeded', now() - interval '2 days' from cron.job, generate_series(1, 50) n;
-      update retention.heartbeat set kept_house_at = now() - interval '2 hours';
+      update retention.heartbeat set cleaned_up_at = now() - interval '2 hours';
       select retention.tick()`);
     expect(
       await server.sql(

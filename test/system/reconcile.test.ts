@@ -90,7 +90,7 @@ describeDatabase('retention reconcile', () => {
         [
           'runs',
           'retention.batch',
-          'retention.expired',
+          'retention.flagged',
           'retention.scan',
           'retention.progress',
           'retention.heartbeat',
@@ -194,7 +194,7 @@ describeDatabase('retention reconcile', () => {
     expect(refused.stderr).toMatch(/3 of the results older than 7d are not due by their policy/u);
     expect(refused.stderr).toContain('--yes');
     expect(await stack.countCleared()).toBe(0);
-    expect(await stack.database().query('select from retention.expired')).toEqual([]);
+    expect(await stack.database().query('select from retention.flagged')).toEqual([]);
 
     const dry = JSON.parse(
       (await reconcile('--older-than', '7d', '--dry-run', '--json')).stdout,
@@ -318,7 +318,7 @@ describeDatabase('retention reconcile', () => {
     ]);
     for (const { code, stderr } of results) expect([code, stderr]).toEqual([0, '']);
     await stack.cleared(300);
-    expect(await stack.database().query('select from retention.expired')).toEqual([]);
+    expect(await stack.database().query('select from retention.flagged')).toEqual([]);
   });
 
   test('without a schema, says what to run', async () => {

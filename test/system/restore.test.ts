@@ -226,7 +226,7 @@ describeDatabase('versioned buckets', () => {
         expect((await database().run(free)).result_cleared_at).not.toBeNull();
         expect(
           await database().one(
-            `select last_code, last_error like $1 as names_date from retention.expired`,
+            `select last_code, last_error like $1 as names_date from retention.flagged`,
             [`%${lockedUntil.toISOString().slice(0, 16)}%`],
           ),
         ).toEqual({ last_code: 'ObjectLocked', names_date: true });

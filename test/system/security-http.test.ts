@@ -158,7 +158,7 @@ describeDatabase('the HTTP port under attack', () => {
     await insertRuns({ count: 2, tenant: NASTY, bucket: NASTY, key: NASTY });
     await query('select retention.flag_expired()');
     await query(
-      `update retention.expired set last_code = $1, last_error = $1, failed_at = now(),
+      `update retention.flagged set last_code = $1, last_error = $1, failed_at = now(),
       dead_at = now(), batch_id = null`,
       [NASTY],
     );

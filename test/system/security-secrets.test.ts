@@ -248,8 +248,8 @@ describeDatabase('secrets', () => {
       });
       await run(['status']);
       expectNoSecret(
-        await server.sql('select last_error from retention.expired'),
-        'retention.expired',
+        await server.sql('select last_error from retention.flagged'),
+        'retention.flagged',
       );
       expectNoSecret(
         await server.sql('select pause_error from retention.bucket'),
@@ -258,7 +258,7 @@ describeDatabase('secrets', () => {
     } finally {
       await scripted.stop();
       await server.sql(
-        'delete from retention.expired; delete from retention.batch; delete from runs',
+        'delete from retention.flagged; delete from retention.batch; delete from runs',
       );
     }
   });

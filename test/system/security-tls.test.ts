@@ -160,7 +160,7 @@ describe.skipIf(openssl.path === undefined)('with certificates of an authority o
       });
       expect(stack.requests()).toEqual([]);
       expect(await stack.countCleared()).toBe(0);
-      expect(await query('select attempts, dead_at, failed_at from retention.expired')).toEqual(
+      expect(await query('select attempts, dead_at, failed_at from retention.flagged')).toEqual(
         Array.from({ length: 3 }, () => ({ attempts: 0, dead_at: null, failed_at: null })),
       );
       expect(stack.s3().countObjects('dpp-results')).toBe(3);

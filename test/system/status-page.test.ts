@@ -64,11 +64,11 @@ describeDatabase('the status page in a real browser', () => {
     await query(`select retention.flag_expired()`);
     await stack.cleared(120);
     await until('the others were refused', async () => {
-      const rows = await query('select from retention.expired where failed_at is not null');
+      const rows = await query('select from retention.flagged where failed_at is not null');
       return rows.length === 10;
     });
     await query(`
-      update retention.expired set dead_at = now(), batch_id = null, attempts = 10,
+      update retention.flagged set dead_at = now(), batch_id = null, attempts = 10,
         last_code = 'ObjectLocked', last_error = 'a version is kept until 2027-01-31'
       where bucket = 'gone';
       update retention.batch set settled_at = now(), results = 0 where bucket = 'gone' and settled_at is null;

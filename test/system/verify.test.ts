@@ -302,7 +302,7 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       put(stack, 'back', 'due', 'orphan');
       const everything = () =>
         Promise.all(
-          ['runs', 'retention.expired', 'retention.progress', 'retention.stray'].map((table) =>
+          ['runs', 'retention.flagged', 'retention.progress', 'retention.stray'].map((table) =>
             stack.database().query(`select * from ${table} t order by t::text`),
           ),
         );
@@ -544,7 +544,7 @@ describeDatabase('retention reconcile --verify --orphans', () => {
         drift: { stamped: 3, requeued: 0 },
       });
       expect(await stack.countCleared()).toBe(5);
-      expect(await stack.database().query('select from retention.expired')).toEqual([]);
+      expect(await stack.database().query('select from retention.flagged')).toEqual([]);
     });
 
     test('pages through a gap, and over many runs of one key at the end of a page', async () => {

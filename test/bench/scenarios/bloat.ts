@@ -68,7 +68,7 @@ async function workMegabytes(database: BenchDatabase): Promise<number> {
   const [row] = await database.query<{ bytes: string }>(
     `select sum(pg_total_relation_size(c.oid)) as bytes
     from pg_class c
-    where c.oid in ('retention.expired'::regclass, 'retention.batch'::regclass,
+    where c.oid in ('retention.flagged'::regclass, 'retention.batch'::regclass,
       'retention.progress'::regclass, 'retention.heartbeat'::regclass, 'retention.bucket'::regclass)`,
   );
   return Number(row?.bytes ?? 0) / 1024 ** 2;

@@ -143,7 +143,7 @@ async function makeBacklog(session: pg.Client, results: number): Promise<void> {
     [results, BUCKET],
   );
   await session.query(
-    `insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
+    `insert into retention.flagged (run_id, batch_id, bucket, key, completed_at, due_at)
     select r.run_id, -1 - (row_number() over () - 1) / 1000, $1, r.result_s3_key, r.completed_at,
       r.completed_at + interval '30 days'
     from runs r
@@ -153,7 +153,7 @@ async function makeBacklog(session: pg.Client, results: number): Promise<void> {
   // Passes have gone over it, so progress stands behind it.
   await session.query(
     `insert into retention.progress (tenant_key, completed_at, run_id)
-    select distinct on (r.tenant_id) retention.tenant_key(r.tenant_id), r.completed_at, r.run_id
+    select distinct on (r.tenant_id) retention._tenant_key(r.tenant_id), r.completed_at, r.run_id
     from runs r
     where r.result_s3_key like 'backlog/%'
     order by r.tenant_id, r.completed_at desc, r.run_id desc

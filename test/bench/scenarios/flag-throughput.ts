@@ -58,7 +58,7 @@ export const flagThroughput: Scenario = {
 };
 
 async function insertBare(copy: BenchDatabase): Promise<number> {
-  await copy.query('create table bare (like retention.expired including all)');
+  await copy.query('create table bare (like retention.flagged including all)');
   await copy.query('select count(*) from runs');
   const tenants = Array.from({ length: TENANTS }, (_, index) => `tenant-${index}`);
   const startedAt = performance.now();
