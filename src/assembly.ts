@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
-import { formatTable } from './config-columns.ts';
-import type { Config } from './config.ts';
+import { type Config, storedSettings } from './config/config.ts';
+import { asConfigurationError } from './config/database-faults.ts';
+import { formatTable } from './config/sql-names.ts';
 import type { Database } from './database/database.ts';
 import { runMigrations } from './database/migrations.ts';
 import {
@@ -9,6 +10,7 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
+import type { Queryable } from './database/queryable.ts';
 import { RefusedError, UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
@@ -109,7 +111,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     prepare: async () => {
       // What cannot be loaded now is said by the first batch that needs it.
       const loading = objects.prepare?.().catch(() => undefined);
-      await Promise.all([applySettings(config, store, logger), loading]);
+      await Promise.all([applySettings(config, database, logger), loading]);
     },
     onBatch: (outcome) => {
       notes.see(outcome.bucket);
@@ -233,7 +235,8 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
  * Runs the migrations as the configuration says; up also writes the settings that live in the
  * database. Returns the names of those that ran.
  *
- * @throws DatabaseError with what was looked for, what was found and which setting mends it.
+ * @throws ConfigurationError when `RETENTION_COLUMNS` cannot be read.
+ * @throws DatabaseError with what was looked for, what was found and which setting to change.
  */
 export async function migrate(
   options: Pick<LibraryOptions, 'config' | 'logger'> & {
@@ -250,34 +253,32 @@ export async function migrate(
     logger,
     settings: {
       table: formatTable(config.table),
-      columns: config.columns.text,
+      columns: config.columns,
       scheduler: config.scheduler,
       cronDatabaseUrl: config.cronDatabaseUrl,
       role: config.role,
     },
+  }).catch((error: unknown) => {
+    throw asConfigurationError(error, config);
   });
   if (direction === 'up' && count === undefined) {
     const owner = { ...config, databaseUrl: config.databaseMigrateUrl };
-    await withStore({ config: owner, logger }, async (store) => {
-      // What an earlier run did with other settings, or somebody undid since.
+    await withStore({ config: owner, logger }, async (store, database) => {
+      // An earlier run may have had other settings, or somebody may have revoked rights since.
       await store.ensureRights(config.role);
-      await applySettings(config, store, logger);
+      await applySettings(config, database, logger);
     });
   }
   return ran;
 }
 
 /** Writes the settings that live in the database, and logs what changed. */
-async function applySettings(config: Config, store: Store, logger: Logger): Promise<void> {
-  const isGiven = (name: string): boolean => config.given.has(name);
-  const changes = await store.configure({
-    enabled: isGiven('DPP_RETENTION_ENABLED') ? config.enabled : undefined,
-    retentionDays: config.retentionDays,
-    loopIntervalSeconds: config.loopIntervalSeconds,
-    batchSize: config.batchSize,
-    defaultBucket: isGiven('S3_RESULT_BUCKET') ? (config.defaultBucket ?? null) : undefined,
-  });
-  for (const change of changes) logger.info(`Setting changed: ${change}`);
+async function applySettings(config: Config, database: Queryable, logger: Logger): Promise<void> {
+  const changes = await database.query<{ change: string }>(
+    'select * from retention.configure($1::jsonb) as change',
+    [JSON.stringify(storedSettings(config))],
+  );
+  for (const { change } of changes) logger.info(`Setting changed: ${change}`);
 }
 
 function openPool(

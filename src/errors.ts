@@ -58,8 +58,11 @@ export class ConfigurationError extends RetentionError {
   override readonly name = 'ConfigurationError';
   readonly faults: readonly ConfigurationFault[];
 
-  constructor(faults: readonly ConfigurationFault[]) {
-    super(describeFaults(faults), { code: 'CONFIGURATION', exitCode: EXIT_CODE.usage });
+  constructor(
+    faults: readonly ConfigurationFault[],
+    options: Pick<RetentionErrorOptions, 'cause'> = {},
+  ) {
+    super(describeFaults(faults), { ...options, code: 'CONFIGURATION', exitCode: EXIT_CODE.usage });
     this.faults = faults;
   }
 }

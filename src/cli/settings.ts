@@ -1,4 +1,4 @@
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 
 /** What most commands begin with: the configuration, and a logger that follows it. */
@@ -7,7 +7,7 @@ export async function readSettings(): Promise<{
   readonly logger: Logger;
 }> {
   const [{ readConfig }, { createLogger }] = await Promise.all([
-    import('../config.ts'),
+    import('../config/config.ts'),
     import('../logger.ts'),
   ]);
   const config = readConfig(process.env);

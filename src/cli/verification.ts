@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import type { VerifyRequest } from '../assembly.ts';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { confirm, printLine } from './output.ts';

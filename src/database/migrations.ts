@@ -7,6 +7,7 @@ import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
 import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import type { Queryable } from './queryable.ts';
 
 /** What the migrations are told, beside the database's address. */
 export interface MigrationSettings {
@@ -127,6 +128,16 @@ export async function readMigrationState(databaseUrl: string): Promise<Migration
       unknown: names.filter((name) => !known.includes(name)),
     };
   });
+}
+
+/**
+ * Reads a mapping of columns as `migrate up` would; the schema's own function has the grammar.
+ *
+ * @throws DatabaseError with invalid_parameter_value when it cannot be read, and what any statement
+ * may throw, also where the schema is not there.
+ */
+export async function checkColumns(database: Queryable, columns: string): Promise<void> {
+  await database.query('select retention.parse_columns($1)', [columns]);
 }
 
 async function listMigrations(): Promise<readonly string[]> {

@@ -33,6 +33,7 @@ describeDatabase('retention doctor, on the database', () => {
     expect(named('warning')).toEqual(['buckets']);
     expect(ok).toBe(true);
     expect(named('ok')).toEqual([
+      'variables',
       'DATABASE_URL',
       'DATABASE_LISTEN_URL',
       'DATABASE_MIGRATE_URL',

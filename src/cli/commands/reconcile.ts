@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { ReconcileRequest } from '../../assembly.ts';
-import type { Config } from '../../config.ts';
+import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { Selection } from '../../store/selection.ts';

@@ -1,6 +1,6 @@
 import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
-import { type Check, type Findings, attempt } from './check.ts';
+import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
@@ -14,7 +14,7 @@ import { checkSchemaHealth } from './schema-checks.ts';
  */
 export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
-  const checks: Check[] = [...reached.checks];
+  const checks: Check[] = [checkVariables(ports), ...reached.checks];
   const { main, listen, migrate } = reached;
   // Whoever owns the schema sees more than a listener, such as its own job.
   const connection = migrate === undefined ? ports.main : ports.migrate;
@@ -47,4 +47,9 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
   };
   checks.push(...(await checkBuckets(buckets)));
   return { ok: checks.every(({ state }) => state !== 'failed'), checks };
+}
+
+/** What the environment says; faults in it have ended the command before. */
+function checkVariables({ given }: DoctorPorts): Check {
+  return ok('variables', [...given].map(([variable, value]) => `${variable}=${value}`).join(', '));
 }
