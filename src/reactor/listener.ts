@@ -1,3 +1,4 @@
+import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
 import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { pause } from '../lifecycle/pause.ts';
@@ -31,12 +32,6 @@ export interface Listener extends Service {
   /** A hint that there is something to do; hints coalesce. */
   wake(): void;
 }
-
-/** The scheduler ticks every minute; silent for three, it is taken for dead. */
-export const SILENT_SCHEDULER_SECONDS = 180;
-
-/** An internal scheduler ticks as often as pg_cron would. */
-const TICK_SECONDS = 60;
 
 /** How long to leave alone what somebody else is at. */
 const BUSY_MILLISECONDS = 500;
