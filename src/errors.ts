@@ -1,3 +1,4 @@
+import { showCount } from './numbers.ts';
 import { escapeControls, redactAndShorten } from './safe-text.ts';
 import { SOCKET_CODES, SQLSTATE } from './sqlstate.ts';
 
@@ -68,7 +69,7 @@ export class ConfigurationError extends RetentionError {
 }
 
 function describeFaults(faults: readonly ConfigurationFault[]): string {
-  const count = faults.length === 1 ? '1 setting is wrong' : `${faults.length} settings are wrong`;
+  const count = showCount(faults.length, 'setting is wrong', 'settings are wrong');
   const lines = faults.map(
     ({ name, expected, given, remedy }) =>
       `  ${name}: expected ${expected}; given ${given}. ${remedy}`,

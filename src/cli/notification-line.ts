@@ -1,3 +1,4 @@
+import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
@@ -51,7 +52,7 @@ function readExpired({ batches, results, buckets, oldest }: Fields): string | un
   if (oldest !== null && !isDate(oldest)) return undefined;
   const age = oldest === null ? '' : `, oldest ${oldest.slice(0, oldest.indexOf('T'))}`;
   const places = buckets.map((bucket) => safeText(bucket)).join(', ');
-  return `${show(results, 'result')} in ${show(batches, 'batch', 'batches')} (${places})${age}`;
+  return `${showCount(results, 'result')} in ${showCount(batches, 'batch', 'batches')} (${places})${age}`;
 }
 
 function readCleared(fields: Fields): string | undefined {
@@ -59,10 +60,13 @@ function readCleared(fields: Fields): string | undefined {
   if (!isCount(batch) || typeof bucket !== 'string') return undefined;
   if (!isCount(cleared) || !isCount(spared) || !isCount(failed) || !isCount(ms)) return undefined;
   const others = [
-    spared > 0 ? `${show(spared)} spared` : '',
-    failed > 0 ? `${show(failed)} failed` : '',
+    spared > 0 ? `${showNumber(spared)} spared` : '',
+    failed > 0 ? `${showNumber(failed)} failed` : '',
   ];
-  return [`${show(cleared, 'result')} (${safeText(bucket)}) in ${show(ms)} ms`, ...others]
+  return [
+    `${showCount(cleared, 'result')} (${safeText(bucket)}) in ${showNumber(ms)} ms`,
+    ...others,
+  ]
     .filter((part) => part !== '')
     .join(', ');
 }
@@ -77,12 +81,7 @@ function readFailed(fields: Fields): string | undefined {
   const runs =
     runIds.length === 0 ? '' : `, ${runIds.length < results ? 'among them ' : ''}${named}`;
   const next = isDead ? 'dead, until: retention retry' : `next attempt at ${retryAt}`;
-  return `${show(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
-}
-
-function show(count: number, one?: string, many = `${one}s`): string {
-  const figure = count.toLocaleString('en');
-  return one === undefined ? figure : `${figure} ${count === 1 ? one : many}`;
+  return `${showCount(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
 }
 
 function isCount(value: unknown): value is number {

@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline/promises';
+import { showNumber } from '../numbers.ts';
 import { escapeControls, redactSecrets } from '../safe-text.ts';
 
 /** Writes the one document of `--json`. */
@@ -35,7 +36,7 @@ export function printTable(head: readonly string[], rows: readonly (readonly unk
 function showCell(cell: unknown): string {
   if (cell === null || cell === undefined) return '-';
   if (cell instanceof Date) return cell.toISOString();
-  if (typeof cell === 'number') return cell.toLocaleString('en');
+  if (typeof cell === 'number') return showNumber(cell);
   return escapeControls(typeof cell === 'string' ? cell : JSON.stringify(cell));
 }
 

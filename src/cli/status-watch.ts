@@ -2,6 +2,7 @@ import { describeError } from '../errors.ts';
 import { formatDuration } from '../lifecycle/duration.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { watchStopSignals } from '../lifecycle/signals.ts';
+import { showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { Status } from '../store/status.ts';
 import { printLine } from './output.ts';
@@ -53,7 +54,7 @@ function printCompact(row: Status): void {
     ['held', row.held],
     ['cleared today', row.cleared_today],
   ] as const;
-  const shown = figures.map(([name, figure]) => `${name} ${figure.toLocaleString('en')}`);
+  const shown = figures.map(([name, figure]) => `${name} ${showNumber(figure)}`);
   const tick =
     row.last_tick === null
       ? 'no tick yet'

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { showNumber } from '../numbers.ts';
 import { parseUrl } from '../safe-text.ts';
 
 /** What a value should have been, and what to do about one that is not. */
@@ -39,7 +40,7 @@ export function wholeNumber(unit: string, min: number, max: number): Kind<number
       .regex(/^\d{1,15}$/u)
       .transform(Number)
       .pipe(z.number().min(min).max(max)),
-    expected: `a whole number of ${unit} from ${min.toLocaleString('en')} to ${max.toLocaleString('en')}`,
+    expected: `a whole number of ${unit} from ${showNumber(min)} to ${showNumber(max)}`,
     remedy: 'Write it in digits only, without a unit.',
   };
 }

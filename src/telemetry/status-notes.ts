@@ -1,7 +1,7 @@
+import { showCount } from '../numbers.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import type { Snapshot } from './snapshot.ts';
-import { showCount } from './status-words.ts';
 
 /** How serious something is. */
 export type Tone = 'good' | 'warn' | 'bad';

@@ -1,3 +1,4 @@
+import { showNumber } from '../numbers.ts';
 import {
   type ActiveHold,
   type BusyBucket,
@@ -10,14 +11,7 @@ import {
 } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import { quoteForShell, remedyFor } from './remedies.ts';
-import {
-  type Column,
-  showDays,
-  showNumber,
-  showSince,
-  showTable,
-  showWhen,
-} from './status-words.ts';
+import { type Column, showDays, showSince, showTable, showWhen } from './status-words.ts';
 
 /** A section with a heading. */
 export function showCard(title: string, content: Insertion): Markup {

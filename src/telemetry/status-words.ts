@@ -1,16 +1,6 @@
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 
-/** A whole number with separators. */
-export function showNumber(count: number): string {
-  return count.toLocaleString('en');
-}
-
-/** `1 result`, `1,250 results`. */
-export function showCount(count: number, one: string, many = `${one}s`): string {
-  return `${showNumber(count)} ${count === 1 ? one : many}`;
-}
-
 /** Days for people: `30 d`, `1.5 d`. */
 export function showDays(days: number): string {
   return formatDuration(days * MILLISECONDS.day);

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showCount, showNumber } from '../../numbers.ts';
 import type { PlacedHold } from '../../store/holds.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine, printTable } from '../output.ts';
@@ -77,13 +78,11 @@ function describePlaced(hold: PlacedHold): void {
     printLine(`  Too late: its result was cleared at ${hold.cleared_at.toISOString()}.`);
   }
   if (hold.too_late === 0) return;
-  const results = hold.too_late === 1 ? 'result is' : 'results are';
-  printLine(
-    `  Too late for what is in flight: ${hold.too_late} ${results} being deleted, or may be:`,
-  );
+  const results = showCount(hold.too_late, 'result is', 'results are');
+  printLine(`  Too late for what is in flight: ${results} being deleted, or may be:`);
   for (const runId of hold.too_late_run_ids) printLine(`    ${escapeControls(runId)}`);
   const unnamed = hold.too_late - hold.too_late_run_ids.length;
-  if (unnamed > 0) printLine(`    and ${unnamed.toLocaleString('en')} more`);
+  if (unnamed > 0) printLine(`    and ${showNumber(unnamed)} more`);
 }
 
 async function release(ids: readonly string[], options: { readonly by?: string }): Promise<void> {

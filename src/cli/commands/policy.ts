@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showNumber } from '../../numbers.ts';
 import type { NewlyDue, Policy } from '../../store/policies.ts';
 import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
@@ -69,7 +70,7 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
       policy.confirmed_at === null
         ? null
         : `${policy.confirmed_at.toISOString()} by ${policy.confirmed_by}: ` +
-          `${count(policy.confirmed_results ?? 0)} due at once`,
+          `${showNumber(policy.confirmed_results ?? 0)} due at once`,
     ]),
   );
   for (const policy of policies.filter(isPending)) {
@@ -136,7 +137,7 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
   const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
   printLine(escapeControls(describePending(policy)));
   await confirm(
-    `By now it makes ${count(now)} live results due at once. Let it take effect?`,
+    `By now it makes ${showNumber(now)} live results due at once. Let it take effect?`,
     options.yes === true,
   );
   const expected = options.yes === true ? undefined : Math.ceil(now * GROWTH_WHILE_ASKED);
@@ -153,7 +154,7 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
 async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
   const due = sumOf(newlyDue);
   if (due === 0) return false;
-  printLine(`This makes ${count(due)} live results due at once:`);
+  printLine(`This makes ${showNumber(due)} live results due at once:`);
   printTable(
     ['tenant', 'results'],
     newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
@@ -168,7 +169,9 @@ async function reportEffect(store: Store, tenantId: string, due: number): Promis
   const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
   if (own === undefined) {
     printLine(
-      escapeControls(`${name} is gone: the default holds. ${count(due)} results are due by it.`),
+      escapeControls(
+        `${name} is gone: the default holds. ${showNumber(due)} results are due by it.`,
+      ),
     );
   } else if (isPending(own)) {
     // What it makes due has grown past the guard's limit since it was counted.
@@ -177,7 +180,9 @@ async function reportEffect(store: Store, tenantId: string, due: number): Promis
     process.exitCode = 1;
   } else {
     printLine(
-      escapeControls(`${name} is ${own.retain_days} days. ${count(due)} results became due by it.`),
+      escapeControls(
+        `${name} is ${own.retain_days} days. ${showNumber(due)} results became due by it.`,
+      ),
     );
   }
 }
@@ -193,7 +198,7 @@ function describePending(policy: PendingPolicy): string {
     `Tenant ${policy.tenant_id}: ${policy.pending_retain_days} days instead of ` +
     `${policy.retain_days} waits for a confirmation; asked for by ${policy.pending_by} at ` +
     `${policy.pending_at?.toISOString()}, when it would have made ` +
-    `${count(policy.pending_results ?? 0)} results due at once.`
+    `${showNumber(policy.pending_results ?? 0)} results due at once.`
   );
 }
 
@@ -211,10 +216,6 @@ async function readDays(text: string): Promise<number> {
 
 function sumOf(newlyDue: readonly NewlyDue[]): number {
   return newlyDue.reduce((sum, { results }) => sum + results, 0);
-}
-
-function count(results: number): string {
-  return results.toLocaleString('en');
 }
 
 async function inStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {

@@ -4,10 +4,11 @@ import type {
   BucketProblem,
   LifecycleRule,
 } from '../../objects/bucket-inspector.ts';
+import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { describeDeletion } from '../bucket-meaning.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 
 /** What the checks of buckets need. */
 export interface BucketsToCheck {
@@ -162,8 +163,8 @@ function lockSpan(retention: {
   readonly years?: number | undefined;
 }): string {
   return retention.years === undefined
-    ? count(retention.days ?? 0, 'day')
-    : count(retention.years, 'year');
+    ? showCount(retention.days ?? 0, 'day')
+    : showCount(retention.years, 'year');
 }
 
 async function checkLifecycle(
@@ -203,7 +204,7 @@ async function checkLifecycle(
         title,
         kept === undefined
           ? 'no rule ever removes noncurrent versions: what is deleted stays, and is paid for, for ever'
-          : `rule ${nameOf(kept)} keeps ${count(kept.noncurrentKept ?? 0, 'noncurrent version')} of every object for ever`,
+          : `rule ${nameOf(kept)} keeps ${showCount(kept.noncurrentKept ?? 0, 'noncurrent version')} of every object for ever`,
         'Add a rule with NoncurrentVersionExpiration (and ExpiredObjectDeleteMarker), or purge: ' +
           `update retention.bucket set on_versioned = 'purge' where bucket = '${name}';`,
       ),
@@ -215,7 +216,7 @@ async function checkLifecycle(
       title,
       rules.length === 0
         ? 'no rule expires anything'
-        : `${count(rules.length, 'rule')}, none in the way`,
+        : `${showCount(rules.length, 'rule')}, none in the way`,
     ),
   ];
 }
@@ -230,8 +231,8 @@ function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): strin
   }
   if (rule.expirationDays === undefined || rule.expirationDays >= longest) return undefined;
   return (
-    `deletes${where} after ${count(rule.expirationDays, 'day')}, while the longest policy keeps ` +
-    `results for ${count(Number(longest.toFixed(2)), 'day')}`
+    `deletes${where} after ${showCount(rule.expirationDays, 'day')}, while the longest policy keeps ` +
+    `results for ${showCount(Number(longest.toFixed(2)), 'day')}`
   );
 }
 

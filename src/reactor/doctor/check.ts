@@ -45,8 +45,3 @@ export async function attempt(
     return [failed(name, describeError(error), remedy ?? 'Mend this, and run doctor again.')];
   }
 }
-
-/** `1 result`, `2 results`, `10,000 results`. */
-export function count(number: number, one: string, many = `${one}s`): string {
-  return `${number.toLocaleString('en')} ${number === 1 ? one : many}`;
-}

@@ -1,5 +1,6 @@
+import { showCount } from '../../numbers.ts';
 import type { SessionFacts } from '../../store/diagnosis.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { Connection, DoctorPorts } from './ports.ts';
 
 /** What was found of the three addresses. */
@@ -111,13 +112,13 @@ export async function checkSchema(connection: Connection): Promise<SchemaFound> 
     if (pending.length > 0) {
       return failed(
         name,
-        `${count(pending.length, 'migration')} pending: ${pending.join(', ')}`,
+        `${showCount(pending.length, 'migration')} pending: ${pending.join(', ')}`,
         'Run: retention migrate up',
       );
     }
     migrations = applied.map((migration) => migration.name);
     const last = applied.at(-1);
-    const version = `${count(applied.length, 'migration')}, the last ${last?.name} of ${last?.at.toISOString()}`;
+    const version = `${showCount(applied.length, 'migration')}, the last ${last?.name} of ${last?.at.toISOString()}`;
     if (unknown.length === 0) return ok(name, version);
     return warning(
       name,

@@ -1,4 +1,5 @@
 import { SILENT_SCHEDULER_SECONDS } from '../../config/ticks.ts';
+import { showNumber } from '../../numbers.ts';
 import type { CronFacts, Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
@@ -131,5 +132,5 @@ function checkTicks(health: HealthFacts): Check {
   if (scheduler === 'pg_cron' && tickedBy === 'listener') {
     return failed(name, `${last}: listeners tick because pg_cron is silent`, remedy);
   }
-  return ok(name, `${last}; passes every ${health.loopIntervalSeconds.toLocaleString('en')} s`);
+  return ok(name, `${last}; passes every ${showNumber(health.loopIntervalSeconds)} s`);
 }

@@ -1,3 +1,4 @@
+import { showCount, showNumber } from '../../numbers.ts';
 import {
   type Diagnosis,
   type HealthFacts,
@@ -5,7 +6,7 @@ import {
   type RightsFacts,
   type TableFacts,
 } from '../../store/diagnosis.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
 
 /** NOTIFY fails for everybody when its queue is full; announcements fall silent at half of it. */
@@ -34,7 +35,7 @@ export async function checkSchemaHealth(
       checkTimeZones(health),
       checkQueue(health),
       checkPolicies(health),
-      ok('holds', count(health.holds, 'active hold')),
+      ok('holds', showCount(health.holds, 'active hold')),
       checkDead(health),
     );
   }
@@ -145,7 +146,7 @@ function checkPolicies(health: HealthFacts): Check {
   const { pendingPolicies } = health;
   const found =
     `${days(health.defaultRetainDays)} by default, ` +
-    `${count(health.tenantPolicies, 'tenant has its', 'tenants have their')} own`;
+    `${showCount(health.tenantPolicies, 'tenant has its', 'tenants have their')} own`;
   if (pendingPolicies.length === 0) return ok(name, found);
   return warning(
     name,
@@ -159,11 +160,11 @@ function checkDead(health: HealthFacts): Check {
   const { dead } = health;
   if (dead.length === 0) return ok(name, 'none');
   const total = dead.reduce((sum, { results }) => sum + results, 0);
-  const codes = dead.map(({ code, results }) => `${code} (${results.toLocaleString('en')})`);
+  const codes = dead.map(({ code, results }) => `${code} (${showNumber(results)})`);
   const [first] = dead;
   return failed(
     name,
-    `${total >= 10_000 ? 'at least ' : ''}${count(total, 'result')} failed too often: ${codes.join(', ')}`,
+    `${total >= 10_000 ? 'at least ' : ''}${showCount(total, 'result')} failed too often: ${codes.join(', ')}`,
     `Mend the cause (retention explain RUN tells it), then revive them: retention retry --code ${first?.code}`,
   );
 }
@@ -174,7 +175,7 @@ async function checkDates(reader: Diagnosis): Promise<Check> {
   if (results === 0) return ok(name, 'every completed run says when it completed');
   return warning(
     name,
-    `${results >= MOST_UNDATED ? 'at least ' : ''}${count(results, 'run is', 'runs are')} COMPLETED ` +
+    `${results >= MOST_UNDATED ? 'at least ' : ''}${showCount(results, 'run is', 'runs are')} COMPLETED ` +
       `without a date and never fall due, such as ${runIds.join(', ')}`,
     'Set their completion dates.',
   );
@@ -188,5 +189,5 @@ function checkLease({ leaseSeconds, s3BudgetSeconds }: DoctorPorts): Check {
 }
 
 function days(number: number): string {
-  return count(Number(number.toFixed(2)), 'day');
+  return showCount(Number(number.toFixed(2)), 'day');
 }
