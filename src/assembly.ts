@@ -11,7 +11,7 @@ import {
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
 import type { Queryable } from './database/queryable.ts';
-import { RefusedError, UsageError } from './errors.ts';
+import { UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
@@ -20,6 +20,7 @@ import type { ObjectStore } from './objects/object-store.ts';
 import { createS3BucketInspector } from './objects/s3-bucket-inspector.ts';
 import { createS3ObjectStore } from './objects/s3-object-store.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
+import { refuseWhileDisabled } from './reactor/disabled.ts';
 import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
@@ -163,18 +164,14 @@ export function createReactor(options: LibraryOptions): Reactor {
 }
 
 /**
- * Makes the world agree with the tables now, with no listener and no scheduler needed.
+ * Flags and deletes what is due now; needs no listener and no scheduler.
  *
  * @throws RefusedError while the reactor is disabled.
  * @throws DatabaseError
  */
 export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
-  if (!config.enabled) {
-    throw new RefusedError('retention is disabled here: nothing was flagged and nothing deleted', {
-      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
-    });
-  }
+  refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
     const objects = request.objects ?? openObjects(config);
     const inspector = request.inspector ?? openInspector(config);
@@ -207,11 +204,13 @@ export type VerifyRequest = LibraryOptions &
  *
  * @throws UsageError when no bucket is known, or nothing bears the prefix.
  * @throws ObjectStoreError when a bucket cannot be listed.
- * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
+ * reactor is disabled, unless this is a dry run.
  * @throws DatabaseError
  */
 export async function verify(request: VerifyRequest): Promise<Verification> {
   const { config, logger = silentLogger } = request;
+  if (request.dryRun !== true) refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
     const known = [...new Set([...config.resultBuckets, ...(await store.knownBuckets())])];
     const buckets = request.buckets ?? known;

@@ -32,7 +32,7 @@ export async function verifyIfAsked(
   logger: Logger,
   options: VerifyOptions,
 ): Promise<Verification | undefined> {
-  const { RefusedError, UsageError } = await import('../errors.ts');
+  const { UsageError } = await import('../errors.ts');
   const isAsked = options.verify === true || options.orphans === true;
   const about = [options.delete, options.bucket, options.prefix, options.margin];
   if (!isAsked) {
@@ -48,10 +48,10 @@ export async function verifyIfAsked(
   }
   const { parseDuration } = await import('../lifecycle/duration.ts');
   const marginSeconds = parseDuration(options.margin ?? DEFAULT_MARGIN, '--margin') / 1_000;
-  if (!config.enabled && options.dryRun !== true) {
-    throw new RefusedError('retention is disabled here: nothing was mended and nothing deleted', {
-      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
-    });
+  if (options.dryRun !== true) {
+    // Asked before a person has to confirm anything.
+    const { refuseWhileDisabled } = await import('../reactor/disabled.ts');
+    refuseWhileDisabled(config);
   }
   if (isDeleting) {
     await confirm(

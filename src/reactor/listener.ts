@@ -7,6 +7,7 @@ import type { Logger } from '../logger.ts';
 import type { Pulse } from '../store/flagging.ts';
 import type { Store } from '../store/store.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
+import { DISABLED } from './disabled.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
 /** What a listener is made of. */
@@ -199,9 +200,7 @@ class Reacting implements Listener {
 
   #reportDisabled({ enabled }: Pulse): void {
     if (!enabled && !this.#saidDisabled) {
-      this.#options.logger.warning(
-        'Retention is disabled in the database: nothing is flagged and nothing deleted',
-      );
+      this.#options.logger.warning(DISABLED);
     }
     this.#saidDisabled = !enabled;
   }

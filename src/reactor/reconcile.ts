@@ -1,7 +1,7 @@
-import { RefusedError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection } from '../store/selection.ts';
 import type { Store } from '../store/store.ts';
+import { disabledInDatabase } from './disabled.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
 import type { Worker } from './worker.ts';
 
@@ -67,13 +67,7 @@ class Sweep {
   async run(): Promise<Reconciliation> {
     const { store, selection } = this.#options;
     const { enabled } = await store.pulse();
-    if (!enabled) {
-      throw new RefusedError('retention is disabled: nothing was flagged and nothing deleted', {
-        remedy:
-          'Enable it: `DPP_RETENTION_ENABLED=true retention migrate up`, or `update retention.setting ' +
-          'set enabled = true`. Or look with --dry-run.',
-      });
-    }
+    if (!enabled) throw disabledInDatabase();
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
     const { cleared, spared, dead } = this.#totals;

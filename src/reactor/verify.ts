@@ -11,6 +11,7 @@ import {
   type VerifyStart,
 } from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
+import { disabledInDatabase } from './disabled.ts';
 
 /** What a verify works with and looks at. */
 export interface VerifyOptions {
@@ -122,10 +123,7 @@ class Verify {
 
   async #checkEnabled(): Promise<void> {
     const { enabled } = await this.#options.store.pulse();
-    if (enabled) return;
-    throw new RefusedError('retention is disabled: nothing was mended and nothing deleted', {
-      remedy: 'Enable it with DPP_RETENTION_ENABLED=true, or look with --dry-run.',
-    });
+    if (!enabled) throw disabledInDatabase();
   }
 
   async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {

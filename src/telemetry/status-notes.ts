@@ -1,4 +1,5 @@
 import { showCount } from '../numbers.ts';
+import { DISABLED, ENABLE } from '../reactor/disabled.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -58,10 +59,7 @@ function notesOn({ status, notifyQueueUsage }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
   if (!status.enabled) {
-    warn(
-      html`Retention is disabled: nothing is flagged and nothing deleted.
-        <code>DPP_RETENTION_ENABLED=true</code> mends that.`,
-    );
+    warn(html`${DISABLED}. To enable it: <code>${ENABLE}</code>.`);
   }
   if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
     warn(

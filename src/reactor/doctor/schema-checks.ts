@@ -6,6 +6,7 @@ import {
   type RightsFacts,
   type TableFacts,
 } from '../../store/diagnosis.ts';
+import { DISABLED, ENABLE } from '../disabled.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
 
@@ -108,11 +109,7 @@ function checkIndexes(facts: TableFacts, migrations: readonly string[]): Check {
 function checkEnabled(health: HealthFacts): Check {
   const name = 'enabled';
   if (health.enabled) return ok(name, 'flagging and deleting are on');
-  return warning(
-    name,
-    'retention is disabled: nothing is flagged and nothing deleted',
-    'Set DPP_RETENTION_ENABLED=true when it is to work again.',
-  );
+  return warning(name, DISABLED, `When it is to work again: ${ENABLE}`);
 }
 
 function checkTimeZones(health: HealthFacts): Check {
