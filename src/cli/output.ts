@@ -4,9 +4,17 @@ import { escapeControls, redactSecrets } from '../safe-text.ts';
 
 /** Writes the one document of `--json`. */
 export function printJson(document: unknown): void {
-  // JSON leaves some of what steers a terminal as it is; inside its strings an escape says the same.
-  const lines = JSON.stringify(document, null, 2).split('\n');
-  process.stdout.write(`${lines.map((line) => escapeControls(line)).join('\n')}\n`);
+  for (const line of JSON.stringify(document, null, 2).split('\n')) printJsonText(line);
+}
+
+/** Writes one document of many, on a line of its own. */
+export function printJsonLine(document: unknown): void {
+  printJsonText(JSON.stringify(document));
+}
+
+/** JSON does not escape all that steers a terminal; inside its strings an escape says the same. */
+function printJsonText(line: string): void {
+  printLine(escapeControls(line));
 }
 
 /** Writes one line for people. */

@@ -5,7 +5,7 @@ import { watchStopSignals } from '../lifecycle/signals.ts';
 import { showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { Status } from '../store/status.ts';
-import { printLine } from './output.ts';
+import { printJsonLine, printLine } from './output.ts';
 import { printStatus } from './status-table.ts';
 import { clearScreen, clockTime } from './terminal.ts';
 
@@ -20,7 +20,7 @@ export async function watchStatus(
   isJson: boolean,
 ): Promise<void> {
   const signals = watchStopSignals();
-  const show = isJson ? printDocument : process.stdout.isTTY ? redraw : printCompact;
+  const show = isJson ? printJsonLine : process.stdout.isTTY ? redraw : printCompact;
   show(first);
   for (;;) {
     await pause(intervalMilliseconds, signals.signal);
@@ -32,10 +32,6 @@ export async function watchStatus(
     }
   }
   signals.dispose();
-}
-
-function printDocument(row: Status): void {
-  printLine(escapeControls(JSON.stringify(row)));
 }
 
 function redraw(row: Status): void {

@@ -5,7 +5,7 @@ import type { Logger } from '../logger.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { confirm, printLine } from './output.ts';
 
-/** What of `reconcile`'s options is about drift and orphans. */
+/** The options of `reconcile` that are about drift and orphans. */
 export interface VerifyOptions {
   readonly dryRun?: boolean;
   readonly yes?: boolean;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { LogLevel } from '../logger.ts';
 import { showNumber } from '../numbers.ts';
 import { parseUrl } from '../safe-text.ts';
 
@@ -72,8 +73,6 @@ export function oneOf<const Word extends string>(
 ): Kind<Word> {
   return { ...PLAIN, schema: z.enum(words), expected: words.join(' or '), remedy };
 }
-
-export type LogLevel = 'debug' | 'info' | 'warning' | 'error';
 
 const LOG_LEVELS: ReadonlyMap<string, LogLevel> = new Map([
   ['debug', 'debug'],

@@ -10,25 +10,21 @@ import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 import { keepHeapSmall } from '../small-heap.ts';
-import { describeVerified, printVerified, verifyIfAsked } from '../verification.ts';
+import {
+  type VerifyOptions,
+  describeVerified,
+  printVerified,
+  verifyIfAsked,
+} from '../verification.ts';
 
-interface Options {
-  readonly dryRun?: boolean;
+interface Options extends VerifyOptions {
   readonly tenant?: string;
   readonly run?: readonly string[];
   readonly olderThan?: string;
   readonly batchSize?: string;
   readonly limit?: string;
-  readonly yes?: boolean;
   readonly json?: boolean;
   readonly verbose?: boolean;
-  readonly verify?: boolean;
-  readonly orphans?: boolean;
-  readonly delete?: boolean;
-  readonly bucket?: readonly string[];
-  readonly prefix?: string;
-  readonly margin?: string;
-  readonly deletedList?: string;
 }
 
 /** `retention reconcile` */
