@@ -31,7 +31,7 @@ import type { ListenerState } from './telemetry/listening.ts';
 import { observeObjects, observePurges } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
-/** The channels that the database announces on; anyone may listen, and anyone may notify. */
+/** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
 
 /** What every entry point of the library takes. */
@@ -124,7 +124,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     notifier: database,
     channels: [CHANNELS[0]],
     logger,
-    // Whatever a payload says, it is no more than a reason to look. (Promise 9)
+    // Any payload is only a reason to look at the tables. (Promise 9)
     onNotification: () => {
       telemetry?.countNotification();
       listener.wake();

@@ -13,7 +13,7 @@ export const EXIT_CODE = {
   failed: 1,
   /** Wrong usage or configuration. */
   usage: 2,
-  /** Not done, because nobody confirmed it. */
+  /** Not done, because it was not confirmed. */
   refused: 3,
 } as const;
 

@@ -43,7 +43,7 @@ interface Line {
 
 /**
  * Makes a logger. A text line is `2026-02-17T12:00:00.000Z INFO message key=value`; a JSON line has
- * timestamp, level, message and the fields. Whatever a message or a field holds, it stays one line,
+ * timestamp, level, message and the fields. A message and its fields always stay on one line,
  * and secrets in it are masked.
  */
 export function createLogger(options: LoggerOptions = {}): Logger {

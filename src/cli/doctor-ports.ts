@@ -16,7 +16,7 @@ import { createDiagnosis } from '../store/diagnosis.ts';
 const LISTEN_MILLISECONDS = 5_000;
 
 /**
- * Opens whatever a doctor looks through for as long as `work` takes.
+ * Opens the ports of a doctor for as long as `work` takes.
  *
  * @throws ConfigurationError when the database cannot read `RETENTION_COLUMNS`.
  */

@@ -22,10 +22,10 @@ function throwOnExit(command: Command): void {
   for (const child of command.commands) throwOnExit(child);
 }
 
-// A rejection that nobody handles arrives here as well.
+// An unhandled rejection arrives here as well.
 process.on('uncaughtException', (error) => void reportCrash(error));
 
-// Whoever reads may stop reading, as `head` does.
+// The reader of a pipe may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit();

@@ -3,9 +3,9 @@ import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
 export interface NotificationLine {
-  /** `flagged`, `cleared`, `failed`; or the channel, of what is not of our making. */
+  /** `flagged`, `cleared`, `failed`; or the channel, where the schema did not send it. */
   readonly word: string;
-  /** Without a control character, whoever sent it. */
+  /** Without control characters: anyone may send one. */
   readonly text: string;
   /** Whether it has the shape that the schema's triggers give it. Anyone may have sent it still. */
   readonly isKnown: boolean;
@@ -33,7 +33,7 @@ export function describeNotification(
   const text = reader?.read(fields);
   if (reader === undefined || text === undefined) {
     const safe = escapeControls(shorten(raw, MAX_RAW_CHARACTERS));
-    return { word: safeText(channel), text: `not of our making: ${safe}`, isKnown: false };
+    return { word: safeText(channel), text: `not from the schema: ${safe}`, isKnown: false };
   }
   return { word: reader.word, text, isKnown: true };
 }

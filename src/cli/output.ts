@@ -51,13 +51,13 @@ function showCell(cell: unknown): string {
 /**
  * Asks for a yes, unless it was given.
  *
- * @throws RefusedError when it does not come, or nobody is there to ask.
+ * @throws RefusedError when it does not come, or stdin is no terminal to ask at.
  */
 export async function confirm(question: string, isGiven: boolean): Promise<void> {
   if (isGiven) return;
   const { RefusedError } = await import('../errors.ts');
   if (!process.stdin.isTTY) {
-    throw new RefusedError(`${question} Nobody is here to answer; nothing was done.`, {
+    throw new RefusedError(`${question} There is no terminal to ask at; nothing was done.`, {
       remedy: 'Say --yes to confirm.',
     });
   }
@@ -84,8 +84,8 @@ export async function reportError(error: unknown): Promise<number> {
 }
 
 /**
- * Says what nobody caught, and ends. Node would print the error with all its properties, and among
- * those of a URL that cannot be read is the URL, password and all.
+ * Reports an error that was not caught, and ends. Node would print the error with all its properties,
+ * and the error of an unreadable URL has the URL with its password.
  */
 export async function reportCrash(error: unknown): Promise<never> {
   const { EXIT_CODE, describeError } = await import('../errors.ts');

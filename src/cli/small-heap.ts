@@ -10,16 +10,15 @@ import { setFlagsFromString } from 'node:v8';
  */
 const OLD_GENERATION_GROWTH_PERCENT = 30;
 
-/** The flags by which someone may have decided it otherwise. */
-const DECIDED = /--(?:max|min)[-_]semi[-_]space|--semi[-_]space|--heap[-_]growing/u;
+/** Flags by which a person has chosen the size of the heap. */
+const HEAP_FLAGS = /--(?:max|min)[-_]semi[-_]space|--semi[-_]space|--heap[-_]growing/u;
 
 /**
- * Keeps the memory of a process that runs long flat, whatever passes through it. Called before what
- * is heavy is loaded, while the young generation is small. Whoever started Node with flags on this
- * is left to them.
+ * Keeps the memory of a long-running process flat. Called before heavy modules are loaded, while the
+ * young generation is small. Does nothing where Node was started with flags for this.
  */
 export function keepHeapSmall(): void {
-  if (DECIDED.test([...process.execArgv, process.env['NODE_OPTIONS']].join(' '))) return;
+  if (HEAP_FLAGS.test([...process.execArgv, process.env['NODE_OPTIONS']].join(' '))) return;
   // Unlike --max-semi-space-size, these two are looked at each time and not only when Node starts.
   setFlagsFromString('--semi-space-growth-factor=1');
   setFlagsFromString(`--heap-growing-percent=${OLD_GENERATION_GROWTH_PERCENT}`);

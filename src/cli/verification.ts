@@ -67,7 +67,7 @@ export async function verifyIfAsked(
     logger,
     prefix: options.prefix,
     dryRun: options.dryRun === true,
-    mend: options.verify === true,
+    repair: options.verify === true,
     confirmed: options.yes === true,
     ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
     orphanMarginSeconds: marginSeconds,

@@ -68,7 +68,7 @@ export function tableName(): Kind<TableName> {
   };
 }
 
-/** Writes a table's name so that Postgres reads the same name, whatever characters are in it. */
+/** Writes a table's name, with any characters in it, so that Postgres reads the same name. */
 export function formatTable(table: TableName): string {
   const parts = table.schema === undefined ? [table.name] : [table.schema, table.name];
   return parts.map((part) => `"${part.replaceAll('"', '""')}"`).join('.');

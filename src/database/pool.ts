@@ -5,7 +5,7 @@ import { pause } from '../lifecycle/pause.ts';
 import {
   connectError,
   describeTarget,
-  keepSockets,
+  trackSockets,
   queryError,
   sessionConfig,
 } from './connection.ts';
@@ -33,22 +33,22 @@ const DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS = 30_000;
 /** What the server is given to end a statement by itself before we take it for dead. */
 const ANSWER_MARGIN_MILLISECONDS = 5_000;
 
-/** Longer than the pauses of an idle reactor, so that it does not connect anew for each look. */
+/** Longer than the pauses of an idle reactor, so that it keeps its session from poll to poll. */
 const IDLE_MILLISECONDS = 120_000;
 
-/** Sessions are renewed now and then: a failover behind a name is noticed, memory is given back. */
+/** Sessions are replaced regularly: the pool then notices a failover, and servers free memory. */
 const LIFETIME_SECONDS = 1_800;
 
 /**
- * How a function says that it needs READ COMMITTED, and what a statement by itself never meets in
- * it. Neither has done anything.
+ * A function refuses another isolation level with the first code, and a single statement gets the
+ * second only in another level. Both have changed nothing, so the statement can be repeated.
  */
 const WANTS_READ_COMMITTED: ReadonlySet<string | undefined> = new Set([
   SQLSTATE.active_sql_transaction,
   SQLSTATE.serialization_failure,
 ]);
 
-/** What sessions may take to say goodbye. */
+/** How long sessions may take to close. */
 const CLOSE_MILLISECONDS = 5_000;
 
 /** Makes a pool of sessions; connects when first asked for something. */
@@ -59,7 +59,7 @@ export function createPool(options: PoolOptions): Database {
 class PooledDatabase implements Database {
   readonly target: string;
   readonly #options: PoolOptions;
-  readonly #sockets = keepSockets();
+  readonly #sockets = trackSockets();
   #takesStartupSettings = true;
   #pool: pg.Pool;
   #pooled: Promise<boolean> | undefined;
@@ -136,10 +136,10 @@ class PooledDatabase implements Database {
       idleTimeoutMillis: IDLE_MILLISECONDS,
       maxLifetimeSeconds: LIFETIME_SECONDS,
     });
-    // Without a listener, an idle session's end would be the process's end.
+    // Without a handler, the loss of an idle session would end the process.
     pool.on('error', (error) => this.#report('An idle session was lost', error));
-    // So would that of a lent one, of which the statement under way tells, and of one that is lost
-    // in the very breath in which it is greeted, before whoever asked for it can listen.
+    // So would the loss of a session in use, which its statement reports, and of one that is lost
+    // just after it was opened, before its user can add a handler.
     pool.on('connect', (client) => client.on('error', () => undefined));
     return pool;
   }

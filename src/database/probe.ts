@@ -16,7 +16,7 @@ export type ProbeOutcome =
 export interface Probe {
   /** A private channel that must be listened to. */
   readonly channel: string;
-  /** Hands over the payload of whatever arrived on the channel. */
+  /** Takes the payload of each notification on the channel. */
   arrived(raw: string): void;
   send(timeoutMilliseconds: number, signal: AbortSignal): Promise<ProbeOutcome>;
 }

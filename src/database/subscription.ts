@@ -1,5 +1,5 @@
 import pgListen from 'pg-listen';
-import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 import { pause } from '../lifecycle/pause.ts';
 
 /** What a notification said. */
@@ -30,7 +30,7 @@ export interface SubscriptionOptions {
   onNotification(notification: ReceivedNotification): void;
 }
 
-/** Postgres allows less than 8,000 bytes; whatever sends more is not Postgres. */
+/** Postgres allows less than 8,000 bytes, so a longer payload is not from Postgres. */
 export const MAX_PAYLOAD_CHARACTERS = 8_000;
 
 const ANSWER_MILLISECONDS = 10_000;
@@ -47,7 +47,7 @@ interface ReadPayload {
   readonly raw: string;
 }
 
-/** Total: pg-listen raises an `error` event for whatever its `parse` throws. */
+/** Never throws: pg-listen raises an `error` event when its `parse` throws. */
 export function readPayload(text: string): ReadPayload {
   const raw = text.slice(0, MAX_PAYLOAD_CHARACTERS);
   if (text.length > MAX_PAYLOAD_CHARACTERS) return { payload: raw, raw };
@@ -68,7 +68,7 @@ export function readPayload(text: string): ReadPayload {
  */
 export async function subscribe(options: SubscriptionOptions): Promise<Subscription> {
   const { url, applicationName, signal } = options;
-  const sockets = keepSockets();
+  const sockets = trackSockets();
   const subscriber = createSubscriber(
     sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
     // The loop "attempt < 1" makes no attempt; 0 would mean for ever, as it does for the timeout.

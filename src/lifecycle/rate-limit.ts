@@ -44,7 +44,7 @@ export function createRateLimit(perSecond: number, clock: Clock = systemClock): 
     inTurn: (signal, begin, countOf) => {
       if (signal.aborted) return Promise.resolve(undefined);
       const turn = before.then(() => take(signal, begin, countOf));
-      // Whoever is next comes also after one that failed.
+      // The next one has its turn also after a failed one.
       before = turn.catch(() => undefined);
       return turn;
     },

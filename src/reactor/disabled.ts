@@ -12,7 +12,7 @@ export function disabledInDatabase(): RefusedError {
 }
 
 /**
- * Asks the variable, which holds for one process, whatever the database says.
+ * Asks the variable, which holds for this process also where the database says otherwise.
  *
  * @throws RefusedError while it is false.
  */

@@ -3,13 +3,13 @@ import { pause } from '../lifecycle/pause.ts';
 import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
-/** How long a drain with one slot leaves the work to those who are at it, longer each time. */
+/** How long a drain with one slot pauses while enough others work. */
 const CROWDED_PAUSE = {
   firstMilliseconds: 1_000,
   capMilliseconds: 4_000,
   jitter: 'equal',
 } as const;
-/** So many batches in a row that were in nobody's way show that there is room: one may be a gap. */
+/** After so many batches in a row without a crowd there is room again; one may be a coincidence. */
 const ROOM_AFTER_BATCHES = 4;
 
 /** Sums over batches. */
@@ -63,11 +63,9 @@ export interface DrainOptions {
 }
 
 /**
- * Works until nothing is visible. A slot that has claimed something brings in the next while S3 is
- * asked, and so on: one result costs two claims that find nothing, not one per slot. Where enough
- * others are at work it brings in none, and ends after its batch; the last one pauses instead. Slots
- * come back after some batches that were in nobody's way, so that of several drains one does the most,
- * for less than all of them would take. After a throttled batch its slot ends.
+ * Works until nothing is visible. Each slot that claims a batch starts the next slot, so that a single
+ * result costs two empty claims and not one per slot. In a crowd, slots end after their batch, and the
+ * last one pauses; they come back when there is room. A slot also ends after a throttled batch.
  *
  * @throws the first error of a slot, when all slots have ended.
  */
@@ -76,7 +74,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   let totals = NO_TOTALS;
   let slots = 0;
   let calmBatches = ROOM_AFTER_BATCHES;
-  const leaving = createBackoff(CROWDED_PAUSE);
+  const backoff = createBackoff(CROWDED_PAUSE);
   let failure: { readonly error: unknown } | undefined;
   let end = (): void => undefined;
 
@@ -89,15 +87,15 @@ export async function drain(options: DrainOptions): Promise<Totals> {
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);
         calmBatches = outcome.crowded ? 0 : calmBatches + 1;
-        if (calmBatches >= ROOM_AFTER_BATCHES) leaving.reset();
+        if (calmBatches >= ROOM_AFTER_BATCHES) backoff.reset();
         if (outcome.postponed || (outcome.crowded && slots > 1)) return;
-        if (outcome.crowded) await pause(leaving.next(), stop);
+        if (outcome.crowded) await pause(backoff.next(), stop);
       }
     } catch (error) {
       failure ??= { error };
     } finally {
       slots -= 1;
-      // Only slots bring in slots: after the last there is no other.
+      // Only a slot starts another, so after the last one the drain is over.
       if (slots === 0) end();
     }
   };

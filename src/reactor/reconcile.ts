@@ -40,7 +40,7 @@ const MAX_WAITS = 12;
 const BUSY_MILLISECONDS = 250;
 
 /**
- * Makes the world agree with the tables now: flags what is due whatever the interval, takes over
+ * Flags what is due, also before the interval has passed, takes over
  * expired leases, and works until nothing visible is left. Needs no listener and no scheduler.
  *
  * @throws RefusedError while the reactor is disabled.

@@ -61,7 +61,7 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
     await store.releaseHolds([hold_id]);
     return { ...nothing, bucket, key, reason: found.reason };
   }
-  // From here on the hold stays, whatever happens: the object is there.
+  // From here on the hold stays, also after an error: the object is there.
   await store.unstamp(runId);
   const { versionId: version_id = null } = found;
   return { run_id: runId, restored: true, bucket, key, version_id, hold_id, reason: null };

@@ -1,5 +1,5 @@
 import { RefusedError } from '../errors.ts';
-import { ahead } from '../lifecycle/ahead.ts';
+import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
 import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -24,8 +24,8 @@ export interface VerifyOptions {
   readonly prefix?: string | undefined;
   /** Report what would be done, and do nothing of it. */
   readonly dryRun?: boolean | undefined;
-  /** Whether rows are mended. Default: true. */
-  readonly mend?: boolean | undefined;
+  /** Whether drift is repaired. Default: true. */
+  readonly repair?: boolean | undefined;
   /** Stamp however many results are gone that are not due. */
   readonly confirmed?: boolean | undefined;
   /** Younger orphans are neither reported nor deleted. Default: 86,400. */
@@ -71,10 +71,10 @@ const LOOKS_AT_ONCE = 16;
  * @throws DatabaseError
  */
 export async function verify(options: VerifyOptions): Promise<Verification> {
-  return new Verify(options).run();
+  return new VerifyRun(options).run();
 }
 
-class Verify {
+class VerifyRun {
   readonly #options: VerifyOptions;
   #listed = 0;
   #stamped = 0;
@@ -92,7 +92,7 @@ class Verify {
       store,
       buckets,
       dryRun = false,
-      mend = true,
+      repair = true,
       orphanMarginSeconds = DEFAULT_MARGIN_SECONDS,
       deleteOrphans = false,
     } = this.#options;
@@ -103,7 +103,7 @@ class Verify {
       for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
       const strays = await store.sortStrays(start, orphanMarginSeconds);
       const requeued =
-        dryRun || !mend || strays.returned === 0
+        dryRun || !repair || strays.returned === 0
           ? strays.returned
           : await store.requeueReturned(start);
       const isToDelete = deleteOrphans && !dryRun;
@@ -131,15 +131,15 @@ class Verify {
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const page of ahead(inspector.listObjects(bucket, { prefix, signal }))) {
+    for await (const page of prefetch(inspector.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
-      // No text of PostgreSQL's holds U+0000, so no row points at such a key.
+      // Postgres texts cannot hold U+0000, so no row points at such a key.
       const objects = page.filter(({ key }) => !key.includes('\0'));
       const until = objects.at(-1)?.key;
       if (until === undefined) continue;
       await comparing;
       comparing = this.#compare(start, { bucket, prefix, after, until, objects });
-      // It is awaited before the next page, whatever it comes to.
+      // Its failure is thrown where it is awaited, before the next page.
       comparing.catch(() => undefined);
       after = until;
     }
@@ -157,7 +157,7 @@ class Verify {
     let { after } = stretch;
     for (;;) {
       const missing = await store.compareListing(start, { ...stretch, after });
-      if (this.#options.mend !== false) await this.#stampGone(stretch.bucket, missing);
+      if (this.#options.repair !== false) await this.#stampGone(stretch.bucket, missing);
       if (missing.length < MISSING_PAGE) return;
       after = missing.at(-1)?.key;
     }

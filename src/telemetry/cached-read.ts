@@ -23,7 +23,7 @@ const LIMIT_MILLISECONDS = 5_000;
 
 /**
  * Makes a read that any number of askers share: one is under way at most, its answer serves for a
- * while, and nobody waits for it longer than the limit. Never rejects.
+ * while, and no caller waits for it longer than the limit. Never rejects.
  */
 export function createCachedRead<Value>(
   options: CachedReadOptions<Value>,

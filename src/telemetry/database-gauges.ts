@@ -33,7 +33,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_results_cleared_today',
-    help: 'Results cleared since midnight UTC, by whatever listener or command.',
+    help: 'Results cleared since midnight UTC, by any listener or command.',
     of: (status) => status.cleared_today,
   },
   {
@@ -58,7 +58,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_seconds_since_last_tick',
-    help: 'Time since the last tick, whoever it came from; absent when none ever came.',
+    help: 'Time since the last tick from any source; absent when none ever came.',
     of: (status, asOf) => secondsFrom(status.last_tick, asOf),
   },
   {
@@ -93,7 +93,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
 ];
 
-/** What a gauge says of itself, so that nobody adds it up over listeners. */
+/** The help text of each gauge, so that a dashboard does not add it up over listeners. */
 const OF_THE_DATABASE = 'Of the database: the same from every listener.';
 
 /** Makes the gauges that say how the database stands. */

@@ -21,7 +21,7 @@ export function showCard(title: string, content: Insertion): Markup {
   </section>`;
 }
 
-/** What fails and what is dead, with what mends it. */
+/** What fails and what is dead, with what to do about it. */
 export function showTroubles({ troubles }: Overview, now: Date): Markup {
   const columns: readonly Column<Trouble>[] = [
     {
@@ -44,7 +44,7 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
         next === null ? html`<span class="quiet">by a person</span>` : showWhen(next, now),
     },
     {
-      title: 'what mends it',
+      title: 'what to do',
       cell: (trouble) => {
         const { words, command } = remedyFor(trouble);
         return html`<span class="small">${words}</span

@@ -28,7 +28,7 @@ export function showSince(date: Date, now: Date): Markup {
   return html`<time datetime="${iso}" title="since ${iso}">${distance}</time>`;
 }
 
-/** To the second at first, later to the minute: nobody counts the seconds of an hour. */
+/** To the second at first, later to the minute. */
 function showDistance(milliseconds: number): string {
   const { minute, second } = MILLISECONDS;
   const unit = milliseconds < 10 * minute ? second : minute;

@@ -260,7 +260,7 @@ describeDatabase('retention doctor, on the database', () => {
       state: 'failed',
       found: '3 results failed too often: AccessDenied (3)',
       remedy:
-        'Mend the cause (retention explain RUN tells it), then revive them: ' +
+        'Fix the cause (retention explain RUN tells it), then revive them: ' +
         'retention retry --code AccessDenied',
     });
   });

@@ -154,7 +154,7 @@ async function readRequest(options: PlaceOptions): Promise<{
   }
   if (reason.trim() === '') {
     throw new UsageError('--reason: expected why it is held, in a few words; given nothing', {
-      remedy: 'Whoever meets the hold later will want to know: --reason "audit 2026-04".',
+      remedy: 'Say why, for those who find the hold later: --reason "audit 2026-04".',
     });
   }
   const milliseconds = options.for === undefined ? undefined : parseDuration(options.for, '--for');

@@ -47,7 +47,7 @@ export function policyCommand(): Command {
   command
     .command('confirm')
     .description('Let a policy take effect that was held back for making too much due at once.')
-    .argument('[tenant]', 'default: whatever waits')
+    .argument('[tenant]', 'default: every policy that waits')
     .option('--yes', 'do not ask')
     .addHelpText('after', "\nExample:\n  $ retention policy confirm '*'")
     .action(confirmPending);

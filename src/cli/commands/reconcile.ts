@@ -34,7 +34,9 @@ export function reconcileCommand(): Command {
     value,
   ];
   return new Command('reconcile')
-    .description('Make the world agree with the tables now: flag what is due, delete, stamp.')
+    .description(
+      'Flag what is due now, delete it and stamp it; needs no listener and no scheduler.',
+    )
     .option('--dry-run', 'change nothing; list what would go')
     .option('--tenant <id>', 'only results of this tenant')
     .option('--run <id>', 'only this run (repeatable)', collect)
@@ -46,7 +48,7 @@ export function reconcileCommand(): Command {
       'confirm: delete earlier than the policy says, delete orphans, stamp much that is gone',
     )
     .option('--verbose', 'with --dry-run, list every run')
-    .option('--verify', 'mend drift first: stamp what is gone, take up again what is back')
+    .option('--verify', 'repair drift first: stamp what is gone, flag again what is back')
     .option('--orphans', 'report objects that no run points at')
     .option('--delete', 'with --orphans, delete them (wants --yes)')
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
@@ -66,10 +68,10 @@ Examples:
 }
 
 async function run(options: Options): Promise<void> {
-  // A listing is a thousand objects at a time that all live for one comparison: collected each time
-  // that a small young generation is full, they would take more time than the comparison.
+  // A listing brings a thousand objects at a time that live for one comparison; with a small young
+  // generation, collecting them would take longer than comparing them.
   if (options.verify !== true && options.orphans !== true) keepHeapSmall();
-  // What was typed is looked at before what is set: both are usage, and this is nearer.
+  // Options are checked before settings.
   const typed = await readOptions(options);
   const { config, logger } = await readSettings();
   const { withStore } = await import('../../assembly.ts');

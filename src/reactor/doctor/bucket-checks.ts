@@ -105,7 +105,7 @@ function checkPause(name: string, known: KnownBucket | undefined, it: BucketDesc
   return warning(
     `bucket ${name}`,
     `${about}; it pauses after ${pause}`,
-    'Mend the cause; the pause ends by itself.',
+    'Fix the cause; the pause ends by itself.',
   );
 }
 
@@ -149,8 +149,7 @@ function checkLock(
     defaultRetention === undefined
       ? 'no default retention'
       : `every new version is locked for ${lockSpan(defaultRetention)} (${defaultRetention.mode})`;
-  if (onVersioned === 'marker')
-    return ok(title, `on, ${span}; delete markers can be made all the same`);
+  if (onVersioned === 'marker') return ok(title, `on, ${span}; delete markers can still be made`);
   return warning(
     title,
     `on, ${span}; versions that are locked cannot be purged, and fail with the date until which they are`,
@@ -264,7 +263,7 @@ async function checkDeleteRight(
         title,
         `a key${where} that does not exist could not be deleted: ${code}: ${message}`,
         missingStatement === undefined
-          ? 'Mend this, and run doctor again.'
+          ? 'Fix this, and run doctor again.'
           : `Allow it: ${JSON.stringify(missingStatement)}`,
       ),
     ];

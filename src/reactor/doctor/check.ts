@@ -42,6 +42,6 @@ export async function attempt(
     return 'name' in found ? [found] : found;
   } catch (error) {
     const remedy = error instanceof RetentionError ? error.remedy : undefined;
-    return [failed(name, describeError(error), remedy ?? 'Mend this, and run doctor again.')];
+    return [failed(name, describeError(error), remedy ?? 'Fix this, and run doctor again.')];
   }
 }

@@ -32,7 +32,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
   if (sameAs !== undefined) {
     const same = found.get(sameAs);
     if (same === undefined) {
-      return failed(name, `the same address as ${sameAs}, which failed`, `Mend ${sameAs}.`);
+      return failed(name, `the same address as ${sameAs}, which failed`, `Fix ${sameAs}.`);
     }
     found.set(name, same);
     return ok(name, `the same address as ${sameAs}`);
@@ -82,7 +82,7 @@ export async function checkListening(ports: DoctorPorts): Promise<readonly Check
           name,
           `LISTEN is accepted, but a notification from another session did not arrive within ${took}: ` +
             'a transaction pooler stands before the server (the process that greets is not the one ' +
-            'that answers). Until this is mended, listeners poll',
+            'that answers). Until this is fixed, listeners poll',
           "Set DATABASE_LISTEN_URL to the server's own address, past the pooler.",
         )
       : failed(

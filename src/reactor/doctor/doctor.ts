@@ -16,7 +16,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
   const checks: Check[] = [checkVariables(ports), ...reached.checks];
   const { main, listen, migrate } = reached;
-  // Whoever owns the schema sees more than a listener, such as its own job.
+  // The owner of the schema sees more than a listener, such as its own job.
   const connection = migrate === undefined ? ports.main : ports.migrate;
   const reader = connection.diagnosis;
   let health: HealthFacts | undefined;

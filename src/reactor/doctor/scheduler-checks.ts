@@ -94,7 +94,7 @@ function checkJob(facts: CronFacts, where: string): Check {
     const remedy =
       CANNOT_CONNECT.test(last.message ?? '') && !facts.usesWorkers
         ? 'Set cron.use_background_workers = on and restart the server, or let its jobs in by pg_hba.conf.'
-        : 'Mend what the message says; cron.job_run_details has the earlier ones.';
+        : 'Fix what the message says; cron.job_run_details has the earlier ones.';
     return failed(
       name,
       `${about}; ${bad} of its last ${facts.runs.length} runs failed: ${last.message ?? 'no message'}`,
@@ -126,7 +126,7 @@ function checkTicks(health: HealthFacts): Check {
     }
     return failed(name, 'there has never been a tick', remedy);
   }
-  const last = `the last one ${Math.round(tickedSecondsAgo)} s ago, by ${tickedBy ?? 'nobody'}`;
+  const last = `the last one ${Math.round(tickedSecondsAgo)} s ago, by ${tickedBy ?? 'unknown'}`;
   if (tickedSecondsAgo > SILENT_SCHEDULER_SECONDS)
     return failed(name, `${last}: they have stopped`, remedy);
   if (scheduler === 'pg_cron' && tickedBy === 'listener') {

@@ -118,7 +118,7 @@ function checkTimeZones(health: HealthFacts): Check {
   if (naiveColumns.length === 0) return ok(name, 'every date of the table has a time zone');
   return warning(
     name,
-    `read and written as UTC for want of a time zone: ${naiveColumns.join(', ')}`,
+    `read and written as UTC, since they have no time zone: ${naiveColumns.join(', ')}`,
     'Make sure that the application means UTC there; if it means local time, results fall due hours early or late.',
   );
 }
@@ -162,7 +162,7 @@ function checkDead(health: HealthFacts): Check {
   return failed(
     name,
     `${total >= 10_000 ? 'at least ' : ''}${showCount(total, 'result')} failed too often: ${codes.join(', ')}`,
-    `Mend the cause (retention explain RUN tells it), then revive them: retention retry --code ${first?.code}`,
+    `Fix the cause (retention explain RUN tells it), then revive them: retention retry --code ${first?.code}`,
   );
 }
 
