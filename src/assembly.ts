@@ -71,7 +71,7 @@ export async function withStore<Result>(
   { config, logger = silentLogger }: Pick<LibraryOptions, 'config' | 'logger'>,
   work: (store: Store, database: Database) => Promise<Result>,
 ): Promise<Result> {
-  // A person waits for what counts or sorts whole tables, and ends it when it takes too long.
+  // Some commands count or sort whole tables; the person who waits can end them.
   const database = openPool(config, logger, 'retention', NO_STATEMENT_TIMEOUT);
   try {
     return await work(createStore(database), database);
@@ -110,7 +110,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: async () => {
-      // What cannot be loaded now is said by the first batch that needs it.
+      // The first batch reports what cannot be loaded now.
       const loading = objects.prepare?.().catch(() => undefined);
       await Promise.all([applySettings(config, database, logger), loading]);
     },
@@ -134,7 +134,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   const service = createService({
     name: 'the reactor',
     start: async () => {
-      // First, so that health answers while the database does not; and last to go.
+      // First to start and last to stop, so that health answers also without the database.
       await telemetry?.start();
       await notifications.start();
       await listener.start();

@@ -46,7 +46,7 @@ export async function withDoctorPorts<Result>(
       readMigrationState: () => readMigrationState(url),
     };
   };
-  // A person waits: what does not answer soon is said to be unreachable.
+  // A person waits, so a store that does not answer soon counts as unreachable.
   const inspector = openInspector({
     ...config,
     s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
@@ -76,7 +76,7 @@ export async function withDoctorPorts<Result>(
   }
 }
 
-/** Whether the database is there and up to date is for the checks to say. */
+/** Other errors are left to the checks: the database or the schema may be missing. */
 async function refuseColumns(database: Database, config: Config): Promise<void> {
   await checkColumns(database, config.columns).catch((error: unknown) => {
     const fault = asConfigurationError(error, config);

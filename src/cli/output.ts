@@ -78,7 +78,7 @@ export async function reportError(error: unknown): Promise<number> {
   const text = error instanceof ConfigurationError ? error.message : describeError(error);
   process.stderr.write(`error: ${text}\n`);
   const remedy = error instanceof RetentionError ? error.remedy : undefined;
-  // It may be a hint of the server's.
+  // The remedy may be a hint of the server, and so any text.
   if (remedy !== undefined) process.stderr.write(`${escapeControls(redactSecrets(remedy))}\n`);
   return error instanceof RetentionError ? error.exitCode : 1;
 }

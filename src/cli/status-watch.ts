@@ -10,8 +10,8 @@ import { printStatus } from './status-table.ts';
 import { clearScreen, clockTime } from './terminal.ts';
 
 /**
- * Shows the status until SIGINT or SIGTERM: redrawn on a terminal, a line each time otherwise. A
- * database that does not answer is said, and asked again.
+ * Shows the status until SIGINT or SIGTERM: redrawn on a terminal, a line each time otherwise.
+ * Reports a database that does not answer, and asks again.
  */
 export async function watchStatus(
   first: Status,

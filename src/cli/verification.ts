@@ -102,7 +102,7 @@ export function describeVerified(
   };
 }
 
-/** The lines that a verify adds to what people read. */
+/** The lines that a verify adds to the text output. */
 export function printVerified(verified: Verification | undefined, options: VerifyOptions): void {
   if (verified === undefined) return;
   const { listed, stamped, requeued, orphans } = verified;
@@ -120,7 +120,7 @@ export function printVerified(verified: Verification | undefined, options: Verif
   }
 }
 
-/** Opened before anything is deleted, and written at once: what is gone must be on it. */
+/** Opened before anything is deleted, and written at once: it must name all that is gone. */
 async function openDeletedList(
   path = `retention-orphans-${new Date().toISOString().slice(0, 10)}.jsonl`,
 ) {
@@ -145,7 +145,7 @@ async function openDeletedList(
       written += orphans.length;
     },
     end: () => {
-      // A list of nothing is no list.
+      // An empty list is removed.
       const isEmpty = fstatSync(file).size === 0;
       closeSync(file);
       if (isEmpty) unlinkSync(path);

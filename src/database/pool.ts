@@ -30,7 +30,7 @@ export interface PoolOptions {
 const DEFAULT_MAX = 5;
 const DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS = 30_000;
 
-/** What the server is given to end a statement by itself before we take it for dead. */
+/** How long after its own limit a server may answer before its session counts as dead. */
 const ANSWER_MARGIN_MILLISECONDS = 5_000;
 
 /** Longer than the pauses of an idle reactor, so that it keeps its session from poll to poll. */
@@ -63,7 +63,7 @@ class PooledDatabase implements Database {
   #takesStartupSettings = true;
   #pool: pg.Pool;
   #pooled: Promise<boolean> | undefined;
-  /** The role or the database has another isolation level for a default than READ COMMITTED. */
+  /** Whether the role or the database defaults to another isolation level than READ COMMITTED. */
   #isElsewhereByDefault = false;
   #closing: Promise<void> | undefined;
 
@@ -179,7 +179,7 @@ class PooledDatabase implements Database {
     }
   }
 
-  /** Behind a pooler there is no server-side limit: a session's settings would be other clients'. */
+  /** Not behind a pooler, where the settings of a session would reach other clients. */
   #goWithoutStartupSettings(refused: pg.Pool): void {
     if (this.#pool !== refused) return;
     this.#takesStartupSettings = false;
@@ -188,8 +188,8 @@ class PooledDatabase implements Database {
   }
 
   /**
-   * Goes on with sessions of its own making: where the network went dead under one session, it did
-   * under the idle ones, and each would take a whole statement's time to be found out.
+   * Replaces the pool: where the network is dead for one session, it is dead for the idle ones, and
+   * each of them would take the whole time limit of a statement to notice.
    */
   #renew(old: pg.Pool): void {
     if (this.#pool !== old || this.#closing !== undefined) return;
@@ -231,14 +231,14 @@ class PooledDatabase implements Database {
   }
 }
 
-/** Whether the server did not answer at all, though it would have ended the statement by itself. */
+/** Whether the server did not answer, not even by ending the statement at its own limit. */
 function isSilence(error: unknown): boolean {
   return error instanceof DatabaseError && error.message === 'Query read timeout';
 }
 
 /**
- * Whether a session outlives an error: only an answer of the server's leaves it in a known state,
- * and not when the answer was goodbye. (By class, as the word FATAL is translated.)
+ * Whether a session can be used after an error: only after an answer of the server, and not after
+ * one that ends the session. (By class, since the word FATAL is translated.)
  */
 function isOnlyRefused(error: unknown): boolean {
   const sqlState = error instanceof DatabaseError ? error.sqlState : undefined;

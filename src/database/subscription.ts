@@ -59,10 +59,9 @@ export function readPayload(text: string): ReadPayload {
 }
 
 /**
- * Opens a session and listens. It is used once: when it is lost, the caller opens another. So
- * pg-listen's own reconnecting is off altogether, which gives up for good after 3 s by default,
- * goes on after a `close()` and leaks the session that it then gets, and tells of the new session
- * before anyone can know whether notifications arrive.
+ * Opens a session and listens. When it is lost, the caller opens another, and pg-listen's own
+ * reconnecting is off: it gives up for good after 3 s by default, leaks a session when it is closed
+ * meanwhile, and reports the new session before notifications are proven to arrive.
  *
  * @throws DatabaseError when the server cannot be reached or refuses LISTEN; nothing is left then.
  */
@@ -71,7 +70,7 @@ export async function subscribe(options: SubscriptionOptions): Promise<Subscript
   const sockets = trackSockets();
   const subscriber = createSubscriber(
     sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
-    // The loop "attempt < 1" makes no attempt; 0 would mean for ever, as it does for the timeout.
+    // 1 means no attempt at all, since it counts from 1; 0 would mean without end.
     { paranoidChecking: false, retryLimit: 1, retryTimeout: 0, parse: readPayload },
   );
   const lost = new Promise<Error>((resolve) => subscriber.events.on('error', resolve));

@@ -41,7 +41,7 @@ export function createAbortableLoop(options: LoopOptions): AbortableLoop {
   const backoff = options.backoff ?? createBackoff();
   const stopped = new AbortController();
   let isWoken = false;
-  // A controller for each wait: signals joined by AbortSignal.any would gather up over the years.
+  // A controller for each wait: signals joined by AbortSignal.any would accumulate.
   let wait: { readonly controller: AbortController; readonly endsOnWake: boolean } | undefined;
   let running: Promise<void> | undefined;
 

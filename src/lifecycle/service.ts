@@ -24,7 +24,7 @@ export interface ServiceHooks {
   stop(): Promise<void> | void;
 }
 
-/** Makes a service that keeps the contract out of hooks that need not know it. */
+/** Makes a service that keeps the contract, out of two plain functions. */
 export function createService(hooks: ServiceHooks): Service {
   const controller = new AbortController();
   let starting: Promise<void> | undefined;

@@ -22,11 +22,11 @@ export interface VerifyOptions {
   readonly buckets: readonly string[];
   /** Only keys that begin with this. Default: all. */
   readonly prefix?: string | undefined;
-  /** Report what would be done, and do nothing of it. */
+  /** Report what would be done, and change nothing. */
   readonly dryRun?: boolean | undefined;
   /** Whether drift is repaired. Default: true. */
   readonly repair?: boolean | undefined;
-  /** Stamp however many results are gone that are not due. */
+  /** Stamp results that are gone before they are due, however many. */
   readonly confirmed?: boolean | undefined;
   /** Younger orphans are neither reported nor deleted. Default: 86,400. */
   readonly orphanMarginSeconds?: number | undefined;
@@ -53,10 +53,10 @@ export interface Verification {
   };
 }
 
-/** So many live results that are gone before they are due look like the wrong store. */
+/** With more live results gone before they are due than this, the store is probably the wrong one. */
 const SUSPICIOUS_RESULTS = 1_000;
 
-/** An object may be older than its row by this much, and no orphan. */
+/** An object younger than this is no orphan, since its row may still come. */
 const DEFAULT_MARGIN_SECONDS = 86_400;
 
 /** Requests under way at once when S3 is asked for single objects. */

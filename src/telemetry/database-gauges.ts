@@ -5,7 +5,7 @@ import type { Reading } from './cached-read.ts';
 
 /** The gauges that say how the database stands. */
 export interface DatabaseGauges {
-  /** Sets them all. While the database does not answer they show nothing rather than the past. */
+  /** Sets them all; while the database does not answer they show nothing, not old values. */
   show(reading: Reading<Vitals>): void;
 }
 

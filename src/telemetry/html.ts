@@ -9,7 +9,7 @@ export class Markup {
   }
 }
 
-/** What may stand in a template: text is escaped, markup is not, nothing is nothing. */
+/** What a template takes: text, which is escaped, markup, or nothing. */
 export type Insertion = string | number | Markup | readonly Insertion[] | undefined;
 
 /** Writes markup; an insertion is escaped unless it is markup itself. */

@@ -8,7 +8,7 @@ import type { ListenerState } from './listening.ts';
 /** Whether everything that the reactor depends on is there, and what is not. */
 export interface Readiness {
   readonly ready: boolean;
-  /** Whole sentences; nothing in them says where anything is. */
+  /** Whole sentences, without hosts and names. */
   readonly reasons: readonly string[];
 }
 

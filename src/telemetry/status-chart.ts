@@ -5,9 +5,9 @@ import { type Markup, html } from './html.ts';
 
 const WIDTH = 480;
 const HEIGHT = 150;
-/** So much of a part's width is bar. */
+/** The share of a part's width that the bar takes. */
 const BAR_SHARE = 0.72;
-/** One result among a million is still to be seen. */
+/** The least height of a bar, so that one result among a million shows. */
 const LEAST_BAR = 2;
 
 /** What was flagged, upwards, and what was cleared and refused, downwards, on one scale. */

@@ -58,14 +58,14 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
   );
 }
 
-/** A command to copy: a line of it ends between words and not after a hyphen. */
+/** A command to copy; its lines break between words and not after a hyphen. */
 function showCommand(command: string): Insertion {
   return command
     .split(' ')
     .map((word, index) => [index === 0 ? '' : ' ', html`<span class="word">${word}</span>`]);
 }
 
-/** What S3 said, without what stands beside it already. */
+/** S3's message, without the code that the next cell shows. */
 function withoutCode(error: string | null, code: string | null, bucket: string): string {
   const start = `${code} in bucket ${bucket}: `;
   return error?.startsWith(start) === true ? error.slice(start.length) : (error ?? '');

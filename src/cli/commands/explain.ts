@@ -19,7 +19,7 @@ async function explain(
   runIds: readonly string[],
   options: { readonly json?: boolean },
 ): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('explain');
   const { withStore } = await import('../../assembly.ts');
   const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
   if (options.json === true) {

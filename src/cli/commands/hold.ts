@@ -60,7 +60,7 @@ Example:
 
 async function place(options: PlaceOptions): Promise<void> {
   const request = await readRequest(options);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const holds = await withStore({ config, logger }, (store) =>
     withUsage(store.placeHolds(request)),
@@ -93,7 +93,7 @@ async function release(ids: readonly string[], options: { readonly by?: string }
       remedy: 'See them with: retention hold list',
     });
   });
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const released = await withStore({ config, logger }, (store) =>
     withUsage(store.releaseHolds(holdIds, options.by)),
@@ -104,7 +104,7 @@ async function release(ids: readonly string[], options: { readonly by?: string }
 }
 
 async function list(options: ListOptions): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const holds = await withStore({ config, logger }, (store) =>
     store.listHolds({ all: options.all === true }),

@@ -35,13 +35,13 @@ export function migrateCommand(): Command {
 }
 
 async function up(): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('migrate');
   const { migrate } = await import('../../assembly.ts');
   printRan(await migrate({ config, logger, direction: 'up' }), 'The schema is up to date.');
 }
 
 async function down(options: DownOptions): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('migrate');
   const { migrate, withStore } = await import('../../assembly.ts');
   const steps = options.steps === undefined ? undefined : await parseSteps(options.steps);
   if (options.yes !== true) {
@@ -58,7 +58,7 @@ async function down(options: DownOptions): Promise<void> {
 }
 
 async function status(options: { readonly json?: boolean }): Promise<void> {
-  const { config } = await readSettings();
+  const { config } = await readSettings('migrate');
   const { readMigrationState } = await import('../../database/migrations.ts');
   const state = await readMigrationState(config.databaseMigrateUrl);
   if (options.json === true) {

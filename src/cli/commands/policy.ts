@@ -14,7 +14,7 @@ interface YesOption {
 const DEFAULT_TENANT = '*';
 const MAX_DAYS = 36_134;
 
-/** Between the question and its answer time goes by, and with it results fall due. */
+/** More results may fall due while a person reads the question. */
 const GROWTH_WHILE_ASKED = 1.1;
 
 /** `retention policy list|set|unset|confirm` */
@@ -81,7 +81,7 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
 
 async function set(tenantId: string, duration: string, options: YesOption): Promise<void> {
   const days = await readDays(duration);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('policy');
   await inStore(async (store) => {
     const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
     const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed));
@@ -150,7 +150,7 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
   }
 }
 
-/** Says what a change makes due at once, and has that confirmed. True: a person has seen it. */
+/** Says what a change makes due at once, and asks for a yes. True: a person has seen it. */
 async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
   const due = sumOf(newlyDue);
   if (due === 0) return false;
@@ -219,7 +219,7 @@ function sumOf(newlyDue: readonly NewlyDue[]): number {
 }
 
 async function inStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('policy');
   const { withStore } = await import('../../assembly.ts');
   return withStore({ config, logger }, work);
 }

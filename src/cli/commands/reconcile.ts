@@ -73,7 +73,7 @@ async function run(options: Options): Promise<void> {
   if (options.verify !== true && options.orphans !== true) keepHeapSmall();
   // Options are checked before settings.
   const typed = await readOptions(options);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('reconcile');
   const { withStore } = await import('../../assembly.ts');
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {

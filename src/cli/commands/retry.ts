@@ -34,7 +34,7 @@ Examples:
 }
 
 async function retry(options: Options): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('retry');
   const { withStore } = await import('../../assembly.ts');
   const revived = await withStore({ config, logger }, (store) =>
     withUsage(

@@ -22,7 +22,7 @@ Example:
 }
 
 async function watch(options: { readonly json?: boolean }): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('watch');
   const [{ CHANNELS, withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
     await Promise.all([
       import('../../assembly.ts'),

@@ -220,7 +220,7 @@ async function checkLifecycle(
   ];
 }
 
-/** How a rule is faster than the longest policy; undefined: it is not. */
+/** How a rule deletes before the longest policy does; undefined: it does not. */
 function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): string | undefined {
   const longest = health?.longestRetainDays;
   if (longest === undefined) return undefined;

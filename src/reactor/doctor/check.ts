@@ -32,7 +32,7 @@ export function failed(name: string, found: string, remedy: string): Check {
   return { name, state: 'failed', found, remedy };
 }
 
-/** Runs one check; what it throws is what was found. */
+/** Runs one check; an error that it throws becomes a failed check. */
 export async function attempt(
   name: string,
   look: () => Promise<Check | readonly Check[]>,

@@ -67,7 +67,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
   return ok(name, where);
 }
 
-/** Whether notifications arrive; only sending one from elsewhere tells. */
+/** Whether notifications arrive; only one sent from another session proves it. */
 export async function checkListening(ports: DoctorPorts): Promise<readonly Check[]> {
   const name = 'listening';
   return attempt(name, async () => {
@@ -96,7 +96,7 @@ export async function checkListening(ports: DoctorPorts): Promise<readonly Check
 /** What was found of the schema. */
 export interface SchemaFound {
   readonly checks: readonly Check[];
-  /** The migrations that it has; undefined: it is not all there, and can be asked no further. */
+  /** The migrations that it has; undefined: it is incomplete, so later checks are left out. */
   readonly migrations: readonly string[] | undefined;
 }
 

@@ -7,10 +7,10 @@ import { checkScheduler } from './scheduler-checks.ts';
 import { checkSchemaHealth } from './schema-checks.ts';
 
 /**
- * Looks at everything that a reactor depends on. Changes nothing, but that it notes which buckets
- * keep versions, and asks S3 to delete a key that does not exist.
+ * Looks at everything that a reactor depends on. Changes nothing, except that it notes which
+ * buckets keep versions, and asks S3 to delete a key that does not exist.
  *
- * What cannot be looked at because something before it failed is left out; that failure is said.
+ * Leaves out a check that cannot run because an earlier one failed; the report has that failure.
  */
 export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
