@@ -12,6 +12,7 @@ import {
 import { createPool } from './database/pool.ts';
 import type { Queryable } from './database/queryable.ts';
 import { UsageError } from './errors.ts';
+import { MILLISECONDS } from './lifecycle/duration.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
@@ -63,7 +64,6 @@ export interface ReconcileRequest extends LibraryOptions {
   readonly onProgress?: (done: number, known: number) => void;
 }
 
-const SECOND = 1_000;
 const NO_STATEMENT_TIMEOUT = 0;
 
 /** Opens the database for as long as `work` takes. */
@@ -145,7 +145,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       const grace = setTimeout(() => {
         logger.warning('The grace period is over: what is in flight is cut, its leases run out');
         void database.cut();
-      }, config.shutdownGraceSeconds * SECOND);
+      }, config.shutdownGraceSeconds * MILLISECONDS.second);
       await Promise.all([notifications.stop(), listener.stop()]);
       await notes.stop();
       clearTimeout(grace);
@@ -320,7 +320,7 @@ function objectOptions(config: Config) {
     endpoint: config.s3EndpointUrl,
     region: config.awsRegion,
     maxAttempts: config.s3MaxAttempts,
-    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * SECOND,
+    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * MILLISECONDS.second,
   };
 }
 

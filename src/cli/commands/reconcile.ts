@@ -16,6 +16,11 @@ import {
   printVerified,
   verifyIfAsked,
 } from '../verification.ts';
+import { readWholeNumber } from '../whole-number.ts';
+
+/** One DeleteObjects request takes no more. */
+const MOST_PER_BATCH = 1_000;
+const MOST_RESULTS = 1_000_000_000;
 
 interface Options extends VerifyOptions {
   readonly tenant?: string;
@@ -183,14 +188,14 @@ async function readOptions(
     import('../../lifecycle/duration.ts'),
     import('../../errors.ts'),
   ]);
-  const readCount = (text: string | undefined, name: string, most: number): number | undefined => {
-    if (text === undefined) return undefined;
-    const count = /^\d{1,12}$/u.test(text) ? Number(text) : 0;
-    if (count >= 1 && count <= most) return count;
-    throw new UsageError(`${name}: expected a whole number from 1 to ${most}; given "${text}"`);
-  };
-  const batchSize = readCount(options.batchSize, '--batch-size', 1_000);
-  const limit = readCount(options.limit, '--limit', 1_000_000_000);
+  const batchSize =
+    options.batchSize === undefined
+      ? undefined
+      : await readWholeNumber(options.batchSize, '--batch-size', MOST_PER_BATCH);
+  const limit =
+    options.limit === undefined
+      ? undefined
+      : await readWholeNumber(options.limit, '--limit', MOST_RESULTS);
   const olderThan =
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {
