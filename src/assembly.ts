@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
-import { formatTable } from './config-columns.ts';
-import type { Config } from './config.ts';
+import { type Config, storedSettings } from './config/config.ts';
+import { asConfigurationError } from './config/database-faults.ts';
+import { formatTable } from './config/sql-names.ts';
 import type { Database } from './database/database.ts';
 import { runMigrations } from './database/migrations.ts';
 import {
@@ -9,7 +10,9 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
-import { RefusedError, UsageError } from './errors.ts';
+import type { Queryable } from './database/queryable.ts';
+import { UsageError } from './errors.ts';
+import { MILLISECONDS } from './lifecycle/duration.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
@@ -18,6 +21,7 @@ import type { ObjectStore } from './objects/object-store.ts';
 import { createS3BucketInspector } from './objects/s3-bucket-inspector.ts';
 import { createS3ObjectStore } from './objects/s3-object-store.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
+import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
@@ -28,7 +32,7 @@ import type { ListenerState } from './telemetry/listening.ts';
 import { observeObjects, observePurges } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
-/** The channels that the database announces on; anyone may listen, and anyone may notify. */
+/** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
 
 /** What every entry point of the library takes. */
@@ -60,7 +64,6 @@ export interface ReconcileRequest extends LibraryOptions {
   readonly onProgress?: (done: number, known: number) => void;
 }
 
-const SECOND = 1_000;
 const NO_STATEMENT_TIMEOUT = 0;
 
 /** Opens the database for as long as `work` takes. */
@@ -68,7 +71,7 @@ export async function withStore<Result>(
   { config, logger = silentLogger }: Pick<LibraryOptions, 'config' | 'logger'>,
   work: (store: Store, database: Database) => Promise<Result>,
 ): Promise<Result> {
-  // A person waits for what counts or sorts whole tables, and ends it when it takes too long.
+  // Some commands count or sort whole tables; the person who waits can end them.
   const database = openPool(config, logger, 'retention', NO_STATEMENT_TIMEOUT);
   try {
     return await work(createStore(database), database);
@@ -107,9 +110,9 @@ export function createReactor(options: LibraryOptions): Reactor {
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: async () => {
-      // What cannot be loaded now is said by the first batch that needs it.
+      // The first batch reports what cannot be loaded now.
       const loading = objects.prepare?.().catch(() => undefined);
-      await Promise.all([applySettings(config, store, logger), loading]);
+      await Promise.all([applySettings(config, database, logger), loading]);
     },
     onBatch: (outcome) => {
       notes.see(outcome.bucket);
@@ -121,7 +124,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     notifier: database,
     channels: [CHANNELS[0]],
     logger,
-    // Whatever a payload says, it is no more than a reason to look. (Promise 9)
+    // Any payload is only a reason to look at the tables. (Promise 9)
     onNotification: () => {
       telemetry?.countNotification();
       listener.wake();
@@ -131,7 +134,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   const service = createService({
     name: 'the reactor',
     start: async () => {
-      // First, so that health answers while the database does not; and last to go.
+      // First to start and last to stop, so that health answers also without the database.
       await telemetry?.start();
       await notifications.start();
       await listener.start();
@@ -142,7 +145,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       const grace = setTimeout(() => {
         logger.warning('The grace period is over: what is in flight is cut, its leases run out');
         void database.cut();
-      }, config.shutdownGraceSeconds * SECOND);
+      }, config.shutdownGraceSeconds * MILLISECONDS.second);
       await Promise.all([notifications.stop(), listener.stop()]);
       await notes.stop();
       clearTimeout(grace);
@@ -161,18 +164,14 @@ export function createReactor(options: LibraryOptions): Reactor {
 }
 
 /**
- * Makes the world agree with the tables now, with no listener and no scheduler needed.
+ * Flags and deletes what is due now; needs no listener and no scheduler.
  *
  * @throws RefusedError while the reactor is disabled.
  * @throws DatabaseError
  */
 export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
-  if (!config.enabled) {
-    throw new RefusedError('retention is disabled here: nothing was flagged and nothing deleted', {
-      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
-    });
-  }
+  refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
     const objects = request.objects ?? openObjects(config);
     const inspector = request.inspector ?? openInspector(config);
@@ -205,11 +204,13 @@ export type VerifyRequest = LibraryOptions &
  *
  * @throws UsageError when no bucket is known, or nothing bears the prefix.
  * @throws ObjectStoreError when a bucket cannot be listed.
- * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
+ * reactor is disabled, unless this is a dry run.
  * @throws DatabaseError
  */
 export async function verify(request: VerifyRequest): Promise<Verification> {
   const { config, logger = silentLogger } = request;
+  if (request.dryRun !== true) refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
     const known = [...new Set([...config.resultBuckets, ...(await store.knownBuckets())])];
     const buckets = request.buckets ?? known;
@@ -233,7 +234,8 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
  * Runs the migrations as the configuration says; up also writes the settings that live in the
  * database. Returns the names of those that ran.
  *
- * @throws DatabaseError with what was looked for, what was found and which setting mends it.
+ * @throws ConfigurationError when `RETENTION_COLUMNS` cannot be read.
+ * @throws DatabaseError with what was looked for, what was found and which setting to change.
  */
 export async function migrate(
   options: Pick<LibraryOptions, 'config' | 'logger'> & {
@@ -250,32 +252,30 @@ export async function migrate(
     logger,
     settings: {
       table: formatTable(config.table),
-      columns: config.columns.text,
+      columns: config.columns,
       scheduler: config.scheduler,
       cronDatabaseUrl: config.cronDatabaseUrl,
       role: config.role,
     },
+  }).catch((error: unknown) => {
+    throw asConfigurationError(error, config);
   });
   if (direction === 'up' && count === undefined) {
     const owner = { ...config, databaseUrl: config.databaseMigrateUrl };
-    await withStore({ config: owner, logger }, async (store) => {
-      await applySettings(config, store, logger);
+    await withStore({ config: owner, logger }, async (_store, database) => {
+      await applySettings(config, database, logger);
     });
   }
   return ran;
 }
 
 /** Writes the settings that live in the database, and logs what changed. */
-async function applySettings(config: Config, store: Store, logger: Logger): Promise<void> {
-  const isGiven = (name: string): boolean => config.given.has(name);
-  const changes = await store.configure({
-    enabled: isGiven('DPP_RETENTION_ENABLED') ? config.enabled : undefined,
-    retentionDays: config.retentionDays,
-    loopIntervalSeconds: config.loopIntervalSeconds,
-    batchSize: config.batchSize,
-    defaultBucket: isGiven('S3_RESULT_BUCKET') ? (config.defaultBucket ?? null) : undefined,
-  });
-  for (const change of changes) logger.info(`Setting changed: ${change}`);
+async function applySettings(config: Config, database: Queryable, logger: Logger): Promise<void> {
+  const changes = await database.query<{ change: string }>(
+    'select * from retention.configure($1::jsonb) as change',
+    [JSON.stringify(storedSettings(config))],
+  );
+  for (const { change } of changes) logger.info(`Setting changed: ${change}`);
 }
 
 function openPool(
@@ -318,7 +318,7 @@ function objectOptions(config: Config) {
     endpoint: config.s3EndpointUrl,
     region: config.awsRegion,
     maxAttempts: config.s3MaxAttempts,
-    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * SECOND,
+    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * MILLISECONDS.second,
   };
 }
 

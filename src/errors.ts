@@ -1,3 +1,4 @@
+import { showCount } from './numbers.ts';
 import { escapeControls, redactAndShorten } from './safe-text.ts';
 import { SOCKET_CODES, SQLSTATE } from './sqlstate.ts';
 
@@ -12,7 +13,7 @@ export const EXIT_CODE = {
   failed: 1,
   /** Wrong usage or configuration. */
   usage: 2,
-  /** Not done, because nobody confirmed it. */
+  /** Not done, because it was not confirmed. */
   refused: 3,
 } as const;
 
@@ -58,14 +59,17 @@ export class ConfigurationError extends RetentionError {
   override readonly name = 'ConfigurationError';
   readonly faults: readonly ConfigurationFault[];
 
-  constructor(faults: readonly ConfigurationFault[]) {
-    super(describeFaults(faults), { code: 'CONFIGURATION', exitCode: EXIT_CODE.usage });
+  constructor(
+    faults: readonly ConfigurationFault[],
+    options: Pick<RetentionErrorOptions, 'cause'> = {},
+  ) {
+    super(describeFaults(faults), { ...options, code: 'CONFIGURATION', exitCode: EXIT_CODE.usage });
     this.faults = faults;
   }
 }
 
 function describeFaults(faults: readonly ConfigurationFault[]): string {
-  const count = faults.length === 1 ? '1 setting is wrong' : `${faults.length} settings are wrong`;
+  const count = showCount(faults.length, 'setting is wrong', 'settings are wrong');
   const lines = faults.map(
     ({ name, expected, given, remedy }) =>
       `  ${name}: expected ${expected}; given ${given}. ${remedy}`,
@@ -82,7 +86,7 @@ export class UsageError extends RetentionError {
   }
 }
 
-/** Nothing was done, because it wants a confirmation that did not come. */
+/** Nothing was done, because it needs a confirmation that did not come. */
 export class RefusedError extends RetentionError {
   override readonly name = 'RefusedError';
 
@@ -135,7 +139,7 @@ const TRANSIENT_MESSAGES =
   /connection terminated|timeout expired|timeout exceeded when trying to connect|query read timeout|not queryable|connection ended|no more connections|too many (clients|connections)|query_wait_timeout|server (conn(ection)? )?(crashed|login)|(is|database) paused|server_lifetime|idle.*timeout/iu;
 
 /**
- * Whether the same thing may well succeed later: the connection was lost or refused, the server is
+ * Whether the same thing may succeed later: the connection was lost or refused, the server is
  * starting, stopping or full, or another transaction was in the way. Looks through wrappers.
  */
 export function isTransientDatabaseError(error: unknown): boolean {
@@ -145,7 +149,7 @@ export function isTransientDatabaseError(error: unknown): boolean {
 function isTransientLink(link: Error): boolean {
   const code = codeOf(link);
   if (code !== undefined && SOCKET_CODES.has(code)) return true;
-  // A missing file is for ever; a missing Unix socket is a server that is not up.
+  // A missing file stays missing; a missing Unix socket is a server that is not up.
   if (code === 'ENOENT') return 'syscall' in link && link.syscall === 'connect';
   const sqlState = link instanceof DatabaseError ? link.sqlState : code;
   // Poolers give every refusal this one code, so only its words tell "busy" from "never".

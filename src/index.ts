@@ -13,7 +13,7 @@ export {
   reconcile,
   verify,
 } from './assembly.ts';
-export { type Config, readConfig } from './config.ts';
+export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
   DatabaseError,

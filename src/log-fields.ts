@@ -15,14 +15,14 @@ export type PlainValue =
 
 const MAX_DEPTH = 6;
 const MAX_ITEMS = 100;
-/** Of one text in a line. */
+/** The most characters of one text in a line. */
 export const MAX_TEXT_CHARACTERS = 4_000;
 const SECRET_KEY =
   /^(?:password|passwd|secret|secret_?access_?key|(?:aws_)?session_?token|aws_secret_access_key|token|authorization)$/iu;
 
 /**
  * Makes anything fit for a log: errors keep code, message, cause and stack, secrets are masked,
- * what is endless is cut, and what JSON cannot carry becomes text. Calls nothing but `toString`.
+ * long values are cut, and what JSON cannot carry becomes text. Calls nothing but `toString`.
  */
 export function toPlainValue(value: unknown, depth = 0): PlainValue | undefined {
   if (typeof value === 'string') return redactAndShorten(value, MAX_TEXT_CHARACTERS);

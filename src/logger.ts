@@ -8,7 +8,7 @@ export type { LogFields } from './log-fields.ts';
 /** The levels, most important last. */
 export type LogLevel = 'debug' | 'info' | 'warning' | 'error';
 
-/** Where everything here says what it does. A message is a constant or nearly; values are fields. */
+/** Writes the log. A message is a constant or nearly; values are fields. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
@@ -43,7 +43,7 @@ interface Line {
 
 /**
  * Makes a logger. A text line is `2026-02-17T12:00:00.000Z INFO message key=value`; a JSON line has
- * timestamp, level, message and the fields. Whatever a message or a field holds, it stays one line,
+ * timestamp, level, message and the fields. A message and its fields always stay on one line,
  * and secrets in it are masked.
  */
 export function createLogger(options: LoggerOptions = {}): Logger {
@@ -78,7 +78,7 @@ export function createLogger(options: LoggerOptions = {}): Logger {
 
 const guarded = new WeakSet<Writable>();
 
-/** A reader that went away must not end what is being written about. */
+/** The loss of the reader must not end the process. */
 function surviveClosedStream(stream: Writable): void {
   if (guarded.has(stream)) return;
   guarded.add(stream);

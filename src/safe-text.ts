@@ -37,7 +37,7 @@ const SECRET_NAMES =
 
 const REDACTIONS: readonly (readonly [pattern: RegExp, replacement: string])[] = [
   // scheme://user:password@host. Greedy up to the last @ of the word: a raw @ in a password is
-  // common, and masking too much is the safe mistake. Bounded, since every "://" starts anew; a
+  // common, and masking too much is the safe mistake. Bounded, since every "://" is a new start; a
   // token that stands for a password can be 2,000 characters long.
   [/(:\/\/[^\s:@/]{0,300}):[^\s]{0,4000}@/gu, `$1:${MASK}@`],
   // "password": "...", also inside JSON that was put into a string.

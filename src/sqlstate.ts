@@ -1,13 +1,9 @@
-/** The SQLSTATEs that are met here, under PostgreSQL's own names (its appendix A). */
+/** The SQLSTATEs that this program knows, under PostgreSQL's own names (its appendix A). */
 export const SQLSTATE = {
   protocol_violation: '08P01',
   connection_failure: '08006',
-  feature_not_supported: '0A000',
   invalid_parameter_value: '22023',
   check_violation: '23514',
-  foreign_key_violation: '23503',
-  not_null_violation: '23502',
-  unique_violation: '23505',
   active_sql_transaction: '25001',
   read_only_sql_transaction: '25006',
   idle_in_transaction_session_timeout: '25P03',
@@ -18,18 +14,12 @@ export const SQLSTATE = {
   serialization_failure: '40001',
   deadlock_detected: '40P01',
   insufficient_privilege: '42501',
-  undefined_column: '42703',
   undefined_function: '42883',
-  undefined_object: '42704',
   undefined_table: '42P01',
   duplicate_prepared_statement: '42P05',
-  invalid_sql_statement_name: '26000',
   invalid_schema_name: '3F000',
   disk_full: '53100',
-  out_of_memory: '53200',
   too_many_connections: '53300',
-  object_not_in_prerequisite_state: '55000',
-  object_in_use: '55006',
   lock_not_available: '55P03',
   query_canceled: '57014',
   admin_shutdown: '57P01',
@@ -39,8 +29,6 @@ export const SQLSTATE = {
   raise_exception: 'P0001',
   no_data_found: 'P0002',
 } as const;
-
-export type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];
 
 /** What Node calls a server that cannot be reached or a connection that broke. */
 export const SOCKET_CODES: ReadonlySet<string> = new Set([

@@ -384,3 +384,15 @@ begin
   order by min(s.due_at), s.tenant_key;
 end
 $$;
+
+-- Our indexes on the adopted table, and whether each is there and valid. For observers.
+create or replace function retention.index_state()
+returns table (name text, is_there boolean)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select p.name, p.is_there
+  from retention._index_plan() p
+$$;

@@ -1,10 +1,13 @@
 import { openInspector } from '../assembly.ts';
-import { s3BudgetSeconds, type Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
+import { asConfigurationError } from '../config/database-faults.ts';
+import { s3BudgetSeconds } from '../config/s3-budget.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
 import { proveListening } from '../database/listen-proof.ts';
-import { readMigrationState } from '../database/migrations.ts';
+import { checkColumns, readMigrationState } from '../database/migrations.ts';
 import { createPool } from '../database/pool.ts';
+import { ConfigurationError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Connection, DoctorPorts } from '../reactor/doctor/ports.ts';
 import { createDiagnosis } from '../store/diagnosis.ts';
@@ -12,7 +15,11 @@ import { createDiagnosis } from '../store/diagnosis.ts';
 /** A notification takes milliseconds; a pooler swallows it for ever. */
 const LISTEN_MILLISECONDS = 5_000;
 
-/** Opens whatever a doctor looks through for as long as `work` takes. */
+/**
+ * Opens the ports of a doctor for as long as `work` takes.
+ *
+ * @throws ConfigurationError when the database cannot read `RETENTION_COLUMNS`.
+ */
 export async function withDoctorPorts<Result>(
   config: Config,
   logger: Logger,
@@ -39,14 +46,16 @@ export async function withDoctorPorts<Result>(
       readMigrationState: () => readMigrationState(url),
     };
   };
-  // A person waits: what does not answer soon is said to be unreachable.
+  // A person waits, so a store that does not answer soon counts as unreachable.
   const inspector = openInspector({
     ...config,
     s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
     s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
   });
   try {
+    if (config.columns !== '') await refuseColumns(open(config.databaseMigrateUrl), config);
     return await work({
+      given: config.given,
       main: connect('DATABASE_URL', config.databaseUrl),
       listen: connect('DATABASE_LISTEN_URL', config.databaseListenUrl),
       migrate: connect('DATABASE_MIGRATE_URL', config.databaseMigrateUrl),
@@ -65,4 +74,12 @@ export async function withDoctorPorts<Result>(
     inspector.close();
     await Promise.all([...pools.values()].map((pool) => pool.close()));
   }
+}
+
+/** Other errors are left to the checks: the database or the schema may be missing. */
+async function refuseColumns(database: Database, config: Config): Promise<void> {
+  await checkColumns(database, config.columns).catch((error: unknown) => {
+    const fault = asConfigurationError(error, config);
+    if (fault instanceof ConfigurationError) throw fault;
+  });
 }

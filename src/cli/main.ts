@@ -1,9 +1,8 @@
 #!/usr/bin/env node
 import { type Command, CommanderError } from 'commander';
+import { EXIT_CODE } from '../errors.ts';
 import { reportCrash, reportError } from './output.ts';
 import { createProgram } from './program.ts';
-
-const USAGE = 2;
 
 async function main(): Promise<void> {
   const program = createProgram();
@@ -11,8 +10,9 @@ async function main(): Promise<void> {
   try {
     await program.parseAsync();
   } catch (error) {
-    // commander has said it already, also for --help and --version.
-    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE;
+    // commander has printed its message already, also for --help and --version.
+    if (error instanceof CommanderError)
+      process.exitCode = error.exitCode === 0 ? EXIT_CODE.done : EXIT_CODE.usage;
     else process.exitCode = await reportError(error);
   }
 }
@@ -22,10 +22,10 @@ function throwOnExit(command: Command): void {
   for (const child of command.commands) throwOnExit(child);
 }
 
-// A rejection that nobody handles arrives here as well.
+// An unhandled rejection arrives here as well.
 process.on('uncaughtException', (error) => void reportCrash(error));
 
-// Whoever reads may stop reading, as `head` does.
+// The reader of a pipe may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
   process.exit();

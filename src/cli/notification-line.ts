@@ -1,10 +1,11 @@
+import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
 export interface NotificationLine {
-  /** `flagged`, `cleared`, `failed`; or the channel, of what is not of our making. */
+  /** `flagged`, `cleared`, `failed`; or the channel, where the schema did not send it. */
   readonly word: string;
-  /** Without a control character, whoever sent it. */
+  /** Without control characters: anyone may send one. */
   readonly text: string;
   /** Whether it has the shape that the schema's triggers give it. Anyone may have sent it still. */
   readonly isKnown: boolean;
@@ -32,7 +33,7 @@ export function describeNotification(
   const text = reader?.read(fields);
   if (reader === undefined || text === undefined) {
     const safe = escapeControls(shorten(raw, MAX_RAW_CHARACTERS));
-    return { word: safeText(channel), text: `not of our making: ${safe}`, isKnown: false };
+    return { word: safeText(channel), text: `not from the schema: ${safe}`, isKnown: false };
   }
   return { word: reader.word, text, isKnown: true };
 }
@@ -51,7 +52,7 @@ function readExpired({ batches, results, buckets, oldest }: Fields): string | un
   if (oldest !== null && !isDate(oldest)) return undefined;
   const age = oldest === null ? '' : `, oldest ${oldest.slice(0, oldest.indexOf('T'))}`;
   const places = buckets.map((bucket) => safeText(bucket)).join(', ');
-  return `${show(results, 'result')} in ${show(batches, 'batch', 'batches')} (${places})${age}`;
+  return `${showCount(results, 'result')} in ${showCount(batches, 'batch', 'batches')} (${places})${age}`;
 }
 
 function readCleared(fields: Fields): string | undefined {
@@ -59,10 +60,13 @@ function readCleared(fields: Fields): string | undefined {
   if (!isCount(batch) || typeof bucket !== 'string') return undefined;
   if (!isCount(cleared) || !isCount(spared) || !isCount(failed) || !isCount(ms)) return undefined;
   const others = [
-    spared > 0 ? `${show(spared)} spared` : '',
-    failed > 0 ? `${show(failed)} failed` : '',
+    spared > 0 ? `${showNumber(spared)} spared` : '',
+    failed > 0 ? `${showNumber(failed)} failed` : '',
   ];
-  return [`${show(cleared, 'result')} (${safeText(bucket)}) in ${show(ms)} ms`, ...others]
+  return [
+    `${showCount(cleared, 'result')} (${safeText(bucket)}) in ${showNumber(ms)} ms`,
+    ...others,
+  ]
     .filter((part) => part !== '')
     .join(', ');
 }
@@ -77,12 +81,7 @@ function readFailed(fields: Fields): string | undefined {
   const runs =
     runIds.length === 0 ? '' : `, ${runIds.length < results ? 'among them ' : ''}${named}`;
   const next = isDead ? 'dead, until: retention retry' : `next attempt at ${retryAt}`;
-  return `${show(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
-}
-
-function show(count: number, one?: string, many = `${one}s`): string {
-  const figure = count.toLocaleString('en');
-  return one === undefined ? figure : `${figure} ${count === 1 ? one : many}`;
+  return `${showCount(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
 }
 
 function isCount(value: unknown): value is number {

@@ -1,11 +1,20 @@
 import { createInterface } from 'node:readline/promises';
+import { showNumber } from '../numbers.ts';
 import { escapeControls, redactSecrets } from '../safe-text.ts';
 
 /** Writes the one document of `--json`. */
 export function printJson(document: unknown): void {
-  // JSON leaves some of what steers a terminal as it is; inside its strings an escape says the same.
-  const lines = JSON.stringify(document, null, 2).split('\n');
-  process.stdout.write(`${lines.map((line) => escapeControls(line)).join('\n')}\n`);
+  for (const line of JSON.stringify(document, null, 2).split('\n')) printJsonText(line);
+}
+
+/** Writes one document of many, on a line of its own. */
+export function printJsonLine(document: unknown): void {
+  printJsonText(JSON.stringify(document));
+}
+
+/** JSON does not escape all that steers a terminal; inside its strings an escape says the same. */
+function printJsonText(line: string): void {
+  printLine(escapeControls(line));
 }
 
 /** Writes one line for people. */
@@ -35,20 +44,20 @@ export function printTable(head: readonly string[], rows: readonly (readonly unk
 function showCell(cell: unknown): string {
   if (cell === null || cell === undefined) return '-';
   if (cell instanceof Date) return cell.toISOString();
-  if (typeof cell === 'number') return cell.toLocaleString('en');
+  if (typeof cell === 'number') return showNumber(cell);
   return escapeControls(typeof cell === 'string' ? cell : JSON.stringify(cell));
 }
 
 /**
  * Asks for a yes, unless it was given.
  *
- * @throws RefusedError when it does not come, or nobody is there to ask.
+ * @throws RefusedError when it does not come, or stdin is no terminal to ask at.
  */
 export async function confirm(question: string, isGiven: boolean): Promise<void> {
   if (isGiven) return;
   const { RefusedError } = await import('../errors.ts');
   if (!process.stdin.isTTY) {
-    throw new RefusedError(`${question} Nobody is here to answer; nothing was done.`, {
+    throw new RefusedError(`${question} There is no terminal to ask at; nothing was done.`, {
       remedy: 'Say --yes to confirm.',
     });
   }
@@ -69,14 +78,14 @@ export async function reportError(error: unknown): Promise<number> {
   const text = error instanceof ConfigurationError ? error.message : describeError(error);
   process.stderr.write(`error: ${text}\n`);
   const remedy = error instanceof RetentionError ? error.remedy : undefined;
-  // It may be a hint of the server's.
+  // The remedy may be a hint of the server, and so any text.
   if (remedy !== undefined) process.stderr.write(`${escapeControls(redactSecrets(remedy))}\n`);
   return error instanceof RetentionError ? error.exitCode : 1;
 }
 
 /**
- * Says what nobody caught, and ends. Node would print the error with all its properties, and among
- * those of a URL that cannot be read is the URL, password and all.
+ * Reports an error that was not caught, and ends. Node would print the error with all its properties,
+ * and the error of an unreadable URL has the URL with its password.
  */
 export async function reportCrash(error: unknown): Promise<never> {
   const { EXIT_CODE, describeError } = await import('../errors.ts');

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
+import { haltCommand, resumeCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
@@ -40,6 +41,8 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    haltCommand,
+    resumeCommand,
     retryCommand,
     restoreCommand,
     doctorCommand,

@@ -1,6 +1,6 @@
 /**
- * Runs what was typed through the schema's functions, and takes their refusal of an argument for
- * what it is: wrong usage, with the functions' own words.
+ * Runs a function of the schema with arguments that a person typed, and turns its refusal of one into
+ * a usage error with the function's own words.
  *
  * @throws UsageError when an argument was refused.
  */

@@ -1,15 +1,15 @@
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 
-/** What most commands begin with: the configuration, and a logger that follows it. */
-export async function readSettings(): Promise<{
+/** Reads the configuration of a command, and makes a logger as it says. */
+export async function readSettings(command: string): Promise<{
   readonly config: Config;
   readonly logger: Logger;
 }> {
   const [{ readConfig }, { createLogger }] = await Promise.all([
-    import('../config.ts'),
+    import('../config/config.ts'),
     import('../logger.ts'),
   ]);
-  const config = readConfig(process.env);
+  const config = readConfig(process.env, { command });
   return { config, logger: createLogger({ level: config.logLevel, json: config.jsonLogs }) };
 }

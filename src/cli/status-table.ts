@@ -1,3 +1,4 @@
+import { showNumber } from '../numbers.ts';
 import type { Status } from '../store/status.ts';
 import { printTable } from './output.ts';
 
@@ -7,7 +8,8 @@ export function printStatus(row: Status): void {
     ['', ''],
     Object.entries(row as unknown as Record<string, unknown>).map(([name, value]) => [
       name.replaceAll('_', ' '),
-      typeof value === 'number' ? value.toLocaleString('en') : value,
+      // As a text, so that the column is not aligned as one of figures.
+      typeof value === 'number' ? showNumber(value) : value,
     ]),
   );
 }

@@ -2,15 +2,16 @@ import { describeError } from '../errors.ts';
 import { formatDuration } from '../lifecycle/duration.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { watchStopSignals } from '../lifecycle/signals.ts';
+import { showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { Status } from '../store/status.ts';
-import { printLine } from './output.ts';
+import { printJsonLine, printLine } from './output.ts';
 import { printStatus } from './status-table.ts';
 import { clearScreen, clockTime } from './terminal.ts';
 
 /**
- * Shows the status until SIGINT or SIGTERM: redrawn on a terminal, a line each time otherwise. A
- * database that does not answer is said, and asked again.
+ * Shows the status until SIGINT or SIGTERM: redrawn on a terminal, a line each time otherwise.
+ * Reports a database that does not answer, and asks again.
  */
 export async function watchStatus(
   first: Status,
@@ -19,7 +20,7 @@ export async function watchStatus(
   isJson: boolean,
 ): Promise<void> {
   const signals = watchStopSignals();
-  const show = isJson ? printDocument : process.stdout.isTTY ? redraw : printCompact;
+  const show = isJson ? printJsonLine : process.stdout.isTTY ? redraw : printCompact;
   show(first);
   for (;;) {
     await pause(intervalMilliseconds, signals.signal);
@@ -31,10 +32,6 @@ export async function watchStatus(
     }
   }
   signals.dispose();
-}
-
-function printDocument(row: Status): void {
-  printLine(escapeControls(JSON.stringify(row)));
 }
 
 function redraw(row: Status): void {
@@ -53,7 +50,7 @@ function printCompact(row: Status): void {
     ['held', row.held],
     ['cleared today', row.cleared_today],
   ] as const;
-  const shown = figures.map(([name, figure]) => `${name} ${figure.toLocaleString('en')}`);
+  const shown = figures.map(([name, figure]) => `${name} ${showNumber(figure)}`);
   const tick =
     row.last_tick === null
       ? 'no tick yet'

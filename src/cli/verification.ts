@@ -1,11 +1,11 @@
 import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import type { VerifyRequest } from '../assembly.ts';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { confirm, printLine } from './output.ts';
 
-/** What of `reconcile`'s options is about drift and orphans. */
+/** The options of `reconcile` that are about drift and orphans. */
 export interface VerifyOptions {
   readonly dryRun?: boolean;
   readonly yes?: boolean;
@@ -32,7 +32,7 @@ export async function verifyIfAsked(
   logger: Logger,
   options: VerifyOptions,
 ): Promise<Verification | undefined> {
-  const { RefusedError, UsageError } = await import('../errors.ts');
+  const { UsageError } = await import('../errors.ts');
   const isAsked = options.verify === true || options.orphans === true;
   const about = [options.delete, options.bucket, options.prefix, options.margin];
   if (!isAsked) {
@@ -48,10 +48,10 @@ export async function verifyIfAsked(
   }
   const { parseDuration } = await import('../lifecycle/duration.ts');
   const marginSeconds = parseDuration(options.margin ?? DEFAULT_MARGIN, '--margin') / 1_000;
-  if (!config.enabled && options.dryRun !== true) {
-    throw new RefusedError('retention is disabled here: nothing was mended and nothing deleted', {
-      remedy: 'DPP_RETENTION_ENABLED is false; set it to true, or look with --dry-run.',
-    });
+  if (options.dryRun !== true) {
+    // Asked before a person has to confirm anything.
+    const { refuseWhileDisabled } = await import('../reactor/gate.ts');
+    refuseWhileDisabled(config);
   }
   if (isDeleting) {
     await confirm(
@@ -67,7 +67,7 @@ export async function verifyIfAsked(
     logger,
     prefix: options.prefix,
     dryRun: options.dryRun === true,
-    mend: options.verify === true,
+    repair: options.verify === true,
     confirmed: options.yes === true,
     ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
     orphanMarginSeconds: marginSeconds,
@@ -102,7 +102,7 @@ export function describeVerified(
   };
 }
 
-/** The lines that a verify adds to what people read. */
+/** The lines that a verify adds to the text output. */
 export function printVerified(verified: Verification | undefined, options: VerifyOptions): void {
   if (verified === undefined) return;
   const { listed, stamped, requeued, orphans } = verified;
@@ -120,7 +120,7 @@ export function printVerified(verified: Verification | undefined, options: Verif
   }
 }
 
-/** Opened before anything is deleted, and written at once: what is gone must be on it. */
+/** Opened before anything is deleted, and written at once: it must name all that is gone. */
 async function openDeletedList(
   path = `retention-orphans-${new Date().toISOString().slice(0, 10)}.jsonl`,
 ) {
@@ -145,7 +145,7 @@ async function openDeletedList(
       written += orphans.length;
     },
     end: () => {
-      // A list of nothing is no list.
+      // An empty list is removed.
       const isEmpty = fstatSync(file).size === 0;
       closeSync(file);
       if (isEmpty) unlinkSync(path);

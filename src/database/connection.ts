@@ -30,23 +30,23 @@ function decode(text: string): string {
   }
 }
 
-/** Remembers sockets while they are open, so that none can outlive its owner. */
-export interface SocketKeeper {
+/** The open sockets of one owner, so that none can outlive it. */
+export interface SocketTracker {
   /** Makes a socket for a client to connect; pg's `stream` option. */
   open(): Socket;
   readonly isEmpty: boolean;
-  /** Cuts whatever is still open and waits until it is. */
+  /** Destroys every open socket and waits until all are closed. */
   cut(): Promise<void>;
   /** Resolves when every socket is closed. */
   whenEmpty(): Promise<void>;
 }
 
 /**
- * pg ends a session by saying goodbye and waiting for the other end to hang up, which a dead
- * network never does, and pg-listen forgets sessions that it was just opening. Whoever holds the
- * sockets can end them all the same.
+ * pg ends a session by waiting for the server to close the connection, which never happens on a dead
+ * network, and pg-listen forgets sessions that it was just opening. The owner of the sockets can end
+ * both.
  */
-export function keepSockets(): SocketKeeper {
+export function trackSockets(): SocketTracker {
   const sockets = new Set<Socket>();
   const closed = async (): Promise<void> => {
     await Promise.all(
@@ -79,7 +79,7 @@ export interface SessionOptions {
   readonly applicationName: string;
   /** How long an answer may take before the session counts as dead. */
   readonly queryTimeoutMilliseconds: number;
-  readonly sockets: SocketKeeper;
+  readonly sockets: SocketTracker;
 }
 
 /** pg's settings for a session that notices a dead network. */
@@ -146,7 +146,7 @@ const SCHEMA_CODES: ReadonlySet<string | undefined> = new Set([
   SQLSTATE.invalid_schema_name,
 ]);
 
-/** A schema that is not there, or not up to date, has one cause and one mend. */
+/** A schema that is missing or out of date has one remedy. */
 function remedyForSchema(error: Error): string | undefined {
   if (!SCHEMA_CODES.has(codeOf(error)) || !error.message.includes('retention')) return undefined;
   return 'The schema retention is missing here or not up to date: run `retention migrate up`.';

@@ -1,6 +1,6 @@
 import type { Queryable } from './queryable.ts';
 
-/** A Postgres database, whoever speaks to it and however. */
+/** A Postgres database. */
 export interface Database extends Queryable {
   /** `host:port/database`, for messages. */
   readonly target: string;

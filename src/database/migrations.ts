@@ -7,7 +7,8 @@ import pg from 'pg';
 import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
-import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
+import type { Queryable } from './queryable.ts';
 
 /** What the migrations are told, beside the database's address. */
 export interface MigrationSettings {
@@ -39,7 +40,7 @@ export interface MigrationState {
   readonly unknown: readonly string[];
 }
 
-/** Ours alone: node-pg-migrate's own default is shared by all its users. */
+/** A key of this program: all users of node-pg-migrate share its default. */
 export const MIGRATION_LOCK = 7_303_801_452_117_906;
 
 const SCHEMA = 'retention';
@@ -55,21 +56,21 @@ const UNDEFINED_RELATION = '42P01';
 /** A migration waits for locks in its own way and builds indexes on large tables. */
 const NO_LIMIT = 0;
 
-const TURN_PAUSE_MILLISECONDS = 250;
+const LOCK_RETRY_MILLISECONDS = 250;
 
 /**
  * Runs the migrations up or down and returns the names of those that ran. A second run at the same
  * time waits for the first. When nothing of the schema is left, the schema goes as well.
  *
- * @throws DatabaseError with what was looked for, what was found and which setting mends it; then
+ * @throws DatabaseError with what was looked for, what was found and which setting to change; then
  * nothing of the run is left.
  */
 export async function runMigrations(options: MigrationOptions): Promise<readonly string[]> {
-  const ticket = handOver(options.settings?.cronDatabaseUrl);
+  const ticket = registerAddress(options.settings?.cronDatabaseUrl);
   try {
     return await withSession(options.databaseUrl, (client) => runIn(client, options, ticket));
   } finally {
-    handedOver.delete(ticket);
+    addresses.delete(ticket);
   }
 }
 
@@ -78,8 +79,8 @@ async function runIn(
   options: MigrationOptions,
   ticket: string,
 ): Promise<readonly string[]> {
-  await giveSettings(client, options.settings ?? {}, ticket);
-  await takeTurn(client, options.logger);
+  await setSessionSettings(client, options.settings ?? {}, ticket);
+  await acquireLock(client, options.logger);
   try {
     const ran = (await runner(runnerOptions(client, options))).map(({ name }) => name);
     if (options.direction === 'down' || options.count !== undefined) return ran;
@@ -94,15 +95,16 @@ async function runIn(
 }
 
 /**
- * Addresses with a password for the migrations of this process, by ticket: what a session is told, the
- * server may write into its log. The migrations are loaded by another loader and share no module.
+ * Addresses with a password for the migrations of this process, by ticket. The server may log the
+ * settings of a session, so they hold the ticket alone. Another loader loads the migrations, so they
+ * share no module with this one.
  */
 const registry = globalThis as { [HANDED_OVER]?: Map<string, string> };
-const handedOver = (registry[HANDED_OVER] ??= new Map());
+const addresses = (registry[HANDED_OVER] ??= new Map());
 
-function handOver(address: string | undefined): string {
+function registerAddress(address: string | undefined): string {
   const ticket = randomUUID();
-  if (address !== undefined) handedOver.set(ticket, address);
+  if (address !== undefined) addresses.set(ticket, address);
   return ticket;
 }
 
@@ -193,6 +195,16 @@ async function functionsDigest(): Promise<string> {
   return digest.digest('hex');
 }
 
+/**
+ * Reads a mapping of columns as `migrate up` would; the schema's own function has the grammar.
+ *
+ * @throws DatabaseError with invalid_parameter_value when it cannot be read, and what any statement
+ * may throw, also where the schema is not there.
+ */
+export async function checkColumns(database: Queryable, columns: string): Promise<void> {
+  await database.query('select retention._parse_columns($1)', [columns]);
+}
+
 async function listMigrations(): Promise<readonly string[]> {
   const entries = await readdir(FOLDER, { withFileTypes: true });
   return entries
@@ -218,30 +230,30 @@ function runnerOptions(client: pg.Client, options: MigrationOptions): RunnerOpti
     logger: {
       info: (message) => logger.debug(message),
       warn: (message) => logger.debug(message),
-      // What goes wrong is thrown, and said once by whoever catches it.
+      // Errors are thrown, and the caller reports them once.
       error: (message) => logger.debug(message),
     },
   };
 }
 
 /**
- * One run at a time. Asked for again and again rather than waited for in one statement: the run that
- * has the lock builds indexes concurrently, and would have to wait for that statement to end.
+ * One run at a time. Polled, since one long statement that waits for the lock would block the run
+ * that has it: building an index concurrently waits for every older statement.
  */
-async function takeTurn(client: pg.Client, logger: Logger): Promise<void> {
+async function acquireLock(client: pg.Client, logger: Logger): Promise<void> {
   for (let isFirst = true; ; isFirst = false) {
-    const { rows } = await client.query<{ ours: boolean }>(
-      'select pg_try_advisory_lock($1) as ours',
+    const { rows } = await client.query<{ acquired: boolean }>(
+      'select pg_try_advisory_lock($1) as acquired',
       [MIGRATION_LOCK],
     );
-    if (rows[0]?.ours === true) return;
+    if (rows[0]?.acquired === true) return;
     if (isFirst) logger.info('Another migration is running; waiting for it');
-    await pause(TURN_PAUSE_MILLISECONDS);
+    await pause(LOCK_RETRY_MILLISECONDS);
   }
 }
 
 /** The migrations read these of their session before they look at the environment. */
-async function giveSettings(
+async function setSessionSettings(
   client: pg.Client,
   settings: MigrationSettings,
   ticket: string,
@@ -253,7 +265,7 @@ async function giveSettings(
   }
 }
 
-/** The runner makes schema and table before the first migration; a run that did nothing leaves nothing. */
+/** The runner makes schema and table before the first migration; after a failed run they go again. */
 async function dropEmptySchema(client: pg.Client): Promise<void> {
   try {
     await client.query(
@@ -277,7 +289,7 @@ async function withSession<Result>(
   url: string,
   work: (client: pg.Client) => Promise<Result>,
 ): Promise<Result> {
-  const sockets = keepSockets();
+  const sockets = trackSockets();
   const client = new pg.Client(
     sessionConfig({
       url,

@@ -26,7 +26,7 @@ export interface NotificationsOptions {
   onNotification(channel: string, payload: unknown, raw: string): void;
   /**
    * Told whenever listening has been proven to work, at first and after each loss: from here on
-   * notifications arrive, so whatever was missed until now can be caught up on.
+   * notifications arrive, so the caller can catch up on what it missed.
    */
   onCaughtUp(reason: 'connected' | 'reconnected'): void;
   /** A session from which nothing was heard for this long is probed. Default: 60,000. */
@@ -49,7 +49,7 @@ export interface NotificationsState {
   readonly reason: string | undefined;
 }
 
-/** Listens until it is stopped, whatever becomes of the server meanwhile. */
+/** Listens until it is stopped, and reconnects whenever the server was lost. */
 export interface Notifications extends Service {
   state(): NotificationsState;
 }
@@ -60,20 +60,20 @@ const DEFAULT_APPLICATION_NAME = 'retention listen';
 const PROBE_INTERVAL_MILLISECONDS = 60_000;
 const PROBE_TIMEOUT_MILLISECONDS = 10_000;
 
-/** A pooler will not become a server by itself. */
+/** Behind a transaction pooler an early retry is of no use. */
 const POOLER_PAUSE_MILLISECONDS = 300_000;
 
 /**
  * Receives notifications. `start` does not wait for the database and never rejects because of it;
  * while there is no session, the caller polls. Each session is proven by a notification that is
- * sent from elsewhere, at first and whenever it has been quiet for long, and replaced when that
- * does not arrive. A loss is logged at once, and then ever more rarely while it lasts.
+ * sent from another session, at first and after each long silence, and replaced when that does not
+ * arrive. A loss is logged at once, and then less and less often while it lasts.
  */
 export function createNotifications(options: NotificationsOptions): Notifications {
-  return new Supervisor(options);
+  return new ReconnectingNotifications(options);
 }
 
-class Supervisor implements Notifications {
+class ReconnectingNotifications implements Notifications {
   readonly #options: NotificationsOptions;
   readonly #backoff: Backoff;
   readonly #loop: Service;
@@ -92,9 +92,9 @@ class Supervisor implements Notifications {
     this.#applicationName = options.applicationName ?? DEFAULT_APPLICATION_NAME;
     this.#loop = createAbortableLoop({
       name: 'notifications',
-      turn: (signal) => this.#holdSession(signal),
+      turn: (signal) => this.#runSession(signal),
       intervalMilliseconds: 0,
-      backoff: this.#patientBackoff(),
+      backoff: this.#poolerAwareBackoff(),
       onError: (error, { attempt }) => this.#reportLoss(error, attempt),
     });
   }
@@ -119,7 +119,7 @@ class Supervisor implements Notifications {
   }
 
   /** Opens a session, proves it, and keeps it until it is lost or the signal is aborted. */
-  async #holdSession(signal: AbortSignal): Promise<void> {
+  async #runSession(signal: AbortSignal): Promise<void> {
     this.#isPooled = false;
     const session = await subscribe({
       url: this.#options.listenUrl,
@@ -134,11 +134,11 @@ class Supervisor implements Notifications {
     if (signal.aborted) end();
     const watching = this.#watch(ended.signal);
     try {
-      await Promise.race([watching, lossOf(session)]);
+      await Promise.race([watching, rejectWhenLost(session)]);
     } finally {
       end();
       signal.removeEventListener('abort', end);
-      // Nothing of this session may still be under way when the next one begins.
+      // The next session must not begin before everything of this one has ended.
       await watching.catch(() => undefined);
       this.#listening = false;
       await session.close();
@@ -151,7 +151,7 @@ class Supervisor implements Notifications {
     while (!signal.aborted) {
       const heardAt = this.#provenAt;
       await pause(interval, signal);
-      // Whatever was heard meanwhile proves as much as a probe would.
+      // Any notification proves as much as a probe would.
       const isQuiet = heardAt === this.#provenAt;
       if (isQuiet || this.#reason !== undefined) await this.#prove(signal);
     }
@@ -161,16 +161,16 @@ class Supervisor implements Notifications {
     const { probeTimeoutMilliseconds: timeout = PROBE_TIMEOUT_MILLISECONDS } = this.#options;
     const outcome = await this.#probe.send(timeout, signal);
     if (signal.aborted) return;
-    if (outcome.kind === 'arrived') this.#celebrate();
+    if (outcome.kind === 'arrived') this.#markProven();
     if (outcome.kind === 'silent') throw await this.#explainSilence(timeout, signal);
     if (outcome.kind === 'unsent') {
       if (!this.#listening) throw outcome.error;
-      // The listening session may be in the best of health.
+      // The listening session may be healthy.
       this.#reason = `the probe could not be sent: ${describeError(outcome.error)}`;
     }
   }
 
-  #celebrate(): void {
+  #markProven(): void {
     const { logger } = this.#options;
     this.#backoff.reset();
     this.#reason = undefined;
@@ -216,7 +216,7 @@ class Supervisor implements Notifications {
     this.#options.logger[level](message, { attempt, reason, remedy });
   }
 
-  #patientBackoff(): Backoff {
+  #poolerAwareBackoff(): Backoff {
     const inner = this.#backoff;
     const next = (): number => {
       const milliseconds = inner.next();
@@ -227,12 +227,12 @@ class Supervisor implements Notifications {
         return inner.attempts;
       },
       next,
-      // A turn that ends well has been stopped; success is what was proven.
+      // A turn ends without an error only when stopped; #markProven resets instead.
       reset: () => undefined,
     };
   }
 
-  /** What is thrown into the reader of a connection would end that. */
+  /** An error thrown into the reader of a connection would end the connection. */
   #guard(tell: () => void): void {
     try {
       tell();
@@ -242,7 +242,7 @@ class Supervisor implements Notifications {
   }
 }
 
-async function lossOf(session: Subscription): Promise<never> {
+async function rejectWhenLost(session: Subscription): Promise<never> {
   throw new RetentionError('the listening session was lost', {
     code: 'LOST',
     cause: await session.lost,

@@ -5,7 +5,7 @@ import { pause } from '../lifecycle/pause.ts';
 import {
   connectError,
   describeTarget,
-  keepSockets,
+  trackSockets,
   queryError,
   sessionConfig,
 } from './connection.ts';
@@ -30,25 +30,25 @@ export interface PoolOptions {
 const DEFAULT_MAX = 5;
 const DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS = 30_000;
 
-/** What the server is given to end a statement by itself before we take it for dead. */
+/** How long after its own limit a server may answer before its session counts as dead. */
 const ANSWER_MARGIN_MILLISECONDS = 5_000;
 
-/** Longer than the pauses of an idle reactor, so that it does not connect anew for each look. */
+/** Longer than the pauses of an idle reactor, so that it keeps its session from poll to poll. */
 const IDLE_MILLISECONDS = 120_000;
 
-/** Sessions are renewed now and then: a failover behind a name is noticed, memory is given back. */
+/** Sessions are replaced regularly: the pool then notices a failover, and servers free memory. */
 const LIFETIME_SECONDS = 1_800;
 
 /**
- * How a function says that it needs READ COMMITTED, and what a statement by itself never meets in
- * it. Neither has done anything.
+ * A function refuses another isolation level with the first code, and a single statement gets the
+ * second only in another level. Both have changed nothing, so the statement can be repeated.
  */
 const WANTS_READ_COMMITTED: ReadonlySet<string | undefined> = new Set([
   SQLSTATE.active_sql_transaction,
   SQLSTATE.serialization_failure,
 ]);
 
-/** What sessions may take to say goodbye. */
+/** How long sessions may take to close. */
 const CLOSE_MILLISECONDS = 5_000;
 
 /** Makes a pool of sessions; connects when first asked for something. */
@@ -59,11 +59,11 @@ export function createPool(options: PoolOptions): Database {
 class PooledDatabase implements Database {
   readonly target: string;
   readonly #options: PoolOptions;
-  readonly #sockets = keepSockets();
+  readonly #sockets = trackSockets();
   #takesStartupSettings = true;
   #pool: pg.Pool;
   #pooled: Promise<boolean> | undefined;
-  /** The role or the database has another isolation level for a default than READ COMMITTED. */
+  /** Whether the role or the database defaults to another isolation level than READ COMMITTED. */
   #isElsewhereByDefault = false;
   #closing: Promise<void> | undefined;
 
@@ -136,10 +136,10 @@ class PooledDatabase implements Database {
       idleTimeoutMillis: IDLE_MILLISECONDS,
       maxLifetimeSeconds: LIFETIME_SECONDS,
     });
-    // Without a listener, an idle session's end would be the process's end.
+    // Without a handler, the loss of an idle session would end the process.
     pool.on('error', (error) => this.#report('An idle session was lost', error));
-    // So would that of a lent one, of which the statement under way tells, and of one that is lost
-    // in the very breath in which it is greeted, before whoever asked for it can listen.
+    // So would the loss of a session in use, which its statement reports, and of one that is lost
+    // just after it was opened, before its user can add a handler.
     pool.on('connect', (client) => client.on('error', () => undefined));
     return pool;
   }
@@ -179,7 +179,7 @@ class PooledDatabase implements Database {
     }
   }
 
-  /** Behind a pooler there is no server-side limit: a session's settings would be other clients'. */
+  /** Not behind a pooler, where the settings of a session would reach other clients. */
   #goWithoutStartupSettings(refused: pg.Pool): void {
     if (this.#pool !== refused) return;
     this.#takesStartupSettings = false;
@@ -188,8 +188,8 @@ class PooledDatabase implements Database {
   }
 
   /**
-   * Goes on with sessions of its own making: where the network went dead under one session, it did
-   * under the idle ones, and each would take a whole statement's time to be found out.
+   * Replaces the pool: where the network is dead for one session, it is dead for the idle ones, and
+   * each of them would take the whole time limit of a statement to notice.
    */
   #renew(old: pg.Pool): void {
     if (this.#pool !== old || this.#closing !== undefined) return;
@@ -231,14 +231,14 @@ class PooledDatabase implements Database {
   }
 }
 
-/** Whether the server did not answer at all, though it would have ended the statement by itself. */
+/** Whether the server did not answer, not even by ending the statement at its own limit. */
 function isSilence(error: unknown): boolean {
   return error instanceof DatabaseError && error.message === 'Query read timeout';
 }
 
 /**
- * Whether a session outlives an error: only an answer of the server's leaves it in a known state,
- * and not when the answer was goodbye. (By class, as the word FATAL is translated.)
+ * Whether a session can be used after an error: only after an answer of the server, and not after
+ * one that ends the session. (By class, since the word FATAL is translated.)
  */
 function isOnlyRefused(error: unknown): boolean {
   const sqlState = error instanceof DatabaseError ? error.sqlState : undefined;

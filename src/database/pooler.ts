@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { SQLSTATE, codeOf } from '../errors.ts';
-import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 
 const ANSWER_MILLISECONDS = 10_000;
 
@@ -27,11 +27,11 @@ export async function detectPooler(
   applicationName: string,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const sockets = keepSockets();
+  const sockets = trackSockets();
   const client = new pg.Client(
     sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
   );
-  // Its loss is reported by whatever waits for it.
+  // The statement that waits for it reports its loss.
   client.on('error', () => undefined);
   const giveUp = (): void => void sockets.cut();
   signal?.addEventListener('abort', giveUp);

@@ -2,28 +2,28 @@ import { randomUUID } from 'node:crypto';
 import { pause } from '../lifecycle/pause.ts';
 import type { Queryable } from './queryable.ts';
 
-/** What became of a probe. */
+/** How a probe ended. */
 export type ProbeOutcome =
   | { readonly kind: 'arrived' }
   /** Sent, but it did not come back in time. */
   | { readonly kind: 'silent' }
   /** Says nothing about the listening session: the other one could not send. */
   | { readonly kind: 'unsent'; readonly error: unknown }
-  /** Called off. */
+  /** Aborted. */
   | { readonly kind: 'aborted' };
 
-/** Sends notifications to oneself, from another session, and waits for them. */
+/** Sends notifications from another session to the listening one, and waits for them. */
 export interface Probe {
   /** A private channel that must be listened to. */
   readonly channel: string;
-  /** Hands over the payload of whatever arrived on the channel. */
+  /** Takes the payload of each notification on the channel. */
   arrived(raw: string): void;
   send(timeoutMilliseconds: number, signal: AbortSignal): Promise<ProbeOutcome>;
 }
 
 /**
- * Makes a probe with a channel of its own. Each sending wants its own word back, so that neither a
- * late answer nor anything that others write to the channel passes for one.
+ * Makes a probe with a channel of its own. Each probe sends its own word and waits for that word, so
+ * that no late answer and no notification of another program counts.
  */
 export function createProbe(notifier: Queryable): Probe {
   const channel = `retention_probe_${randomUUID().replaceAll('-', '').slice(0, 16)}`;
@@ -52,7 +52,7 @@ export function createProbe(notifier: Queryable): Probe {
       signal.addEventListener('abort', endWait);
       try {
         if (signal.aborted) return { kind: 'aborted' };
-        // The limit is for sending as well: a pool may take longer to find its network dead.
+        // The limit covers sending too: a pool may take longer to notice a dead network.
         const sending = sendWord(word).then((failed) => {
           if (failed !== undefined) endWait();
           return failed;

@@ -1,5 +1,5 @@
 import pgListen from 'pg-listen';
-import { connectError, describeTarget, keepSockets, sessionConfig } from './connection.ts';
+import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 import { pause } from '../lifecycle/pause.ts';
 
 /** What a notification said. */
@@ -30,7 +30,7 @@ export interface SubscriptionOptions {
   onNotification(notification: ReceivedNotification): void;
 }
 
-/** Postgres allows less than 8,000 bytes; whatever sends more is not Postgres. */
+/** Postgres allows less than 8,000 bytes, so a longer payload is not from Postgres. */
 export const MAX_PAYLOAD_CHARACTERS = 8_000;
 
 const ANSWER_MILLISECONDS = 10_000;
@@ -47,7 +47,7 @@ interface ReadPayload {
   readonly raw: string;
 }
 
-/** Total: pg-listen raises an `error` event for whatever its `parse` throws. */
+/** Never throws: pg-listen raises an `error` event when its `parse` throws. */
 export function readPayload(text: string): ReadPayload {
   const raw = text.slice(0, MAX_PAYLOAD_CHARACTERS);
   if (text.length > MAX_PAYLOAD_CHARACTERS) return { payload: raw, raw };
@@ -59,19 +59,18 @@ export function readPayload(text: string): ReadPayload {
 }
 
 /**
- * Opens a session and listens. It is used once: when it is lost, the caller opens another. So
- * pg-listen's own reconnecting is off altogether, which gives up for good after 3 s by default,
- * goes on after a `close()` and leaks the session that it then gets, and tells of the new session
- * before anyone can know whether notifications arrive.
+ * Opens a session and listens. When it is lost, the caller opens another, and pg-listen's own
+ * reconnecting is off: it gives up for good after 3 s by default, leaks a session when it is closed
+ * meanwhile, and reports the new session before notifications are proven to arrive.
  *
  * @throws DatabaseError when the server cannot be reached or refuses LISTEN; nothing is left then.
  */
 export async function subscribe(options: SubscriptionOptions): Promise<Subscription> {
   const { url, applicationName, signal } = options;
-  const sockets = keepSockets();
+  const sockets = trackSockets();
   const subscriber = createSubscriber(
     sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),
-    // The loop "attempt < 1" makes no attempt; 0 would mean for ever, as it does for the timeout.
+    // 1 means no attempt at all, since it counts from 1; 0 would mean without end.
     { paranoidChecking: false, retryLimit: 1, retryTimeout: 0, parse: readPayload },
   );
   const lost = new Promise<Error>((resolve) => subscriber.events.on('error', resolve));

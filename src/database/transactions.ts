@@ -2,9 +2,9 @@ import { DatabaseError } from '../errors.ts';
 import type { Queryable } from './queryable.ts';
 
 /**
- * Runs `work` in a READ COMMITTED transaction of a session, whatever the role or the database has
- * for a default. Rolled back when it throws, and when a statement of it
- * failed and it went on: Postgres would answer such a COMMIT with a silent rollback.
+ * Runs `work` in a READ COMMITTED transaction of a session, also where the role or the database has
+ * another default. Rolls back when it throws, and when it went on after a failed statement: Postgres
+ * answers such a COMMIT with a rollback and no error.
  */
 export async function inTransaction<Result>(
   client: Queryable,
@@ -32,7 +32,7 @@ export async function inTransaction<Result>(
     await client.query('commit');
     return result;
   } catch (error) {
-    // A session that cannot even roll back is ended by its owner, which does the same.
+    // The owner ends a session that cannot roll back, which rolls back as well.
     await client.query('rollback').catch(() => undefined);
     throw error;
   }

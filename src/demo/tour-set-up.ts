@@ -1,5 +1,5 @@
 import { migrate } from '../assembly.ts';
-import { readConfig } from '../config.ts';
+import { readConfig } from '../config/config.ts';
 import { RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { startCommand } from './retention-command.ts';

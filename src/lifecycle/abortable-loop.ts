@@ -10,12 +10,10 @@ export interface LoopOptions {
    * Returns how many milliseconds to wait at most before the next turn; nothing for the interval.
    */
   turn(signal: AbortSignal): Promise<number | void>;
-  /** Milliseconds between two turns that nobody woke; asked anew each time. */
+  /** Milliseconds between two turns without a wake; asked for each time. */
   readonly intervalMilliseconds: number | (() => number);
   /** Told of every turn that failed, and after how many milliseconds the next one comes. */
   onError(error: unknown, failure: LoopFailure): void;
-  /** Whether the first turn waits for the interval or a wake. Default: false. */
-  readonly waitFirst?: boolean;
   /** Pauses after failed turns. Default: from half a second up to 30 seconds. */
   readonly backoff?: Backoff;
   readonly clock?: Clock;
@@ -43,7 +41,7 @@ export function createAbortableLoop(options: LoopOptions): AbortableLoop {
   const backoff = options.backoff ?? createBackoff();
   const stopped = new AbortController();
   let isWoken = false;
-  // A controller for each wait: signals joined by AbortSignal.any would gather up over the years.
+  // A controller for each wait: signals joined by AbortSignal.any would accumulate.
   let wait: { readonly controller: AbortController; readonly endsOnWake: boolean } | undefined;
   let running: Promise<void> | undefined;
 
@@ -72,7 +70,6 @@ export function createAbortableLoop(options: LoopOptions): AbortableLoop {
     }
   };
   const run = async (): Promise<void> => {
-    if (options.waitFirst === true) await waitFor(interval(), true);
     while (!stopped.signal.aborted) await runTurn();
   };
 

@@ -4,9 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 const LONGEST_TIMER_MILLISECONDS = 2 ** 31 - 1;
 
 /**
- * Waits, or returns early when the signal is aborted; never throws for that, so that loops look at
- * the signal themselves. While it waits, the process stays alive; afterwards no timer is left. Even no
- * time at all lets everything else have its turn.
+ * Waits, or returns early when the signal is aborted, without an error: loops check the signal
+ * themselves. Keeps the process alive, and leaves no timer. A pause of 0 still yields to other work.
  */
 export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   const options = signal === undefined ? {} : { signal };

@@ -3,10 +3,10 @@ import { type Clock, systemClock } from './clock.ts';
 /** A ceiling on how many things happen per second. */
 export interface RateLimit {
   /**
-   * Runs `begin` when its turn has come: first come, first served, one at a time, and at even
-   * distances, each as long as what the one before began with takes at the ceiling.
+   * Runs `begin` when its turn has come: first come, first served, one at a time. The distance to the
+   * next turn is the time that the things of this one take at the ceiling.
    *
-   * @param countOf how many things `begin` has set going, which only it finds out.
+   * @param countOf how many things `begin` has started.
    * @returns undefined when the signal was aborted before its turn; then nothing was begun.
    */
   inTurn<Begun>(
@@ -16,12 +16,12 @@ export interface RateLimit {
   ): Promise<Begun | undefined>;
 }
 
-/** What a turn may be late, as timers are, without those after it being later. */
+/** A turn that is late by up to this, as timers are, does not delay the turns after it. */
 const LATE_MILLISECONDS = 20;
 
 /**
- * Allows `perSecond` things a second, as evenly as they come: what was not used in a quiet time is
- * not made up for, since the burst that it would allow is what a ceiling is there to prevent.
+ * Allows `perSecond` things a second, evenly. Unused allowance is not saved up, since a ceiling is
+ * there to prevent the burst that it would allow.
  */
 export function createRateLimit(perSecond: number, clock: Clock = systemClock): RateLimit {
   let nextAt = clock.now();
@@ -44,7 +44,7 @@ export function createRateLimit(perSecond: number, clock: Clock = systemClock): 
     inTurn: (signal, begin, countOf) => {
       if (signal.aborted) return Promise.resolve(undefined);
       const turn = before.then(() => take(signal, begin, countOf));
-      // Whoever is next comes also after one that failed.
+      // The next one has its turn also after a failed one.
       before = turn.catch(() => undefined);
       return turn;
     },

@@ -24,7 +24,7 @@ export interface ServiceHooks {
   stop(): Promise<void> | void;
 }
 
-/** Makes a service that keeps the contract out of hooks that need not know it. */
+/** Makes a service that keeps the contract, out of two plain functions. */
 export function createService(hooks: ServiceHooks): Service {
   const controller = new AbortController();
   let starting: Promise<void> | undefined;
@@ -46,7 +46,7 @@ export function createService(hooks: ServiceHooks): Service {
   const stop = async (): Promise<void> => {
     controller.abort();
     if (starting === undefined) return;
-    // Whoever started it hears of that failure.
+    // The caller of start gets that failure.
     await starting.catch(() => undefined);
     await tidyOnce();
   };
@@ -54,29 +54,4 @@ export function createService(hooks: ServiceHooks): Service {
     start: () => (starting ??= start()),
     stop: () => (stopping ??= stop()),
   };
-}
-
-/**
- * Several services as one: started in order, stopped in reverse. When one cannot be started, those
- * before it are stopped.
- *
- * @throws AggregateError from `stop` when some could not be stopped; the others were.
- */
-export function createServiceGroup(name: string, services: readonly Service[]): Service {
-  return createService({
-    name,
-    start: async (signal) => {
-      for (const service of services) {
-        if (signal.aborted) return;
-        await service.start();
-      }
-    },
-    stop: async () => {
-      const failures: unknown[] = [];
-      for (const service of services.toReversed()) {
-        await service.stop().catch((error: unknown) => failures.push(error));
-      }
-      if (failures.length > 0) throw new AggregateError(failures, `${name} did not stop cleanly`);
-    },
-  });
 }

@@ -4,7 +4,7 @@ import type { BucketInspector } from '../objects/bucket-inspector.ts';
 import type { Store } from '../store/store.ts';
 import { describeDeletion } from './bucket-meaning.ts';
 
-/** What notes on buckets are made with. */
+/** What describing buckets needs. */
 export interface BucketNotesOptions {
   readonly store: Pick<Store, 'knownBucket' | 'noteBucket'>;
   readonly inspector: Pick<BucketInspector, 'describeBucket'>;
@@ -20,8 +20,8 @@ export interface BucketNotes {
 }
 
 /**
- * Makes notes on buckets. They are written beside the work and never in its way: one bucket at a
- * time, and a bucket that somebody has described before costs one look at its row.
+ * Makes notes on buckets. It works beside the deletions and delays none: one bucket at a time, and a
+ * bucket that has been described before costs one read of its row.
  */
 export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
   const { store, inspector, logger } = options;
@@ -49,7 +49,7 @@ export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
     try {
       await describe(bucket);
     } catch (error) {
-      // The next batch of it brings it up again.
+      // The next batch in this bucket tries again.
       seen.delete(bucket);
       if (!stopping.signal.aborted) {
         logger.debug(`Bucket ${bucket} could not be described: ${describeError(error)}`);

@@ -78,7 +78,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
       failure ??= { error };
     } finally {
       slots -= 1;
-      // Only slots bring in slots: after the last there is no other.
+      // Only a slot starts another, so after the last one the drain is over.
       if (slots === 0) end();
     }
   };

@@ -1,3 +1,4 @@
+import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
 import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { pause } from '../lifecycle/pause.ts';
@@ -14,45 +15,38 @@ export interface ListenerOptions {
   readonly worker: Worker;
   readonly logger: Logger;
   readonly concurrency: number;
-  /** How often it looks for work that nobody announced; each wait is jittered. */
+  /** How often it looks for work that no notification announced; each wait is jittered. */
   readonly pollSeconds: number;
   /** How long batches in flight may take when it is stopped; then their calls are cut. */
   readonly shutdownGraceSeconds: number;
   /** Runs before the first turn, and again until it succeeds. */
   readonly prepare?: () => Promise<void>;
   readonly onBatch?: (outcome: BatchOutcome) => void;
-  readonly onPulse?: (pulse: Pulse) => void;
   /** How often it says how far it is while it works off a backlog. Default: 60. */
   readonly reportEverySeconds?: number;
 }
 
-/** Reacts: to hints, to time, and to what the tables say. */
+/** Works when it is told of work, when it is time to look, and when the tables say so. */
 export interface Listener extends Service {
   /** A hint that there is something to do; hints coalesce. */
   wake(): void;
 }
 
-/** The scheduler ticks every minute; silent for three, it is taken for dead. */
-export const SILENT_SCHEDULER_SECONDS = 180;
-
-/** An internal scheduler ticks as often as pg_cron would. */
-const TICK_SECONDS = 60;
-
-/** How long to leave alone what somebody else is at. */
+/** How long to wait while another listener holds what is left. */
 const BUSY_MILLISECONDS = 500;
 
-/** A backlog may take hours, and a log that is silent meanwhile looks like a listener that hangs. */
+/** A backlog may take hours, and a listener that logs nothing meanwhile looks hung. */
 const REPORT_SECONDS = 60;
 
-/** Which part of a wait is left to chance, so that listeners do not come all at once. */
+/** The random part of each wait, so that listeners do not poll all at once. */
 const JITTER = 0.1;
 
 /** Makes a listener. `start` does not wait for the database; it goes on trying. */
 export function createListener(options: ListenerOptions): Listener {
-  return new Reacting(options);
+  return new RetentionListener(options);
 }
 
-class Reacting implements Listener {
+class RetentionListener implements Listener {
   readonly #options: ListenerOptions;
   readonly #service: Service;
   readonly #loop: AbortableLoop;
@@ -113,13 +107,12 @@ class Reacting implements Listener {
     // A hint costs one claim; a look without a hint costs one pulse.
     if (this.#hinted && this.#lastScanId !== undefined) {
       this.#hinted = false;
-      // Said while S3 works, so that what was found is said before what became of it.
+      // In parallel, so that the log says what was found before it says what was deleted.
       await Promise.all([this.#reportScansAfter(this.#lastScanId), this.#drain(stop)]);
     }
     this.#hinted = false;
     for (;;) {
       const pulse = await this.#options.store.pulse();
-      this.#options.onPulse?.(pulse);
       await this.#reportScans(pulse);
       await this.#reportGate(pulse);
       if (pulse.halted.length > 0) {
@@ -129,10 +122,10 @@ class Reacting implements Listener {
       if (stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
       const ticked = await this.#tickIfNeeded(pulse);
       if (pulse.visibleNow) {
-        // What is visible and yet not to be had is in others' hands, as in a bucket on trial.
+        // Visible, but claimed by others, or in a bucket that takes one batch at a time.
         if ((await this.#drain(stop)) === 0) return BUSY_MILLISECONDS;
       } else if (pulse.more) {
-        // Nothing is left of a pass that hit its limit: the next one need not wait for a tick.
+        // The last pass hit its limit and its work is done: flag on without waiting for a tick.
         const flagged = await this.#options.store.flagExpired({ by: 'listener' });
         if (flagged === 0) await pause(BUSY_MILLISECONDS, stop);
       } else if (!ticked) {
@@ -164,7 +157,7 @@ class Reacting implements Listener {
       });
       return batches;
     } finally {
-      // Also when a slot failed: what the others did is done.
+      // Also after a failed slot, since the others have done their part.
       report();
     }
   }
@@ -177,7 +170,7 @@ class Reacting implements Listener {
       await this.#options.store.tick('internal');
       return true;
     }
-    // A tick of a listener that stands in is no sign of life of pg_cron's.
+    // A tick by a listener in its place does not show that pg_cron works.
     const isStandIn = pulse.tickedBy !== undefined && pulse.tickedBy !== 'pg_cron';
     if (silentSeconds < (isStandIn ? TICK_SECONDS : SILENT_SCHEDULER_SECONDS)) {
       if (this.#saidSilent && !isStandIn) this.#options.logger.info('The scheduler ticks again');
@@ -201,7 +194,7 @@ class Reacting implements Listener {
     const untilTick = Math.max(TICK_SECONDS - (pulse.tickedSecondsAgo ?? 0), 1);
     const next = Math.max(pulse.nextVisibleSeconds ?? Infinity, 0);
     const isInternal = pulse.scheduler === 'internal';
-    // Coming for its own tick it looks as well: a look just before would be one too many.
+    // The turn of its own tick looks for work as well; a poll just before would be wasted.
     const poll = isInternal && pollSeconds >= TICK_SECONDS ? untilTick : jittered(pollSeconds);
     return Math.min(poll, isInternal ? untilTick : Infinity, next) * 1_000 + 5;
   }

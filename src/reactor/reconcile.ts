@@ -1,7 +1,7 @@
-import { RefusedError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection } from '../store/selection.ts';
 import type { Store } from '../store/store.ts';
+import { refuseWhileClosed } from './gate.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
 import type { Worker } from './worker.ts';
 
@@ -18,7 +18,7 @@ export interface ReconcileOptions {
   readonly onProgress?: (done: number, known: number) => void;
 }
 
-/** What a reconcile came to. */
+/** What a reconcile did. */
 export interface Reconciliation {
   readonly flagged: number;
   readonly cleared: number;
@@ -31,17 +31,17 @@ export interface Reconciliation {
   readonly seconds: number;
 }
 
-/** Pauses up to this long are waited for; what waits longer is left to the next sweep. */
+/** A reconcile waits for pauses up to this long, and leaves the rest to the next one. */
 const PATIENCE_SECONDS = 10;
 
 const MAX_WAITS = 12;
 
-/** How long to leave alone what somebody else is at. */
+/** How long to wait while a listener holds what is left. */
 const BUSY_MILLISECONDS = 250;
 
 /**
- * Makes the world agree with the tables now: flags what is due whatever the interval, takes over
- * expired leases, and works until nothing visible is left. Needs no listener and no scheduler.
+ * Flags what is due, also before the interval has passed, takes over expired leases, and works until
+ * nothing visible is left. Needs no listener and no scheduler.
  *
  * @throws RefusedError while the reactor is disabled.
  * @throws DatabaseError
@@ -66,16 +66,11 @@ class Sweep {
 
   async run(): Promise<Reconciliation> {
     const { store, selection } = this.#options;
-    const [closed] = await store.readGate();
-    if (closed !== undefined) {
-      throw new RefusedError(`${closed.because}: nothing was flagged and nothing deleted`, {
-        remedy: `${closed.remedy}. Or look with --dry-run.`,
-      });
-    }
+    await refuseWhileClosed(store);
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
     const { cleared, spared, dead } = this.#totals;
-    // What S3 did not work on at all, because its bucket still pauses, waits like what it refused.
+    // Results of a bucket that still pauses wait for an attempt, as refused ones do.
     const failed = this.#totals.failed + (await store.countPostponed(this.#batchIds));
     return {
       flagged: this.#flagged,
@@ -98,7 +93,7 @@ class Sweep {
       await this.#drain();
       const { more } = await store.pulse();
       if (!more) return;
-      // Another pass was running, or this one went over results that are flagged already.
+      // Another pass was running, or this one found only results that are flagged already.
       if (flagged === 0) await pause(BUSY_MILLISECONDS, this.#signal);
     }
   }

@@ -6,11 +6,11 @@ import type { Store } from '../store/store.ts';
 export interface RestoreOptions {
   readonly store: Pick<Store, 'explain' | 'placeHolds' | 'releaseHolds' | 'unstamp'>;
   readonly inspector: Pick<BucketInspector, 'restoreObject' | 'headObject'>;
-  /** How long the hold lasts without which the next tick would take the result again. */
+  /** How long the hold lasts; without one the next tick would flag the result again. */
   readonly holdForSeconds: number;
 }
 
-/** What became of one run; keys as in the command line's JSON. */
+/** How the restore of one run ended; keys as in the command line's JSON. */
 export interface RestoredRun {
   readonly run_id: string;
   readonly restored: boolean;
@@ -61,7 +61,7 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
     await store.releaseHolds([hold_id]);
     return { ...nothing, bucket, key, reason: found.reason };
   }
-  // From here on the hold stays, whatever happens: the object is there.
+  // From here on the hold stays, also after an error: the object is there.
   await store.unstamp(runId);
   const { versionId: version_id = null } = found;
   return { run_id: runId, restored: true, bucket, key, version_id, hold_id, reason: null };
@@ -82,13 +82,13 @@ async function bringBack(
 ): Promise<{ readonly versionId?: string | undefined; readonly reason?: string }> {
   try {
     const restoration = await inspector.restoreObject(bucket, key);
-    // What is there already only wants its stamp cleared.
+    // The object is there already; only its stamp is to be cleared.
     if (!restoration.restored && restoration.reason !== 'not-deleted') {
       return { reason: restoration.message };
     }
     const object = await inspector.headObject(bucket, key);
     if (object.state === 'gone') return { reason: `${key} is not back in bucket ${bucket}` };
-    // Who may delete but not look has S3's word for the restoration.
+    // A role that may delete but not read relies on S3's answer to the deletion of the marker.
     if (restoration.restored) return { versionId: restoration.versionId };
     return { versionId: object.state === 'exists' ? object.versionId : undefined };
   } catch (error) {

@@ -1,5 +1,5 @@
 import { RefusedError } from '../errors.ts';
-import { ahead } from '../lifecycle/ahead.ts';
+import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
 import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -11,6 +11,7 @@ import {
   type VerifyStart,
 } from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
+import { refuseWhileClosed } from './gate.ts';
 
 /** What a verify works with and looks at. */
 export interface VerifyOptions {
@@ -21,11 +22,11 @@ export interface VerifyOptions {
   readonly buckets: readonly string[];
   /** Only keys that begin with this. Default: all. */
   readonly prefix?: string | undefined;
-  /** Report what would be done, and do nothing of it. */
+  /** Report what would be done, and change nothing. */
   readonly dryRun?: boolean | undefined;
-  /** Whether rows are mended. Default: true. */
-  readonly mend?: boolean | undefined;
-  /** Stamp however many results are gone that are not due. */
+  /** Whether drift is repaired. Default: true. */
+  readonly repair?: boolean | undefined;
+  /** Stamp results that are gone before they are due, however many. */
   readonly confirmed?: boolean | undefined;
   /** Younger orphans are neither reported nor deleted. Default: 86,400. */
   readonly orphanMarginSeconds?: number | undefined;
@@ -52,10 +53,10 @@ export interface Verification {
   };
 }
 
-/** So many live results that are gone before they are due look like the wrong store. */
+/** With more live results gone before they are due than this, the store is probably the wrong one. */
 const SUSPICIOUS_RESULTS = 1_000;
 
-/** An object may be older than its row by this much, and no orphan. */
+/** An object younger than this is no orphan, since its row may still come. */
 const DEFAULT_MARGIN_SECONDS = 86_400;
 
 /** Requests under way at once when S3 is asked for single objects. */
@@ -70,10 +71,10 @@ const LOOKS_AT_ONCE = 16;
  * @throws DatabaseError
  */
 export async function verify(options: VerifyOptions): Promise<Verification> {
-  return new Verify(options).run();
+  return new VerifyRun(options).run();
 }
 
-class Verify {
+class VerifyRun {
   readonly #options: VerifyOptions;
   #listed = 0;
   #stamped = 0;
@@ -91,18 +92,18 @@ class Verify {
       store,
       buckets,
       dryRun = false,
-      mend = true,
+      repair = true,
       orphanMarginSeconds = DEFAULT_MARGIN_SECONDS,
       deleteOrphans = false,
     } = this.#options;
-    if (!dryRun) await this.#checkEnabled();
+    if (!dryRun) await refuseWhileClosed(this.#options.store);
     const start = await store.beginVerify();
     try {
       for (const bucket of buckets) await this.#compareBucket(start, bucket);
       for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
       const strays = await store.sortStrays(start, orphanMarginSeconds);
       const requeued =
-        dryRun || !mend || strays.returned === 0
+        dryRun || !repair || strays.returned === 0
           ? strays.returned
           : await store.requeueReturned(start);
       const isToDelete = deleteOrphans && !dryRun;
@@ -120,28 +121,20 @@ class Verify {
     }
   }
 
-  async #checkEnabled(): Promise<void> {
-    const { enabled } = await this.#options.store.pulse();
-    if (enabled) return;
-    throw new RefusedError('retention is disabled: nothing was mended and nothing deleted', {
-      remedy: 'Enable it with DPP_RETENTION_ENABLED=true, or look with --dry-run.',
-    });
-  }
-
   async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
     const { inspector, prefix = '', signal } = this.#options;
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const page of ahead(inspector.listObjects(bucket, { prefix, signal }))) {
+    for await (const page of prefetch(inspector.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
-      // No text of PostgreSQL's holds U+0000, so no row points at such a key.
+      // Postgres texts cannot hold U+0000, so no row points at such a key.
       const objects = page.filter(({ key }) => !key.includes('\0'));
       const until = objects.at(-1)?.key;
       if (until === undefined) continue;
       await comparing;
       comparing = this.#compare(start, { bucket, prefix, after, until, objects });
-      // It is awaited before the next page, whatever it comes to.
+      // Its failure is thrown where it is awaited, before the next page.
       comparing.catch(() => undefined);
       after = until;
     }
@@ -159,7 +152,7 @@ class Verify {
     let { after } = stretch;
     for (;;) {
       const missing = await store.compareListing(start, { ...stretch, after });
-      if (this.#options.mend !== false) await this.#stampGone(stretch.bucket, missing);
+      if (this.#options.repair !== false) await this.#stampGone(stretch.bucket, missing);
       if (missing.length < MISSING_PAGE) return;
       after = missing.at(-1)?.key;
     }

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { type GateReason, readGate } from './gate.ts';
 import { type KnownBucket, readBuckets, noteBucket } from './buckets.ts';
 
 /** Where a session ended up. */
@@ -121,7 +122,7 @@ export interface TableFacts {
 /** One of our two indexes. */
 export interface IndexFacts {
   readonly name: string;
-  readonly state: 'valid' | 'invalid' | 'missing';
+  readonly state: 'valid' | 'missing';
 }
 
 /**
@@ -160,17 +161,10 @@ export async function readTable(database: Queryable): Promise<TableFacts> {
       ) as policies,
       (
         select jsonb_agg(
-          jsonb_build_object(
-            'name', w.name,
-            'state', case when i.indexrelid is null then 'missing' when i.indisvalid then 'valid' else 'invalid' end
-          )
+          jsonb_build_object('name', w.name, 'state', case when w.is_there then 'valid' else 'missing' end)
           order by w.name
         )
-        from unnest(array['retention_live', 'retention_key']) as w (name)
-        left join (
-          pg_index i
-          join pg_class x on x.oid = i.indexrelid
-        ) on i.indrelid = c.oid and x.relname = w.name
+        from retention.index_state() w
       ) as indexes
     from adopted a
     join pg_class c on c.oid = a.relid
@@ -477,6 +471,7 @@ export interface Diagnosis {
   readRights(): Promise<RightsFacts>;
   readTable(): Promise<TableFacts>;
   readHealth(): Promise<HealthFacts>;
+  readGate(): Promise<readonly GateReason[]>;
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
   noteBucket(bucket: string, versioning: 'off' | 'enabled' | 'suspended'): Promise<void>;
@@ -492,6 +487,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readRights: () => readRights(database),
     readTable: () => readTable(database),
     readHealth: () => readHealth(database),
+    readGate: () => readGate(database),
     readUndated: () => readUndated(database),
     readBuckets: () => readBuckets(database),
     noteBucket: (bucket, versioning) => noteBucket(database, bucket, versioning),

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { type GateReason, readGate } from './gate.ts';
 import type { Status } from './status.ts';
 
 /** What a scrape needs to know of the database. */
@@ -10,6 +11,8 @@ export interface Vitals {
   readonly pausedBuckets: readonly string[];
   /** How much of the server's notification queue is used, from 0 to 1. */
   readonly notifyQueueUsage: number;
+  /** Why nothing is flagged or claimed; empty: nothing keeps it from that. */
+  readonly gate: readonly GateReason[];
 }
 
 /** What happened in one part of the time that is shown. */
@@ -142,6 +145,7 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
     status,
     pausedBuckets: paused_bucket_names,
     notifyQueueUsage: notify_queue_usage,
+    gate: status.halted.length === 0 ? [] : await readGate(database),
   };
 }
 

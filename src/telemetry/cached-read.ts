@@ -22,8 +22,8 @@ const FAILURE_MILLISECONDS = 1_000;
 const LIMIT_MILLISECONDS = 5_000;
 
 /**
- * Makes a read that any number of askers share: one is under way at most, its answer serves for a
- * while, and nobody waits for it longer than the limit. Never rejects.
+ * Makes a read that all callers share: at most one is under way, and its answer serves for a
+ * while, and no caller waits for it longer than the limit. Never rejects.
  */
 export function createCachedRead<Value>(
   options: CachedReadOptions<Value>,
@@ -50,7 +50,7 @@ export function createCachedRead<Value>(
   };
   return () => {
     if (last !== undefined && now() < last.until) return Promise.resolve(last.reading);
-    // The limit is the asker's: a read that takes longer goes on alone, and no second one begins.
+    // The limit is the caller's: a longer read goes on, and no second one begins meanwhile.
     return withinLimit((reading ??= readOnce()), limitMilliseconds);
   };
 }

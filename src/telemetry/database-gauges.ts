@@ -5,7 +5,7 @@ import type { Reading } from './cached-read.ts';
 
 /** The gauges that say how the database stands. */
 export interface DatabaseGauges {
-  /** Sets them all. While the database does not answer they show nothing rather than the past. */
+  /** Sets them all; while the database does not answer they show nothing, not old values. */
   show(reading: Reading<Vitals>): void;
 }
 
@@ -33,7 +33,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_results_cleared_today',
-    help: 'Results cleared since midnight UTC, by whatever listener or command.',
+    help: 'Results cleared since midnight UTC, by any listener or command.',
     of: (status) => status.cleared_today,
   },
   {
@@ -58,7 +58,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_seconds_since_last_tick',
-    help: 'Time since the last tick, whoever it came from; absent when none ever came.',
+    help: 'Time since the last tick from any source; absent when none ever came.',
     of: (status, asOf) => secondsFrom(status.last_tick, asOf),
   },
   {
@@ -70,6 +70,11 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
     name: 'retention_enabled',
     help: 'Whether results are flagged and deleted: 1 or 0.',
     of: (status) => Number(status.enabled),
+  },
+  {
+    name: 'retention_halted_reasons',
+    help: 'For how many reasons nothing is flagged or claimed; 0: it works.',
+    of: ({ halted }) => halted.length,
   },
   {
     name: 'retention_loop_interval_seconds',
@@ -93,7 +98,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
 ];
 
-/** What a gauge says of itself, so that nobody adds it up over listeners. */
+/** The help text of each gauge, so that a dashboard does not add it up over listeners. */
 const OF_THE_DATABASE = 'Of the database: the same from every listener.';
 
 /** Makes the gauges that say how the database stands. */

@@ -9,10 +9,10 @@ export class Markup {
   }
 }
 
-/** What may stand in a template: text is escaped, markup is not, nothing is nothing. */
+/** What a template takes: text, which is escaped, markup, or nothing. */
 export type Insertion = string | number | Markup | readonly Insertion[] | undefined;
 
-/** Writes markup; whatever is inserted is escaped unless it is markup itself. */
+/** Writes markup; an insertion is escaped unless it is markup itself. */
 export function html(strings: TemplateStringsArray, ...values: readonly Insertion[]): Markup {
   return new Markup(
     strings.reduce((text, piece, index) => text + render(values[index - 1]) + piece),

@@ -35,9 +35,9 @@ export interface HttpServer extends Service {
 
 const SECOND = 1_000;
 
-/** A client gets this long for a request, and a connection this long to say something. */
+/** How long a client may take for a request, and a connection for its first byte. */
 const REQUEST_MILLISECONDS = 10 * SECOND;
-/** How often Node looks who is over that; its default of 30 s lets a slow client hold on that long. */
+/** How often Node enforces that; its default of 30 s would let a slow client stay that long. */
 const CHECK_MILLISECONDS = SECOND;
 const IDLE_MILLISECONDS = 5 * SECOND;
 const SOCKET_MILLISECONDS = 20 * SECOND;

@@ -1,4 +1,4 @@
-/** What is known of this process as a listener; the figures begin with it. */
+/** What is known of this process as a listener; counts begin at its start. */
 export interface ListenerState {
   /** Whether notifications were seen to arrive on the present session. */
   readonly listening: boolean;
@@ -6,6 +6,6 @@ export interface ListenerState {
   readonly provenAt: Date | undefined;
   /** How often listening was taken up again after a loss. */
   readonly reconnects: number;
-  /** It claims nothing more. */
+  /** Whether it has been told to stop, and claims nothing more. */
   readonly stopping: boolean;
 }

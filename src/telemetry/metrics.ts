@@ -22,7 +22,7 @@ export interface Metrics {
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
-/** What a counter says of itself, so that it is added up over listeners. */
+/** The help text of each counter, so that a dashboard adds it up over listeners. */
 const BY_THIS_PROCESS = 'by this process since it started.';
 
 const BATCH_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];

@@ -1,4 +1,6 @@
+import { MISSING_TICKS_SECONDS } from '../config/ticks.ts';
 import { codeOf } from '../errors.ts';
+import { MILLISECONDS } from '../lifecycle/duration.ts';
 import type { Vitals } from '../store/overview.ts';
 import type { Reading } from './cached-read.ts';
 import type { ListenerState } from './listening.ts';
@@ -6,12 +8,9 @@ import type { ListenerState } from './listening.ts';
 /** Whether everything that the reactor depends on is there, and what is not. */
 export interface Readiness {
   readonly ready: boolean;
-  /** Whole sentences; nothing in them says where anything is. */
+  /** Whole sentences, without hosts and names. */
   readonly reasons: readonly string[];
 }
-
-/** A scheduler ticks every minute, and where it is silent a listener ticks after three. */
-const LONGEST_SILENCE_MILLISECONDS = 300_000;
 
 /** Judges readiness by what was read of the database and by what the listener says of itself. */
 export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
@@ -21,16 +20,23 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
   if (!listener.listening) {
     reasons.push('It is not proven that notifications arrive; the log says why.');
   }
-  if (reading.ok) reasons.push(...judgeTicks(reading.value));
+  if (reading.ok) reasons.push(...judgeGate(reading.value), ...judgeTicks(reading.value));
   return { ready: reasons.length === 0, reasons };
+}
+
+/** What a person has chosen leaves the listener ready; what keeps it from working does not. */
+function judgeGate({ gate }: Vitals): readonly string[] {
+  return gate
+    .filter(({ reason }) => reason !== 'disabled' && reason !== 'halted')
+    .map(({ reason }) => `Nothing is flagged and nothing deleted: ${reason}.`);
 }
 
 function judgeTicks({ asOf, status }: Vitals): readonly string[] {
   if (!status.enabled) return [];
   if (status.last_tick === null) return ['The scheduler has never ticked.'];
   const silence = asOf.getTime() - status.last_tick.getTime();
-  if (silence <= LONGEST_SILENCE_MILLISECONDS) return [];
-  return [`No tick has come for ${Math.round(silence / 60_000)} minutes.`];
+  if (silence <= MISSING_TICKS_SECONDS * MILLISECONDS.second) return [];
+  return [`No tick has come for ${Math.round(silence / MILLISECONDS.minute)} minutes.`];
 }
 
 /** The code of a failure: its message could name hosts and roles. */

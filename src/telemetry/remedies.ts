@@ -1,6 +1,6 @@
 import type { Trouble } from '../store/overview.ts';
 
-/** What mends failed and dead results: in words, and the command that revives them. */
+/** What to do about failed and dead results: in words, and the command that revives them. */
 export interface Remedy {
   readonly words: string;
   readonly command: string;
@@ -10,17 +10,17 @@ const WORDS: Readonly<Record<string, string>> = {
   AccessDenied: 'The right to delete is missing; retention doctor names it. Grant it, then:',
   AllAccessDisabled: 'The store has closed the bucket to everybody. Have it opened, then:',
   BucketNotAllowed: 'Add the bucket to S3_RESULT_BUCKET and restart the listeners, then:',
-  EmptyKey: 'The row names no object. Mend the row, then:',
-  KeyTooLongError: 'No store takes a key this long. Mend the row, then:',
-  NoSuchBucket: 'Make the bucket, or mend the rows that name it, then:',
+  EmptyKey: 'The row names no object. Fix the row, then:',
+  KeyTooLongError: 'No store takes a key this long. Fix the row, then:',
+  NoSuchBucket: 'Make the bucket, or fix the rows that name it, then:',
   ObjectLocked: 'Object lock keeps a version. Once its date has passed:',
-  UnencodableKey: 'The key cannot be sent as it is. Mend the row, then:',
+  UnencodableKey: 'The key cannot be sent as it is. Fix the row, then:',
 };
 
-/** What mends results that failed with one code in one bucket. */
+/** What to do about results that failed with one code in one bucket. */
 export function remedyFor({ bucket, code, state }: Trouble): Remedy {
   const otherwise =
-    state === 'dead' ? 'Mend the cause, then:' : 'It is tried again by itself; to hurry it:';
+    state === 'dead' ? 'Fix the cause, then:' : 'It is tried again by itself; to hurry it:';
   const filter = code === 'unknown' ? '' : ` --code ${quoteForShell(code)}`;
   return {
     words: WORDS[code] ?? otherwise,

@@ -1,13 +1,13 @@
 import { MILLISECONDS } from '../lifecycle/duration.ts';
+import { showNumber } from '../numbers.ts';
 import { ACTIVITY_HOURS, type ActivityPart } from '../store/overview.ts';
 import { type Markup, html } from './html.ts';
-import { showNumber } from './status-words.ts';
 
 const WIDTH = 480;
 const HEIGHT = 150;
-/** So much of a part's width is bar. */
+/** The share of a part's width that the bar takes. */
 const BAR_SHARE = 0.72;
-/** One result among a million is still to be seen. */
+/** The least height of a bar, so that one result among a million shows. */
 const LEAST_BAR = 2;
 
 /** What was flagged, upwards, and what was cleared and refused, downwards, on one scale. */

@@ -1,7 +1,7 @@
+import { showCount } from '../numbers.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import type { Snapshot } from './snapshot.ts';
-import { showCount } from './status-words.ts';
 
 /** How serious something is. */
 export type Tone = 'good' | 'warn' | 'bad';
@@ -24,6 +24,7 @@ function nameState(snapshot: Snapshot): readonly [Tone, string] {
   if (listener.stopping) return ['warn', 'Stopping'];
   if (!readiness.ready) return ['bad', 'Not ready'];
   if (vitals.ok && !vitals.value.status.enabled) return ['warn', 'Disabled'];
+  if (vitals.ok && vitals.value.gate.length > 0) return ['bad', 'Halted'];
   if (notesOf(snapshot).length > 0) return ['warn', 'Needs attention'];
   return vitals.ok && vitals.value.status.due > 0 ? ['good', 'Working'] : ['good', 'All clear'];
 }
@@ -54,14 +55,11 @@ function notesOf({ readiness, vitals, overview }: Snapshot): readonly Note[] {
   return notes;
 }
 
-function notesOn({ status, notifyQueueUsage }: Vitals): readonly Note[] {
+function notesOn({ status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
-  if (!status.enabled) {
-    warn(
-      html`Retention is disabled: nothing is flagged and nothing deleted.
-        <code>DPP_RETENTION_ENABLED=true</code> mends that.`,
-    );
+  for (const { because, remedy } of gate) {
+    warn(html`Nothing is flagged and nothing deleted: ${because}. Remedy: <code>${remedy}</code>.`);
   }
   if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
     warn(

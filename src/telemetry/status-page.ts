@@ -1,4 +1,5 @@
 import { formatDuration } from '../lifecycle/duration.ts';
+import { showCount, showNumber } from '../numbers.ts';
 import type { Status } from '../store/status.ts';
 import { type Insertion, Markup, html } from './html.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -14,7 +15,7 @@ import {
   showTenants,
   showTroubles,
 } from './status-tables.ts';
-import { showCount, showDays, showNumber, showSince, showWhen } from './status-words.ts';
+import { showDays, showSince, showWhen } from './status-words.ts';
 
 /** How often the page asks for itself again. */
 const REFRESH_SECONDS = 10;

@@ -1,3 +1,4 @@
+import { showNumber } from '../numbers.ts';
 import {
   type ActiveHold,
   type BusyBucket,
@@ -10,14 +11,7 @@ import {
 } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import { quoteForShell, remedyFor } from './remedies.ts';
-import {
-  type Column,
-  showDays,
-  showNumber,
-  showSince,
-  showTable,
-  showWhen,
-} from './status-words.ts';
+import { type Column, showDays, showSince, showTable, showWhen } from './status-words.ts';
 
 /** A section with a heading. */
 export function showCard(title: string, content: Insertion): Markup {
@@ -27,7 +21,7 @@ export function showCard(title: string, content: Insertion): Markup {
   </section>`;
 }
 
-/** What fails and what is dead, with what mends it. */
+/** What fails and what is dead, with what to do about it. */
 export function showTroubles({ troubles }: Overview, now: Date): Markup {
   const columns: readonly Column<Trouble>[] = [
     {
@@ -50,7 +44,7 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
         next === null ? html`<span class="quiet">by a person</span>` : showWhen(next, now),
     },
     {
-      title: 'what mends it',
+      title: 'what to do',
       cell: (trouble) => {
         const { words, command } = remedyFor(trouble);
         return html`<span class="small">${words}</span
@@ -64,14 +58,14 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
   );
 }
 
-/** A command to copy: a line of it ends between words and not after a hyphen. */
+/** A command to copy; its lines break between words and not after a hyphen. */
 function showCommand(command: string): Insertion {
   return command
     .split(' ')
     .map((word, index) => [index === 0 ? '' : ' ', html`<span class="word">${word}</span>`]);
 }
 
-/** What S3 said, without what stands beside it already. */
+/** S3's message, without the code that the next cell shows. */
 function withoutCode(error: string | null, code: string | null, bucket: string): string {
   const start = `${code} in bucket ${bucket}: `;
   return error?.startsWith(start) === true ? error.slice(start.length) : (error ?? '');

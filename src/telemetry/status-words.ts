@@ -1,16 +1,6 @@
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 
-/** A whole number with separators. */
-export function showNumber(count: number): string {
-  return count.toLocaleString('en');
-}
-
-/** `1 result`, `1,250 results`. */
-export function showCount(count: number, one: string, many = `${one}s`): string {
-  return `${showNumber(count)} ${count === 1 ? one : many}`;
-}
-
 /** Days for people: `30 d`, `1.5 d`. */
 export function showDays(days: number): string {
   return formatDuration(days * MILLISECONDS.day);
@@ -38,7 +28,7 @@ export function showSince(date: Date, now: Date): Markup {
   return html`<time datetime="${iso}" title="since ${iso}">${distance}</time>`;
 }
 
-/** To the second at first, later to the minute: nobody counts the seconds of an hour. */
+/** To the second at first, later to the minute. */
 function showDistance(milliseconds: number): string {
   const { minute, second } = MILLISECONDS;
   const unit = milliseconds < 10 * minute ? second : minute;

@@ -27,9 +27,9 @@ export interface Telemetry extends Service, Omit<Metrics, 'render'> {
   port(): number | undefined;
 }
 
-/** Scrapes, probes and pages share one look at the database in so long. */
+/** For this long, scrapes, probes and pages share one reading of the database. */
 const VITALS_MILLISECONDS = 5_000;
-/** The lists of the page cost more. */
+/** Longer for the lists of the page, which cost more. */
 const OVERVIEW_MILLISECONDS = 9_000;
 
 const JSON_TYPE = 'application/json; charset=utf-8';
@@ -55,7 +55,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     const now = await readVitals();
     // Where the first look failed, the second would only make the reader wait longer.
     const both = now.ok ? await readBoth() : failed(now);
-    // What the page tells of happened by the database's clock; ours may be another.
+    // The page shows times by the database's clock, so its ages are by that clock, too.
     const skew = now.ok ? now.value.asOf.getTime() - now.at.getTime() : 0;
     const there = (date: Date): Date => new Date(date.getTime() + skew);
     const { provenAt, ...state } = listener();
@@ -143,7 +143,7 @@ function logged<Value>(
     try {
       return await read();
     } catch (error) {
-      // A database that is away is said by those who work with it.
+      // The listener reports an unreachable database.
       const level = isTransientDatabaseError(error) ? 'debug' : 'warning';
       logger[level](`${what} could not be read: ${describeError(error)}`, { error });
       throw error;

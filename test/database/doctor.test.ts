@@ -33,6 +33,7 @@ describeDatabase('retention doctor, on the database', () => {
     expect(named('warning')).toEqual(['buckets']);
     expect(ok).toBe(true);
     expect(named('ok')).toEqual([
+      'variables',
       'DATABASE_URL',
       'DATABASE_LISTEN_URL',
       'DATABASE_MIGRATE_URL',
@@ -259,7 +260,7 @@ describeDatabase('retention doctor, on the database', () => {
       state: 'failed',
       found: '3 results failed too often: AccessDenied (3)',
       remedy:
-        'Mend the cause (retention explain RUN tells it), then revive them: ' +
+        'Fix the cause (retention explain RUN tells it), then revive them: ' +
         'retention retry --code AccessDenied',
     });
   });

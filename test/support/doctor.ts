@@ -1,4 +1,4 @@
-import { type Config, readConfig } from '../../src/config.ts';
+import { type Config, readConfig } from '../../src/config/config.ts';
 import { withDoctorPorts } from '../../src/cli/doctor-ports.ts';
 import { silentLogger } from '../../src/logger.ts';
 import type { Check, CheckState, Findings } from '../../src/reactor/doctor/check.ts';

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SETTINGS } from '../../src/config-settings.ts';
+import { SETTING_LIST } from '../../src/config/settings.ts';
 
 /** The project's folder. */
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -19,7 +19,7 @@ export function read(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8');
 }
 
-const settingNames: ReadonlySet<string> = new Set(SETTINGS.map(({ name }) => name));
+const settingNames: ReadonlySet<string> = new Set(SETTING_LIST.map(({ variable }) => variable));
 
 /** What is set for others than the reactor, or for its tests. */
 const OTHER_NAMES: ReadonlySet<string> = new Set([

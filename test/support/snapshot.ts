@@ -24,6 +24,7 @@ export function snapshotOf(
         status: { ...statusOf(ago), ...columns },
         pausedBuckets: [],
         notifyQueueUsage: 0,
+        gate: [],
       },
     },
     overview: { ok: true, at: now, value: { ...listsOf(ago), ...lists } },
@@ -60,6 +61,7 @@ function statusOf(ago: Ago): Status {
     policies_pending: 1,
     policy_pending:
       'tenant tenant_abc: 7 days instead of 30 days would make 5120 results due at once',
+    halted: [],
   };
 }
 

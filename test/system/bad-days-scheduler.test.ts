@@ -59,7 +59,7 @@ describeDatabase('a bad day of the scheduler', () => {
   /** As if this long had passed since pg_cron was heard of. */
   const silence = (): Promise<string> =>
     server.sql(`update retention.heartbeat
-      set ticked_at = now() - interval '4 minutes', passed_at = now() - interval '2 days'`);
+      set ticked_at = now() - interval '6 minutes', passed_at = now() - interval '2 days'`);
 
   async function standsIn(listener: RunningCli): Promise<void> {
     await listener.waitForLine(/WARNING pg_cron has been silent for too long/u);

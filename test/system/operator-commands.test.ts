@@ -296,12 +296,12 @@ describeDatabase('the commands of an operator', () => {
     expect(await watching.waitForLine('def456')).toMatch(/, among them def456; dead, until: /u);
     await notify('retention_cleared', '\u001B[2Jgotcha\u009B31m\u202E');
     expect(await watching.waitForLine('gotcha')).toMatch(
-      / retention_cleared not of our making: \\u001b\[2Jgotcha\\u009b31m\\u202e$/u,
+      / retention_cleared not from the schema: \\u001b\[2Jgotcha\\u009b31m\\u202e$/u,
     );
     await notify('retention_expired', { ...EXPIRED, buckets: ['\u001B]0;evil\u0007'] });
     expect(await watching.waitForLine('evil')).toContain('(\\u001b]0;evil\\u0007)');
     await notify('retention_expired', { ...EXPIRED, results: 'many' });
-    expect(await watching.waitForLine('many')).toContain('not of our making: {"batches":2');
+    expect(await watching.waitForLine('many')).toContain('not from the schema: {"batches":2');
     watching.kill('SIGTERM');
     expect(await watching.ended()).toMatchObject({ code: 0, signal: null });
   });

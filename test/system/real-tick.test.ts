@@ -104,7 +104,7 @@ describeDatabase('a real tick of pg_cron', () => {
   test('that stays away is noticed, and the listener flags by itself', async () => {
     s3.putObject('dpp-results', 'missed');
     await server.sql(`update cron.job set active = false;
-      update retention.heartbeat set ticked_at = now() - interval '4 minutes', passed_at = now() - interval '2 days';
+      update retention.heartbeat set ticked_at = now() - interval '6 minutes', passed_at = now() - interval '2 days';
       insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
       values ('acme', 'COMPLETED', now() - interval '31 days', 'dpp-results', 'missed')`);
     await using listener = startCli(['listen'], {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { SETTINGS } from '../../src/config-settings.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 import type { RunningCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';
@@ -13,8 +13,7 @@ const RESULTS_PER_WAVE = 100;
 const BACKLOG_BATCHES = 100;
 const WAITS = 'settled_at is null';
 const WAIT = { limitMs: 120_000, pollMs: 20 };
-const GRACE_MS =
-  Number(SETTINGS.find(({ name }) => name === 'RETENTION_SHUTDOWN_GRACE_SECONDS')?.default) * 1_000;
+const GRACE_MS = SETTINGS.shutdownGraceSeconds.default * 1_000;
 
 describeDatabase('a rolling update of two listeners under load', () => {
   const stack = useCliStack();

@@ -1,13 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { editDistance } from '../../src/config-names.ts';
-import { SETTINGS } from '../../src/config-settings.ts';
-import { readConfig, s3BudgetSeconds } from '../../src/config.ts';
-import { ConfigurationError, type ConfigurationFault } from '../../src/errors.ts';
+import { readConfig, storedSettings } from '../../src/config/config.ts';
+import { asConfigurationError } from '../../src/config/database-faults.ts';
+import { s3BudgetSeconds } from '../../src/config/s3-budget.ts';
+import { SETTING_LIST } from '../../src/config/settings.ts';
+import { editDistance } from '../../src/config/unknown-variables.ts';
+import { ConfigurationError, type ConfigurationFault, DatabaseError } from '../../src/errors.ts';
 
 const DATABASE_URL = 'postgres://user:geheim@host:5432/db';
 const URL_ONLY = { DATABASE_URL };
 
-/** What nobody set and nobody presumes. */
+/** What has no default. */
 const ABSENT = [
   'retentionDays',
   'loopIntervalSeconds',
@@ -54,12 +56,12 @@ describe('defaults', () => {
       s3MaxAttempts: 3,
     });
     for (const absent of ABSENT) expect(config[absent]).toBeUndefined();
-    expect(config.given).toEqual(new Set(['DATABASE_URL']));
+    expect(config.given).toEqual(new Map([['DATABASE_URL', 'postgres://user:***@host:5432/db']]));
   });
 
   test('an empty or blank variable counts as absent', () => {
     const env = Object.fromEntries(
-      SETTINGS.map(({ name }, index) => [name, index % 2 ? '' : '  ']),
+      SETTING_LIST.map(({ variable }, index) => [variable, index % 2 ? '' : '  ']),
     );
     expect(readConfig({ ...env, ...URL_ONLY })).toEqual(readConfig(URL_ONLY));
   });
@@ -82,9 +84,9 @@ describe('defaults', () => {
     });
   });
 
-  test('a command that needs no database is not asked for one', () => {
-    expect(readConfig({}, { requireDatabase: false }).databaseUrl).toBeUndefined();
+  test('what every command requires is asked for', () => {
     expect(() => readConfig({})).toThrow('DATABASE_URL: expected an address');
+    expect(() => readConfig({}, { command: 'status' })).toThrow('DATABASE_URL: expected');
   });
 });
 
@@ -225,11 +227,73 @@ describe('faults', () => {
   });
 });
 
+describe('what the database is told', () => {
+  const stored = (env: Record<string, string>) =>
+    storedSettings(readConfig({ ...URL_ONLY, ...env }));
+
+  test('is nothing where nothing was set', () => {
+    expect(stored({})).toEqual({});
+    expect(stored({ RETENTION_POLL_SECONDS: '5' })).toEqual({});
+  });
+
+  test('has the keys and the units of retention.configure', () => {
+    expect(
+      stored({
+        DPP_RETENTION_ENABLED: 'no',
+        DPP_RETENTION_DAYS: '45',
+        DPP_RETENTION_LOOP_INTERVAL_SECONDS: '7200',
+        DPP_RETENTION_BATCH_SIZE: '100',
+        S3_RESULT_BUCKET: 'one',
+      }),
+    ).toEqual({
+      enabled: false,
+      retain: '45 days',
+      loop_interval: '7200 seconds',
+      batch_size: 100,
+      default_bucket: 'one',
+    });
+  });
+
+  test('is that there is no default bucket where several are allowed', () => {
+    expect(stored({ S3_RESULT_BUCKET: 'one,two' })).toEqual({ default_bucket: null });
+  });
+});
+
+describe('what the database says of a setting', () => {
+  const config = readConfig({ ...URL_ONLY, RETENTION_COLUMNS: 'buckets=x' });
+
+  test('becomes the report that every setting has', () => {
+    const error = asConfigurationError(
+      new DatabaseError('RETENTION_COLUMNS names the unknown view column buckets', {
+        sqlState: '22023',
+        remedy: 'The view columns are run_id and others.',
+      }),
+      config,
+    );
+    expect(error).toMatchObject({
+      exitCode: 2,
+      message:
+        '1 setting is wrong:\n  RETENTION_COLUMNS: expected pairs such as ' +
+        'bucket=result_bucket,key=result_key; given "buckets=x" (names the unknown view column ' +
+        'buckets). The view columns are run_id and others.',
+    });
+  });
+
+  test.each([
+    new DatabaseError('RETENTION_COLUMNS names no column', { sqlState: '42703' }),
+    new DatabaseError('7 is not a run id', { sqlState: '22023' }),
+    new Error('RETENTION_COLUMNS'),
+  ])('stays what it is where it is something else: %s', (error) => {
+    expect(asConfigurationError(error, config)).toBe(error);
+  });
+});
+
 test('every setting is documented once', () => {
-  expect(new Set(SETTINGS.map(({ name }) => name)).size).toBe(SETTINGS.length);
-  for (const { description, default: text } of SETTINGS) {
-    expect(description.length).toBeGreaterThan(10);
-    expect(text).not.toBe('');
+  expect(new Set(SETTING_LIST.map(({ variable }) => variable)).size).toBe(SETTING_LIST.length);
+  for (const { meaning, defaultText, expected, remedy } of SETTING_LIST) {
+    expect(meaning.length).toBeGreaterThan(10);
+    expect([defaultText, expected]).not.toContain('');
+    expect(remedy).toMatch(/\.$/u);
   }
 });
 

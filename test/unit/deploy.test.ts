@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments, stringify } from 'yaml';
-import { SETTINGS } from '../../src/config-settings.ts';
+import { SETTINGS } from '../../src/config/settings.ts';
 import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
 import { refusalOf } from '../support/documented-commands.ts';
 import { findProgram, haveProgram } from '../support/programs.ts';
@@ -50,7 +50,7 @@ describe('the files of deploy/', () => {
   });
 
   it('give a listener longer to stop than it takes at most', () => {
-    const grace = Number(SETTINGS.find(({ name }) => name.endsWith('_GRACE_SECONDS'))?.default);
+    const grace = SETTINGS.shutdownGraceSeconds.default;
     const limits = [
       ...read('deploy/kubernetes/deployment.yaml').matchAll(
         /terminationGracePeriodSeconds: (\d+)/gu,

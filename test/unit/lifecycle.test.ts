@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { createAbortableLoop } from '../../src/lifecycle/abortable-loop.ts';
-import { ahead } from '../../src/lifecycle/ahead.ts';
+import { prefetch } from '../../src/lifecycle/prefetch.ts';
 import { createBackoff } from '../../src/lifecycle/backoff.ts';
-import { createService, createServiceGroup } from '../../src/lifecycle/service.ts';
+import { createService } from '../../src/lifecycle/service.ts';
 import { watchStopSignals } from '../../src/lifecycle/signals.ts';
 import { createManualClock, settle } from '../support/manual-clock.ts';
 
@@ -66,47 +66,16 @@ describe('service', () => {
     await service.stop();
     expect(calls).toEqual(['start', 'stop']);
   });
-
-  test('a group starts in order and stops in reverse, whatever fails on the way', async () => {
-    const calls: string[] = [];
-    const part = (name: string, fails = false) =>
-      createService({
-        name,
-        start: () => {
-          calls.push(`+${name}`);
-        },
-        stop: () => {
-          calls.push(`-${name}`);
-          if (fails) throw new Error(`${name} hangs`);
-        },
-      });
-    const group = createServiceGroup('all', [part('a'), part('b', true), part('c')]);
-    await group.start();
-    await expect(group.stop()).rejects.toThrow('all did not stop cleanly');
-    expect(calls).toEqual(['+a', '+b', '+c', '-c', '-b', '-a']);
-  });
-
-  test('a group whose second part cannot start stops the first', async () => {
-    const { calls, service } = recorded();
-    const broken = createService({
-      name: 'broken',
-      start: () => Promise.reject(new Error('no')),
-      stop: () => undefined,
-    });
-    await expect(createServiceGroup('all', [service, broken]).start()).rejects.toThrow('no');
-    expect(calls).toEqual(['start', 'stop']);
-  });
 });
 
 describe('abortable loop', () => {
-  function looping(turn: (turns: number) => Promise<number | void>, waitFirst = false) {
+  function looping(turn: (turns: number) => Promise<number | void>) {
     const clock = createManualClock();
     const failures: number[] = [];
     const state = { turns: 0 };
     const loop = createAbortableLoop({
       name: 'the loop',
       intervalMilliseconds: 1_000,
-      waitFirst,
       clock,
       backoff: createBackoff({ firstMilliseconds: 100, random: () => 1 }),
       onError: (_error, { retryInMilliseconds }) => failures.push(retryInMilliseconds),
@@ -150,13 +119,13 @@ describe('abortable loop', () => {
   });
 
   test('a wake ends the wait', async () => {
-    const { clock, state, loop } = looping(() => Promise.resolve(), true);
+    const { clock, state, loop } = looping(() => Promise.resolve());
     await loop.start();
     await settle();
-    expect(state.turns).toBe(0);
+    expect(state.turns).toBe(1);
     loop.wake();
     await settle();
-    expect(state.turns).toBe(1);
+    expect(state.turns).toBe(2);
     expect(clock.waiting).toEqual([1_000]);
     await loop.stop();
   });
@@ -226,7 +195,7 @@ describe('ahead', () => {
   test('asks for the next item before it hands one out, and hands out all in order', async () => {
     const asked: number[] = [];
     const got: number[] = [];
-    for await (const number of ahead(count(asked, 3))) {
+    for await (const number of prefetch(count(asked, 3))) {
       got.push(number);
       expect(asked).toContain(Math.min(number + 1, 2));
     }
@@ -236,7 +205,7 @@ describe('ahead', () => {
   test('hands out what came before a failure, and then the failure', async () => {
     const got: number[] = [];
     const all = async (): Promise<void> => {
-      for await (const number of ahead(count([], 3, 2))) got.push(number);
+      for await (const number of prefetch(count([], 3, 2))) got.push(number);
     };
     await expect(all()).rejects.toThrow('no 2');
     expect(got).toEqual([0, 1]);
@@ -250,7 +219,7 @@ describe('ahead', () => {
       await never.promise;
       yield* count(asked, 9);
     })();
-    const some = ahead(items);
+    const some = prefetch(items);
     expect(await some.next()).toEqual({ done: false, value: 0 });
     await some.return(undefined);
     never.open();
@@ -259,7 +228,7 @@ describe('ahead', () => {
   });
 
   test('a failure that nobody waits for any more is none', async () => {
-    const some = ahead(count([], 2, 1));
+    const some = prefetch(count([], 2, 1));
     expect(await some.next()).toEqual({ done: false, value: 0 });
     await some.return(undefined);
     await settle();

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { createProgram } from '../../src/cli/program.ts';
-import { SETTINGS, type Setting } from '../../src/config-settings.ts';
+import { SETTING_LIST, type Setting } from '../../src/config/settings.ts';
 import * as library from '../../src/index.ts';
 import { renderReference } from '../support/command-reference.ts';
 
@@ -15,7 +15,7 @@ interface Part {
 }
 
 const SETTINGS_PART: Part = {
-  begin: '<!-- settings: generated from src/config-settings.ts -->',
+  begin: '<!-- settings: generated from src/config/settings.ts -->',
   end: '<!-- /settings -->',
 };
 const COMMANDS_PART: Part = {
@@ -25,7 +25,7 @@ const COMMANDS_PART: Part = {
 
 describe('the README', () => {
   it('has the configuration table that the settings describe', () => {
-    expectPart(SETTINGS_PART, renderTable(SETTINGS));
+    expectPart(SETTINGS_PART, renderTable(SETTING_LIST));
   });
 
   it('has the command reference that the program describes', () => {
@@ -70,9 +70,10 @@ function readme(): string {
 }
 
 function renderTable(settings: readonly Setting[]): string {
-  const rows = settings.map(({ name, default: value, description }) =>
-    row(`\`${name}\``, renderDefault(value), description),
-  );
+  const rows = settings.map(({ variable, defaultText, meaning, column }) => {
+    const kept = column === null ? '' : ` (kept in the database as \`${column}\`)`;
+    return row(`\`${variable}\``, renderDefault(defaultText), `${meaning}${kept}`);
+  });
   return [row('name', 'default', 'meaning'), row('---', '---', '---'), ...rows].join('\n');
 }
 

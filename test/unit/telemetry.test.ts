@@ -81,8 +81,8 @@ describe('readiness', () => {
 
   test.each([
     ['all is well', ticked(20), LISTENING, []],
-    ['ticks are late, on this side of five minutes', ticked(299), LISTENING, []],
-    ['ticks stay away', ticked(302), LISTENING, ['No tick has come for 5 minutes.']],
+    ['ticks are late, but a listener may still stand in', ticked(419), LISTENING, []],
+    ['ticks stay away', ticked(422), LISTENING, ['No tick has come for 7 minutes.']],
     ['none ever came', ticked(null), LISTENING, ['The scheduler has never ticked.']],
     ['none comes, because it is disabled', ticked(null, false), LISTENING, []],
     [

@@ -22,7 +22,7 @@ Example:
 }
 
 async function doctor(options: { readonly json?: boolean }): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('doctor');
   const [{ withDoctorPorts }, { examine }] = await Promise.all([
     import('../doctor-ports.ts'),
     import('../../reactor/doctor/doctor.ts'),

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showCount } from '../../numbers.ts';
 import type { BearingHold, Explanation } from '../../store/explanation.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine } from '../output.ts';
@@ -18,7 +19,7 @@ async function explain(
   runIds: readonly string[],
   options: { readonly json?: boolean },
 ): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('explain');
   const { withStore } = await import('../../assembly.ts');
   const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
   if (options.json === true) {
@@ -79,8 +80,8 @@ function describeHold(hold: BearingHold): string {
 
 function describeWork(run: Explanation): string {
   const place = run.batch_id === null ? '' : `, in batch ${run.batch_id}`;
-  const attempts = run.attempts === 1 ? 'attempt has' : 'attempts have';
-  return `${showDate(run.flagged_at)}${place}; ${run.attempts ?? 0} ${attempts} failed`;
+  const attempts = showCount(run.attempts ?? 0, 'attempt has', 'attempts have');
+  return `${showDate(run.flagged_at)}${place}; ${attempts} failed`;
 }
 
 function showDate(date: Date | string | null): string | undefined {

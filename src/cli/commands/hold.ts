@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showCount, showNumber } from '../../numbers.ts';
 import type { PlacedHold } from '../../store/holds.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine, printTable } from '../output.ts';
@@ -59,7 +60,7 @@ Example:
 
 async function place(options: PlaceOptions): Promise<void> {
   const request = await readRequest(options);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const holds = await withStore({ config, logger }, (store) =>
     withUsage(store.placeHolds(request)),
@@ -77,13 +78,11 @@ function describePlaced(hold: PlacedHold): void {
     printLine(`  Too late: its result was cleared at ${hold.cleared_at.toISOString()}.`);
   }
   if (hold.too_late === 0) return;
-  const results = hold.too_late === 1 ? 'result is' : 'results are';
-  printLine(
-    `  Too late for what is in flight: ${hold.too_late} ${results} being deleted, or may be:`,
-  );
+  const results = showCount(hold.too_late, 'result is', 'results are');
+  printLine(`  Too late for what is in flight: ${results} being deleted, or may be:`);
   for (const runId of hold.too_late_run_ids) printLine(`    ${escapeControls(runId)}`);
   const unnamed = hold.too_late - hold.too_late_run_ids.length;
-  if (unnamed > 0) printLine(`    and ${unnamed.toLocaleString('en')} more`);
+  if (unnamed > 0) printLine(`    and ${showNumber(unnamed)} more`);
 }
 
 async function release(ids: readonly string[], options: { readonly by?: string }): Promise<void> {
@@ -94,7 +93,7 @@ async function release(ids: readonly string[], options: { readonly by?: string }
       remedy: 'See them with: retention hold list',
     });
   });
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const released = await withStore({ config, logger }, (store) =>
     withUsage(store.releaseHolds(holdIds, options.by)),
@@ -105,7 +104,7 @@ async function release(ids: readonly string[], options: { readonly by?: string }
 }
 
 async function list(options: ListOptions): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('hold');
   const { withStore } = await import('../../assembly.ts');
   const holds = await withStore({ config, logger }, (store) =>
     store.listHolds({ all: options.all === true }),
@@ -155,7 +154,7 @@ async function readRequest(options: PlaceOptions): Promise<{
   }
   if (reason.trim() === '') {
     throw new UsageError('--reason: expected why it is held, in a few words; given nothing', {
-      remedy: 'Whoever meets the hold later will want to know: --reason "audit 2026-04".',
+      remedy: 'Say why, for those who find the hold later: --reason "audit 2026-04".',
     });
   }
   const milliseconds = options.for === undefined ? undefined : parseDuration(options.for, '--for');

@@ -15,7 +15,7 @@ export function listenCommand(): Command {
 
 async function listen(): Promise<void> {
   keepHeapSmall();
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('listen');
   const [{ createReactor }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),
     import('../../lifecycle/signals.ts'),

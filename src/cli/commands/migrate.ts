@@ -1,6 +1,9 @@
 import { Command } from 'commander';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { readSettings } from '../settings.ts';
+import { readWholeNumber } from '../whole-number.ts';
+
+const MOST_STEPS = 9_999;
 
 interface DownOptions {
   readonly steps?: string;
@@ -35,15 +38,18 @@ export function migrateCommand(): Command {
 }
 
 async function up(): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('migrate');
   const { migrate } = await import('../../assembly.ts');
   printRan(await migrate({ config, logger, direction: 'up' }), 'The schema is up to date.');
 }
 
 async function down(options: DownOptions): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('migrate');
   const { migrate, withStore } = await import('../../assembly.ts');
-  const steps = options.steps === undefined ? undefined : await parseSteps(options.steps);
+  const steps =
+    options.steps === undefined
+      ? undefined
+      : await readWholeNumber(options.steps, '--steps', MOST_STEPS);
   if (options.yes !== true) {
     const losses = await withStore({ config, logger }, (store) => store.readLosses());
     if (losses !== undefined) await confirm(`Migrating down loses ${losses}. Go on?`, false);
@@ -58,7 +64,7 @@ async function down(options: DownOptions): Promise<void> {
 }
 
 async function status(options: { readonly json?: boolean }): Promise<void> {
-  const { config } = await readSettings();
+  const { config } = await readSettings('migrate');
   const { readMigrationState } = await import('../../database/migrations.ts');
   const state = await readMigrationState(config.databaseMigrateUrl);
   if (options.json === true) {
@@ -72,12 +78,6 @@ async function status(options: { readonly json?: boolean }): Promise<void> {
       ...state.pending.map((name) => [name, 'not yet']),
     ],
   );
-}
-
-async function parseSteps(text: string): Promise<number> {
-  if (/^[1-9]\d{0,3}$/u.test(text)) return Number(text);
-  const { UsageError } = await import('../../errors.ts');
-  throw new UsageError(`--steps: expected a whole number from 1; given "${text}"`);
 }
 
 function printRan(names: readonly string[], nothing: string): void {

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showNumber } from '../../numbers.ts';
 import type { NewlyDue, Policy } from '../../store/policies.ts';
 import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
@@ -13,7 +14,7 @@ interface YesOption {
 const DEFAULT_TENANT = '*';
 const MAX_DAYS = 36_134;
 
-/** Between the question and its answer time goes by, and with it results fall due. */
+/** More results may fall due while a person reads the question. */
 const GROWTH_WHILE_ASKED = 1.1;
 
 /** `retention policy list|set|unset|confirm` */
@@ -46,7 +47,7 @@ export function policyCommand(): Command {
   command
     .command('confirm')
     .description('Let a policy take effect that was held back for making too much due at once.')
-    .argument('[tenant]', 'default: whatever waits')
+    .argument('[tenant]', 'default: every policy that waits')
     .option('--yes', 'do not ask')
     .addHelpText('after', "\nExample:\n  $ retention policy confirm '*'")
     .action(confirmPending);
@@ -69,7 +70,7 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
       policy.confirmed_at === null
         ? null
         : `${policy.confirmed_at.toISOString()} by ${policy.confirmed_by}: ` +
-          `${count(policy.confirmed_results ?? 0)} due at once`,
+          `${showNumber(policy.confirmed_results ?? 0)} due at once`,
     ]),
   );
   for (const policy of policies.filter(isPending)) {
@@ -80,7 +81,7 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
 
 async function set(tenantId: string, duration: string, options: YesOption): Promise<void> {
   const days = await readDays(duration);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('policy');
   await inStore(async (store) => {
     const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
     const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed));
@@ -136,7 +137,7 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
   const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
   printLine(escapeControls(describePending(policy)));
   await confirm(
-    `By now it makes ${count(now)} live results due at once. Let it take effect?`,
+    `By now it makes ${showNumber(now)} live results due at once. Let it take effect?`,
     options.yes === true,
   );
   const expected = options.yes === true ? undefined : Math.ceil(now * GROWTH_WHILE_ASKED);
@@ -149,11 +150,11 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
   }
 }
 
-/** Says what a change makes due at once, and has that confirmed. True: a person has seen it. */
+/** Says what a change makes due at once, and asks for a yes. True: a person has seen it. */
 async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
   const due = sumOf(newlyDue);
   if (due === 0) return false;
-  printLine(`This makes ${count(due)} live results due at once:`);
+  printLine(`This makes ${showNumber(due)} live results due at once:`);
   printTable(
     ['tenant', 'results'],
     newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
@@ -168,7 +169,9 @@ async function reportEffect(store: Store, tenantId: string, due: number): Promis
   const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
   if (own === undefined) {
     printLine(
-      escapeControls(`${name} is gone: the default holds. ${count(due)} results are due by it.`),
+      escapeControls(
+        `${name} is gone: the default holds. ${showNumber(due)} results are due by it.`,
+      ),
     );
   } else if (isPending(own)) {
     // What it makes due has grown past the guard's limit since it was counted.
@@ -177,7 +180,9 @@ async function reportEffect(store: Store, tenantId: string, due: number): Promis
     process.exitCode = 1;
   } else {
     printLine(
-      escapeControls(`${name} is ${own.retain_days} days. ${count(due)} results became due by it.`),
+      escapeControls(
+        `${name} is ${own.retain_days} days. ${showNumber(due)} results became due by it.`,
+      ),
     );
   }
 }
@@ -193,7 +198,7 @@ function describePending(policy: PendingPolicy): string {
     `Tenant ${policy.tenant_id}: ${policy.pending_retain_days} days instead of ` +
     `${policy.retain_days} waits for a confirmation; asked for by ${policy.pending_by} at ` +
     `${policy.pending_at?.toISOString()}, when it would have made ` +
-    `${count(policy.pending_results ?? 0)} results due at once.`
+    `${showNumber(policy.pending_results ?? 0)} results due at once.`
   );
 }
 
@@ -213,12 +218,8 @@ function sumOf(newlyDue: readonly NewlyDue[]): number {
   return newlyDue.reduce((sum, { results }) => sum + results, 0);
 }
 
-function count(results: number): string {
-  return results.toLocaleString('en');
-}
-
 async function inStore<Result>(work: (store: Store) => Promise<Result>): Promise<Result> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('policy');
   const { withStore } = await import('../../assembly.ts');
   return withStore({ config, logger }, work);
 }

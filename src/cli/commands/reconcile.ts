@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { ReconcileRequest } from '../../assembly.ts';
-import type { Config } from '../../config.ts';
+import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { Selection } from '../../store/selection.ts';
@@ -10,25 +10,26 @@ import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 import { keepHeapSmall } from '../small-heap.ts';
-import { describeVerified, printVerified, verifyIfAsked } from '../verification.ts';
+import {
+  type VerifyOptions,
+  describeVerified,
+  printVerified,
+  verifyIfAsked,
+} from '../verification.ts';
+import { readWholeNumber } from '../whole-number.ts';
 
-interface Options {
-  readonly dryRun?: boolean;
+/** One DeleteObjects request takes no more. */
+const MOST_PER_BATCH = 1_000;
+const MOST_RESULTS = 1_000_000_000;
+
+interface Options extends VerifyOptions {
   readonly tenant?: string;
   readonly run?: readonly string[];
   readonly olderThan?: string;
   readonly batchSize?: string;
   readonly limit?: string;
-  readonly yes?: boolean;
   readonly json?: boolean;
   readonly verbose?: boolean;
-  readonly verify?: boolean;
-  readonly orphans?: boolean;
-  readonly delete?: boolean;
-  readonly bucket?: readonly string[];
-  readonly prefix?: string;
-  readonly margin?: string;
-  readonly deletedList?: string;
 }
 
 /** `retention reconcile` */
@@ -38,7 +39,9 @@ export function reconcileCommand(): Command {
     value,
   ];
   return new Command('reconcile')
-    .description('Make the world agree with the tables now: flag what is due, delete, stamp.')
+    .description(
+      'Flag what is due now, delete it and stamp it; needs no listener and no scheduler.',
+    )
     .option('--dry-run', 'change nothing; list what would go')
     .option('--tenant <id>', 'only results of this tenant')
     .option('--run <id>', 'only this run (repeatable)', collect)
@@ -50,7 +53,7 @@ export function reconcileCommand(): Command {
       'confirm: delete earlier than the policy says, delete orphans, stamp much that is gone',
     )
     .option('--verbose', 'with --dry-run, list every run')
-    .option('--verify', 'mend drift first: stamp what is gone, take up again what is back')
+    .option('--verify', 'repair drift first: stamp what is gone, flag again what is back')
     .option('--orphans', 'report objects that no run points at')
     .option('--delete', 'with --orphans, delete them (wants --yes)')
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
@@ -70,12 +73,12 @@ Examples:
 }
 
 async function run(options: Options): Promise<void> {
-  // A listing is a thousand objects at a time that all live for one comparison: collected each time
-  // that a small young generation is full, they would take more time than the comparison.
+  // A listing brings a thousand objects at a time that live for one comparison; with a small young
+  // generation, collecting them would take longer than comparing them.
   if (options.verify !== true && options.orphans !== true) keepHeapSmall();
-  // What was typed is looked at before what is set: both are usage, and this is nearer.
+  // Options are checked before settings.
   const typed = await readOptions(options);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('reconcile');
   const { withStore } = await import('../../assembly.ts');
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
@@ -185,14 +188,14 @@ async function readOptions(
     import('../../lifecycle/duration.ts'),
     import('../../errors.ts'),
   ]);
-  const readCount = (text: string | undefined, name: string, most: number): number | undefined => {
-    if (text === undefined) return undefined;
-    const count = /^\d{1,12}$/u.test(text) ? Number(text) : 0;
-    if (count >= 1 && count <= most) return count;
-    throw new UsageError(`${name}: expected a whole number from 1 to ${most}; given "${text}"`);
-  };
-  const batchSize = readCount(options.batchSize, '--batch-size', 1_000);
-  const limit = readCount(options.limit, '--limit', 1_000_000_000);
+  const batchSize =
+    options.batchSize === undefined
+      ? undefined
+      : await readWholeNumber(options.batchSize, '--batch-size', MOST_PER_BATCH);
+  const limit =
+    options.limit === undefined
+      ? undefined
+      : await readWholeNumber(options.limit, '--limit', MOST_RESULTS);
   const olderThan =
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {

@@ -40,7 +40,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
       remedy: 'With no time to take it out of the way, the next tick would take it again.',
     });
   }
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('restore');
   const [{ withStore, openInspector }, { restoreRun }] = await Promise.all([
     import('../../assembly.ts'),
     import('../../reactor/restore.ts'),

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { showCount } from '../../numbers.ts';
 import { printJson, printLine } from '../output.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
@@ -33,7 +34,7 @@ Examples:
 }
 
 async function retry(options: Options): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('retry');
   const { withStore } = await import('../../assembly.ts');
   const revived = await withStore({ config, logger }, (store) =>
     withUsage(
@@ -48,5 +49,5 @@ async function retry(options: Options): Promise<void> {
   if (options.json === true) printJson({ revived });
   else if (revived === 0)
     printLine('Nothing to revive: no failed or dead result is meant by that.');
-  else printLine(`${revived.toLocaleString('en')} ${revived === 1 ? 'result' : 'results'} revived`);
+  else printLine(`${showCount(revived, 'result')} revived`);
 }

@@ -25,7 +25,7 @@ export function statusCommand(): Command {
 
 async function status(options: Options): Promise<void> {
   const interval = await readInterval(options);
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('status');
   const { withStore } = await import('../../assembly.ts');
   await withStore({ config, logger }, async (store) => {
     const row = await store.readStatus();

@@ -1,7 +1,6 @@
 import { Command } from 'commander';
-import { escapeControls } from '../../safe-text.ts';
 import { describeNotification } from '../notification-line.ts';
-import { printLine } from '../output.ts';
+import { printJsonLine, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
 import { clockTime, paint } from '../terminal.ts';
 
@@ -23,7 +22,7 @@ Example:
 }
 
 async function watch(options: { readonly json?: boolean }): Promise<void> {
-  const { config, logger } = await readSettings();
+  const { config, logger } = await readSettings('watch');
   const [{ CHANNELS, withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
     await Promise.all([
       import('../../assembly.ts'),
@@ -53,9 +52,7 @@ async function watch(options: { readonly json?: boolean }): Promise<void> {
 
 function printDocument(channel: string, payload: unknown, raw: string): void {
   const { isKnown } = describeNotification(channel, payload, raw);
-  const document = { at: new Date(), channel, ...(isKnown ? { payload } : { raw }) };
-  // JSON leaves some of what steers a terminal as it is; inside its strings an escape says the same.
-  printLine(escapeControls(JSON.stringify(document)));
+  printJsonLine({ at: new Date(), channel, ...(isKnown ? { payload } : { raw }) });
 }
 
 const COLORS: ReadonlyMap<string, 'yellow' | 'green' | 'red'> = new Map([

@@ -4,10 +4,11 @@ import type {
   BucketProblem,
   LifecycleRule,
 } from '../../objects/bucket-inspector.ts';
+import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { describeDeletion } from '../bucket-meaning.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 
 /** What the checks of buckets need. */
 export interface BucketsToCheck {
@@ -104,7 +105,7 @@ function checkPause(name: string, known: KnownBucket | undefined, it: BucketDesc
   return warning(
     `bucket ${name}`,
     `${about}; it pauses after ${pause}`,
-    'Mend the cause; the pause ends by itself.',
+    'Fix the cause; the pause ends by itself.',
   );
 }
 
@@ -148,8 +149,7 @@ function checkLock(
     defaultRetention === undefined
       ? 'no default retention'
       : `every new version is locked for ${lockSpan(defaultRetention)} (${defaultRetention.mode})`;
-  if (onVersioned === 'marker')
-    return ok(title, `on, ${span}; delete markers can be made all the same`);
+  if (onVersioned === 'marker') return ok(title, `on, ${span}; delete markers can still be made`);
   return warning(
     title,
     `on, ${span}; versions that are locked cannot be purged, and fail with the date until which they are`,
@@ -162,8 +162,8 @@ function lockSpan(retention: {
   readonly years?: number | undefined;
 }): string {
   return retention.years === undefined
-    ? count(retention.days ?? 0, 'day')
-    : count(retention.years, 'year');
+    ? showCount(retention.days ?? 0, 'day')
+    : showCount(retention.years, 'year');
 }
 
 async function checkLifecycle(
@@ -203,7 +203,7 @@ async function checkLifecycle(
         title,
         kept === undefined
           ? 'no rule ever removes noncurrent versions: what is deleted stays, and is paid for, for ever'
-          : `rule ${nameOf(kept)} keeps ${count(kept.noncurrentKept ?? 0, 'noncurrent version')} of every object for ever`,
+          : `rule ${nameOf(kept)} keeps ${showCount(kept.noncurrentKept ?? 0, 'noncurrent version')} of every object for ever`,
         'Add a rule with NoncurrentVersionExpiration (and ExpiredObjectDeleteMarker), or purge: ' +
           `update retention.bucket set on_versioned = 'purge' where bucket = '${name}';`,
       ),
@@ -215,12 +215,12 @@ async function checkLifecycle(
       title,
       rules.length === 0
         ? 'no rule expires anything'
-        : `${count(rules.length, 'rule')}, none in the way`,
+        : `${showCount(rules.length, 'rule')}, none in the way`,
     ),
   ];
 }
 
-/** How a rule is faster than the longest policy; undefined: it is not. */
+/** How a rule deletes before the longest policy does; undefined: it does not. */
 function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): string | undefined {
   const longest = health?.longestRetainDays;
   if (longest === undefined) return undefined;
@@ -230,8 +230,8 @@ function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): strin
   }
   if (rule.expirationDays === undefined || rule.expirationDays >= longest) return undefined;
   return (
-    `deletes${where} after ${count(rule.expirationDays, 'day')}, while the longest policy keeps ` +
-    `results for ${count(Number(longest.toFixed(2)), 'day')}`
+    `deletes${where} after ${showCount(rule.expirationDays, 'day')}, while the longest policy keeps ` +
+    `results for ${showCount(Number(longest.toFixed(2)), 'day')}`
   );
 }
 
@@ -263,7 +263,7 @@ async function checkDeleteRight(
         title,
         `a key${where} that does not exist could not be deleted: ${code}: ${message}`,
         missingStatement === undefined
-          ? 'Mend this, and run doctor again.'
+          ? 'Fix this, and run doctor again.'
           : `Allow it: ${JSON.stringify(missingStatement)}`,
       ),
     ];

@@ -32,7 +32,7 @@ export function failed(name: string, found: string, remedy: string): Check {
   return { name, state: 'failed', found, remedy };
 }
 
-/** Runs one check; what it throws is what was found. */
+/** Runs one check; an error that it throws becomes a failed check. */
 export async function attempt(
   name: string,
   look: () => Promise<Check | readonly Check[]>,
@@ -42,11 +42,6 @@ export async function attempt(
     return 'name' in found ? [found] : found;
   } catch (error) {
     const remedy = error instanceof RetentionError ? error.remedy : undefined;
-    return [failed(name, describeError(error), remedy ?? 'Mend this, and run doctor again.')];
+    return [failed(name, describeError(error), remedy ?? 'Fix this, and run doctor again.')];
   }
-}
-
-/** `1 result`, `2 results`, `10,000 results`. */
-export function count(number: number, one: string, many = `${one}s`): string {
-  return `${number.toLocaleString('en')} ${number === 1 ? one : many}`;
 }

@@ -1,5 +1,6 @@
+import { showCount } from '../../numbers.ts';
 import type { SessionFacts } from '../../store/diagnosis.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { Connection, DoctorPorts } from './ports.ts';
 
 /** What was found of the three addresses. */
@@ -31,7 +32,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
   if (sameAs !== undefined) {
     const same = found.get(sameAs);
     if (same === undefined) {
-      return failed(name, `the same address as ${sameAs}, which failed`, `Mend ${sameAs}.`);
+      return failed(name, `the same address as ${sameAs}, which failed`, `Fix ${sameAs}.`);
     }
     found.set(name, same);
     return ok(name, `the same address as ${sameAs}`);
@@ -66,7 +67,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
   return ok(name, where);
 }
 
-/** Whether notifications arrive; only sending one from elsewhere tells. */
+/** Whether notifications arrive; only one sent from another session proves it. */
 export async function checkListening(ports: DoctorPorts): Promise<readonly Check[]> {
   const name = 'listening';
   return attempt(name, async () => {
@@ -81,7 +82,7 @@ export async function checkListening(ports: DoctorPorts): Promise<readonly Check
           name,
           `LISTEN is accepted, but a notification from another session did not arrive within ${took}: ` +
             'a transaction pooler stands before the server (the process that greets is not the one ' +
-            'that answers). Until this is mended, listeners poll',
+            'that answers). Until this is fixed, listeners poll',
           "Set DATABASE_LISTEN_URL to the server's own address, past the pooler.",
         )
       : failed(
@@ -95,7 +96,7 @@ export async function checkListening(ports: DoctorPorts): Promise<readonly Check
 /** What was found of the schema. */
 export interface SchemaFound {
   readonly checks: readonly Check[];
-  /** The migrations that it has; undefined: it is not all there, and can be asked no further. */
+  /** The migrations that it has; undefined: it is incomplete, so later checks are left out. */
   readonly migrations: readonly string[] | undefined;
 }
 
@@ -111,13 +112,13 @@ export async function checkSchema(connection: Connection): Promise<SchemaFound> 
     if (pending.length > 0) {
       return failed(
         name,
-        `${count(pending.length, 'migration')} pending: ${pending.join(', ')}`,
+        `${showCount(pending.length, 'migration')} pending: ${pending.join(', ')}`,
         'Run: retention migrate up',
       );
     }
     migrations = applied.map((migration) => migration.name);
     const last = applied.at(-1);
-    const version = `${count(applied.length, 'migration')}, the last ${last?.name} of ${last?.at.toISOString()}`;
+    const version = `${showCount(applied.length, 'migration')}, the last ${last?.name} of ${last?.at.toISOString()}`;
     if (unknown.length === 0) return ok(name, version);
     return warning(
       name,

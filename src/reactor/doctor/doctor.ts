@@ -1,22 +1,22 @@
 import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
-import { type Check, type Findings, attempt } from './check.ts';
+import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
 import { checkSchemaHealth } from './schema-checks.ts';
 
 /**
- * Looks at everything that a reactor depends on. Changes nothing, but that it notes which buckets
- * keep versions, and asks S3 to delete a key that does not exist.
+ * Looks at everything that a reactor depends on. Changes nothing, except that it notes which
+ * buckets keep versions, and asks S3 to delete a key that does not exist.
  *
- * What cannot be looked at because something before it failed is left out; that failure is said.
+ * Leaves out a check that cannot run because an earlier one failed; the report has that failure.
  */
 export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
-  const checks: Check[] = [...reached.checks];
+  const checks: Check[] = [checkVariables(ports), ...reached.checks];
   const { main, listen, migrate } = reached;
-  // Whoever owns the schema sees more than a listener, such as its own job.
+  // The owner of the schema sees more than a listener, such as its own job.
   const connection = migrate === undefined ? ports.main : ports.migrate;
   const reader = connection.diagnosis;
   let health: HealthFacts | undefined;
@@ -33,7 +33,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
       health = await reader.readHealth();
       return [];
     });
-    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, migrations)));
+    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health)));
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }
@@ -47,4 +47,9 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
   };
   checks.push(...(await checkBuckets(buckets)));
   return { ok: checks.every(({ state }) => state !== 'failed'), checks };
+}
+
+/** What the environment says; faults in it have ended the command before. */
+function checkVariables({ given }: DoctorPorts): Check {
+  return ok('variables', [...given].map(([variable, value]) => `${variable}=${value}`).join(', '));
 }

@@ -24,6 +24,8 @@ export interface MigrationFacts {
 
 /** What a doctor looks through, and with what settings. */
 export interface DoctorPorts {
+  /** The variables that were set, with their values for people. */
+  readonly given: ReadonlyMap<string, string>;
   readonly main: Connection;
   readonly listen: Connection;
   readonly migrate: Connection;

@@ -1,9 +1,8 @@
+import { SILENT_SCHEDULER_SECONDS } from '../../config/ticks.ts';
+import { showNumber } from '../../numbers.ts';
 import type { CronFacts, Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
-
-/** Ticks come every minute. */
-const SILENT_SECONDS = 180;
 
 /** What a failed run of a job says when pg_cron may not connect to its own server. */
 const CANNOT_CONNECT = /connection (?:refused|failed)|password|authentication|could not connect/iu;
@@ -95,7 +94,7 @@ function checkJob(facts: CronFacts, where: string): Check {
     const remedy =
       CANNOT_CONNECT.test(last.message ?? '') && !facts.usesWorkers
         ? 'Set cron.use_background_workers = on and restart the server, or let its jobs in by pg_hba.conf.'
-        : 'Mend what the message says; cron.job_run_details has the earlier ones.';
+        : 'Fix what the message says; cron.job_run_details has the earlier ones.';
     return failed(
       name,
       `${about}; ${bad} of its last ${facts.runs.length} runs failed: ${last.message ?? 'no message'}`,
@@ -118,15 +117,20 @@ function checkTicks(health: HealthFacts): Check {
       ? 'Start a listener: retention listen'
       : "Look at pg_cron's check above and at the server's log (the launcher says why it fails there).";
   if (tickedSecondsAgo === null) {
-    if (migratedSecondsAgo < SILENT_SECONDS) {
-      return warning(name, 'none yet; the schema is only just there', 'Look again in two minutes.');
+    if (migratedSecondsAgo < SILENT_SCHEDULER_SECONDS) {
+      return warning(
+        name,
+        'none yet; the schema is only just there',
+        'Look again in a few minutes.',
+      );
     }
     return failed(name, 'there has never been a tick', remedy);
   }
-  const last = `the last one ${Math.round(tickedSecondsAgo)} s ago, by ${tickedBy ?? 'nobody'}`;
-  if (tickedSecondsAgo > SILENT_SECONDS) return failed(name, `${last}: they have stopped`, remedy);
+  const last = `the last one ${Math.round(tickedSecondsAgo)} s ago, by ${tickedBy ?? 'unknown'}`;
+  if (tickedSecondsAgo > SILENT_SCHEDULER_SECONDS)
+    return failed(name, `${last}: they have stopped`, remedy);
   if (scheduler === 'pg_cron' && tickedBy === 'listener') {
     return failed(name, `${last}: listeners tick because pg_cron is silent`, remedy);
   }
-  return ok(name, `${last}; passes every ${health.loopIntervalSeconds.toLocaleString('en')} s`);
+  return ok(name, `${last}; passes every ${showNumber(health.loopIntervalSeconds)} s`);
 }

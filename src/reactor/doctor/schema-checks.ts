@@ -1,3 +1,4 @@
+import { showCount, showNumber } from '../../numbers.ts';
 import {
   type Diagnosis,
   type HealthFacts,
@@ -5,7 +6,7 @@ import {
   type RightsFacts,
   type TableFacts,
 } from '../../store/diagnosis.ts';
-import { type Check, attempt, count, failed, ok, warning } from './check.ts';
+import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
 
 /** NOTIFY fails for everybody when its queue is full; announcements fall silent at half of it. */
@@ -17,7 +18,6 @@ export async function checkSchemaHealth(
   ports: DoctorPorts,
   reader: Diagnosis,
   health: HealthFacts | undefined,
-  migrations: readonly string[],
 ): Promise<readonly Check[]> {
   const checks: Check[] = [];
   checks.push(
@@ -25,16 +25,16 @@ export async function checkSchemaHealth(
   );
   const table = await attempt('table', async () => {
     const facts = await reader.readTable();
-    return [checkRowSecurity(facts), checkIndexes(facts, migrations)];
+    return [checkRowSecurity(facts), checkIndexes(facts)];
   });
   checks.push(...table);
   if (health !== undefined) {
     checks.push(
-      checkEnabled(health),
+      ...(await checkGate(reader)),
       checkTimeZones(health),
       checkQueue(health),
       checkPolicies(health),
-      ok('holds', count(health.holds, 'active hold')),
+      ok('holds', showCount(health.holds, 'active hold')),
       checkDead(health),
     );
   }
@@ -88,30 +88,31 @@ function checkRowSecurity(facts: TableFacts): Check {
   );
 }
 
-function checkIndexes(facts: TableFacts, migrations: readonly string[]): Check {
+function checkIndexes(facts: TableFacts): Check {
   const name = 'indexes';
   const bad = facts.indexes.filter(({ state }) => state !== 'valid');
   if (bad.length === 0) {
     return ok(name, facts.indexes.map((index) => `${index.name} is valid`).join(', '));
   }
-  const first = migrations.findIndex((migration) => migration.endsWith('_indexes'));
-  const steps = migrations.length - Math.max(first, 0);
   return failed(
     name,
     `on ${facts.table}: ${bad.map((index) => `${index.name} is ${index.state}`).join(', ')}; passes read the whole table`,
-    `Build them again, concurrently; no work is lost: retention migrate down --steps ${steps} --yes, ` +
-      'then retention migrate up',
+    'Build them again, concurrently; no work is lost: retention migrate up',
   );
 }
 
-function checkEnabled(health: HealthFacts): Check {
-  const name = 'enabled';
-  if (health.enabled) return ok(name, 'flagging and deleting are on');
-  return warning(
-    name,
-    'retention is disabled: nothing is flagged and nothing deleted',
-    'Set DPP_RETENTION_ENABLED=true when it is to work again.',
-  );
+async function checkGate(reader: Diagnosis): Promise<readonly Check[]> {
+  const name = 'gate';
+  const reasons = await reader.readGate();
+  if (reasons.length === 0) return [ok(name, 'nothing keeps results from being flagged and deleted')];
+  return reasons.map(({ reason, because, since, remedy }) => {
+    const found = `nothing is flagged and nothing deleted: ${because}`;
+    const dated = since === null ? found : `${found} (since ${since.toISOString()})`;
+    const isMeant = reason === 'disabled' || reason === 'halted';
+    return isMeant
+      ? warning(name, dated, `When it is to work again: ${remedy}`)
+      : failed(name, dated, remedy);
+  });
 }
 
 function checkTimeZones(health: HealthFacts): Check {
@@ -120,7 +121,7 @@ function checkTimeZones(health: HealthFacts): Check {
   if (naiveColumns.length === 0) return ok(name, 'every date of the table has a time zone');
   return warning(
     name,
-    `read and written as UTC for want of a time zone: ${naiveColumns.join(', ')}`,
+    `read and written as UTC, since they have no time zone: ${naiveColumns.join(', ')}`,
     'Make sure that the application means UTC there; if it means local time, results fall due hours early or late.',
   );
 }
@@ -145,7 +146,7 @@ function checkPolicies(health: HealthFacts): Check {
   const { pendingPolicies } = health;
   const found =
     `${days(health.defaultRetainDays)} by default, ` +
-    `${count(health.tenantPolicies, 'tenant has its', 'tenants have their')} own`;
+    `${showCount(health.tenantPolicies, 'tenant has its', 'tenants have their')} own`;
   if (pendingPolicies.length === 0) return ok(name, found);
   return warning(
     name,
@@ -159,12 +160,12 @@ function checkDead(health: HealthFacts): Check {
   const { dead } = health;
   if (dead.length === 0) return ok(name, 'none');
   const total = dead.reduce((sum, { results }) => sum + results, 0);
-  const codes = dead.map(({ code, results }) => `${code} (${results.toLocaleString('en')})`);
+  const codes = dead.map(({ code, results }) => `${code} (${showNumber(results)})`);
   const [first] = dead;
   return failed(
     name,
-    `${total >= 10_000 ? 'at least ' : ''}${count(total, 'result')} failed too often: ${codes.join(', ')}`,
-    `Mend the cause (retention explain RUN tells it), then revive them: retention retry --code ${first?.code}`,
+    `${total >= 10_000 ? 'at least ' : ''}${showCount(total, 'result')} failed too often: ${codes.join(', ')}`,
+    `Fix the cause (retention explain RUN tells it), then revive them: retention retry --code ${first?.code}`,
   );
 }
 
@@ -174,7 +175,7 @@ async function checkDates(reader: Diagnosis): Promise<Check> {
   if (results === 0) return ok(name, 'every completed run says when it completed');
   return warning(
     name,
-    `${results >= MOST_UNDATED ? 'at least ' : ''}${count(results, 'run is', 'runs are')} COMPLETED ` +
+    `${results >= MOST_UNDATED ? 'at least ' : ''}${showCount(results, 'run is', 'runs are')} COMPLETED ` +
       `without a date and never fall due, such as ${runIds.join(', ')}`,
     'Set their completion dates.',
   );
@@ -188,5 +189,5 @@ function checkLease({ leaseSeconds, s3BudgetSeconds }: DoctorPorts): Check {
 }
 
 function days(number: number): string {
-  return count(Number(number.toFixed(2)), 'day');
+  return showCount(Number(number.toFixed(2)), 'day');
 }

@@ -1,8 +1,8 @@
 /**
- * The same items, each next one asked for before the one before it is handed out, so that it comes
- * while that is worked on. Who breaks off does not wait for the one under way.
+ * Yields the same items, and asks for the next one while the caller works on the present one. A
+ * caller that breaks off does not wait for the request under way.
  */
-export async function* ahead<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
+export async function* prefetch<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
   const iterator: AsyncIterator<Item, unknown> = items[Symbol.asyncIterator]();
   let next = iterator.next();
   try {
@@ -10,7 +10,7 @@ export async function* ahead<Item>(items: AsyncIterable<Item>): AsyncGenerator<I
       const result = await next;
       if (result.done === true) return;
       next = iterator.next();
-      // Whoever asks for it hears of it, and after a break nobody does.
+      // The next turn of this loop awaits it; after a break its failure does not matter.
       next.catch(() => undefined);
       yield result.value;
     }

@@ -1,12 +1,12 @@
-import type { ConfigurationFault } from './errors.ts';
-import { escapeControls, shorten } from './safe-text.ts';
+import type { ConfigurationFault } from '../errors.ts';
+import { escapeControls, shorten } from '../safe-text.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Whatever begins like this is meant for us, so a name that is not known is a mistake. */
+/** A variable that begins like this is meant for this program, so an unknown name is a mistake. */
 const OUR_PREFIX = /^(?:DPP_)?RETENTION_/u;
 
-/** A suggestion further off than this is no help. */
+/** A suggestion that differs in more letters than this does not help. */
 const MAX_SUGGESTION_DISTANCE = 6;
 
 /**
@@ -18,13 +18,13 @@ const KUBERNETES_NAME =
   /_SERVICE_HOST$|_SERVICE_PORT(?:_\w+)?$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?$/u;
 const KUBERNETES_ADDRESS = /^(?:tcp|udp|sctp):\/\//u;
 
-/** Whether a variable was written by Kubernetes for a Service and by no person. */
+/** Whether Kubernetes wrote a variable for a Service. */
 export function isKubernetesLink(name: string, value: string): boolean {
   return KUBERNETES_NAME.test(name) || (name.endsWith('_PORT') && KUBERNETES_ADDRESS.test(value));
 }
 
-/** A fault for every variable that looks like ours and is not, with the name it resembles. */
-export function findUnknownNames(
+/** A fault for every variable that looks like a setting and is none, with the name it resembles. */
+export function findUnknownVariables(
   env: Environment,
   known: readonly string[],
 ): readonly ConfigurationFault[] {
@@ -35,7 +35,7 @@ export function findUnknownNames(
     .map(([name]) => ({
       name: shorten(escapeControls(name), 80),
       expected: 'a setting that exists',
-      // The value of a variable that nobody knows may be a secret.
+      // The value of an unknown variable may be a secret.
       given: 'an unknown name',
       remedy: suggest(name, known),
     }));

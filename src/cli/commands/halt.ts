@@ -1,0 +1,77 @@
+import { Command } from 'commander';
+import { printJson, printLine } from '../output.ts';
+import { withUsage } from '../refusals.ts';
+import { readSettings } from '../settings.ts';
+
+interface Options {
+  readonly reason?: string;
+  readonly by?: string;
+  readonly json?: boolean;
+}
+
+/** `retention halt` */
+export function haltCommand(): Command {
+  return new Command('halt')
+    .description('Stop flagging and deleting at once, for all listeners, until `retention resume`.')
+    .requiredOption('--reason <text>', 'why, for everybody who finds it halted')
+    .option('--by <name>', 'who halts it (default: the user of the database)')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Batches in flight are finished. Status, dry runs and holds go on working.
+
+Example:
+  $ retention halt --reason "wrong policy, see incident 114"`,
+    )
+    .action(halt);
+}
+
+/** `retention resume` */
+export function resumeCommand(): Command {
+  return new Command('resume')
+    .description('End a halt by hand.')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Other reasons for standing still (retention disabled, table detached, ...) stay; status names them.
+
+Example:
+  $ retention resume`,
+    )
+    .action(resume);
+}
+
+async function halt({ reason = '', by, json }: Options): Promise<void> {
+  const { config, logger } = await readSettings('halt');
+  const { withStore } = await import('../../assembly.ts');
+  const { halted, reasons } = await withStore({ config, logger }, (store) =>
+    withUsage(
+      (async () => ({
+        halted: await store.halt({ reason, by }),
+        reasons: await store.readGate(),
+      }))(),
+    ),
+  );
+  if (json === true) printJson({ halted, reasons });
+  else if (halted) printLine('Halted: nothing is flagged or claimed until `retention resume`.');
+  else printLine(`It was halted already: ${reasons.map(({ because }) => because).join('; ')}`);
+}
+
+async function resume({ json }: Options): Promise<void> {
+  const { config, logger } = await readSettings('resume');
+  const { withStore } = await import('../../assembly.ts');
+  const { resumed, reasons } = await withStore({ config, logger }, async (store) => ({
+    resumed: await store.resume(),
+    reasons: await store.readGate(),
+  }));
+  if (json === true) {
+    printJson({ resumed, reasons });
+    return;
+  }
+  printLine(resumed ? 'Resumed.' : 'It was not halted by hand.');
+  for (const { because, remedy } of reasons) {
+    printLine(`Still nothing is flagged or claimed: ${because}. Remedy: ${remedy}`);
+  }
+}
