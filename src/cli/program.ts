@@ -1,6 +1,5 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
-import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { holdCommand } from './commands/hold.ts';
@@ -43,7 +42,6 @@ Example:
     retryCommand,
     restoreCommand,
     doctorCommand,
-    demoCommand,
   ];
   for (const command of commands) program.addCommand(command());
   return program;

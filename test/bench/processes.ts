@@ -2,7 +2,7 @@ import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { COMMAND, PROJECT } from './project.ts';
+import { COMMAND_FILE, PROJECT } from '../stack/project.ts';
 
 const TICKS_PER_SECOND = 100;
 
@@ -76,7 +76,7 @@ export function startCommand(
   nodeFlags: readonly string[] = [],
 ): Command {
   const kept = ['PATH', 'HOME', 'LANG', 'TMPDIR'].map((name) => [name, process.env[name]] as const);
-  const child = spawn(process.execPath, [...nodeFlags, COMMAND, ...parameters], {
+  const child = spawn(process.execPath, [...nodeFlags, COMMAND_FILE, ...parameters], {
     cwd: PROJECT,
     env: { ...Object.fromEntries(kept), ...PLAIN_AWS, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,14 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
-import { type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
+import { type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
 import type { Variables } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { type HttpProxy, startHttpProxy } from '../support/http-proxy.ts';
 import { migrateUp } from '../support/migrated.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { haveProgram } from '../support/programs.ts';
 import { APPLICATION_NAME, type Application, BUCKETS, startApplication } from './application.ts';
 import { calmDown } from './calm.ts';
 import { type Violation, check } from './checker.ts';
@@ -136,7 +137,7 @@ async function startPooler(
   listeners: number,
   serverPort: number,
 ): Promise<({ readonly port: number } & AsyncDisposable) | undefined> {
-  const path = listeners < WITH_A_POOLER ? undefined : findPgBouncer();
+  const path = listeners < WITH_A_POOLER ? undefined : haveProgram('pgbouncer').path;
   if (path === undefined) return undefined;
   const pooler = await startPgBouncer(path, serverPort, LISTENER_ROLE);
   return { port: pooler.port, [Symbol.asyncDispose]: () => pooler.stop() };

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { MemoryS3 } from '../../src/demo/memory-s3.ts';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import type { MemoryS3 } from '../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import type { HttpProxy } from '../support/http-proxy.ts';
 import type { Crew } from './crew.ts';
 import type { DeletionRecord } from './deletion-record.ts';

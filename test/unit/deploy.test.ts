@@ -10,8 +10,9 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config-settings.ts';
 import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
 import { refusalOf } from '../support/documented-commands.ts';
-import { findProgram, haveProgram } from '../support/programs.ts';
+import { haveProgram } from '../support/programs.ts';
 import { ROOT, anchorsOf, filesBelow, isKnownName, read } from '../support/project-files.ts';
+import { findProgram } from '../stack/programs.ts';
 
 const TELEMETRY = join(ROOT, 'src/telemetry');
 
@@ -186,7 +187,7 @@ describe('alerts and dashboard', () => {
   });
 
   it('have queries that Prometheus can read', { timeout: 120_000 }, async ({ skip }) => {
-    const promtool = await haveProgram('promtool', 'prometheus');
+    const promtool = haveProgram('promtool');
     if (promtool.path === undefined) return skip(promtool.reason);
     const rules = panelExpressions().map((expr, index) => ({
       record: `panel:${index}`,
@@ -207,7 +208,7 @@ describe('alerts and dashboard', () => {
   });
 
   it('pass promtool, with a case for every alert', { timeout: 120_000 }, async ({ skip }) => {
-    const promtool = await haveProgram('promtool', 'prometheus');
+    const promtool = haveProgram('promtool');
     if (promtool.path === undefined) return skip(promtool.reason);
     const folder = join(ROOT, 'deploy/prometheus');
     expect(runIn(folder, promtool.path, ['check', 'rules', 'alerts.yaml'])).toContain('SUCCESS');

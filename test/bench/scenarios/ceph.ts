@@ -15,7 +15,7 @@ export const ceph: Scenario = {
   run: async (bench) => {
     let store: Ceph;
     try {
-      store = await startCeph({ say: (line) => bench.say(line) });
+      store = await startCeph();
     } catch (error) {
       bench.say(`ceph: left out, for it cannot be had here: ${String(error)}`);
       return [];

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import type { Scenario } from '../bench.ts';
 import { median, ratios } from '../figure.ts';
-import { COMMAND } from '../project.ts';
+import { COMMAND_FILE } from '../../stack/project.ts';
 
 const run = promisify(execFile);
 
@@ -19,7 +19,7 @@ export const start: Scenario = {
       const help: number[] = [];
       for (let each = 0; each < STARTS; each += 1) {
         node.push(await time(['-e', '0']));
-        help.push(await time([COMMAND, '--help']));
+        help.push(await time([COMMAND_FILE, '--help']));
       }
       milliseconds.node.push(median(node));
       milliseconds.help.push(median(help));

@@ -14,10 +14,8 @@ export interface PrivatePostgresOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Write to disk for real (`fsync`). Default: no, since the data is thrown away. */
   readonly durable?: boolean;
-  /** The folder of `initdb` and `postgres`. Default: those of this machine, installed if need be. */
+  /** The folder of `initdb` and `postgres`. Default: those of this machine. */
   readonly binFolder?: string;
-  /** Hears what is about to be installed, if anything is. Default: nobody. */
-  readonly say?: (line: string) => void;
 }
 
 /** The lines for postgresql.conf: this machine only, quick to start, pg_cron when asked for. */

@@ -1,4 +1,4 @@
-import { RetentionError } from '../errors.ts';
+import { RetentionError } from '../../src/errors.ts';
 import { startCommand } from './retention-command.ts';
 import { countRuns, insertRuns, LATER_RUNS } from './sample-runs.ts';
 import { lookNow, type Moment, type Tour } from './tour-state.ts';

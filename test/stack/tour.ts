@@ -1,4 +1,8 @@
-import { type StopSignal, type StopSignals, watchStopSignals } from '../lifecycle/signals.ts';
+import {
+  type StopSignal,
+  type StopSignals,
+  watchStopSignals,
+} from '../../src/lifecycle/signals.ts';
 import { DATABASE_NAME, forgetOtherStacks, startDatabase, startStack } from './demo-stack.ts';
 import { keepStack } from './keep-stack.ts';
 import { createNarrator, type Narrator } from './narration.ts';

@@ -1,4 +1,4 @@
-import type { Queryable } from '../database/queryable.ts';
+import type { Queryable } from '../../src/database/queryable.ts';
 
 /** Sample runs that are alike. */
 export interface SampleGroup {

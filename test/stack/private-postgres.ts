@@ -2,7 +2,12 @@ import { execFile } from 'node:child_process';
 import { appendFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type PostgresServer, describeServer } from './find-postgres.ts';
+import {
+  choosePostgresServer,
+  describeServer,
+  findPostgresServers,
+  type PostgresServer,
+} from './find-postgres.ts';
 import { findFreePort } from './free-port.ts';
 import { guardAgainstOrphans } from './orphan-guard.ts';
 import {
@@ -17,7 +22,6 @@ import {
   type PrivatePostgresOptions,
 } from './postgres-settings.ts';
 import { makeScratchFolder, postgresUser, type ServerUser } from './scratch-folder.ts';
-import { ensurePostgres } from './system-packages.ts';
 
 const run = promisify(execFile);
 
@@ -56,15 +60,14 @@ export interface PrivatePostgres {
 /**
  * Starts a PostgreSQL server of one's own in a scratch folder: 127.0.0.1 and a socket only, every
  * local user trusted, gone without a trace after `stop()` or when this process ends, however it
- * ends. Other clusters of the machine are neither used nor touched. Installs PostgreSQL where the
- * machine has none and it may.
+ * ends. Other clusters of the machine are neither used nor touched.
  *
  * @throws when no server can be had or it does not start; the message carries its log's tail.
  */
 export async function startPrivatePostgres(
   options: PrivatePostgresOptions = {},
 ): Promise<PrivatePostgres> {
-  const server = await findServer(options);
+  const server = findServer(options);
   const user = postgresUser();
   const folder = makeScratchFolder(user, options.folder);
   const callOffGuard = guardAgainstOrphans(folder);
@@ -101,12 +104,19 @@ export async function startPrivatePostgres(
   }
 }
 
-async function findServer(options: PrivatePostgresOptions): Promise<PostgresServer> {
-  const { binFolder, cron = false, say = () => undefined } = options;
-  if (binFolder === undefined) return ensurePostgres({ cron: cron !== false, say });
-  const server = describeServer(binFolder);
+function findServer({ binFolder, cron = false }: PrivatePostgresOptions): PostgresServer {
+  if (binFolder !== undefined) {
+    const server = describeServer(binFolder);
+    if (server !== undefined) return server;
+    throw new PostgresStartError(`There is no PostgreSQL in ${binFolder} that runs here.`);
+  }
+  const server = choosePostgresServer(findPostgresServers(), cron !== false);
   if (server !== undefined) return server;
-  throw new PostgresStartError(`There is no PostgreSQL in ${binFolder} that runs here.`);
+  const wanted = cron === false ? 'A PostgreSQL server' : 'A PostgreSQL server with pg_cron';
+  throw new PostgresStartError(
+    `${wanted} is not installed. "npm run packages -- postgres" installs the distribution's; ` +
+      'one that is elsewhere is found when the folder of its initdb is on the PATH.',
+  );
 }
 
 interface Place {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { RetentionError } from '../errors.ts';
+import { RetentionError } from '../../src/errors.ts';
 import type { ServerUser } from './scratch-folder.ts';
 
 /** How PostgreSQL is asked to stop: after its clients left, at once and tidily, or as if it had crashed. */

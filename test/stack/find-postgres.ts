@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { isExecutable } from './programs.ts';
 
 /** A PostgreSQL server found on this machine. */
 export interface PostgresServer {
@@ -57,15 +58,6 @@ function pathFolders(): string[] {
 // A client-only package also makes a bin folder, so both server programs are asked for.
 function hasServer(folder: string): boolean {
   return ['initdb', 'postgres'].every((program) => isExecutable(join(folder, program)));
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** What is known of the server in a folder; undefined: its `postgres` does not run. */

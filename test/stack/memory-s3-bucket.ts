@@ -1,4 +1,4 @@
-import { compareUtf8 } from '../objects/utf8-order.ts';
+import { compareUtf8 } from '../../src/objects/utf8-order.ts';
 import { MemoryPolicy } from './memory-s3-policy.ts';
 import { S3Fault } from './memory-s3-xml.ts';
 

@@ -1,5 +1,5 @@
 import { createServer } from 'node:net';
-import { RetentionError } from '../errors.ts';
+import { RetentionError } from '../../src/errors.ts';
 
 // Below the range that the kernel hands out to outgoing connections, so that the port is still
 // free when a server comes back from a restart.

@@ -1,7 +1,5 @@
-import { migrate } from '../assembly.ts';
-import { readConfig } from '../config.ts';
-import { RetentionError } from '../errors.ts';
-import { pause } from '../lifecycle/pause.ts';
+import { RetentionError } from '../../src/errors.ts';
+import { pause } from '../../src/lifecycle/pause.ts';
 import { startCommand } from './retention-command.ts';
 import { runsTableSql } from './runs-table.ts';
 import { type SampleGroup, countRuns, insertRuns, SAMPLE_RUNS } from './sample-runs.ts';
@@ -35,10 +33,21 @@ export async function prepare(tour: Tour): Promise<void> {
 
   narrator.step('The migrations: schema "retention", and one pg_cron job');
   await awaitNextMinute(tour);
-  const ran = await migrate({ config: readConfig(stack.environment), direction: 'up' });
+  const ran = await migrateUp(tour);
   narrator.say(`${ran.length} migrations ran, from ${ran[0]} to ${ran.at(-1)}.`);
   await tour.psql.ask('select jobname, schedule, command from cron.job;');
   signal.throwIfAborted();
+}
+
+/** Runs the command and returns the names that it prints, those of the migrations that ran. */
+async function migrateUp({ stack, tidyUp }: Tour): Promise<readonly string[]> {
+  const printed: string[] = [];
+  const command = startCommand(['migrate', 'up'], stack.environment, (line) => printed.push(line));
+  tidyUp.add(() => command.stop());
+  const code = await command.ended;
+  const said = printed.join('\n');
+  if (code !== 0) throw new RetentionError(`"retention migrate up" ended with ${code}:\n${said}`);
+  return printed.filter((line) => /^\d{4}_\w+$/u.test(line));
 }
 
 /** Lets a minute that is nearly over pass, so that its tick does not come before all is in place. */

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
 import { styleText } from 'node:util';
-import { escapeControls } from '../safe-text.ts';
+import { escapeControls } from '../../src/safe-text.ts';
 
 /** Whose words a line repeats. */
 export type Speaker = 'listener' | 'postgres' | 'psql' | 's3' | 'runs' | 'retention';

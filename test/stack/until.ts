@@ -1,5 +1,5 @@
-import { RetentionError } from '../errors.ts';
-import { pause } from '../lifecycle/pause.ts';
+import { RetentionError } from '../../src/errors.ts';
+import { pause } from '../../src/lifecycle/pause.ts';
 
 /** How long to look, and what ends the looking. */
 export interface UntilOptions {

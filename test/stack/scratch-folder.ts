@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { RetentionError } from '../errors.ts';
+import { RetentionError } from '../../src/errors.ts';
 
 /** Whom a server process runs as; `undefined` is whoever runs this program. */
 export type ServerUser = { readonly uid: number; readonly gid: number } | undefined;

@@ -1,6 +1,6 @@
 import { relative } from 'node:path';
 import { once } from 'node:events';
-import { COMMAND_FILE } from './retention-command.ts';
+import { COMMAND_FILE } from './project.ts';
 import { launchListener } from './tour-set-up.ts';
 import type { Tour } from './tour-state.ts';
 

@@ -1,6 +1,7 @@
-import { createPool } from '../database/pool.ts';
-import type { Database } from '../database/database.ts';
-import { silentLogger } from '../logger.ts';
+import { createPool } from '../../src/database/pool.ts';
+import type { Database } from '../../src/database/database.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { installParts } from './install-parts.ts';
 import { type MemoryS3, type MemoryS3Request, startMemoryS3 } from './memory-s3.ts';
 import type { Narrator } from './narration.ts';
 import { type PrivatePostgres, startPrivatePostgres } from './private-postgres.ts';
@@ -38,11 +39,8 @@ export function forgetOtherStacks(): void {
 
 /** Starts the private PostgreSQL with pg_cron, installing what is missing, after saying so. */
 export async function startDatabase(narrator: Narrator, tidyUp: TidyUp): Promise<PrivatePostgres> {
-  const postgres = await startPrivatePostgres({
-    cron: true,
-    databaseName: DATABASE_NAME,
-    say: (line) => narrator.say(line),
-  });
+  await installParts(['postgres'], (line) => narrator.say(line));
+  const postgres = await startPrivatePostgres({ cron: true, databaseName: DATABASE_NAME });
   tidyUp.add(() => postgres.stop());
   return postgres;
 }
@@ -69,7 +67,7 @@ export async function startStack(
 
   const database = createPool({
     url: postgres.url(),
-    applicationName: 'retention demo',
+    applicationName: 'retention tour',
     max: 2,
     logger: silentLogger,
   });

@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { RetentionError } from '../errors.ts';
+import { RetentionError } from '../../src/errors.ts';
 import { serverEnvironment } from './postgres-process.ts';
 
 /** A psql in which a person types and listens. */

@@ -1,11 +1,8 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { guardProcess } from './orphan-guard.ts';
-
-/** The built command line. */
-export const COMMAND_FILE = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+import { COMMAND_FILE } from './project.ts';
 
 /** The command `retention`, running as a process of its own. */
 export interface RetentionCommand {
