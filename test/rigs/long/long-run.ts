@@ -12,8 +12,8 @@ import { sessionName, startCrew } from '../chaos/crew.ts';
 import { createDraws } from '../chaos/draws.ts';
 import { createTrouble } from '../chaos/faults.ts';
 import { readHistory } from '../chaos/history.ts';
-import type { RunningCli } from '../support/cli.ts';
-import { addressOf, readFigures } from '../support/scrape.ts';
+import type { RunningCli } from '../../support/cli.ts';
+import { addressOf, readFigures } from '../../support/scrape.ts';
 import type { Bounds } from './bounds.ts';
 import { prepareToCount } from './database-samples.ts';
 import { growthByThirds, judge, round, type Verdict } from './flatness.ts';
@@ -65,7 +65,7 @@ const TAKE_CARE = `
 update retention.heartbeat set kept_house_at = kept_house_at - interval '1 hour';
 select retention.retry()`;
 
-const SCRATCH = fileURLToPath(new URL('../../.scratch/long-run', import.meta.url));
+const SCRATCH = fileURLToPath(new URL('../../../.scratch/long-run', import.meta.url));
 
 /** Steady work with faults for so many minutes, then calm, then judgement. */
 export async function runLong(options: LongRunOptions): Promise<LongRunOutcome> {

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { MemoryS3 } from '../stack/memory-s3.ts';
-import type { PrivatePostgres } from '../stack/private-postgres.ts';
-import type { HttpProxy } from '../support/http-proxy.ts';
+import type { MemoryS3 } from '../../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../../stack/private-postgres.ts';
+import type { HttpProxy } from '../../support/http-proxy.ts';
 import type { Crew } from './crew.ts';
 import type { DeletionRecord } from './deletion-record.ts';
 import type { Draws } from './draws.ts';

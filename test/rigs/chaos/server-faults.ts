@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
-import type { PrivatePostgres } from '../stack/private-postgres.ts';
+import type { PrivatePostgres } from '../../stack/private-postgres.ts';
 import type { Draws } from './draws.ts';
 import { type Fault, type Faults, last, type Scene } from './scene.ts';
 

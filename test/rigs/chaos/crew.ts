@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type CliResult, type RunningCli, type Variables, startCli } from '../support/cli.ts';
-import { type TcpProxy, startTcpProxy } from '../support/tcp-proxy.ts';
+import { type CliResult, type RunningCli, type Variables, startCli } from '../../support/cli.ts';
+import { type TcpProxy, startTcpProxy } from '../../support/tcp-proxy.ts';
 import type { Draws } from './draws.ts';
 
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));

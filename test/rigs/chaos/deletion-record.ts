@@ -1,4 +1,4 @@
-import type { Exchange } from '../support/http-proxy.ts';
+import type { Exchange } from '../../support/http-proxy.ts';
 import { objectName } from './history.ts';
 
 /** One key of one request to delete. Times are epoch milliseconds. */

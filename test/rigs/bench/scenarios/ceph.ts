@@ -1,5 +1,5 @@
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
-import { type Ceph, startCeph } from '../../support/ceph.ts';
+import { type Ceph, startCeph } from '../../../support/ceph.ts';
 import { type Bench, BUCKET, type BenchDatabase, type Scenario } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { startPart } from '../processes.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { MemoryS3 } from '../stack/memory-s3.ts';
+import type { MemoryS3 } from '../../stack/memory-s3.ts';
 import {
   type ApplicationSessions,
   epochMs,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import type { Scenario } from '../bench.ts';
 import { median, ratios } from '../figure.ts';
-import { COMMAND_FILE } from '../../stack/project.ts';
+import { COMMAND_FILE } from '../../../stack/project.ts';
 
 const run = promisify(execFile);
 

@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { runCli, startCli } from '../support/cli.ts';
-import { until } from '../support/until.ts';
+import { runCli, startCli } from '../../support/cli.ts';
+import { until } from '../../support/until.ts';
 import type { Application } from './application.ts';
 import type { Ground } from './campaign.ts';
 import type { Violation } from './checker.ts';

@@ -4,7 +4,7 @@ import {
   isDeleteObjects,
   type PassingReply,
   type PassingRequest,
-} from '../support/http-proxy.ts';
+} from '../../support/http-proxy.ts';
 import type { Draws } from './draws.ts';
 
 /** What S3, or what stands before it, does to a request; nothing is no fault. */

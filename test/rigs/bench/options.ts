@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { PROJECT } from '../stack/project.ts';
+import { PROJECT } from '../../stack/project.ts';
 
 /** What was asked for on the command line. */
 export interface BenchOptions {

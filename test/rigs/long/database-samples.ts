@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { PrivatePostgres } from '../stack/private-postgres.ts';
+import type { PrivatePostgres } from '../../stack/private-postgres.ts';
 
 /** What the server holds for the reactor. */
 export interface DatabaseSample {

@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { until } from '../support/until.ts';
+import { until } from '../../support/until.ts';
 
 /** To be loaded by each process that is looked at; see {@link startHoldings}. */
 export const HOLDINGS_MODULE = fileURLToPath(new URL('holdings.mjs', import.meta.url));

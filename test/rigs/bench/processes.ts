@@ -2,7 +2,7 @@ import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { COMMAND_FILE, PROJECT } from '../stack/project.ts';
+import { COMMAND_FILE, PROJECT } from '../../stack/project.ts';
 
 const TICKS_PER_SECOND = 100;
 

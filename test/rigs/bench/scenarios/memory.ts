@@ -4,7 +4,7 @@ import type { Bench, BenchDatabase, Scenario } from '../bench.ts';
 import { drawBacklog } from '../backlog-plot.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { peakMegabytes } from '../processes.ts';
-import { PROJECT } from '../../stack/project.ts';
+import { PROJECT } from '../../../stack/project.ts';
 import { type BacklogPoint, drainShown, startListener } from '../work.ts';
 import { flaggedDatabase } from './drain.ts';
 
