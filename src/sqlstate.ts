@@ -40,8 +40,6 @@ export const SQLSTATE = {
   no_data_found: 'P0002',
 } as const;
 
-export type SqlState = (typeof SQLSTATE)[keyof typeof SQLSTATE];
-
 /** What Node calls a server that cannot be reached or a connection that broke. */
 export const SOCKET_CODES: ReadonlySet<string> = new Set([
   'EAI_AGAIN',

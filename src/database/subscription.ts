@@ -48,7 +48,7 @@ interface ReadPayload {
 }
 
 /** Total: pg-listen raises an `error` event for whatever its `parse` throws. */
-export function readPayload(text: string): ReadPayload {
+function readPayload(text: string): ReadPayload {
   const raw = text.slice(0, MAX_PAYLOAD_CHARACTERS);
   if (text.length > MAX_PAYLOAD_CHARACTERS) return { payload: raw, raw };
   try {

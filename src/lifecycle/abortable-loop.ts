@@ -14,8 +14,6 @@ export interface LoopOptions {
   readonly intervalMilliseconds: number | (() => number);
   /** Told of every turn that failed, and after how many milliseconds the next one comes. */
   onError(error: unknown, failure: LoopFailure): void;
-  /** Whether the first turn waits for the interval or a wake. Default: false. */
-  readonly waitFirst?: boolean;
   /** Pauses after failed turns. Default: from half a second up to 30 seconds. */
   readonly backoff?: Backoff;
   readonly clock?: Clock;
@@ -72,7 +70,6 @@ export function createAbortableLoop(options: LoopOptions): AbortableLoop {
     }
   };
   const run = async (): Promise<void> => {
-    if (options.waitFirst === true) await waitFor(interval(), true);
     while (!stopped.signal.aborted) await runTurn();
   };
 

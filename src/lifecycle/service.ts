@@ -55,28 +55,3 @@ export function createService(hooks: ServiceHooks): Service {
     stop: () => (stopping ??= stop()),
   };
 }
-
-/**
- * Several services as one: started in order, stopped in reverse. When one cannot be started, those
- * before it are stopped.
- *
- * @throws AggregateError from `stop` when some could not be stopped; the others were.
- */
-export function createServiceGroup(name: string, services: readonly Service[]): Service {
-  return createService({
-    name,
-    start: async (signal) => {
-      for (const service of services) {
-        if (signal.aborted) return;
-        await service.start();
-      }
-    },
-    stop: async () => {
-      const failures: unknown[] = [];
-      for (const service of services.toReversed()) {
-        await service.stop().catch((error: unknown) => failures.push(error));
-      }
-      if (failures.length > 0) throw new AggregateError(failures, `${name} did not stop cleanly`);
-    },
-  });
-}

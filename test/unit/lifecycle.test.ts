@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { createAbortableLoop } from '../../src/lifecycle/abortable-loop.ts';
 import { ahead } from '../../src/lifecycle/ahead.ts';
 import { createBackoff } from '../../src/lifecycle/backoff.ts';
-import { createService, createServiceGroup } from '../../src/lifecycle/service.ts';
+import { createService } from '../../src/lifecycle/service.ts';
 import { watchStopSignals } from '../../src/lifecycle/signals.ts';
 import { createManualClock, settle } from '../support/manual-clock.ts';
 
@@ -66,47 +66,16 @@ describe('service', () => {
     await service.stop();
     expect(calls).toEqual(['start', 'stop']);
   });
-
-  test('a group starts in order and stops in reverse, whatever fails on the way', async () => {
-    const calls: string[] = [];
-    const part = (name: string, fails = false) =>
-      createService({
-        name,
-        start: () => {
-          calls.push(`+${name}`);
-        },
-        stop: () => {
-          calls.push(`-${name}`);
-          if (fails) throw new Error(`${name} hangs`);
-        },
-      });
-    const group = createServiceGroup('all', [part('a'), part('b', true), part('c')]);
-    await group.start();
-    await expect(group.stop()).rejects.toThrow('all did not stop cleanly');
-    expect(calls).toEqual(['+a', '+b', '+c', '-c', '-b', '-a']);
-  });
-
-  test('a group whose second part cannot start stops the first', async () => {
-    const { calls, service } = recorded();
-    const broken = createService({
-      name: 'broken',
-      start: () => Promise.reject(new Error('no')),
-      stop: () => undefined,
-    });
-    await expect(createServiceGroup('all', [service, broken]).start()).rejects.toThrow('no');
-    expect(calls).toEqual(['start', 'stop']);
-  });
 });
 
 describe('abortable loop', () => {
-  function looping(turn: (turns: number) => Promise<number | void>, waitFirst = false) {
+  function looping(turn: (turns: number) => Promise<number | void>) {
     const clock = createManualClock();
     const failures: number[] = [];
     const state = { turns: 0 };
     const loop = createAbortableLoop({
       name: 'the loop',
       intervalMilliseconds: 1_000,
-      waitFirst,
       clock,
       backoff: createBackoff({ firstMilliseconds: 100, random: () => 1 }),
       onError: (_error, { retryInMilliseconds }) => failures.push(retryInMilliseconds),
@@ -150,13 +119,13 @@ describe('abortable loop', () => {
   });
 
   test('a wake ends the wait', async () => {
-    const { clock, state, loop } = looping(() => Promise.resolve(), true);
+    const { clock, state, loop } = looping(() => Promise.resolve());
     await loop.start();
     await settle();
-    expect(state.turns).toBe(0);
+    expect(state.turns).toBe(1);
     loop.wake();
     await settle();
-    expect(state.turns).toBe(1);
+    expect(state.turns).toBe(2);
     expect(clock.waiting).toEqual([1_000]);
     await loop.stop();
   });
