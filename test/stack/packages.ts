@@ -28,6 +28,8 @@ export const PARTS = {
     name: 'Prometheus',
     programs: { prometheus: 'prometheus', promtool: 'prometheus' },
   },
+  // It reads the unit file of deploy/.
+  systemd: { name: 'systemd-analyze', programs: { 'systemd-analyze': 'systemd' } },
   // It gives a command a terminal.
   script: { name: 'script', programs: { script: 'bsdutils' } },
   openssl: { name: 'OpenSSL', programs: { openssl: 'openssl' } },

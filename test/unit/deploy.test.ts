@@ -104,10 +104,10 @@ describe('the files of deploy/', () => {
   });
 
   it('make a unit that systemd takes', ({ skip }) => {
-    const program = findProgram('systemd-analyze');
-    if (program === undefined) return skip('there is no systemd-analyze here');
+    const found = haveProgram('systemd-analyze');
+    if (found.path === undefined) return skip(found.reason);
     const unit = 'deploy/systemd/retention-listen.service';
-    const { stderr } = spawnSync(program, ['verify', unit], { cwd: ROOT, encoding: 'utf8' });
+    const { stderr } = spawnSync(found.path, ['verify', unit], { cwd: ROOT, encoding: 'utf8' });
     // What else it says is of this machine: other units, and where node lies.
     expect(stderr.match(/retention-listen\.service:\d+: .*/gu) ?? []).toEqual([]);
     return undefined;
@@ -115,6 +115,7 @@ describe('the files of deploy/', () => {
 
   it('are put together by kustomize', ({ skip }) => {
     const program = findProgram('kubectl');
+    // Not every distribution has it, hence it is not on the list of packages.
     if (program === undefined) return skip('there is no kubectl here');
     const kinds = parseAllDocuments(runIn(ROOT, program, ['kustomize', 'deploy/kubernetes']))
       .map((document) => (document.toJS() as Manifest).kind)
