@@ -23,7 +23,7 @@ const ABOVE_STORE = ['lifecycle', 'store', 'objects', 'reactor', 'telemetry'];
 /**
  * `files`: whom the row is about; of several rows for a file the last one counts. `rooms`: what of src/
  * they may use beside their own room and the files directly in src/: a room, or one file of it. `but`:
- * files of these rooms that are closed all the same. `packages`: which of the guarded ones.
+ * files of these rooms that stay closed. `packages`: which of the guarded ones.
  */
 export const ROOMS = [
   // Also a folder that has no row of its own yet.

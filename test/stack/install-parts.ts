@@ -26,7 +26,7 @@ export function neededParts(): readonly PartName[] {
  *
  * @param say hears what is about to be installed, before it happens.
  * @throws when a part is missing in the end; the message says which, why and what to run. What could
- *   be installed is installed then all the same.
+ *   be installed is installed before that.
  */
 export async function installParts(
   names: readonly PartName[],
