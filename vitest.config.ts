@@ -46,12 +46,12 @@ export default defineConfig({
       {
         // One campaign, as long as asked for: `npm run test:chaos`.
         extends: true,
-        test: { name: 'chaos', include: ['test/chaos/**/*.test.ts'], testTimeout: 0 },
+        test: { name: 'chaos', include: ['test/rigs/chaos/**/*.test.ts'], testTimeout: 0 },
       },
       {
         // An hour: `npm run test:long`.
         extends: true,
-        test: { name: 'long', include: ['test/long/**/*.test.ts'], testTimeout: 0 },
+        test: { name: 'long', include: ['test/rigs/long/**/*.test.ts'], testTimeout: 0 },
       },
     ],
   },

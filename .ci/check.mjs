@@ -9,6 +9,11 @@ import { join } from 'node:path';
 import { ensureInstalled, runNpm } from './install.mjs';
 
 const STAGES = [
+  {
+    name: 'packages',
+    what: 'what the tests need from the distribution: test/stack/packages.ts',
+    script: 'packages',
+  },
   { name: 'build', what: 'compiling src to dist', script: 'build' },
   { name: 'types', what: 'checking the types of sources and tests', script: 'types' },
   { name: 'lint', what: 'linting, with the room table and type-aware rules', script: 'lint' },

@@ -1,6 +1,5 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
-import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { haltCommand, resumeCommand } from './commands/halt.ts';
@@ -46,7 +45,6 @@ Example:
     retryCommand,
     restoreCommand,
     doctorCommand,
-    demoCommand,
   ];
   for (const command of commands) program.addCommand(command());
   return program;

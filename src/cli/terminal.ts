@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 
 /** Whether stdout is a terminal that shows colours, and its user wants them (NO_COLOR). */
-export function isColored(): boolean {
+function isColored(): boolean {
   return process.stdout.isTTY && process.stdout.hasColors();
 }
 

@@ -4,10 +4,10 @@ import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
 import { parseUrl } from '../safe-text.ts';
 
 /** A server that does not answer at all is given up after this. */
-export const CONNECT_TIMEOUT_MILLISECONDS = 10_000;
+const CONNECT_TIMEOUT_MILLISECONDS = 10_000;
 
 /** After this silence, TCP asks whether the other end is still there. */
-export const KEEP_ALIVE_MILLISECONDS = 10_000;
+const KEEP_ALIVE_MILLISECONDS = 10_000;
 
 const DEFAULT_PORT = '5432';
 

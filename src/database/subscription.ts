@@ -48,7 +48,7 @@ interface ReadPayload {
 }
 
 /** Never throws: pg-listen raises an `error` event when its `parse` throws. */
-export function readPayload(text: string): ReadPayload {
+function readPayload(text: string): ReadPayload {
   const raw = text.slice(0, MAX_PAYLOAD_CHARACTERS);
   if (text.length > MAX_PAYLOAD_CHARACTERS) return { payload: raw, raw };
   try {

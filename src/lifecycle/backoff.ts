@@ -30,7 +30,7 @@ export interface Backoff {
  *
  * @param attempt 1 for the first failure.
  */
-export function backoffMilliseconds(attempt: number, options: BackoffOptions = {}): number {
+function backoffMilliseconds(attempt: number, options: BackoffOptions = {}): number {
   const first = options.firstMilliseconds ?? 500;
   const cap = options.capMilliseconds ?? 30_000;
   const random = options.random ?? Math.random;
@@ -39,7 +39,7 @@ export function backoffMilliseconds(attempt: number, options: BackoffOptions = {
   return Math.round(least + random() * (whole - least));
 }
 
-/** Counts the attempts for {@link backoffMilliseconds}. */
+/** Makes pauses that grow with each attempt. */
 export function createBackoff(options: BackoffOptions = {}): Backoff {
   let attempts = 0;
   return {

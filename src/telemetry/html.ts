@@ -36,6 +36,6 @@ const ENTITIES: Readonly<Record<string, string>> = {
 };
 
 /** Escapes text for elements and quoted attributes; control characters are written visibly. */
-export function escapeHtml(text: string): string {
+function escapeHtml(text: string): string {
   return escapeControls(text).replaceAll(/[&<>"'`]/gu, (character) => ENTITIES[character] ?? '');
 }

@@ -40,6 +40,6 @@ function judgeTicks({ asOf, status }: Vitals): readonly string[] {
 }
 
 /** The code of a failure: its message could name hosts and roles. */
-export function nameFailure(error: unknown): string {
+function nameFailure(error: unknown): string {
   return codeOf(error) ?? 'no code';
 }

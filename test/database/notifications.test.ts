@@ -4,11 +4,12 @@ import { MAX_PAYLOAD_CHARACTERS } from '../../src/database/subscription.ts';
 import { createBackoff } from '../../src/lifecycle/backoff.ts';
 import { describeDatabase, runningPostgres, startOwnPostgres } from '../support/database.ts';
 import { CHANNEL, useListening } from '../support/listening.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { haveProgram } from '../support/programs.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
-const pgBouncerPath = findPgBouncer();
+const pgBouncerPath = haveProgram('pgbouncer').path;
 
 describeDatabase('notifications', () => {
   const { database, notifier, makePool, makeListening, notify, terminate } = useListening();

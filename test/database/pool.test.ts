@@ -7,12 +7,13 @@ import { DatabaseError, describeError, isTransientDatabaseError } from '../../sr
 import { silentLogger } from '../../src/logger.ts';
 import { describeDatabase, runningPostgres, useDatabase } from '../support/database.ts';
 import { countOpenSockets } from '../support/open-handles.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { haveProgram } from '../support/programs.ts';
 import { createRecordingLogger } from '../support/recording-logger.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
 
-const pgBouncerPath = findPgBouncer();
+const pgBouncerPath = haveProgram('pgbouncer').path;
 
 /** What a promise was rejected with. */
 async function failureOf(promise: Promise<unknown>): Promise<DatabaseError> {

@@ -4,8 +4,10 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { useBuiltStack } from '../support/built-stack.ts';
 import { describeDatabase, runningPostgres } from '../support/database.ts';
 import { until } from '../support/until.ts';
 
@@ -39,6 +41,8 @@ function isAlive(pid: number): boolean {
 }
 
 describeDatabase('a private PostgreSQL', () => {
+  const stack = useBuiltStack();
+
   test('starts with pg_cron beside another server, and stops leaving nothing', async () => {
     server = await startPrivatePostgres({ databaseName: 'app', cron: true });
     const { port, pid, folder } = server;
@@ -104,7 +108,7 @@ describeDatabase('a private PostgreSQL', () => {
   test.each(['SIGINT', 'SIGKILL', 'uncaught error'] as const)(
     'is gone after its program ended by %s',
     async (end) => {
-      const owner = await startOwner(end === 'uncaught error');
+      const owner = await startOwner(stack('private-postgres.js'), end === 'uncaught error');
       if (end !== 'uncaught error') owner.child.kill(end);
       await owner.ended;
       await until('the server ended', () => !isAlive(owner.pid));
@@ -120,12 +124,10 @@ interface Owner {
   readonly folder: string;
 }
 
-// A program that starts a server and never stops it, from the built sources: Node 20 does not run
-// TypeScript.
-async function startOwner(throws: boolean): Promise<Owner> {
-  const module = new URL('../../dist/demo/private-postgres.js', import.meta.url).href;
+// A program that starts a server and never stops it.
+async function startOwner(module: string, throws: boolean): Promise<Owner> {
   const program = `
-    const { startPrivatePostgres } = await import(${JSON.stringify(module)});
+    const { startPrivatePostgres } = await import(${JSON.stringify(pathToFileURL(module).href)});
     const { pid, folder } = await startPrivatePostgres();
     console.log(JSON.stringify({ pid, folder }));
     if (${throws}) setTimeout(() => { throw new Error('meant to happen'); });

@@ -8,8 +8,8 @@ import {
   readMigrationState,
   runMigrations,
 } from '../../src/database/migrations.ts';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { describeDatabase, startOwnPostgres } from '../support/database.ts';
 

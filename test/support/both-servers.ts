@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, inject } from 'vitest';
-import { startMemoryS3 } from '../../src/demo/memory-s3.ts';
+import { startMemoryS3 } from '../stack/memory-s3.ts';
 import type { S3Target } from './s3-target.ts';
 
 /** Runs the same tests against the S3 in memory and against the run's real one. */

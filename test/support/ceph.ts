@@ -1,11 +1,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { accessSync, closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { installPackages } from '../../src/demo/system-packages.ts';
+import { howToGet, missingPrograms } from '../stack/programs.ts';
 import { cephConfig } from './ceph-config.ts';
 import { guardCeph } from './ceph-guard.ts';
 import type { S3Target } from './s3-target.ts';
@@ -16,21 +16,6 @@ export interface Ceph extends Required<S3Target> {
   /** Ends it and removes all that it kept. */
   stop(): Promise<void>;
 }
-
-export interface CephOptions {
-  /** Told of what takes long, such as installing packages. */
-  readonly say: (line: string) => void;
-}
-
-/** The programs, and the packages of Debian and Ubuntu that hold them. */
-const PROGRAMS = {
-  'ceph-mon': 'ceph-mon',
-  monmaptool: 'ceph-base',
-  'ceph-osd': 'ceph-osd',
-  radosgw: 'radosgw',
-  'radosgw-admin': 'ceph-common',
-  ceph: 'ceph-common',
-} as const;
 
 const OWNER = {
   accessKeyId: 'TESTOWNERKEY00000001',
@@ -46,13 +31,13 @@ const run = promisify(execFile);
 
 /**
  * Starts a Ceph of one monitor, one store in memory and one gateway, in a scratch folder and on
- * free loopback ports, after installing what of it is missing. It ends with this process, whatever
- * ends that.
+ * free loopback ports. It ends with this process, whatever ends that.
  *
- * @throws when a part cannot be had; the message says which, and what to do.
+ * @throws when a part is not installed; the message says which, and what to do.
  */
-export async function startCeph({ say }: CephOptions): Promise<Ceph> {
-  await haveCeph(say);
+export async function startCeph(): Promise<Ceph> {
+  const missing = missingPrograms('ceph');
+  if (missing.length > 0) throw new Error(howToGet(missing));
   // Ceph's configuration knows no quoting, and its sockets no long paths.
   const folder = await mkdtemp('/tmp/retention-ceph-');
   const stop = guardCeph(folder);
@@ -64,30 +49,6 @@ export async function startCeph({ say }: CephOptions): Promise<Ceph> {
     await stop();
     throw new Error(`Ceph did not start: ${messageOf(error)}\n${logs}`, { cause: error });
   }
-}
-
-async function haveCeph(say: (line: string) => void): Promise<void> {
-  const missing = missingPackages();
-  if (missing.length === 0) return;
-  await installPackages(missing, say);
-  const still = missingPackages();
-  if (still.length > 0) throw new Error(`Ceph's ${still.join(' and ')} cannot be found.`);
-}
-
-function missingPackages(): string[] {
-  const missing = Object.entries(PROGRAMS).filter(([program]) => !isOnPath(program));
-  return [...new Set(missing.map(([, packageName]) => packageName))];
-}
-
-function isOnPath(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** The parts of one cluster, each started when the one it needs is there. */

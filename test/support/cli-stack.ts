@@ -4,7 +4,7 @@ import {
   type MemoryS3,
   type MemoryS3Request,
   startMemoryS3,
-} from '../../src/demo/memory-s3.ts';
+} from '../stack/memory-s3.ts';
 import { type CliResult, type RunningCli, type Variables, runCli, startCli } from './cli.ts';
 import {
   type MigratedDatabase,

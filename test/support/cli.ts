@@ -43,6 +43,8 @@ export interface CliOptions {
   readonly env?: Variables;
   /** Default: the project's folder. */
   readonly cwd?: string;
+  /** Another program of the project, in place of the built command. */
+  readonly main?: string;
   /** Runs it on a terminal of its own, made by util-linux's `script`; both streams are its stdout. */
   readonly onTerminal?: boolean;
 }
@@ -55,7 +57,8 @@ export interface CliOptions {
  */
 export function startCli(parameters: readonly string[], options: CliOptions = {}): RunningCli {
   if (!existsSync(MAIN)) throw new Error('dist/cli/main.js is missing: run "npm run build" first.');
-  const [program = '', ...rest] = commandLine(parameters, options.onTerminal === true);
+  const words = [options.main ?? MAIN, ...parameters];
+  const [program = '', ...rest] = commandLine(words, options.onTerminal === true);
   const child = spawn(program, rest, {
     cwd: options.cwd ?? fileURLToPath(new URL('../..', import.meta.url)),
     env: { ...bareEnvironment(), ...options.env },
@@ -64,8 +67,8 @@ export function startCli(parameters: readonly string[], options: CliOptions = {}
   return new CliProcess(child);
 }
 
-function commandLine(parameters: readonly string[], onTerminal: boolean): readonly string[] {
-  const line = [process.execPath, MAIN, ...parameters];
+function commandLine(words: readonly string[], onTerminal: boolean): readonly string[] {
+  const line = [process.execPath, ...words];
   if (!onTerminal) return line;
   const quoted = line.map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
   return ['script', '--quiet', '--return', '--command', quoted.join(' '), '/dev/null'];

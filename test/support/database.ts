@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, inject } from 'vitest';
-import type { PrivatePostgresOptions } from '../../src/demo/postgres-settings.ts';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
+import type { PrivatePostgresOptions } from '../stack/postgres-settings.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
 import { TEMPLATE_DATABASE } from './postgres-setup.ts';
 
 /** A row as pg returns it. */

@@ -10,8 +10,8 @@ import {
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import type { PrivatePostgresOptions } from '../../src/demo/postgres-settings.ts';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
+import type { PrivatePostgresOptions } from '../stack/postgres-settings.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
 
 /** A PostgreSQL of a newer major version than the distribution's, without pg_cron. */
 export interface EmbeddedPostgres extends PrivatePostgres {

@@ -1,7 +1,7 @@
 import { PutBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll } from 'vitest';
-import { DEFAULT_USERS, type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import { DEFAULT_USERS, type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import type { Variables } from './cli.ts';
 import { memoryS3Variables } from './cli-stack.ts';
 import { startOwnPostgres } from './database.ts';

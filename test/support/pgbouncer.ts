@@ -1,14 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findFreePort } from '../../src/demo/free-port.ts';
-import { installPackages } from '../../src/demo/system-packages.ts';
+import { findFreePort } from '../stack/free-port.ts';
 import { until } from './until.ts';
 
-const PATHS = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer', '/usr/local/bin/pgbouncer'];
 const HOST = '127.0.0.1';
 const NOBODY = 65_534;
 
@@ -18,31 +16,6 @@ export interface PgBouncer {
   /** The address of a database, by way of the pooler. */
   through(url: string): string;
   stop(): Promise<void>;
-}
-
-/** The path of PgBouncer; where there is none, stderr says what is skipped, and CI fails. */
-export function findPgBouncer(): string | undefined {
-  const path = PATHS.find((candidate) => existsSync(candidate));
-  if (path !== undefined) return path;
-  const reason = 'Tests behind a transaction pooler are skipped: pgbouncer is not installed.';
-  if (process.env['CI'] === 'true') throw new Error(reason);
-  process.stderr.write(`${reason}\n`);
-  return undefined;
-}
-
-/**
- * The path of PgBouncer, installed from the distribution where it is missing and that is allowed.
- *
- * @throws when it cannot be had.
- */
-export async function havePgBouncer(): Promise<string> {
-  const there = (): string | undefined => PATHS.find((candidate) => existsSync(candidate));
-  if (there() === undefined) {
-    await installPackages(['pgbouncer'], (line) => process.stderr.write(`${line}\n`));
-  }
-  const path = there();
-  if (path === undefined) throw new Error('pgbouncer was installed, and yet it is not there.');
-  return path;
 }
 
 /**

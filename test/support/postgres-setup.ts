@@ -1,6 +1,6 @@
 import type { TestProject } from 'vitest/node';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
 
 /** What every test file is told about the run's PostgreSQL. */
 export type SharedPostgres =
@@ -70,7 +70,6 @@ async function startTemplateServer(): Promise<PrivatePostgres> {
   const server = await startPrivatePostgres({
     cron: true,
     settings: { autovacuum_naptime: '5min' },
-    say: (line) => process.stderr.write(`${line}\n`),
   });
   await server.sql(`create database ${TEMPLATE_DATABASE}`);
   await server.sql(runsTableSql, TEMPLATE_DATABASE);

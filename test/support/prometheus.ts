@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { stringify } from 'yaml';
-import { findFreePort } from '../../src/demo/free-port.ts';
+import { findFreePort } from '../stack/free-port.ts';
 import { until } from './until.ts';
 
 /** A Prometheus that scrapes what a test tells it to. */

@@ -1,7 +1,7 @@
 import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
-import { serverEnvironment } from '../../src/demo/postgres-process.ts';
+import { serverEnvironment } from '../stack/postgres-process.ts';
 import { runningPostgres } from './database.ts';
 import { until } from './until.ts';
 

@@ -38,7 +38,7 @@ export async function teardown(): Promise<void> {
 }
 
 async function ownCeph(): Promise<RealS3> {
-  ceph = await startCeph({ say: (line) => process.stderr.write(`${line}\n`) });
+  ceph = await startCeph();
   const { endpoint, region, owner, other } = ceph;
   return { kind: 'running', name: 'Ceph', target: { endpoint, region, owner, other } };
 }

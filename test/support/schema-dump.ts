@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { serverEnvironment } from '../../src/demo/postgres-process.ts';
+import { serverEnvironment } from '../stack/postgres-process.ts';
 import { runningPostgres } from './database.ts';
 
 const run = promisify(execFile);

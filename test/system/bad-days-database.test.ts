@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import { type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import { type RunningCli, startCli } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { describeDatabase, startOwnPostgres } from '../support/database.ts';

@@ -1,9 +1,9 @@
 import { chownSync, mkdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type MemoryS3, type MemoryS3Request, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import { type PrivatePostgres, startPrivatePostgres } from '../../src/demo/private-postgres.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
-import { postgresUser } from '../../src/demo/scratch-folder.ts';
+import { type MemoryS3, type MemoryS3Request, startMemoryS3 } from '../stack/memory-s3.ts';
+import { type PrivatePostgres, startPrivatePostgres } from '../stack/private-postgres.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
+import { postgresUser } from '../stack/scratch-folder.ts';
 import { type RunningCli, type Variables, startCli } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';

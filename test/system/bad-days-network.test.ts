@@ -3,7 +3,8 @@ import type { RunningCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase, runningPostgres } from '../support/database.ts';
 import { useFaultyNetwork } from '../support/faulty-network.ts';
-import { findPgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { haveProgram } from '../support/programs.ts';
 import { until } from '../support/until.ts';
 
 const GRACE_SECONDS = 2;
@@ -170,7 +171,7 @@ describeDatabase('a bad day of the network', () => {
     });
   });
 
-  const pgBouncerPath = findPgBouncer();
+  const pgBouncerPath = haveProgram('pgbouncer').path;
   test.skipIf(pgBouncerPath === undefined)(
     '7: behind PgBouncer in transaction mode, polls, and says so in log, health, metrics and status',
     async () => {

@@ -1,6 +1,6 @@
 import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
-import { DEFAULT_USERS } from '../../src/demo/memory-s3.ts';
+import { DEFAULT_USERS } from '../stack/memory-s3.ts';
 import type { RunningCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import type { Report } from '../bench/report.ts';
+import type { Report } from '../rigs/bench/report.ts';
 
 const run = promisify(execFile);
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,8 +20,8 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
     // Inside the project, where what it imports is found; not where `npm run bench` compiles to.
     folder = await mkdtemp(join(tmpdir(), 'retention-bench-test-'));
     const build = join(PROJECT, '.scratch/bench/test-build');
-    await run(COMPILER, ['-p', 'test/bench', '--outDir', build], { cwd: PROJECT });
-    main = join(build, 'test/bench/main.js');
+    await run(COMPILER, ['-p', 'test/rigs/bench', '--outDir', build], { cwd: PROJECT });
+    main = join(build, 'test/rigs/bench/main.js');
   });
   afterAll(async () => {
     await rm(folder, { recursive: true, force: true });

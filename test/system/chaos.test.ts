@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { runCampaign } from '../chaos/campaign.ts';
-import { report } from '../chaos/report.ts';
+import { runCampaign } from '../rigs/chaos/campaign.ts';
+import { report } from '../rigs/chaos/report.ts';
 import { describeDatabase } from '../support/database.ts';
 
 // The same draws each time; `npm run test:chaos -- --seed N --minutes M` makes others, and longer.

@@ -48,7 +48,6 @@ test.each([
   [['listen']],
   [['reconcile']],
   [['status']],
-  [['demo']],
   [['migrate', 'up']],
   [['migrate', 'down']],
   [['migrate', 'status']],

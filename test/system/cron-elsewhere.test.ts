@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import type { Findings } from '../../src/reactor/doctor/check.ts';
 import { runCli } from '../support/cli.ts';
 import { describeDatabase, startOwnPostgres } from '../support/database.ts';

@@ -1,7 +1,7 @@
 import { S3Client, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
-import { DEFAULT_USERS } from '../../src/demo/memory-s3.ts';
+import { DEFAULT_USERS } from '../stack/memory-s3.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { dashboardQueries } from '../support/dashboard.ts';
 import { describeDatabase } from '../support/database.ts';
@@ -32,7 +32,7 @@ describeDatabase('the dashboard and the alerts, in a real Prometheus', () => {
     'every panel shows something and every rule works',
     { timeout: 240_000 },
     async (context) => {
-      const found = await haveProgram('prometheus', 'prometheus');
+      const found = haveProgram('prometheus');
       if (found.path === undefined) {
         if (process.env['CI'] === 'true') throw new Error(found.reason);
         return context.skip(found.reason);

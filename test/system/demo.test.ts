@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
+import { useBuiltStack } from '../support/built-stack.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { describeDatabase } from '../support/database.ts';
 import { until } from '../support/until.ts';
@@ -35,12 +36,15 @@ async function expectNothingLeft(mark: string, output: string): Promise<void> {
   expect(existsSync(folderOf(output))).toBe(false);
 }
 
-describeDatabase('retention demo', () => {
+describeDatabase('npm run demo', () => {
+  const stack = useBuiltStack();
+  const demo = (mark: string) => ({ main: stack('main.js'), env: { DEMO_MARK: mark } });
+
   test(
     'shows the main job, counts it, and leaves nothing running',
     async () => {
       const mark = randomUUID();
-      const { code, stdout, stderr } = await runCli(['demo'], { env: { DEMO_MARK: mark } });
+      const { code, stdout, stderr } = await runCli([], demo(mark));
 
       expect(code, `${stdout}\n${stderr}`).toBe(0);
       expect(stderr).toBe('');
@@ -65,11 +69,11 @@ describeDatabase('retention demo', () => {
 
   test('leaves nothing running after Ctrl-C in the middle', async () => {
     const mark = randomUUID();
-    await using demo = startCli(['demo'], { env: { DEMO_MARK: mark } });
-    await demo.waitForLine('Listening for notifications', 60_000);
+    await using tour = startCli([], demo(mark));
+    await tour.waitForLine('Listening for notifications', 60_000);
     expect(processesOf(mark).length).toBeGreaterThan(3);
-    demo.kill('SIGINT');
-    const { code, stdout } = await demo.ended();
+    tour.kill('SIGINT');
+    const { code, stdout } = await tour.ended();
 
     expect(code).toBe(130);
     expect(stdout).toContain('Everything is stopped');
@@ -78,10 +82,10 @@ describeDatabase('retention demo', () => {
 
   test('leaves nothing running when it is killed outright', async () => {
     const mark = randomUUID();
-    await using demo = startCli(['demo'], { env: { DEMO_MARK: mark } });
-    await demo.waitForLine('Listening for notifications', 60_000);
-    demo.kill('SIGKILL');
-    const { stdout } = await demo.ended();
+    await using tour = startCli([], demo(mark));
+    await tour.waitForLine('Listening for notifications', 60_000);
+    tour.kill('SIGKILL');
+    const { stdout } = await tour.ended();
 
     await expectNothingLeft(mark, stdout);
   });

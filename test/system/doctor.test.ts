@@ -9,7 +9,8 @@ import { runCli, startCli } from '../support/cli.ts';
 import { describeDatabase, runningPostgres } from '../support/database.ts';
 import { type Examination, asExamination } from '../support/doctor.ts';
 import { useMigrated } from '../support/migrated.ts';
-import { type PgBouncer, havePgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { type PgBouncer, startPgBouncer } from '../support/pgbouncer.ts';
+import { haveProgram } from '../support/programs.ts';
 import { s3Environment } from '../support/s3-environment.ts';
 import { type S3Target, type TestBucket, deny, makeBucket } from '../support/s3-target.ts';
 import { until } from '../support/until.ts';
@@ -27,10 +28,11 @@ describeDatabase('retention doctor', () => {
     return { code, ...asExamination(JSON.parse(stdout) as Findings) };
   }
 
-  describe('through a transaction pooler', () => {
+  const { path: pgBouncerPath } = haveProgram('pgbouncer');
+  describe.skipIf(pgBouncerPath === undefined)('through a transaction pooler', () => {
     let pooler: PgBouncer;
     beforeAll(async () => {
-      pooler = await startPgBouncer(await havePgBouncer(), runningPostgres().port);
+      pooler = await startPgBouncer(pgBouncerPath ?? '', runningPostgres().port);
     });
     afterAll(() => pooler?.stop());
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Findings } from '../../src/reactor/doctor/check.ts';
-import { type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import { runsTableSql } from '../../src/demo/runs-table.ts';
+import { type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import { runsTableSql } from '../stack/runs-table.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { asExamination } from '../support/doctor.ts';

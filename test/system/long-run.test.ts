@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { TWO_MINUTES } from '../long/bounds.ts';
-import { runLong } from '../long/long-run.ts';
-import { SHORT_PACE } from '../long/pace.ts';
-import { report } from '../long/report.ts';
+import { TWO_MINUTES } from '../rigs/long/bounds.ts';
+import { runLong } from '../rigs/long/long-run.ts';
+import { SHORT_PACE } from '../rigs/long/pace.ts';
+import { report } from '../rigs/long/report.ts';
 import { describeDatabase } from '../support/database.ts';
 
 // `npm run test:long` takes an hour, and sees what grows by little.

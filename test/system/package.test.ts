@@ -52,6 +52,7 @@ describe('the package', () => {
     const isFit = (path: string): boolean =>
       path.startsWith('migrations/') ? /\.(?:sql|ts)$/u.test(path) : /\.(?:js|d\.ts)$/u.test(path);
     expect(files.filter((path) => !others.includes(path) && !isFit(path))).toEqual([]);
+    expect(files.filter((path) => /demo|stack|memory-s3|install/u.test(path))).toEqual([]);
     expect(size).toBeLessThan(MAX_PACKED_BYTES);
   });
 

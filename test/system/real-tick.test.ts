@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { runMigrations } from '../../src/database/migrations.ts';
-import { type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import { type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { startCli } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';

@@ -2,8 +2,8 @@ import { readFileSync, readdirSync, mkdtempSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type MemoryS3, startMemoryS3 } from '../../src/demo/memory-s3.ts';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import { type MemoryS3, startMemoryS3 } from '../stack/memory-s3.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import { type CliResult, type Variables, runCli, startCli } from '../support/cli.ts';
 import { memoryS3Variables } from '../support/cli-stack.ts';
 import { describeDatabase, startOwnPostgres } from '../support/database.ts';

@@ -93,7 +93,7 @@ describeDatabase('text from outside, on a terminal and in a log', () => {
   ])('%s', (_where, onTerminal) => {
     test('no command draws, whatever the rows hold', async (context) => {
       if (onTerminal) {
-        const { path } = await haveProgram('script', 'bsdutils');
+        const { path } = haveProgram('script');
         context.skip(path === undefined, 'script cannot be had here');
       }
       const run = (parameters: readonly string[]): Promise<CliResult> =>

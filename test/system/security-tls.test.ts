@@ -2,7 +2,7 @@ import { chownSync, chmodSync, copyFileSync, mkdtempSync, rmSync, statSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import type { PrivatePostgres } from '../../src/demo/private-postgres.ts';
+import type { PrivatePostgres } from '../stack/private-postgres.ts';
 import { type Certificates, makeCertificates } from '../support/certificates.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { useCliStack } from '../support/cli-stack.ts';
@@ -12,7 +12,7 @@ import { haveProgram } from '../support/programs.ts';
 import { type TlsFront, startTlsFront } from '../support/tls-front.ts';
 import { until } from '../support/until.ts';
 
-const openssl = await haveProgram('openssl', 'openssl');
+const openssl = haveProgram('openssl');
 
 let folder = '';
 let ours: Certificates;

@@ -29,7 +29,7 @@ describeDatabase('the status page in a real browser', () => {
   let base = '';
 
   beforeAll(async () => {
-    const chromium = await haveProgram('chromium', 'chromium');
+    const chromium = haveProgram('chromium');
     if (chromium.path !== undefined) browser = await startBrowser(chromium.path);
   });
   afterAll(() => browser?.close());

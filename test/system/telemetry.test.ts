@@ -130,7 +130,7 @@ describeDatabase('health, metrics and status of a listener', () => {
   });
 
   test('promtool finds nothing to say about a live scrape', async (context) => {
-    const promtool = await haveProgram('promtool', 'prometheus');
+    const promtool = haveProgram('promtool');
     context.skip(promtool.path === undefined, 'promtool cannot be had here');
     const { base } = await listen();
     await stack.insertResults({ count: 5 });

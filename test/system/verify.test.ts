@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { DEFAULT_USERS } from '../../src/demo/memory-s3.ts';
+import { DEFAULT_USERS } from '../stack/memory-s3.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
 import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';

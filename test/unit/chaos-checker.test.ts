@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { check, type Evidence } from '../chaos/checker.ts';
-import type { Deletion } from '../chaos/deletion-record.ts';
-import type { History, Hold, Item, Lease, RunState, Version } from '../chaos/history.ts';
+import { check, type Evidence } from '../rigs/chaos/checker.ts';
+import type { Deletion } from '../rigs/chaos/deletion-record.ts';
+import type { History, Hold, Item, Lease, RunState, Version } from '../rigs/chaos/history.ts';
 
 // A run that became due at 1,000, was claimed at 2,000 and deleted at 2,100: all as it should be.
 const RETAIN_MS = 500;

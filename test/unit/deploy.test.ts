@@ -10,8 +10,9 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config/settings.ts';
 import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
 import { refusalOf } from '../support/documented-commands.ts';
-import { findProgram, haveProgram } from '../support/programs.ts';
+import { haveProgram } from '../support/programs.ts';
 import { ROOT, anchorsOf, filesBelow, isKnownName, read } from '../support/project-files.ts';
+import { findProgram } from '../stack/programs.ts';
 
 const TELEMETRY = join(ROOT, 'src/telemetry');
 
@@ -103,10 +104,10 @@ describe('the files of deploy/', () => {
   });
 
   it('make a unit that systemd takes', ({ skip }) => {
-    const program = findProgram('systemd-analyze');
-    if (program === undefined) return skip('there is no systemd-analyze here');
+    const found = haveProgram('systemd-analyze');
+    if (found.path === undefined) return skip(found.reason);
     const unit = 'deploy/systemd/retention-listen.service';
-    const { stderr } = spawnSync(program, ['verify', unit], { cwd: ROOT, encoding: 'utf8' });
+    const { stderr } = spawnSync(found.path, ['verify', unit], { cwd: ROOT, encoding: 'utf8' });
     // What else it says is of this machine: other units, and where node lies.
     expect(stderr.match(/retention-listen\.service:\d+: .*/gu) ?? []).toEqual([]);
     return undefined;
@@ -114,6 +115,7 @@ describe('the files of deploy/', () => {
 
   it('are put together by kustomize', ({ skip }) => {
     const program = findProgram('kubectl');
+    // Not every distribution has it, hence it is not on the list of packages.
     if (program === undefined) return skip('there is no kubectl here');
     const kinds = parseAllDocuments(runIn(ROOT, program, ['kustomize', 'deploy/kubernetes']))
       .map((document) => (document.toJS() as Manifest).kind)
@@ -186,7 +188,7 @@ describe('alerts and dashboard', () => {
   });
 
   it('have queries that Prometheus can read', { timeout: 120_000 }, async ({ skip }) => {
-    const promtool = await haveProgram('promtool', 'prometheus');
+    const promtool = haveProgram('promtool');
     if (promtool.path === undefined) return skip(promtool.reason);
     const rules = panelExpressions().map((expr, index) => ({
       record: `panel:${index}`,
@@ -207,7 +209,7 @@ describe('alerts and dashboard', () => {
   });
 
   it('pass promtool, with a case for every alert', { timeout: 120_000 }, async ({ skip }) => {
-    const promtool = await haveProgram('promtool', 'prometheus');
+    const promtool = haveProgram('promtool');
     if (promtool.path === undefined) return skip(promtool.reason);
     const folder = join(ROOT, 'deploy/prometheus');
     expect(runIn(folder, promtool.path, ['check', 'rules', 'alerts.yaml'])).toContain('SUCCESS');

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createDraws } from '../chaos/draws.ts';
-import { type Bound, growthByThirds, judge } from '../long/flatness.ts';
+import { createDraws } from '../rigs/chaos/draws.ts';
+import { type Bound, growthByThirds, judge } from '../rigs/long/flatness.ts';
 
 const LOOKS = 240;
 const bound: Bound = { share: 0.1, atLeast: 3 };

@@ -9,13 +9,13 @@ import {
   PutObjectRetentionCommand,
 } from '@aws-sdk/client-s3';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { parseDelete } from '../../src/demo/memory-s3-xml.ts';
+import { parseDelete } from '../stack/memory-s3-xml.ts';
 import {
   type MemoryS3,
   type MemoryS3Options,
   type MemoryS3Request,
   startMemoryS3,
-} from '../../src/demo/memory-s3.ts';
+} from '../stack/memory-s3.ts';
 import { compareUtf8 } from '../../src/objects/utf8-order.ts';
 import { listVersions, makeBucket, openClient, type S3Target } from '../support/s3-target.ts';
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { mutations } from '../mutations/mutations.mjs';
+import { mutations } from '../rigs/mutations/mutations.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROMISES = 12;

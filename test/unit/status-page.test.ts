@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { escapeHtml, html } from '../../src/telemetry/html.ts';
+import { html } from '../../src/telemetry/html.ts';
 import { quoteForShell, remedyFor } from '../../src/telemetry/remedies.ts';
 import type { Snapshot } from '../../src/telemetry/snapshot.ts';
 import { snapshotAsJson } from '../../src/telemetry/snapshot.ts';
@@ -13,7 +13,7 @@ const ESCAPED = '&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;\\
 
 describe('html', () => {
   test('escapes whatever is inserted, and markup not twice', () => {
-    expect(escapeHtml(NASTY)).toBe(ESCAPED);
+    expect(html`${NASTY}`.text).toBe(ESCAPED);
     const inner = html`<b>${NASTY}</b>`;
     expect(html`<p title="${NASTY}">${inner}${[inner, 1]}${undefined}</p>`.text).toBe(
       `<p title="${ESCAPED}"><b>${ESCAPED}</b><b>${ESCAPED}</b>1</p>`,

@@ -1,4 +1,0 @@
-// `npm run test:chaos -- --seed N --minutes M`: one randomized campaign. See campaign.ts.
-import { runProject } from '../support/run-project.mjs';
-
-runProject('chaos', '10');
