@@ -106,7 +106,7 @@ export const codeMutations = [
     name: 'a key that the reply does not name counts as deleted',
     promise: 3,
     edits: one(
-      'src/objects/s3-deletion.ts',
+      'src/objects/s3/deletion.ts',
       'return { deleted, failures: [...failures, ...unknown], again: [] };',
       'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures, again: [] };',
     ),
@@ -117,7 +117,7 @@ export const codeMutations = [
     name: 'an empty reply counts as success',
     promise: 3,
     edits: one(
-      'src/objects/s3-deletion.ts',
+      'src/objects/s3/deletion.ts',
       '  const noBucket = failures.find(',
       '  if (deleted.length + failures.length === 0 && !keyless) {\n' +
         '    return { deleted: unnamed, failures, again: [] };\n  }\n' +
@@ -130,7 +130,7 @@ export const codeMutations = [
     name: 'a reply that names as many keys names each',
     promise: 3,
     edits: one(
-      'src/objects/s3-plain-xml.ts',
+      'src/objects/s3/plain-xml.ts',
       'if (request[from] !== reply[at]) return false;',
       'if (reply[at] === LESS_THAN) return false;',
     ),
@@ -141,7 +141,7 @@ export const codeMutations = [
     name: 'any answer to a single key counts as success',
     promise: 3,
     edits: one(
-      'src/objects/s3-delete-requests.ts',
+      'src/objects/s3/delete-requests.ts',
       '(status === 200 && requestId !== undefined)) return answer;',
       'status === 200) return answer;',
     ),
@@ -152,7 +152,7 @@ export const codeMutations = [
     name: 'an attempt that got no answer is forgotten once another has one',
     promise: 5,
     edits: one(
-      'src/objects/s3-attempts.ts',
+      'src/objects/s3/attempts.ts',
       '      if (isSent) this.#unanswered -= 1;',
       '      if (isSent) this.#unanswered = 0;',
     ),
@@ -209,7 +209,7 @@ export const codeMutations = [
     name: 'a request is sent whatever the time',
     promise: 8,
     edits: one(
-      'src/objects/s3-attempts.ts',
+      'src/objects/s3/attempts.ts',
       '      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());\n',
       '      if (this.#endsAt === 0) return Promise.reject(tooLate());\n',
     ),

@@ -13,9 +13,9 @@ import {
 } from '@aws-sdk/client-s3';
 import { onTestFinished } from 'vitest';
 import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
-import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
-import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
+import { createS3BucketInspector } from '../../src/objects/s3/bucket-inspector.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
+import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import type { ObjectStore } from '../../src/objects/object-store.ts';
 
 /** An access key and its secret. */

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
 import { type ObjectStore, ObjectStoreError } from '../../src/objects/object-store.ts';
-import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
-import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
+import { createS3BucketInspector } from '../../src/objects/s3/bucket-inspector.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
+import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import { type ScriptedS3, type Script, type SeenRequest, startScriptedS3 } from './scripted-s3.ts';
 
 /** A scripted server for a test file, and stores that talk to it. */

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import type { ObservedRequest } from '../../src/objects/s3-connection.ts';
+import type { ObservedRequest } from '../../src/objects/s3/connection.ts';
 import {
   deleteAll,
   deletedKey,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
 import {
   type Script,
   deleteAll,

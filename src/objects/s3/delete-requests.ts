@@ -1,10 +1,10 @@
-import { withDeadline } from './deadline.ts';
+import { withDeadline } from '../deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
-import { type DeletionOptions, ObjectStoreError } from './object-store.ts';
-import { Attempts } from './s3-attempts.ts';
-import type { S3Connection, Sdk } from './s3-connection.ts';
-import { readFailure, wantsContentMd5 } from './s3-failures.ts';
-import { usePlainXml } from './s3-plain-xml.ts';
+import { type DeletionOptions, ObjectStoreError } from '../object-store.ts';
+import { Attempts } from './attempts.ts';
+import type { S3Connection, Sdk } from './connection.ts';
+import { readFailure, wantsContentMd5 } from './failures.ts';
+import { usePlainXml } from './plain-xml.ts';
 
 /** What a request is to delete: the current version, or the named one. */
 export interface DeletionTarget {

@@ -1,9 +1,9 @@
 import type { ListObjectVersionsCommandOutput } from '@aws-sdk/client-s3';
 
-import type { ListedObject, ListingRequest } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import { compareUtf8 } from './utf8-order.ts';
+import type { ListedObject, ListingRequest } from '../bucket-inspector.ts';
+import { ObjectStoreError } from '../object-store.ts';
+import type { S3Connection } from './connection.ts';
+import { compareUtf8 } from '../utf8-order.ts';
 
 /** The most entries that S3 puts into one page. */
 export const MAX_PAGE_SIZE = 1_000;

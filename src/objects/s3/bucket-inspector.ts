@@ -1,14 +1,14 @@
-import type { BucketInspector } from './bucket-inspector.ts';
-import { withDeadline } from './deadline.ts';
-import { MAX_KEYS_PER_REQUEST } from './object-store.ts';
-import { describeBucket } from './s3-bucket-description.ts';
-import { S3Connection, type S3ObjectStoreOptions } from './s3-connection.ts';
-import { S3DeleteRequests } from './s3-delete-requests.ts';
-import { probeDeleteRight } from './s3-delete-right.ts';
-import { listPages } from './s3-listing.ts';
-import { readObjectState } from './s3-object-state.ts';
-import { S3Purge } from './s3-purge.ts';
-import { restoreObject } from './s3-restore.ts';
+import type { BucketInspector } from '../bucket-inspector.ts';
+import { withDeadline } from '../deadline.ts';
+import { MAX_KEYS_PER_REQUEST } from '../object-store.ts';
+import { describeBucket } from './bucket-description.ts';
+import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
+import { S3DeleteRequests } from './delete-requests.ts';
+import { probeDeleteRight } from './delete-right.ts';
+import { listPages } from './listing.ts';
+import { readObjectState } from './object-state.ts';
+import { S3Purge } from './purge.ts';
+import { restoreObject } from './restore.ts';
 
 /** An inspector of buckets in S3 or anything that speaks its language; see createS3ObjectStore. */
 export function createS3BucketInspector(options: S3ObjectStoreOptions = {}): BucketInspector {

@@ -1,15 +1,15 @@
 import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
-import { DeadlinePassed, unlessAborted, withDeadline } from './deadline.ts';
-import { ObjectStoreError } from './object-store.ts';
+import { DeadlinePassed, unlessAborted, withDeadline } from '../deadline.ts';
+import { ObjectStoreError } from '../object-store.ts';
 import {
   DEFAULT_MAX_ATTEMPTS,
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
   retryBudgetMilliseconds,
   type RetryTimes,
-} from './retry-budget.ts';
-import { readFailure } from './s3-failures.ts';
+} from '../retry-budget.ts';
+import { readFailure } from './failures.ts';
 
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 
-import type { DeleteRight, IamStatement } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import { lacksOperation } from './s3-failures.ts';
+import type { DeleteRight, IamStatement } from '../bucket-inspector.ts';
+import { ObjectStoreError } from '../object-store.ts';
+import type { S3DeleteRequests } from './delete-requests.ts';
+import { lacksOperation } from './failures.ts';
 
 /**
  * Asks to delete a key that cannot exist. In a versioned bucket that makes a delete marker even so,

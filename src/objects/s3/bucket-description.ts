@@ -5,10 +5,10 @@ import type {
   BucketProblem,
   DefaultRetention,
   LifecycleRule,
-} from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection, S3Operation, Sdk } from './s3-connection.ts';
-import { lacksOperation } from './s3-failures.ts';
+} from '../bucket-inspector.ts';
+import { ObjectStoreError } from '../object-store.ts';
+import type { S3Connection, S3Operation, Sdk } from './connection.ts';
+import { lacksOperation } from './failures.ts';
 
 /** How S3 says that a bucket has no such setting. */
 const ABSENCES = new Set([

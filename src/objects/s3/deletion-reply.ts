@@ -1,6 +1,6 @@
-import { redactSecrets } from '../safe-text.ts';
-import type { KeyFailure } from './object-store.ts';
-import { isGone, isTransientCode } from './s3-failures.ts';
+import { redactSecrets } from '../../safe-text.ts';
+import type { KeyFailure } from '../object-store.ts';
+import { isGone, isTransientCode } from './failures.ts';
 
 /** What a DeleteObjects reply holds, as far as it is read. */
 export interface DeletionReply {

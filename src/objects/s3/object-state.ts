@@ -1,7 +1,7 @@
-import type { ObjectState } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import { listPage } from './s3-listing.ts';
+import type { ObjectState } from '../bucket-inspector.ts';
+import { ObjectStoreError } from '../object-store.ts';
+import type { S3Connection } from './connection.ts';
+import { listPage } from './listing.ts';
 
 /**
  * Whether a key has an object. A HEAD reply has no body and so no code: its 404 may mean the bucket,

@@ -6,13 +6,13 @@ import {
   type KeyFailure,
   MAX_KEYS_PER_REQUEST,
   ObjectStoreError,
-} from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
-import { failureOf } from './s3-deletion.ts';
-import { lacksOperation } from './s3-failures.ts';
-import { type ListedVersion, versionPages } from './s3-listing.ts';
-import { explainRefusals, type RefusedVersion } from './s3-object-lock.ts';
+} from '../object-store.ts';
+import type { S3Connection } from './connection.ts';
+import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
+import { failureOf } from './deletion.ts';
+import { lacksOperation } from './failures.ts';
+import { type ListedVersion, versionPages } from './listing.ts';
+import { explainRefusals, type RefusedVersion } from './object-lock.ts';
 
 /** Keys are done in portions, so that a call whose time is over has some to show for it. */
 const KEYS_AT_A_TIME = 250;

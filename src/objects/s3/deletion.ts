@@ -1,14 +1,8 @@
 import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
-import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
-import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
-import {
-  isGone,
-  isNoBucket,
-  isThrottling,
-  isTransientCode,
-  lacksOperation,
-} from './s3-failures.ts';
+import { type DeletionReport, type KeyFailure, ObjectStoreError } from '../object-store.ts';
+import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
+import { isGone, isNoBucket, isThrottling, isTransientCode, lacksOperation } from './failures.ts';
 
 const SINGLE_DELETES_IN_FLIGHT = 8;
 

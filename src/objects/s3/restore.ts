@@ -1,8 +1,8 @@
-import type { Restoration } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import { type ListedVersion, versionPages } from './s3-listing.ts';
+import type { Restoration } from '../bucket-inspector.ts';
+import { ObjectStoreError } from '../object-store.ts';
+import type { S3Connection } from './connection.ts';
+import type { S3DeleteRequests } from './delete-requests.ts';
+import { type ListedVersion, versionPages } from './listing.ts';
 
 type Refusal = Extract<Restoration, { restored: false }>;
 

@@ -1,8 +1,8 @@
-import { withDeadline } from './deadline.ts';
-import { MAX_KEYS_PER_REQUEST, type ObjectStore } from './object-store.ts';
-import { S3Connection, type S3ObjectStoreOptions } from './s3-connection.ts';
-import { S3DeleteRequests } from './s3-delete-requests.ts';
-import { S3Deletion } from './s3-deletion.ts';
+import { withDeadline } from '../deadline.ts';
+import { MAX_KEYS_PER_REQUEST, type ObjectStore } from '../object-store.ts';
+import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
+import { S3DeleteRequests } from './delete-requests.ts';
+import { S3Deletion } from './deletion.ts';
 
 /**
  * An object store over S3 or anything that speaks its language, with the AWS default credential

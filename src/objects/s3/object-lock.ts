@@ -1,6 +1,6 @@
-import type { PurgeFailureCode } from './bucket-inspector.ts';
-import { type KeyFailure, ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
+import type { PurgeFailureCode } from '../bucket-inspector.ts';
+import { type KeyFailure, ObjectStoreError } from '../object-store.ts';
+import type { S3Connection } from './connection.ts';
 
 /** A version that was not deleted, and what the store said of it. */
 export interface RefusedVersion extends KeyFailure {
