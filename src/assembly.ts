@@ -13,10 +13,8 @@ import { RefusedError, UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
-import type { BucketInspector } from './objects/bucket-inspector.ts';
-import type { ObjectStore } from './objects/object-store.ts';
-import { createS3BucketInspector } from './objects/s3/bucket-inspector.ts';
-import { createS3ObjectStore } from './objects/s3/object-store.ts';
+import { type ObjectStore, abilityOf } from './objects/object-store.ts';
+import { openObjectStore } from './objects/open-object-store.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
@@ -25,7 +23,7 @@ import { type Worker, createWorker } from './reactor/worker.ts';
 import type { Selection } from './store/selection.ts';
 import { type Store, createStore } from './store/store.ts';
 import type { ListenerState } from './telemetry/listening.ts';
-import { observeObjects, observePurges } from './telemetry/observed-deletion.ts';
+import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; anyone may listen, and anyone may notify. */
@@ -37,10 +35,8 @@ export interface LibraryOptions {
   readonly config: Config;
   /** Default: silent. */
   readonly logger?: Logger;
-  /** Stands in for S3. Default: S3 as the configuration says. */
+  /** Used in place of S3, and not closed. Default: S3 as the configuration says. */
   readonly objects?: ObjectStore;
-  /** Stands in for S3 where buckets keep versions. Default: S3 as the configuration says. */
-  readonly inspector?: BucketInspector;
 }
 
 /** A reactor: listens and reacts until it is stopped. */
@@ -86,9 +82,10 @@ export function createReactor(options: LibraryOptions): Reactor {
   const { config, logger = silentLogger } = options;
   const database = openPool(config, logger, 'retention listen');
   const store = createStore(database);
-  const objects = options.objects ?? openObjects(config);
-  const inspector = options.inspector ?? openInspector(config);
-  const notes = createBucketNotes({ store, inspector, logger });
+  const objects = options.objects ?? openObjectStore(config);
+  const { inspection } = objects;
+  const notes =
+    inspection === undefined ? undefined : createBucketNotes({ store, inspection, logger });
   let stopping = false;
   const telemetry = makeTelemetry(config, store, logger, () => ({
     ...notifications.state(),
@@ -99,8 +96,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     worker: makeWorker(
       options,
       store,
-      telemetry === undefined ? objects : observeObjects(objects, telemetry.timeS3Call),
-      telemetry === undefined ? inspector : observePurges(inspector, telemetry.timeS3Call),
+      telemetry === undefined ? objects : observeDeletion(objects, telemetry.timeS3Call),
     ),
     logger,
     concurrency: config.concurrency,
@@ -112,7 +108,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await Promise.all([applySettings(config, store, logger), loading]);
     },
     onBatch: (outcome) => {
-      notes.see(outcome.bucket);
+      notes?.see(outcome.bucket);
       telemetry?.countBatch(outcome);
     },
   });
@@ -144,10 +140,9 @@ export function createReactor(options: LibraryOptions): Reactor {
         void database.cut();
       }, config.shutdownGraceSeconds * SECOND);
       await Promise.all([notifications.stop(), listener.stop()]);
-      await notes.stop();
+      await notes?.stop();
       clearTimeout(grace);
       if (options.objects === undefined) objects.close();
-      if (options.inspector === undefined) inspector.close();
       await database.close();
       await telemetry?.stop();
     },
@@ -174,12 +169,11 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
     });
   }
   return withStore({ config, logger }, async (store) => {
-    const objects = request.objects ?? openObjects(config);
-    const inspector = request.inspector ?? openInspector(config);
+    const objects = request.objects ?? openObjectStore(config);
     try {
       return await runReconcile({
         store,
-        worker: makeWorker({ ...request, logger }, store, objects, inspector),
+        worker: makeWorker({ ...request, logger }, store, objects),
         concurrency: config.concurrency,
         selection,
         batchSize,
@@ -188,14 +182,13 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
       });
     } finally {
       if (request.objects === undefined) objects.close();
-      if (request.inspector === undefined) inspector.close();
     }
   });
 }
 
 /** What a verify looks at, and what it may do. */
 export type VerifyRequest = LibraryOptions &
-  Omit<VerifyOptions, 'store' | 'inspector' | 'objects' | 'logger' | 'buckets'> & {
+  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets'> & {
     /** Default: the allowed buckets and every bucket that results were flagged in. */
     readonly buckets?: readonly string[];
   };
@@ -203,7 +196,7 @@ export type VerifyRequest = LibraryOptions &
 /**
  * Looks for drift between the rows and the buckets both ways, and for orphans.
  *
- * @throws UsageError when no bucket is known, or nothing bears the prefix.
+ * @throws UsageError when no bucket is known, or the given object store cannot list.
  * @throws ObjectStoreError when a bucket cannot be listed.
  * @throws RefusedError when so much is gone that this looks like the wrong store.
  * @throws DatabaseError
@@ -218,12 +211,19 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
         remedy: 'Name one with --bucket, or set S3_RESULT_BUCKET.',
       });
     }
-    const objects = request.objects ?? openObjects(config);
-    const inspector = openInspector(config);
+    const objects = request.objects ?? openObjectStore(config);
     try {
-      return await runVerify({ ...request, store, logger, buckets, objects, inspector });
+      return await runVerify({
+        ...request,
+        store,
+        logger,
+        buckets,
+        objects: {
+          deleteObjects: (...rest) => objects.deleteObjects(...rest),
+          listing: abilityOf(objects, 'listing'),
+        },
+      });
     } finally {
-      inspector.close();
       if (request.objects === undefined) objects.close();
     }
   });
@@ -306,35 +306,15 @@ function makeTelemetry(
   return createTelemetry({ host: httpHost, port: httpPort, store, listener, logger });
 }
 
-function openObjects(config: Config): ObjectStore {
-  return createS3ObjectStore(objectOptions(config));
-}
-
-/** Looks into buckets, as the configuration says. */
-export function openInspector(config: Config): BucketInspector {
-  return createS3BucketInspector(objectOptions(config));
-}
-
-function objectOptions(config: Config) {
-  return {
-    endpoint: config.s3EndpointUrl,
-    region: config.awsRegion,
-    maxAttempts: config.s3MaxAttempts,
-    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * SECOND,
-  };
-}
-
 function makeWorker(
   options: LibraryOptions,
   store: Store,
-  objects: ObjectStore,
-  inspector: Pick<BucketInspector, 'purgeKeys'>,
+  objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>,
 ): Worker {
   const { config, logger = silentLogger } = options;
   return createWorker({
     store,
     objects,
-    purge: (...rest) => inspector.purgeKeys(...rest),
     logger,
     name: `${hostname()}:${process.pid}`,
     leaseSeconds: config.leaseSeconds,

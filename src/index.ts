@@ -24,12 +24,15 @@ export {
 } from './errors.ts';
 export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
-  DeletionReport,
-  KeyFailure,
-  ObjectStore,
-  ObjectStoreErrorKind,
-} from './objects/object-store.ts';
-export { ObjectStoreError } from './objects/object-store.ts';
+  BucketInspection,
+  ObjectListing,
+  ObjectRestoration,
+  VersionPurge,
+} from './objects/abilities.ts';
+export type { DeletionReport, KeyFailure } from './objects/deletion-report.ts';
+export type { ObjectStore } from './objects/object-store.ts';
+export type { ObjectStoreErrorKind } from './objects/store-failure.ts';
+export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Selection } from './store/selection.ts';

@@ -1,4 +1,3 @@
-import { openInspector } from '../assembly.ts';
 import { s3BudgetSeconds, type Config } from '../config.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
@@ -6,6 +5,8 @@ import { proveListening } from '../database/listen-proof.ts';
 import { readMigrationState } from '../database/migrations.ts';
 import { createPool } from '../database/pool.ts';
 import type { Logger } from '../logger.ts';
+import { abilityOf } from '../objects/object-store.ts';
+import { openObjectStore } from '../objects/open-object-store.ts';
 import type { Connection, DoctorPorts } from '../reactor/doctor/ports.ts';
 import { createDiagnosis } from '../store/diagnosis.ts';
 
@@ -40,7 +41,7 @@ export async function withDoctorPorts<Result>(
     };
   };
   // A person waits: what does not answer soon is said to be unreachable.
-  const inspector = openInspector({
+  const objects = openObjectStore({
     ...config,
     s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
     s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
@@ -56,13 +57,13 @@ export async function withDoctorPorts<Result>(
           : connect('CRON_DATABASE_URL', config.cronDatabaseUrl),
       proveListening: () =>
         proveListening(config.databaseListenUrl, open(config.databaseUrl), LISTEN_MILLISECONDS),
-      inspector,
+      inspection: abilityOf(objects, 'inspection'),
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,
       s3BudgetSeconds: s3BudgetSeconds(config.s3MaxAttempts, config.s3RequestTimeoutSeconds),
     });
   } finally {
-    inspector.close();
+    objects.close();
     await Promise.all([...pools.values()].map((pool) => pool.close()));
   }
 }

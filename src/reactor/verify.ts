@@ -1,7 +1,7 @@
 import { RefusedError } from '../errors.ts';
 import { ahead } from '../lifecycle/ahead.ts';
 import type { Logger } from '../logger.ts';
-import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
+import type { ListedObject } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import {
   MISSING_PAGE,
@@ -15,8 +15,8 @@ import type { Store } from '../store/store.ts';
 /** What a verify works with and looks at. */
 export interface VerifyOptions {
   readonly store: Store;
-  readonly inspector: BucketInspector;
-  readonly objects: ObjectStore;
+  /** Must be able to list. */
+  readonly objects: Pick<ObjectStore, 'deleteObjects'> & Required<Pick<ObjectStore, 'listing'>>;
   readonly logger: Logger;
   readonly buckets: readonly string[];
   /** Only keys that begin with this. Default: all. */
@@ -129,11 +129,12 @@ class Verify {
   }
 
   async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
-    const { inspector, prefix = '', signal } = this.#options;
+    const { listing } = this.#options.objects;
+    const { prefix = '', signal } = this.#options;
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const page of ahead(inspector.listObjects(bucket, { prefix, signal }))) {
+    for await (const page of ahead(listing.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
       // No text of PostgreSQL's holds U+0000, so no row points at such a key.
       const objects = page.filter(({ key }) => !key.includes('\0'));
@@ -204,7 +205,7 @@ class Verify {
   }
 
   async #isGone(bucket: string, key: string): Promise<boolean> {
-    const found = await this.#options.inspector.headObject(bucket, key, {
+    const found = await this.#options.objects.listing.headObject(bucket, key, {
       signal: this.#options.signal,
     });
     return found.state === 'gone';

@@ -4,21 +4,17 @@ import { createBackoff } from '../lifecycle/backoff.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
-import type { BucketInspector } from '../objects/bucket-inspector.ts';
-import {
-  type DeletionReport,
-  type ObjectStore,
-  ObjectStoreError,
-} from '../objects/object-store.ts';
+import type { DeletionReport } from '../objects/deletion-report.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
+import { ObjectStoreError } from '../objects/store-failure.ts';
 import type { Claim, Failure, Settlement, UnreadIds } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a worker works with. */
 export interface WorkerOptions {
   readonly store: Store;
-  readonly objects: ObjectStore;
-  /** Deletes every version, for buckets where that is wanted. Default: their batches wait. */
-  readonly purge?: BucketInspector['purgeKeys'] | undefined;
+  /** Without `versions`, the batches of buckets where every version is to be deleted wait. */
+  readonly objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>;
   readonly logger: Logger;
   /** Shown beside the leases that it takes. */
   readonly name: string;
@@ -185,7 +181,7 @@ class BatchWorker implements Worker {
     signal: AbortSignal,
     unanswered: Set<string>,
   ): Promise<Answer> {
-    const { objects, purge, leaseSeconds, allowedBuckets = [] } = this.#options;
+    const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
     if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
       const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
       return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
@@ -200,7 +196,10 @@ class BatchWorker implements Worker {
     signal.addEventListener('abort', giveUp);
     try {
       signal.throwIfAborted();
-      const ask = claim.purge ? purge : objects.deleteObjects.bind(objects);
+      const { versions } = objects;
+      const ask: ObjectStore['deleteObjects'] | undefined = claim.purge
+        ? versions && ((...rest) => versions.purgeKeys(...rest))
+        : (...rest) => objects.deleteObjects(...rest);
       if (ask === undefined) {
         const message = 'every version is to be deleted, and nothing here can do that';
         return { kind: 'postponed', code: 'PurgeUnavailable', message };

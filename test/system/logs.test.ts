@@ -114,7 +114,6 @@ describeDatabase('the log of a listener', () => {
       store,
       objects: {
         deleteObjects: (_bucket, keys) => Promise.resolve({ deleted: new Set(keys), failures: [] }),
-        close: () => undefined,
       },
       logger,
       name: 'test',

@@ -9,7 +9,7 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { describe, expect, test } from 'vitest';
-import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import { onBothServers } from '../support/both-servers.ts';
 import {
   deny,

@@ -11,7 +11,7 @@ import {
 } from '../support/scripted-s3.ts';
 import { useScriptedStore } from '../support/scripted-store.ts';
 
-const { inspect, open, play, requests } = useScriptedStore();
+const { open, play, requests } = useScriptedStore();
 const IMPATIENT = { requestTimeoutMilliseconds: 150 };
 const ODD = '\u0001odd';
 
@@ -139,7 +139,7 @@ describe('a request that the store may still be at', () => {
       else reply(200, `<ListVersionsResult>${version}</ListVersionsResult>`)(request, response);
     });
     const told: string[] = [];
-    const call = inspect(IMPATIENT).purgeKeys('bucket', ['a'], {
+    const call = open(IMPATIENT).versions.purgeKeys('bucket', ['a'], {
       onUnanswered: (keys) => told.push(...keys),
     });
     await expect(call).rejects.toMatchObject({ kind: 'timeout' });

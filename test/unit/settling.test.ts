@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DatabaseError } from '../../src/errors.ts';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
-import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
 import { type RecordingLogger, createRecordingLogger } from '../support/recording-logger.ts';
@@ -68,7 +68,6 @@ describe('settling while the database is away', () => {
           if (s3 !== undefined) return Promise.reject(s3);
           return Promise.resolve({ deleted: new Set(keys), failures: [] });
         },
-        close: () => undefined,
       },
       logger,
       name: 'test',

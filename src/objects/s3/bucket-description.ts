@@ -5,8 +5,8 @@ import type {
   BucketProblem,
   DefaultRetention,
   LifecycleRule,
-} from '../bucket-inspector.ts';
-import { ObjectStoreError } from '../object-store.ts';
+} from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection, S3Operation, Sdk } from './connection.ts';
 import { lacksOperation } from './failures.ts';
 

@@ -2,7 +2,7 @@ import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
 import { DeadlinePassed, unlessAborted, withDeadline } from '../deadline.ts';
-import { ObjectStoreError } from '../object-store.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import {
   DEFAULT_MAX_ATTEMPTS,
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,

@@ -1,6 +1,7 @@
 import { withDeadline } from '../deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
-import { type DeletionOptions, ObjectStoreError } from '../object-store.ts';
+import type { DeletionOptions } from '../deletion-report.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import { Attempts } from './attempts.ts';
 import type { S3Connection, Sdk } from './connection.ts';
 import { readFailure, wantsContentMd5 } from './failures.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
-import type { DeleteRight, IamStatement } from '../bucket-inspector.ts';
-import { ObjectStoreError } from '../object-store.ts';
+import type { DeleteRight, IamStatement } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3DeleteRequests } from './delete-requests.ts';
 import { lacksOperation } from './failures.ts';
 

@@ -1,5 +1,5 @@
 import { redactSecrets } from '../../safe-text.ts';
-import type { KeyFailure } from '../object-store.ts';
+import type { KeyFailure } from '../deletion-report.ts';
 import { isGone, isTransientCode } from './failures.ts';
 
 /** What a DeleteObjects reply holds, as far as it is read. */

@@ -1,6 +1,7 @@
 import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
 import { sortKeys } from './object-keys.ts';
-import { type DeletionReport, type KeyFailure, ObjectStoreError } from '../object-store.ts';
+import type { DeletionReport, KeyFailure } from '../deletion-report.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { isGone, isNoBucket, isThrottling, isTransientCode, lacksOperation } from './failures.ts';
 

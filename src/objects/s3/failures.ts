@@ -1,5 +1,5 @@
 import { redactSecrets } from '../../safe-text.ts';
-import type { ObjectStoreErrorKind } from '../object-store.ts';
+import type { ObjectStoreErrorKind } from '../store-failure.ts';
 
 /** What a failed request says of itself, whoever threw the error. */
 export interface RequestFailure {

@@ -1,7 +1,7 @@
 import type { ListObjectVersionsCommandOutput } from '@aws-sdk/client-s3';
 
-import type { ListedObject, ListingRequest } from '../bucket-inspector.ts';
-import { ObjectStoreError } from '../object-store.ts';
+import type { ListedObject, ListingRequest } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import { compareUtf8 } from '../utf8-order.ts';
 

@@ -1,4 +1,4 @@
-import type { KeyFailure, LocalFailureCode } from '../object-store.ts';
+import type { KeyFailure, LocalFailureCode } from '../deletion-report.ts';
 
 /** S3 counts a key's length in bytes of UTF-8. */
 const MAX_KEY_BYTES = 1_024;

@@ -1,5 +1,6 @@
-import type { PurgeFailureCode } from '../bucket-inspector.ts';
-import { type KeyFailure, ObjectStoreError } from '../object-store.ts';
+import type { PurgeFailureCode } from '../abilities.ts';
+import type { KeyFailure } from '../deletion-report.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 
 /** A version that was not deleted, and what the store said of it. */

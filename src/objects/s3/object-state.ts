@@ -1,5 +1,5 @@
-import type { ObjectState } from '../bucket-inspector.ts';
-import { ObjectStoreError } from '../object-store.ts';
+import type { ObjectState } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import { listPage } from './listing.ts';
 

@@ -1,12 +1,8 @@
 import { readReply, unanswered } from './deletion-reply.ts';
 import { inParallel } from './in-parallel.ts';
 import { sortKeys } from './object-keys.ts';
-import {
-  type DeletionReport,
-  type KeyFailure,
-  MAX_KEYS_PER_REQUEST,
-  ObjectStoreError,
-} from '../object-store.ts';
+import { type DeletionReport, type KeyFailure, MAX_KEYS_PER_REQUEST } from '../deletion-report.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { failureOf } from './deletion.ts';

@@ -1,5 +1,5 @@
-import type { Restoration } from '../bucket-inspector.ts';
-import { ObjectStoreError } from '../object-store.ts';
+import type { Restoration } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import type { S3DeleteRequests } from './delete-requests.ts';
 import { type ListedVersion, versionPages } from './listing.ts';

@@ -1,9 +1,9 @@
 import type {
   BucketDescription,
-  BucketInspector,
+  BucketInspection,
   BucketProblem,
   LifecycleRule,
-} from '../../objects/bucket-inspector.ts';
+} from '../../objects/abilities.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { describeDeletion } from '../bucket-meaning.ts';
@@ -11,7 +11,7 @@ import { type Check, attempt, count, failed, ok, warning } from './check.ts';
 
 /** What the checks of buckets need. */
 export interface BucketsToCheck {
-  readonly inspector: BucketInspector;
+  readonly inspection: BucketInspection;
   /** From `S3_RESULT_BUCKET`; none: any bucket is allowed. */
   readonly allowedBuckets: readonly string[];
   /** Undefined: the database cannot be asked. */
@@ -69,10 +69,10 @@ function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket
 async function checkBucket(
   name: string,
   known: KnownBucket | undefined,
-  { inspector, reader }: BucketsToCheck,
+  { inspection, reader }: BucketsToCheck,
   health: HealthFacts | undefined,
 ): Promise<readonly Check[]> {
-  const description = await inspector.describeBucket(name);
+  const description = await inspection.describeBucket(name);
   if (!description.reachable) {
     const [problem] = description.problems;
     return [
@@ -93,7 +93,7 @@ async function checkBucket(
     checkVersions(name, onVersioned, description),
     checkLock(name, onVersioned, description),
     ...(await checkLifecycle(name, onVersioned, description, reader, health)),
-    ...(await checkDeleteRight(name, onVersioned, description, inspector, reader)),
+    ...(await checkDeleteRight(name, onVersioned, description, inspection, reader)),
   ];
 }
 
@@ -247,14 +247,14 @@ async function checkDeleteRight(
   name: string,
   onVersioned: 'marker' | 'purge',
   description: BucketDescription,
-  inspector: BucketInspector,
+  inspection: BucketInspection,
   reader: Diagnosis | undefined,
 ): Promise<readonly Check[]> {
   const title = `bucket ${name}: right to delete`;
   // A policy may give the right under the results' prefix only.
   const sample = await reader?.sampleKey(name);
   const prefix = sample === undefined ? '' : sample.slice(0, sample.indexOf('/') + 1);
-  const right = await inspector.probeDeleteRight(name, { prefix });
+  const right = await inspection.probeDeleteRight(name, { prefix });
   const where = prefix === '' ? '' : ` under ${prefix}`;
   if (!right.ok) {
     const { code, message, missingStatement } = right;

@@ -1,4 +1,4 @@
-import type { DeletionOptions, DeletionReport } from './object-store.ts';
+import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -139,23 +139,26 @@ export type Restoration =
       readonly message: string;
     };
 
-/** Looks into buckets, and does with versions what {@link ObjectStore} does not. */
-export interface BucketInspector {
+/** Looks for objects. */
+export interface ObjectListing {
   /**
-   * The objects of a bucket in the order of their keys' UTF-8 bytes, one page at a time. What is put
-   * or deleted meanwhile may or may not be seen.
+   * The objects of a bucket in the order of their keys' UTF-8 bytes, one page at a time. An object that
+   * is put or deleted meanwhile may or may not be in it.
    *
-   * @throws {ObjectStoreError} also with code `UnsortedListing`, of a store that lists otherwise.
+   * @throws {ObjectStoreError} also with code `UnsortedListing`, when the store lists in another order.
    */
   listObjects(bucket: string, request?: ListingRequest): AsyncIterable<readonly ListedObject[]>;
 
-  /** @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer. */
+  /** @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer. */
   headObject(
     bucket: string,
     key: string,
     options?: { signal?: AbortSignal | undefined },
   ): Promise<ObjectState>;
+}
 
+/** Looks at buckets and at rights in them. */
+export interface BucketInspection {
   /** Never throws for what the store says: that is among the problems. */
   describeBucket(
     bucket: string,
@@ -171,12 +174,15 @@ export interface BucketInspector {
     bucket: string,
     options?: { prefix?: string | undefined; signal?: AbortSignal | undefined },
   ): Promise<DeleteRight>;
+}
 
+/** Deletes objects for good in buckets that keep versions. */
+export interface VersionPurge {
   /**
    * Deletes every version and delete marker of up to 1,000 keys, for good. A key counts as deleted
    * only when a listing after that shows none. The current version goes last, so that no older one
    * comes to light, and stays when another could not be deleted. Ends in the time of one
-   * `deleteObjects` call: keys whose turn did not come are transient failures.
+   * `deleteObjects` call: the keys that are left then are failures that do not count.
    *
    * @throws {RangeError} when there are too many keys.
    * @throws {ObjectStoreError} when nothing could be done. Asking again is always safe.
@@ -186,18 +192,18 @@ export interface BucketInspector {
     keys: readonly string[],
     options?: DeletionOptions,
   ): Promise<DeletionReport>;
+}
 
+/** Brings objects back in buckets that keep versions. */
+export interface ObjectRestoration {
   /**
-   * Takes away the delete markers over the newest version of an object, and checks that it is back.
+   * Removes the delete markers over the newest version of an object, and checks that it is back.
    *
-   * @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer.
+   * @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer.
    */
   restoreObject(
     bucket: string,
     key: string,
     options?: { signal?: AbortSignal | undefined },
   ): Promise<Restoration>;
-
-  /** Closes idle connections. Calls in flight are not waited for. */
-  close(): void;
 }
