@@ -29,9 +29,15 @@ export type {
   ObjectRestoration,
   VersionPurge,
 } from './objects/abilities.ts';
-export type { DeletionReport, KeyFailure } from './objects/deletion-report.ts';
+export type { DeletionOptions, DeletionReport } from './objects/deletion-report.ts';
 export type { ObjectStore } from './objects/object-store.ts';
-export type { ObjectStoreErrorKind } from './objects/store-failure.ts';
+export type {
+  FailureOutcome,
+  KeyFailure,
+  ObjectStoreErrorDetails,
+  ObjectStoreErrorKind,
+  StoreFailure,
+} from './objects/store-failure.ts';
 export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';

@@ -1,4 +1,5 @@
 import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
+import type { StoreFailure } from './store-failure.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -31,7 +32,7 @@ export type ObjectState =
   | {
       readonly state: 'denied';
       readonly code: string;
-      readonly message: string;
+      readonly reason: string;
       /** Either of the two would do, and S3 hides a missing object from who lacks the second. */
       readonly missingAction: string;
     };
@@ -78,9 +79,7 @@ export interface LifecycleRule {
 }
 
 /** Why a part of a description is not known. */
-export interface BucketProblem {
-  readonly code: string;
-  readonly message: string;
+export interface BucketProblem extends StoreFailure {
   /** The right that may be missing, such as `s3:GetLifecycleConfiguration`. */
   readonly missingAction?: string | undefined;
 }
@@ -107,20 +106,11 @@ export type DeleteRight =
   | {
       readonly ok: false;
       readonly code: string;
-      readonly message: string;
+      readonly reason: string;
       /** Absent where it is no right that is missing, but the bucket, say, or the network. */
       readonly missingAction?: string | undefined;
       readonly missingStatement?: IamStatement | undefined;
     };
-
-/**
- * The codes of keys that could not be purged, beside the store's own and those of
- * {@link LocalFailureCode}.
- *
- * - `ObjectLocked`: a version is under retention or legal hold; the message names the date.
- * - `VersionsLeft`: a version was written while the key was purged; ask again (transient).
- */
-export type PurgeFailureCode = 'ObjectLocked' | 'VersionsLeft';
 
 /**
  * What became of a restoration.

@@ -36,7 +36,7 @@ export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
       signal: stopping.signal,
     });
     if (versioning === 'unknown') {
-      const reason = problems.map(({ code, message }) => `${code}: ${message}`).join('; ');
+      const reason = problems.map(({ code, reason: said }) => `${code}: ${said}`).join('; ');
       logger.info(`Bucket ${bucket}: whether it keeps versions is not known`, { reason });
       return;
     }

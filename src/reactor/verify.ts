@@ -249,13 +249,14 @@ class Verify {
         orphans.map((orphan) => orphan.key),
         signal === undefined ? {} : { signal },
       );
-      const gone = orphans.filter((orphan) => report.deleted.has(orphan.key));
+      const deletedKeys = new Set(report.deleted);
+      const gone = orphans.filter((orphan) => deletedKeys.has(orphan.key));
       onOrphansDeleted?.(bucket, gone);
       deleted += gone.length;
       failed += report.failures.length;
       for (const failure of report.failures.slice(0, 10)) {
         logger.error(
-          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.message}`,
+          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.reason}`,
         );
       }
     }

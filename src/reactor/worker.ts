@@ -6,7 +6,7 @@ import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
-import { ObjectStoreError } from '../objects/store-failure.ts';
+import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
 import type { Claim, Failure, Settlement, UnreadIds } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
@@ -94,9 +94,13 @@ interface Leased {
 
 type Answer =
   | { readonly kind: 'report'; readonly report: DeletionReport }
-  | { readonly kind: 'refused'; readonly code: string; readonly message: string; final?: boolean }
-  | { readonly kind: 'postponed'; readonly code: string; readonly message: string }
-  | { readonly kind: 'malformed'; readonly code: string; readonly message: string };
+  | ({ readonly kind: 'refused' | 'postponed' | 'malformed' } & WholeFailure);
+
+/** Why a request failed as a whole, or was not sent. */
+type WholeFailure = Pick<StoreFailure, 'code' | 'reason'> & {
+  readonly final?: boolean;
+  readonly unanswered?: readonly string[];
+};
 
 /** Makes a worker, for all slots of a listener: it knows how many of their statements are at work. */
 export function createWorker(options: WorkerOptions): Worker {
@@ -148,9 +152,8 @@ class BatchWorker implements Worker {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
-    const unanswered = new Set<string>();
-    const answer = await this.#delete(claim, startedAt, abort, unanswered);
-    const leased = { claim, lease, unanswered: runsOf(claim, unanswered) };
+    const answer = await this.#delete(claim, startedAt, abort);
+    const leased = { claim, lease, unanswered: runsOf(claim, unansweredOf(answer)) };
     const settled = await this.#settle(leased, answer, { startedAt, signal: abort });
     const outcome = {
       ...base,
@@ -174,22 +177,16 @@ class BatchWorker implements Worker {
     }
   }
 
-  /** @param unanswered gets the keys that S3 may still be at, whatever it comes to. */
-  async #delete(
-    claim: Claim,
-    startedAt: number,
-    signal: AbortSignal,
-    unanswered: Set<string>,
-  ): Promise<Answer> {
+  async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
     const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
     if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
-      const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
-      return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
+      const reason = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
+      return { kind: 'refused', code: 'BucketNotAllowed', reason, final: true };
     }
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
     const left = endsAt - performance.now();
     if (left <= 0)
-      return { kind: 'postponed', code: 'LeaseTooOld', message: 'claimed too long ago' };
+      return { kind: 'postponed', code: 'LeaseTooOld', reason: 'claimed too long ago' };
     const deadline = new AbortController();
     const timer = setTimeout(() => deadline.abort(), left);
     const giveUp = (): void => deadline.abort();
@@ -201,13 +198,12 @@ class BatchWorker implements Worker {
         ? versions && ((...rest) => versions.purgeKeys(...rest))
         : (...rest) => objects.deleteObjects(...rest);
       if (ask === undefined) {
-        const message = 'every version is to be deleted, and nothing here can do that';
-        return { kind: 'postponed', code: 'PurgeUnavailable', message };
+        const reason = 'every version is to be deleted, and nothing here can do that';
+        return { kind: 'postponed', code: 'PurgeUnavailable', reason };
       }
       const report = await ask(claim.bucket, claim.keys, {
         signal: deadline.signal,
         endsAt,
-        onUnanswered: (keys) => keys.forEach((key) => unanswered.add(key)),
       });
       return { kind: 'report', report };
     } catch (error) {
@@ -227,19 +223,20 @@ class BatchWorker implements Worker {
     const { store } = this.#options;
     const { claim, lease, unanswered } = leased;
     if (answer.kind === 'postponed') {
-      const { code, message } = answer;
+      const { code, reason: message } = answer;
       const until = await this.#insist(insistence, () =>
         store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
-      this.#options.logger.warning(
-        `Bucket ${claim.bucket} pauses: ${answer.code} ${answer.message}`,
-        { batch: claim.batchId, results: claim.keys.length, until },
-      );
+      this.#options.logger.warning(`Bucket ${claim.bucket} pauses: ${code} ${message}`, {
+        batch: claim.batchId,
+        results: claim.keys.length,
+        until,
+      });
       return { postponed: true, leaseLost: until === undefined };
     }
     if (answer.kind === 'malformed' && claim.keys.length > 1) {
       this.#options.logger.warning(
-        `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
+        `A request was refused whole, its batch is halved: ${answer.code} ${answer.reason}`,
         { batch: claim.batchId, results: claim.keys.length },
       );
       const isOurs = await this.#insist(insistence, () =>
@@ -313,8 +310,15 @@ function describeSettlement(settlement: Settlement) {
 }
 
 /** The runs of a claim that point at these keys. */
-function runsOf({ keys, runIds }: Claim, wanted: ReadonlySet<string>): readonly string[] {
-  return wanted.size === 0 ? [] : runIds.filter((_, index) => wanted.has(keys[index] ?? ''));
+function runsOf({ keys, runIds }: Claim, wanted: readonly string[]): readonly string[] {
+  if (wanted.length === 0) return [];
+  const names = new Set(wanted);
+  return runIds.filter((_, index) => names.has(keys[index] ?? ''));
+}
+
+/** The keys that S3 may still be at, whatever it came to. */
+function unansweredOf(answer: Answer): readonly string[] {
+  return (answer.kind === 'report' ? answer.report.unanswered : answer.unanswered) ?? [];
 }
 
 /** Which results are cleared and which failed; what is in neither was not answered for. */
@@ -323,8 +327,7 @@ function sortOut(
   answer: Exclude<Answer, { kind: 'postponed' }>,
 ): { readonly cleared: readonly string[] | UnreadIds; readonly failed: readonly Failure[] } {
   if (answer.kind !== 'report') {
-    const { code, message } = answer;
-    const final = answer.kind === 'refused' && answer.final === true;
+    const { code, reason: message, final = false } = answer;
     const failed = claim.runIds.map((run_id) => ({
       run_id,
       code,
@@ -334,10 +337,9 @@ function sortOut(
     }));
     return { cleared: [], failed };
   }
-  const { deleted, failures } = answer.report;
-  if (failures.length === 0 && claim.keys.every((key) => deleted.has(key))) {
-    return { cleared: claim.runIdsUnread, failed: [] };
-  }
+  const { all, failures } = answer.report;
+  if (all) return { cleared: claim.runIdsUnread, failed: [] };
+  const deleted = new Set(answer.report.deleted);
   const byKey = new Map(failures.map((failure) => [failure.key, failure]));
   const cleared: string[] = [];
   const failed: Failure[] = [];
@@ -348,28 +350,19 @@ function sortOut(
       cleared.push(run_id);
       return;
     }
-    const { code, message, transient } = byKey.get(key) ?? {
-      code: 'Unanswered',
-      message: 'the reply did not name this key',
-      transient: true,
-    };
-    failed.push({ run_id, code, message, transient });
+    const failure = byKey.get(key);
+    // What is in neither has no answer, which is how the database takes it.
+    if (failure === undefined) return;
+    const { code, reason: message, outcome, final } = failure;
+    failed.push({ run_id, code, message, transient: outcome !== 'refused', final });
   });
   return { cleared, failed };
 }
 
 function answerTo(error: ObjectStoreError): Answer {
-  const { code, message } = error;
-  switch (error.kind) {
-    case 'denied':
-      return { kind: 'refused', code, message };
-    case 'no-bucket':
-      return { kind: 'refused', code: 'NoSuchBucket', message };
-    case 'malformed':
-      return { kind: 'malformed', code, message };
-    case 'aborted':
-      throw error;
-    default:
-      return { kind: 'postponed', code, message };
-  }
+  if (error.kind === 'aborted') throw error;
+  const { code, reason, final, unanswered } = error;
+  const failure = { code, reason, final, unanswered };
+  if (error.outcome !== 'refused') return { kind: 'postponed', ...failure };
+  return { kind: error.concerns === 'key' ? 'malformed' : 'refused', ...failure };
 }

@@ -40,10 +40,10 @@ describeDatabase('where enough claims and settles are at work', () => {
   /** @param remove returns the keys that S3 has deleted. */
   function makeWorker(remove: (keys: readonly string[]) => Promise<readonly string[]>): Worker {
     const objects: ObjectStore = {
-      deleteObjects: async (_bucket, keys) => ({
-        deleted: new Set(await remove(keys)),
-        failures: [],
-      }),
+      deleteObjects: async (_bucket, keys) => {
+        const deleted = await remove(keys);
+        return { deleted, all: deleted.length === keys.length, failures: [], unanswered: [] };
+      },
       close: () => undefined,
     };
     return createWorker({

@@ -75,10 +75,10 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
+      '    const answer = await this.#delete(claim, startedAt, abort);\n',
       '    await store.settle(claim.batchId, lease, {\n      cleared: claim.runIds,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
-        '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
+        '    const answer = await this.#delete(claim, startedAt, abort);\n',
     ),
     testFile: 'test/system/bad-days-crash.test.ts',
     test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',
@@ -97,7 +97,7 @@ export const codeMutations = [
       WORKER,
       'if (error instanceof ObjectStoreError) return answerTo(error);',
       'if (error instanceof ObjectStoreError)\n' +
-        "        return { kind: 'report', report: { deleted: new Set(claim.keys), failures: [] } };",
+        "        return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
     test: 'exits with 1 when S3 cannot be reached, for then nothing is done',
@@ -107,8 +107,8 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       'src/objects/s3/deletion.ts',
-      'return { deleted, failures: [...failures, ...unknown], again: [] };',
-      'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures, again: [] };',
+      'return { deleted, failures: [...told, ...unknown], again: [] };',
+      'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures: told, again: [] };',
     ),
     testFile: REPLY_TEST,
     test: 'leaves a key unanswered that it does not name',
@@ -162,7 +162,7 @@ export const codeMutations = [
   {
     name: 'a listener keeps to itself what S3 did not answer',
     promise: 5,
-    edits: one(WORKER, 'keys.forEach((key) => unanswered.add(key)),', 'keys.length > 0,'),
+    edits: one(WORKER, 'if (wanted.length === 0) return [];', 'if (wanted.length >= 0) return [];'),
     testFile: 'test/system/bad-days-late.test.ts',
     test: 'a request that timed out: the hold says that it may be too late',
   },

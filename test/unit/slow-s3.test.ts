@@ -25,7 +25,10 @@ function untilAborted({ signal }: DeletionOptions): Promise<never> {
           kind: 'aborted',
           code: 'Aborted',
           bucket: 'b',
-          message: 'given up',
+          reason: 'given up',
+          outcome: 'unknown',
+          concerns: 'store',
+          final: false,
         }),
       );
     if (signal?.aborted === true) giveUp();

@@ -2,14 +2,14 @@ import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
 import { DeadlinePassed, unlessAborted, withDeadline } from '../deadline.ts';
-import { ObjectStoreError } from '../store-failure.ts';
+import type { ObjectStoreError } from '../store-failure.ts';
 import {
   DEFAULT_MAX_ATTEMPTS,
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
   retryBudgetMilliseconds,
   type RetryTimes,
 } from '../retry-budget.ts';
-import { readFailure } from './failures.ts';
+import { classify, storeError } from './failures.ts';
 
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {
@@ -152,7 +152,7 @@ export class S3Connection {
     try {
       return await request(sdk, await this.#clientFor(sdk, asked));
     } catch (error) {
-      const { region } = readFailure(error);
+      const { region } = classify(error);
       if (region === undefined || region === asked) throw error;
       this.#regions.set(bucket, region);
       return request(sdk, await this.#clientFor(sdk, region));
@@ -220,20 +220,35 @@ function toObjectStoreError(
   error: unknown,
   signal: AbortSignal,
 ): ObjectStoreError {
-  const { kind, code, message, httpStatus, requestId } = readFailure(error);
-  const missingAction = kind === 'denied' && httpStatus === 403 ? right : undefined;
-  const known = { bucket, httpStatus, requestId, missingAction, cause: error };
-  const details = { ...known, kind, code, message };
-  if (!signal.aborted) return new ObjectStoreError(details);
-  const reason: unknown = signal.reason;
-  return reason instanceof DeadlinePassed
-    ? new ObjectStoreError({
-        ...details,
-        kind: 'timeout',
-        code: 'Timeout',
-        message: reason.message,
-      })
-    : new ObjectStoreError({ ...details, kind: 'aborted', code: 'Aborted', message: 'given up' });
+  const { region: _region, ...failure } = classify(error);
+  if (signal.aborted) {
+    const by: unknown = signal.reason;
+    const outcome = 'unknown';
+    return by instanceof DeadlinePassed
+      ? storeError({
+          bucket,
+          kind: 'timeout',
+          code: 'Timeout',
+          reason: by.message,
+          outcome,
+          cause: error,
+        })
+      : storeError({
+          bucket,
+          kind: 'aborted',
+          code: 'Aborted',
+          reason: 'given up',
+          outcome,
+          cause: error,
+        });
+  }
+  const isDenied = failure.kind === 'denied' && failure.httpStatus === 403;
+  return storeError({
+    ...failure,
+    bucket,
+    missingAction: isDenied ? right : undefined,
+    cause: error,
+  });
 }
 
 /**

@@ -4,7 +4,7 @@ import type { DeletionOptions } from '../deletion-report.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { Attempts } from './attempts.ts';
 import type { S3Connection, Sdk } from './connection.ts';
-import { readFailure, wantsContentMd5 } from './failures.ts';
+import { wantsContentMd5 } from './failures.ts';
 import { usePlainXml } from './plain-xml.ts';
 
 /** What a request is to delete: the current version, or the named one. */
@@ -13,14 +13,14 @@ export interface DeletionTarget {
   readonly versionId?: string | undefined;
 }
 
-/** How a call is waited for, and who hears that it was not answered. */
+/** One call, of however many requests. */
 export interface DeletionCall {
   /** Ends it early. */
   readonly signal: AbortSignal;
   /** See {@link DeletionOptions.endsAt}. */
   readonly endsAt?: DeletionOptions['endsAt'];
-  /** See {@link DeletionOptions.onUnanswered}. */
-  readonly onUnanswered?: DeletionOptions['onUnanswered'];
+  /** Gets the keys that the store may still delete; complete when the call has ended. */
+  readonly unanswered: Set<string>;
 }
 
 /** The checksum that a DeleteObjects request carries. */
@@ -96,8 +96,8 @@ export class S3DeleteRequests {
       this.#checksums.set(bucket, known ?? 'crc32');
       return reply;
     } catch (error) {
-      const cause = error instanceof ObjectStoreError ? error.cause : error;
-      if (known !== undefined || !wantsContentMd5(readFailure(cause))) throw error;
+      const wantsMd5 = error instanceof ObjectStoreError && wantsContentMd5(error);
+      if (known !== undefined || !wantsMd5) throw error;
     }
     const reply = await send('md5');
     this.#checksums.set(bucket, 'md5');
@@ -148,20 +148,24 @@ export class S3DeleteRequests {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
-      this.deleteObject(bucket, target, { signal: inTime }),
+      this.deleteObject(bucket, target, { signal: inTime, unanswered: new Set() }),
     );
   }
 
   async #attempt<T>(
     keys: readonly string[],
-    { endsAt, onUnanswered }: DeletionCall,
+    { endsAt, unanswered }: DeletionCall,
     send: (attempts: Attempts) => Promise<T>,
   ): Promise<T> {
     const attempts = new Attempts(endsAt);
     try {
       return await send(attempts);
+    } catch (error) {
+      // A call may also end before anything of it was sent.
+      const isSure = error instanceof ObjectStoreError && !attempts.areUnanswered;
+      throw isSure && error.outcome === 'unknown' ? error.with({ outcome: 'failed' }) : error;
     } finally {
-      if (attempts.areUnanswered) onUnanswered?.(keys);
+      if (attempts.areUnanswered) for (const key of keys) unanswered.add(key);
     }
   }
 }

@@ -62,7 +62,7 @@ async function lookUp(
     return {
       state: 'denied',
       code: error.code,
-      message: `neither looking at the object nor listing it is allowed: ${refusal.message}`,
+      reason: `neither looking at the object nor listing it is allowed: ${refusal.reason}`,
       missingAction: 's3:GetObject',
     };
   }

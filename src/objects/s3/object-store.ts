@@ -7,9 +7,10 @@ import {
 import type { ObjectStore } from '../object-store.ts';
 import { describeBucket } from './bucket-description.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
+import { ObjectStoreError } from '../store-failure.ts';
 import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
-import { S3Deletion } from './deletion.ts';
+import { type KeyOutcomes, S3Deletion } from './deletion.ts';
 import { listPages } from './listing.ts';
 import { readObjectState } from './object-state.ts';
 import { S3Purge } from './purge.ts';
@@ -32,15 +33,24 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
 
   const deleteInTime = async (
     keys: readonly string[],
-    { signal, endsAt, onUnanswered }: DeletionOptions,
-    run: (call: DeletionCall) => Promise<DeletionReport>,
+    { signal, endsAt }: DeletionOptions,
+    run: (call: DeletionCall) => Promise<KeyOutcomes>,
   ): Promise<DeletionReport> => {
     if (keys.length > MAX_KEYS_PER_REQUEST) {
       throw new RangeError(
         `expected at most ${MAX_KEYS_PER_REQUEST} keys per call, got ${keys.length}`,
       );
     }
-    return withDeadline(budget, signal, (inTime) => run({ signal: inTime, endsAt, onUnanswered }));
+    const unanswered = new Set<string>();
+    try {
+      const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
+        run({ signal: inTime, endsAt, unanswered }),
+      );
+      return { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
+    } catch (error) {
+      if (!(error instanceof ObjectStoreError)) throw error;
+      throw error.with({ unanswered: [...unanswered] });
+    }
   };
   return {
     deleteObjects: (bucket, keys, call = {}) =>

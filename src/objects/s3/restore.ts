@@ -36,7 +36,7 @@ export async function restoreObject(
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind !== 'denied') throw error;
     const missing = error.missingAction === undefined ? '' : ` (${error.missingAction})`;
-    return refuse('denied', `a right is missing${missing}: ${error.message}`);
+    return refuse('denied', `a right is missing${missing}: ${error.code}: ${error.reason}`);
   }
 }
 

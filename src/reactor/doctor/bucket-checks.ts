@@ -78,8 +78,8 @@ async function checkBucket(
     return [
       failed(
         `bucket ${name}`,
-        `cannot be reached: ${problem === undefined ? 'no answer' : `${problem.code}: ${problem.message}`}`,
-        problem?.code === 'NoSuchBucket' || problem?.code === 'NotFound'
+        `cannot be reached: ${problem === undefined ? 'no answer' : `${problem.code}: ${problem.reason}`}`,
+        problem?.outcome === 'refused'
           ? 'Check its name and S3_ENDPOINT_URL; runs that point at it wait.'
           : 'Check S3_ENDPOINT_URL, AWS_REGION and the credentials.',
       ),
@@ -257,11 +257,11 @@ async function checkDeleteRight(
   const right = await inspection.probeDeleteRight(name, { prefix });
   const where = prefix === '' ? '' : ` under ${prefix}`;
   if (!right.ok) {
-    const { code, message, missingStatement } = right;
+    const { code, reason, missingStatement } = right;
     return [
       failed(
         title,
-        `a key${where} that does not exist could not be deleted: ${code}: ${message}`,
+        `a key${where} that does not exist could not be deleted: ${code}: ${reason}`,
         missingStatement === undefined
           ? 'Mend this, and run doctor again.'
           : `Allow it: ${JSON.stringify(missingStatement)}`,
@@ -300,7 +300,7 @@ function unknownPart(description: BucketDescription, right: string): string {
   const problem: BucketProblem | undefined =
     description.problems.find(({ missingAction }) => missingAction === right) ??
     description.problems[0];
-  return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.message}`;
+  return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.reason}`;
 }
 
 function grantIt(name: string, action: string): string {
