@@ -14,6 +14,7 @@ import {
   parseWholeNumber,
 } from './config-text.ts';
 import { ConfigurationError, type ConfigurationFault } from './errors.ts';
+import { s3BudgetSeconds } from './retry-budget.ts';
 import { escapeControls, maskUrl, redactSecrets, shorten } from './safe-text.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -167,7 +168,7 @@ function faultOf(
 }
 
 function* checkTogether(settings: ParsedSettings): Generator<ConfigurationFault> {
-  const budget = s3BudgetSeconds(settings.s3MaxAttempts, settings.s3RequestTimeoutSeconds);
+  const budget = s3BudgetSeconds(settings);
   if (settings.leaseSeconds <= budget) {
     yield {
       name: SETTING.leaseSeconds.name,
@@ -178,21 +179,4 @@ function* checkTogether(settings: ParsedSettings): Generator<ConfigurationFault>
         `${SETTING.s3RequestTimeoutSeconds.name} (${settings.s3RequestTimeoutSeconds}).`,
     };
   }
-}
-
-const S3_CONNECT_SECONDS = 5;
-const S3_LONGEST_PAUSE_SECONDS = 20;
-const S3_RETRY_AFTER_SECONDS = 5;
-
-/**
- * The most seconds that one S3 request can take with all its attempts: each may connect and then
- * use its whole time, and the pauses between double from 1 s up to 20 s, or 5 s more when the
- * server asks for it. A lease must be longer. (@smithy/core: StandardRetryStrategy)
- */
-export function s3BudgetSeconds(attempts: number, requestTimeoutSeconds: number): number {
-  let budget = attempts * (requestTimeoutSeconds + S3_CONNECT_SECONDS);
-  for (let pause = 0; pause < attempts - 1; pause += 1) {
-    budget += Math.min(2 ** pause, S3_LONGEST_PAUSE_SECONDS) + S3_RETRY_AFTER_SECONDS;
-  }
-  return budget;
 }

@@ -1,4 +1,4 @@
-import { s3BudgetSeconds, type Config } from '../config.ts';
+import type { Config } from '../config.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
 import { proveListening } from '../database/listen-proof.ts';
@@ -8,6 +8,7 @@ import type { Logger } from '../logger.ts';
 import { abilityOf } from '../objects/object-store.ts';
 import { openObjectStore } from '../objects/open-object-store.ts';
 import type { Connection, DoctorPorts } from '../reactor/doctor/ports.ts';
+import { s3BudgetSeconds } from '../retry-budget.ts';
 import { createDiagnosis } from '../store/diagnosis.ts';
 
 /** A notification takes milliseconds; a pooler swallows it for ever. */
@@ -60,7 +61,7 @@ export async function withDoctorPorts<Result>(
       inspection: abilityOf(objects, 'inspection'),
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,
-      s3BudgetSeconds: s3BudgetSeconds(config.s3MaxAttempts, config.s3RequestTimeoutSeconds),
+      s3BudgetSeconds: s3BudgetSeconds(config),
     });
   } finally {
     objects.close();

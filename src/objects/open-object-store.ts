@@ -1,13 +1,12 @@
+import { retryTimesOf, type S3TimeSettings } from '../retry-budget.ts';
 import type { ObjectStore } from './object-store.ts';
 import { createS3ObjectStore } from './s3/object-store.ts';
 
 /** The settings of the object store, as the configuration has them. */
-export interface ObjectStoreSettings {
+export interface ObjectStoreSettings extends S3TimeSettings {
   /** A store other than AWS. */
   readonly s3EndpointUrl?: string | undefined;
   readonly awsRegion?: string | undefined;
-  readonly s3MaxAttempts: number;
-  readonly s3RequestTimeoutSeconds: number;
 }
 
 /**
@@ -18,7 +17,6 @@ export function openObjectStore(settings: ObjectStoreSettings): ObjectStore {
   return createS3ObjectStore({
     endpoint: settings.s3EndpointUrl,
     region: settings.awsRegion,
-    maxAttempts: settings.s3MaxAttempts,
-    requestTimeoutMilliseconds: settings.s3RequestTimeoutSeconds * 1_000,
+    ...retryTimesOf(settings),
   });
 }

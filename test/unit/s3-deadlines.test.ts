@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { retryBudgetMilliseconds } from '../../src/objects/retry-budget.ts';
+import { retryBudgetMilliseconds } from '../../src/retry-budget.ts';
 import { deleteAll } from '../support/scripted-s3.ts';
 import { failure, milliseconds, useScriptedStore } from '../support/scripted-store.ts';
 

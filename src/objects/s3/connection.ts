@@ -8,7 +8,7 @@ import {
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
   retryBudgetMilliseconds,
   type RetryTimes,
-} from '../retry-budget.ts';
+} from '../../retry-budget.ts';
 import { classify, storeError } from './failures.ts';
 
 /** How to reach the store, and how long to wait for it. */
