@@ -82,7 +82,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   const { config, logger = silentLogger } = options;
   const database = openPool(config, logger, 'retention listen');
   const store = createStore(database);
-  const objects = options.objects ?? openObjectStore(config);
+  const objects = options.objects ?? openObjectStore(config, logger);
   const { inspection } = objects;
   const notes =
     inspection === undefined ? undefined : createBucketNotes({ store, inspection, logger });
@@ -169,7 +169,7 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
     });
   }
   return withStore({ config, logger }, async (store) => {
-    const objects = request.objects ?? openObjectStore(config);
+    const objects = request.objects ?? openObjectStore(config, logger);
     try {
       return await runReconcile({
         store,
@@ -211,7 +211,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
         remedy: 'Name one with --bucket, or set S3_RESULT_BUCKET.',
       });
     }
-    const objects = request.objects ?? openObjectStore(config);
+    const objects = request.objects ?? openObjectStore(config, logger);
     try {
       return await runVerify({
         ...request,

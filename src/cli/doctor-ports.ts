@@ -42,11 +42,14 @@ export async function withDoctorPorts<Result>(
     };
   };
   // A person waits: what does not answer soon is said to be unreachable.
-  const objects = openObjectStore({
-    ...config,
-    s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
-    s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
-  });
+  const objects = openObjectStore(
+    {
+      ...config,
+      s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
+      s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
+    },
+    logger,
+  );
   try {
     return await work({
       main: connect('DATABASE_URL', config.databaseUrl),

@@ -79,7 +79,7 @@ async function run(options: Options): Promise<void> {
   const { config, logger } = await readSettings();
   const { openObjectStore } = await import('../../objects/open-object-store.ts');
   // One for the verify and the reconcile, so that both go over the same connections.
-  const objects = openObjectStore(config);
+  const objects = openObjectStore(config, logger);
   try {
     await runTyped(typed, { config, logger, objects }, options);
   } finally {

@@ -48,7 +48,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
     import('../../reactor/restore.ts'),
   ]);
   const runs = await withStore({ config, logger }, async (store) => {
-    const objects = openObjectStore(config);
+    const objects = openObjectStore(config, logger);
     const listing = abilityOf(objects, 'listing');
     const restoration = abilityOf(objects, 'restoration');
     const done: RestoredRun[] = [];

@@ -23,6 +23,8 @@ export interface S3ObjectStoreOptions extends RetryTimes {
   readonly maxSockets?: number | undefined;
   /** Told of each request when it has ended; the attempts within it are not told apart. */
   readonly observe?: ((request: ObservedRequest) => void) | undefined;
+  /** Told of what a person should know, such as an SDK that has changed under this package. */
+  readonly warn?: ((message: string) => void) | undefined;
   /** Laid over the client's configuration, such as fixed credentials. */
   readonly clientConfig?: Partial<S3ClientConfig> | undefined;
 }
@@ -37,6 +39,12 @@ export interface ObservedRequest {
   /** `ok`, or an ObjectStoreErrorKind. Keys refused within a reply do not make it less `ok`. */
   readonly outcome: string;
   readonly milliseconds: number;
+}
+
+/** What is looked at of a request that goes nowhere. */
+export interface RehearsedRequest {
+  readonly body?: unknown;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export const DEFAULT_CONNECT_TIMEOUT_MILLISECONDS = 5_000;
@@ -87,6 +95,28 @@ export class S3Connection {
   /** Loads the SDK and makes the client of the first request; asks nobody anything. */
   async prepare(): Promise<void> {
     await this.#clientFor(await import('@aws-sdk/client-s3'), undefined);
+  }
+
+  /**
+   * A client like the real ones, whose requests go to a function instead of the network; without
+   * credentials of anybody's. The caller destroys it.
+   */
+  async rehearsal(
+    handle: (request: RehearsedRequest) => Promise<object>,
+  ): Promise<{ readonly sdk: Sdk; readonly client: S3Client }> {
+    const sdk = await import('@aws-sdk/client-s3');
+    const config = {
+      ...clientConfig(this.#options, FALLBACK_REGION),
+      credentials: { accessKeyId: 'rehearsal', secretAccessKey: 'rehearsal' },
+      maxAttempts: 1,
+      requestHandler: { handle } as unknown as NonNullable<S3ClientConfig['requestHandler']>,
+    };
+    return { sdk, client: withoutLog(withoutNodeWarning(() => new sdk.S3Client(config))) };
+  }
+
+  /** Tells a person, where somebody wants to hear. */
+  warn(message: string): void {
+    this.#options.warn?.(message);
   }
 
   close(): void {

@@ -5,6 +5,7 @@ import { ObjectStoreError } from '../store-failure.ts';
 import { Attempts } from './attempts.ts';
 import type { S3Connection, Sdk } from './connection.ts';
 import { wantsContentMd5 } from './failures.ts';
+import { findPlainXmlFault } from './plain-xml-check.ts';
 import { usePlainXml } from './plain-xml.ts';
 
 /** What a request is to delete: the current version, or the named one. */
@@ -31,9 +32,15 @@ export class S3DeleteRequests {
   readonly #connection: S3Connection;
   /** Which checksum a bucket's store takes, so that it is found out once and not per batch. */
   readonly #checksums = new Map<string, Checksum>();
+  #plainXml: Promise<boolean> | undefined;
 
   constructor(connection: S3Connection) {
     this.#connection = connection;
+  }
+
+  /** Loads what the first request would have to wait for. */
+  async prepare(): Promise<void> {
+    await Promise.all([this.#connection.prepare(), this.#hasPlainXml()]);
   }
 
   /** One DeleteObjects request; two while it is not known which checksum the store takes. */
@@ -61,15 +68,23 @@ export class S3DeleteRequests {
   }
 
   /**
-   * The same for the current versions of keys that XML carries.
+   * The same for the current versions of keys that XML carries, past the SDK's slow reading and writing
+   * of XML while that works.
    *
    * @returns `all` when the reply names each key as deleted and says nothing else.
    */
-  deleteKeys(
+  async deleteKeys(
     bucket: string,
     keys: readonly string[],
     call: DeletionCall,
   ): Promise<DeletionReply | 'all'> {
+    if (!(await this.#hasPlainXml())) {
+      return this.deleteObjects(
+        bucket,
+        keys.map((key) => ({ key })),
+        call,
+      );
+    }
     return this.#withChecksum(bucket, (checksum) =>
       this.#attempt(keys, call, (attempts) =>
         this.#connection.send('DeleteObjects', bucket, call.signal, async (sdk, client) => {
@@ -84,6 +99,19 @@ export class S3DeleteRequests {
         }),
       ),
     );
+  }
+
+  /** Found out once: an update of the SDK may have moved what {@link usePlainXml} leans on. */
+  #hasPlainXml(): Promise<boolean> {
+    this.#plainXml ??= findPlainXmlFault(this.#connection).then((fault) => {
+      if (fault === undefined) return true;
+      this.#connection.warn(
+        `The fast way of deleting does not fit this version of the AWS SDK (${fault}): ` +
+          "the SDK's own way is used, which takes more CPU time",
+      );
+      return false;
+    });
+    return this.#plainXml;
   }
 
   async #withChecksum<Reply>(

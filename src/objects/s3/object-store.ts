@@ -75,7 +75,7 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
       restoreObject: (bucket, key, { signal } = {}) =>
         restoreObject(connection, requests, bucket, key, signal),
     },
-    prepare: () => connection.prepare(),
+    prepare: () => requests.prepare(),
     close: () => connection.close(),
   };
 }
