@@ -10,6 +10,7 @@ import {
 } from './database/notifications.ts';
 import { createPool } from './database/pool.ts';
 import { RefusedError, UsageError } from './errors.ts';
+import { withGrace } from './lifecycle/deadline.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
@@ -135,13 +136,14 @@ export function createReactor(options: LibraryOptions): Reactor {
     stop: async () => {
       stopping = true;
       // A database that does not answer may keep a settle for as long as its lease.
-      const grace = setTimeout(() => {
+      const cut = (): void => {
         logger.warning('The grace period is over: what is in flight is cut, its leases run out');
         void database.cut();
-      }, config.shutdownGraceSeconds * SECOND);
-      await Promise.all([notifications.stop(), listener.stop()]);
-      await notes?.stop();
-      clearTimeout(grace);
+      };
+      await withGrace(config.shutdownGraceSeconds * SECOND, cut, async () => {
+        await Promise.all([notifications.stop(), listener.stop()]);
+        await notes?.stop();
+      });
       if (options.objects === undefined) objects.close();
       await database.close();
       await telemetry?.stop();

@@ -1,5 +1,6 @@
 import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
+import { withGrace } from '../lifecycle/deadline.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
@@ -101,9 +102,11 @@ class Reacting implements Listener {
   }
 
   async #stop(): Promise<void> {
-    const cut = setTimeout(() => this.#abort.abort(), this.#options.shutdownGraceSeconds * 1_000);
-    await this.#loop.stop();
-    clearTimeout(cut);
+    await withGrace(
+      this.#options.shutdownGraceSeconds * 1_000,
+      () => this.#abort.abort(),
+      () => this.#loop.stop(),
+    );
   }
 
   /** One turn; returns how many milliseconds to wait for the next at most. */

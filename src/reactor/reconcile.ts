@@ -1,4 +1,5 @@
 import { RefusedError } from '../errors.ts';
+import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection } from '../store/selection.ts';
 import type { Store } from '../store/store.ts';
@@ -61,7 +62,7 @@ class Sweep {
 
   constructor(options: ReconcileOptions) {
     this.#options = options;
-    this.#signal = options.signal ?? new AbortController().signal;
+    this.#signal = options.signal ?? NEVER_ABORTED;
   }
 
   async run(): Promise<Reconciliation> {
@@ -125,7 +126,7 @@ class Sweep {
         worker,
         concurrency,
         stop: this.#signal,
-        abort: NEVER,
+        abort: NEVER_ABORTED,
         batchIds,
         onBatch: (outcome) => {
           this.#totals = addBatch(this.#totals, outcome);
@@ -141,5 +142,3 @@ class Sweep {
     }
   }
 }
-
-const NEVER = new AbortController().signal;

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describeError, isTransientDatabaseError } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
+import { withGrace } from '../lifecycle/deadline.ts';
+import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
@@ -187,10 +189,6 @@ class BatchWorker implements Worker {
     const left = endsAt - performance.now();
     if (left <= 0)
       return { kind: 'postponed', code: 'LeaseTooOld', reason: 'claimed too long ago' };
-    const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), left);
-    const giveUp = (): void => deadline.abort();
-    signal.addEventListener('abort', giveUp);
     try {
       signal.throwIfAborted();
       const { versions } = objects;
@@ -201,17 +199,17 @@ class BatchWorker implements Worker {
         const reason = 'every version is to be deleted, and nothing here can do that';
         return { kind: 'postponed', code: 'PurgeUnavailable', reason };
       }
-      const report = await ask(claim.bucket, claim.keys, {
-        signal: deadline.signal,
-        endsAt,
-      });
+      const report = await withLinkedAbort(signal, (ended) =>
+        withGrace(
+          left,
+          () => ended.abort(),
+          () => ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt }),
+        ),
+      );
       return { kind: 'report', report };
     } catch (error) {
       if (error instanceof ObjectStoreError) return answerTo(error);
       throw error;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', giveUp);
     }
   }
 

@@ -1,7 +1,7 @@
 import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
-import { DeadlinePassed, unlessAborted, withDeadline } from '../deadline.ts';
+import { DeadlinePassed, unlessAborted, withDeadline } from '../../lifecycle/deadline.ts';
 import type { ObjectStoreError } from '../store-failure.ts';
 import {
   DEFAULT_MAX_ATTEMPTS,

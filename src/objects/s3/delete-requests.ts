@@ -1,4 +1,4 @@
-import { withDeadline } from '../deadline.ts';
+import { withDeadline } from '../../lifecycle/deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
 import type { DeletionOptions } from '../deletion-report.ts';
 import { ObjectStoreError } from '../store-failure.ts';

@@ -1,4 +1,4 @@
-import { withDeadline } from '../deadline.ts';
+import { withDeadline } from '../../lifecycle/deadline.ts';
 import {
   type DeletionOptions,
   type DeletionReport,
