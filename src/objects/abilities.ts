@@ -39,7 +39,7 @@ export type ObjectState =
 
 /** What a bucket is, as far as one may know. Each part fails on its own. */
 export interface BucketDescription {
-  /** Whether the bucket is there and answers, were it with a refusal. */
+  /** Whether the bucket exists and answers. A refusal is an answer. */
   readonly reachable: boolean;
   readonly region?: string | undefined;
   readonly versioning: 'off' | 'enabled' | 'suspended' | 'unknown';
@@ -74,7 +74,7 @@ export interface LifecycleRule {
   readonly removesExpiredMarkers: boolean;
   /** Days after which versions that are no longer current are removed. */
   readonly noncurrentDays?: number | undefined;
-  /** How many noncurrent versions it keeps all the same. */
+  /** How many noncurrent versions it keeps beyond that. */
   readonly noncurrentKept?: number | undefined;
 }
 

@@ -8,8 +8,8 @@
 export type FailureOutcome = 'refused' | 'failed' | 'unknown';
 
 /**
- * One failure, as the object store classified it: once, and nobody else interprets its code.
- * Messages are composed of it where they are shown.
+ * One failure. The object store classifies it once, and no other room interprets its code. Messages are
+ * composed where they are shown.
  */
 export interface StoreFailure {
   /** Absent: the whole request failed. */
@@ -20,8 +20,8 @@ export interface StoreFailure {
   readonly reason: string;
   readonly outcome: FailureOutcome;
   /**
-   * What the trouble is with. A whole request that was refused for a `key` is refused for one of its
-   * keys: sent in halves, all others are deleted.
+   * What the failure is about. When a whole request is refused and this is `key`, one of its keys is the
+   * reason: sent in halves, the others are deleted.
    */
   readonly concerns: 'key' | 'bucket' | 'store';
   /** Trying again cannot help. */

@@ -89,7 +89,7 @@ async function bringBack(
     }
     const object = await objects.listing.headObject(bucket, key);
     if (object.state === 'gone') return { reason: `${key} is not back in bucket ${bucket}` };
-    // Who may delete but not look has S3's word for the restoration.
+    // Without the right to look at objects, the restoration's own answer is all there is.
     if (restoration.restored) return { versionId: restoration.versionId };
     return { versionId: object.state === 'exists' ? object.versionId : undefined };
   } catch (error) {

@@ -92,14 +92,14 @@ export class S3Connection {
     return this.#regions.get(bucket);
   }
 
-  /** Loads the SDK and makes the client of the first request; asks nobody anything. */
+  /** Loads the SDK and makes the client of the first request. Sends nothing. */
   async prepare(): Promise<void> {
     await this.#clientFor(await import('@aws-sdk/client-s3'), undefined);
   }
 
   /**
-   * A client like the real ones, whose requests go to a function instead of the network; without
-   * credentials of anybody's. The caller destroys it.
+   * A client like the real ones, whose requests go to a function instead of the network, signed with
+   * credentials that are none. The caller destroys it.
    */
   async rehearsal(
     handle: (request: RehearsedRequest) => Promise<object>,
@@ -114,7 +114,7 @@ export class S3Connection {
     return { sdk, client: withoutLog(withoutNodeWarning(() => new sdk.S3Client(config))) };
   }
 
-  /** Tells a person, where somebody wants to hear. */
+  /** Passes a warning on to the store's owner. */
   warn(message: string): void {
     this.#options.warn?.(message);
   }

@@ -8,8 +8,8 @@ import {
 } from '../store-failure.ts';
 
 /*
-The one place where a status, a code or a word of S3's gets a meaning. A code belongs to a family, a
-status does where its code is not known, and the family says what the failure means.
+The one place where a status, a code or a word of S3's gets a meaning. A code belongs to a family; where
+the code is not known, the status does. The family says what the failure means.
 */
 
 type Meaning = Pick<StoreFailure, 'outcome' | 'concerns' | 'final'>;
@@ -127,7 +127,7 @@ const NO_WORDS = 'the store gave no reason';
 
 const REGION = /^[a-z0-9-]{1,32}$/;
 
-/** What a failed request says of itself, whoever threw the error. */
+/** What a failed request says of itself. */
 export interface RequestFailure extends Meaning {
   readonly kind: ObjectStoreErrorKind;
   readonly code: string;
@@ -302,7 +302,7 @@ function wordsOf(error: unknown, code: string): string {
   return address === undefined ? `${syscall} failed` : `${syscall} failed, ${place}`;
 }
 
-/** The store's words. Of a signature that it refuses it quotes what was signed, with the session's token. */
+/** The store's words. When it refuses a signature, it quotes what was signed, with the session's token. */
 export function words(message: string | undefined, code: string): string {
   if (message === undefined || message === '' || message === code) return NO_WORDS;
   return SAYS_NOTHING.has(message) ? NO_WORDS : redactSecrets(message);

@@ -57,7 +57,7 @@ async function lookUp(
     return { state: 'exists', size: first.size, lastModified: first.lastModified };
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind !== 'denied') throw error;
-    // S3 tells a stranger to the listing 403; a store that says 404 all the same means it.
+    // S3 answers 403 for a missing object when the caller may not list, so a 404 can be believed.
     if (refusal.httpStatus === 404) return { state: 'gone' };
     return {
       state: 'denied',
