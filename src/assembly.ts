@@ -12,14 +12,13 @@ import {
 import { createPool } from './database/pool.ts';
 import type { Queryable } from './database/queryable.ts';
 import { UsageError } from './errors.ts';
+import { withGrace } from './lifecycle/deadline.ts';
 import { MILLISECONDS } from './lifecycle/duration.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
-import type { BucketInspector } from './objects/bucket-inspector.ts';
-import type { ObjectStore } from './objects/object-store.ts';
-import { createS3BucketInspector } from './objects/s3-bucket-inspector.ts';
-import { createS3ObjectStore } from './objects/s3-object-store.ts';
+import { type ObjectStore, abilityOf } from './objects/object-store.ts';
+import { openObjectStore } from './objects/open-object-store.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
@@ -29,7 +28,7 @@ import { type Worker, createWorker } from './reactor/worker.ts';
 import type { Selection } from './store/selection.ts';
 import { type Store, createStore } from './store/store.ts';
 import type { ListenerState } from './telemetry/listening.ts';
-import { observeObjects, observePurges } from './telemetry/observed-deletion.ts';
+import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
@@ -41,10 +40,8 @@ export interface LibraryOptions {
   readonly config: Config;
   /** Default: silent. */
   readonly logger?: Logger;
-  /** Stands in for S3. Default: S3 as the configuration says. */
+  /** Used in place of S3, and not closed. Default: S3 as the configuration says. */
   readonly objects?: ObjectStore;
-  /** Stands in for S3 where buckets keep versions. Default: S3 as the configuration says. */
-  readonly inspector?: BucketInspector;
 }
 
 /** A reactor: listens and reacts until it is stopped. */
@@ -89,9 +86,10 @@ export function createReactor(options: LibraryOptions): Reactor {
   const { config, logger = silentLogger } = options;
   const database = openPool(config, logger, 'retention listen');
   const store = createStore(database);
-  const objects = options.objects ?? openObjects(config);
-  const inspector = options.inspector ?? openInspector(config);
-  const notes = createBucketNotes({ store, inspector, logger });
+  const objects = options.objects ?? openObjectStore(config, logger);
+  const { inspection } = objects;
+  const notes =
+    inspection === undefined ? undefined : createBucketNotes({ store, inspection, logger });
   let stopping = false;
   const telemetry = makeTelemetry(config, store, logger, () => ({
     ...notifications.state(),
@@ -102,8 +100,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     worker: makeWorker(
       options,
       store,
-      telemetry === undefined ? objects : observeObjects(objects, telemetry.timeS3Call),
-      telemetry === undefined ? inspector : observePurges(inspector, telemetry.timeS3Call),
+      telemetry === undefined ? objects : observeDeletion(objects, telemetry.timeS3Call),
     ),
     logger,
     concurrency: config.concurrency,
@@ -115,7 +112,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await Promise.all([applySettings(config, database, logger), loading]);
     },
     onBatch: (outcome) => {
-      notes.see(outcome.bucket);
+      notes?.see(outcome.bucket);
       telemetry?.countBatch(outcome);
     },
   });
@@ -142,15 +139,15 @@ export function createReactor(options: LibraryOptions): Reactor {
     stop: async () => {
       stopping = true;
       // A database that does not answer may keep a settle for as long as its lease.
-      const grace = setTimeout(() => {
+      const cut = (): void => {
         logger.warning('The grace period is over: what is in flight is cut, its leases run out');
         void database.cut();
-      }, config.shutdownGraceSeconds * MILLISECONDS.second);
-      await Promise.all([notifications.stop(), listener.stop()]);
-      await notes.stop();
-      clearTimeout(grace);
+      };
+      await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
+        await Promise.all([notifications.stop(), listener.stop()]);
+        await notes?.stop();
+      });
       if (options.objects === undefined) objects.close();
-      if (options.inspector === undefined) inspector.close();
       await database.close();
       await telemetry?.stop();
     },
@@ -173,12 +170,11 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
   refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
-    const objects = request.objects ?? openObjects(config);
-    const inspector = request.inspector ?? openInspector(config);
+    const objects = request.objects ?? openObjectStore(config, logger);
     try {
       return await runReconcile({
         store,
-        worker: makeWorker({ ...request, logger }, store, objects, inspector),
+        worker: makeWorker({ ...request, logger }, store, objects),
         concurrency: config.concurrency,
         selection,
         batchSize,
@@ -187,14 +183,13 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
       });
     } finally {
       if (request.objects === undefined) objects.close();
-      if (request.inspector === undefined) inspector.close();
     }
   });
 }
 
 /** What a verify looks at, and what it may do. */
 export type VerifyRequest = LibraryOptions &
-  Omit<VerifyOptions, 'store' | 'inspector' | 'objects' | 'logger' | 'buckets'> & {
+  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets'> & {
     /** Default: the allowed buckets and every bucket that results were flagged in. */
     readonly buckets?: readonly string[];
   };
@@ -202,7 +197,7 @@ export type VerifyRequest = LibraryOptions &
 /**
  * Looks for drift between the rows and the buckets both ways, and for orphans.
  *
- * @throws UsageError when no bucket is known, or nothing bears the prefix.
+ * @throws UsageError when no bucket is known, or the given object store cannot list.
  * @throws ObjectStoreError when a bucket cannot be listed.
  * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
  * reactor is disabled, unless this is a dry run.
@@ -219,12 +214,19 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
         remedy: 'Name one with --bucket, or set S3_RESULT_BUCKET.',
       });
     }
-    const objects = request.objects ?? openObjects(config);
-    const inspector = openInspector(config);
+    const objects = request.objects ?? openObjectStore(config, logger);
     try {
-      return await runVerify({ ...request, store, logger, buckets, objects, inspector });
+      return await runVerify({
+        ...request,
+        store,
+        logger,
+        buckets,
+        objects: {
+          deleteObjects: (...rest) => objects.deleteObjects(...rest),
+          listing: abilityOf(objects, 'listing'),
+        },
+      });
     } finally {
-      inspector.close();
       if (request.objects === undefined) objects.close();
     }
   });
@@ -304,35 +306,15 @@ function makeTelemetry(
   return createTelemetry({ host: httpHost, port: httpPort, store, listener, logger });
 }
 
-function openObjects(config: Config): ObjectStore {
-  return createS3ObjectStore(objectOptions(config));
-}
-
-/** Looks into buckets, as the configuration says. */
-export function openInspector(config: Config): BucketInspector {
-  return createS3BucketInspector(objectOptions(config));
-}
-
-function objectOptions(config: Config) {
-  return {
-    endpoint: config.s3EndpointUrl,
-    region: config.awsRegion,
-    maxAttempts: config.s3MaxAttempts,
-    requestTimeoutMilliseconds: config.s3RequestTimeoutSeconds * MILLISECONDS.second,
-  };
-}
-
 function makeWorker(
   options: LibraryOptions,
   store: Store,
-  objects: ObjectStore,
-  inspector: Pick<BucketInspector, 'purgeKeys'>,
+  objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>,
 ): Worker {
   const { config, logger = silentLogger } = options;
   return createWorker({
     store,
     objects,
-    purge: (...rest) => inspector.purgeKeys(...rest),
     logger,
     name: `${hostname()}:${process.pid}`,
     leaseSeconds: config.leaseSeconds,

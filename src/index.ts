@@ -24,12 +24,21 @@ export {
 } from './errors.ts';
 export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
-  DeletionReport,
+  BucketInspection,
+  ObjectListing,
+  ObjectRestoration,
+  VersionPurge,
+} from './objects/abilities.ts';
+export type { DeletionOptions, DeletionReport } from './objects/deletion-report.ts';
+export type { ObjectStore } from './objects/object-store.ts';
+export type {
+  FailureOutcome,
   KeyFailure,
-  ObjectStore,
+  ObjectStoreErrorDetails,
   ObjectStoreErrorKind,
-} from './objects/object-store.ts';
-export { ObjectStoreError } from './objects/object-store.ts';
+  StoreFailure,
+} from './objects/store-failure.ts';
+export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Selection } from './store/selection.ts';

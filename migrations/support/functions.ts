@@ -95,8 +95,9 @@ export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
   try {
     await run(pgm);
     const unwritten = new Set(before.map(({ name, mark }) => `${name} ${mark}`));
-    const stale = ((await pgm.db.select(WRITTEN)) as Written[])
-      .filter(({ name, mark }) => unwritten.has(`${name} ${mark}`));
+    const stale = ((await pgm.db.select(WRITTEN)) as Written[]).filter(({ name, mark }) =>
+      unwritten.has(`${name} ${mark}`),
+    );
     for (const { name } of stale) await pgm.db.query(`drop ${name}`);
   } catch (error) {
     if (!OTHER_SHAPE.has((error as { readonly code?: string }).code ?? '')) throw error;

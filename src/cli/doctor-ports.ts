@@ -1,7 +1,5 @@
-import { openInspector } from '../assembly.ts';
 import type { Config } from '../config/config.ts';
 import { asConfigurationError } from '../config/database-faults.ts';
-import { s3BudgetSeconds } from '../config/s3-budget.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
 import { proveListening } from '../database/listen-proof.ts';
@@ -9,7 +7,10 @@ import { checkColumns, readMigrationState } from '../database/migrations.ts';
 import { createPool } from '../database/pool.ts';
 import { ConfigurationError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
+import { abilityOf } from '../objects/object-store.ts';
+import { openObjectStore } from '../objects/open-object-store.ts';
 import type { Connection, DoctorPorts } from '../reactor/doctor/ports.ts';
+import { s3BudgetSeconds } from '../retry-budget.ts';
 import { createDiagnosis } from '../store/diagnosis.ts';
 
 /** A notification takes milliseconds; a pooler swallows it for ever. */
@@ -47,11 +48,14 @@ export async function withDoctorPorts<Result>(
     };
   };
   // A person waits, so a store that does not answer soon counts as unreachable.
-  const inspector = openInspector({
-    ...config,
-    s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
-    s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
-  });
+  const objects = openObjectStore(
+    {
+      ...config,
+      s3MaxAttempts: Math.min(config.s3MaxAttempts, 2),
+      s3RequestTimeoutSeconds: Math.min(config.s3RequestTimeoutSeconds, 10),
+    },
+    logger,
+  );
   try {
     if (config.columns !== '') await refuseColumns(open(config.databaseMigrateUrl), config);
     return await work({
@@ -65,13 +69,13 @@ export async function withDoctorPorts<Result>(
           : connect('CRON_DATABASE_URL', config.cronDatabaseUrl),
       proveListening: () =>
         proveListening(config.databaseListenUrl, open(config.databaseUrl), LISTEN_MILLISECONDS),
-      inspector,
+      inspection: abilityOf(objects, 'inspection'),
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,
-      s3BudgetSeconds: s3BudgetSeconds(config.s3MaxAttempts, config.s3RequestTimeoutSeconds),
+      s3BudgetSeconds: s3BudgetSeconds(config),
     });
   } finally {
-    inspector.close();
+    objects.close();
     await Promise.all([...pools.values()].map((pool) => pool.close()));
   }
 }

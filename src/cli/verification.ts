@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import type { VerifyRequest } from '../assembly.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { confirm, printLine } from './output.ts';
 
@@ -30,6 +31,7 @@ const DEFAULT_MARGIN = '24h';
 export async function verifyIfAsked(
   config: Config,
   logger: Logger,
+  objects: ObjectStore,
   options: VerifyOptions,
 ): Promise<Verification | undefined> {
   const { UsageError } = await import('../errors.ts');
@@ -65,6 +67,7 @@ export async function verifyIfAsked(
   const request: VerifyRequest = {
     config,
     logger,
+    objects,
     prefix: options.prefix,
     dryRun: options.dryRun === true,
     repair: options.verify === true,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ConfigurationError, type ConfigurationFault } from '../errors.ts';
 import { escapeControls, maskUrl, redactSecrets, shorten } from '../safe-text.ts';
-import { s3BudgetSeconds } from './s3-budget.ts';
+import { s3BudgetSeconds } from '../retry-budget.ts';
 import {
   SETTINGS,
   SETTING_LIST,
@@ -150,7 +150,7 @@ function missing(texts: Texts, command: string | undefined): ConfigurationFault[
 
 function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
   const { s3MaxAttempts, s3RequestTimeoutSeconds } = values;
-  const budget = s3BudgetSeconds(s3MaxAttempts, s3RequestTimeoutSeconds);
+  const budget = s3BudgetSeconds({ s3MaxAttempts, s3RequestTimeoutSeconds });
   if (values.leaseSeconds <= budget) {
     yield {
       name: SETTINGS.leaseSeconds.variable,

@@ -1,3 +1,4 @@
+import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { detectPooler } from './pooler.ts';
 import { createProbe } from './probe.ts';
 import type { Queryable } from './queryable.ts';
@@ -26,18 +27,17 @@ export async function proveListening(
   timeoutMilliseconds: number,
 ): Promise<ListenProof> {
   const applicationName = 'retention doctor';
-  const { signal } = new AbortController();
   const probe = createProbe(notifier);
   const session = await subscribe({
     url: listenUrl,
     applicationName,
     channels: [probe.channel],
-    signal,
+    signal: NEVER_ABORTED,
     onNotification: ({ raw }) => probe.arrived(raw),
   });
   try {
     const startedAt = performance.now();
-    const outcome = await probe.send(timeoutMilliseconds, signal);
+    const outcome = await probe.send(timeoutMilliseconds, NEVER_ABORTED);
     const milliseconds = performance.now() - startedAt;
     if (outcome.kind === 'unsent') throw outcome.error;
     const pooled = await detectPooler(listenUrl, applicationName);

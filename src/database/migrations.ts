@@ -191,7 +191,8 @@ async function functionsDigest(): Promise<string> {
   const folder = join(FOLDER, 'functions');
   const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).toSorted();
   const digest = createHash('sha256');
-  for (const name of names) digest.update(`${name}\0${await readFile(join(folder, name), 'utf8')}\0`);
+  for (const name of names)
+    digest.update(`${name}\0${await readFile(join(folder, name), 'utf8')}\0`);
   return digest.digest('hex');
 }
 

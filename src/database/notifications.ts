@@ -1,6 +1,7 @@
 import { RetentionError, describeError } from '../errors.ts';
 import { createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { type Backoff, createBackoff } from '../lifecycle/backoff.ts';
+import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
@@ -128,21 +129,18 @@ class ReconnectingNotifications implements Notifications {
       signal,
       onNotification: (notification) => this.#receive(notification),
     });
-    const ended = new AbortController();
-    const end = (): void => ended.abort();
-    signal.addEventListener('abort', end);
-    if (signal.aborted) end();
-    const watching = this.#watch(ended.signal);
-    try {
-      await Promise.race([watching, rejectWhenLost(session)]);
-    } finally {
-      end();
-      signal.removeEventListener('abort', end);
-      // The next session must not begin before everything of this one has ended.
-      await watching.catch(() => undefined);
-      this.#listening = false;
-      await session.close();
-    }
+    await withLinkedAbort(signal, async (ended) => {
+      const watching = this.#watch(ended.signal);
+      try {
+        await Promise.race([watching, rejectWhenLost(session)]);
+      } finally {
+        ended.abort();
+        // The next session must not begin before everything of this one has ended.
+        await watching.catch(() => undefined);
+        this.#listening = false;
+        await session.close();
+      }
+    });
   }
 
   async #watch(signal: AbortSignal): Promise<void> {

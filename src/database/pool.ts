@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import { pause } from '../lifecycle/pause.ts';
+import { settlesWithin } from '../lifecycle/deadline.ts';
 import {
   connectError,
   describeTarget,
@@ -110,13 +110,9 @@ class PooledDatabase implements Database {
   }
 
   async #close(): Promise<void> {
-    const grace = new AbortController();
-    const ended = this.#pool
-      .end()
-      .then(() => this.#sockets.whenEmpty())
-      .finally(() => grace.abort());
+    const ended = this.#pool.end().then(() => this.#sockets.whenEmpty());
     // A lent session or a dead network may take for ever.
-    await Promise.race([ended, pause(CLOSE_MILLISECONDS, grace.signal)]);
+    await settlesWithin(CLOSE_MILLISECONDS, ended);
     await this.#sockets.cut();
   }
 

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { SQLSTATE, codeOf } from '../errors.ts';
+import { onAbort } from '../lifecycle/linked-abort.ts';
 import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 
 const ANSWER_MILLISECONDS = 10_000;
@@ -33,8 +34,7 @@ export async function detectPooler(
   );
   // The statement that waits for it reports its loss.
   client.on('error', () => undefined);
-  const giveUp = (): void => void sockets.cut();
-  signal?.addEventListener('abort', giveUp);
+  const release = onAbort(signal, () => void sockets.cut());
   try {
     signal?.throwIfAborted();
     await client.connect();
@@ -42,7 +42,7 @@ export async function detectPooler(
   } catch (error) {
     throw connectError(error, describeTarget(url));
   } finally {
-    signal?.removeEventListener('abort', giveUp);
+    release();
     await sockets.cut();
   }
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Queryable } from './queryable.ts';
 
@@ -41,30 +42,28 @@ export function createProbe(notifier: Queryable): Probe {
     channel,
     arrived: (raw) => awaited.get(raw)?.(),
     send: async (timeoutMilliseconds, signal) => {
+      if (signal.aborted) return { kind: 'aborted' };
       const word = randomUUID();
-      const waiting = new AbortController();
-      const endWait = (): void => waiting.abort();
       let hasArrived = false;
-      awaited.set(word, () => {
-        hasArrived = true;
-        endWait();
-      });
-      signal.addEventListener('abort', endWait);
       try {
-        if (signal.aborted) return { kind: 'aborted' };
-        // The limit covers sending too: a pool may take longer to notice a dead network.
-        const sending = sendWord(word).then((failed) => {
-          if (failed !== undefined) endWait();
-          return failed;
+        return await withLinkedAbort(signal, async (waiting) => {
+          awaited.set(word, () => {
+            hasArrived = true;
+            waiting.abort();
+          });
+          // The limit is for sending as well: a pool may take longer to find its network dead.
+          const sending = sendWord(word).then((failed) => {
+            if (failed !== undefined) waiting.abort();
+            return failed;
+          });
+          const patience = pause(timeoutMilliseconds, waiting.signal);
+          const failed = await Promise.race([sending, patience.then(() => undefined)]);
+          await patience;
+          if (hasArrived) return { kind: 'arrived' };
+          if (signal.aborted) return { kind: 'aborted' };
+          return failed ?? { kind: 'silent' };
         });
-        const patience = pause(timeoutMilliseconds, waiting.signal);
-        const failed = await Promise.race([sending, patience.then(() => undefined)]);
-        await patience;
-        if (hasArrived) return { kind: 'arrived' };
-        if (signal.aborted) return { kind: 'aborted' };
-        return failed ?? { kind: 'silent' };
       } finally {
-        signal.removeEventListener('abort', endWait);
         awaited.delete(word);
       }
     },

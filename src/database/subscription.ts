@@ -1,6 +1,7 @@
 import pgListen from 'pg-listen';
 import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
-import { pause } from '../lifecycle/pause.ts';
+import { settlesWithin } from '../lifecycle/deadline.ts';
+import { onAbort } from '../lifecycle/linked-abort.ts';
 
 /** What a notification said. */
 export interface ReceivedNotification {
@@ -80,14 +81,11 @@ export async function subscribe(options: SubscriptionOptions): Promise<Subscript
   });
 
   const close = async (): Promise<void> => {
-    const goodbye = new AbortController();
     const closed = subscriber.close().catch(() => undefined);
-    const ended = Promise.all([closed, sockets.whenEmpty()]).finally(() => goodbye.abort());
-    await Promise.race([ended, pause(GOODBYE_MILLISECONDS, goodbye.signal)]);
+    await settlesWithin(GOODBYE_MILLISECONDS, Promise.all([closed, sockets.whenEmpty()]));
     await sockets.cut();
   };
-  const giveUp = (): void => void sockets.cut();
-  signal.addEventListener('abort', giveUp);
+  const release = onAbort(signal, () => void sockets.cut());
   try {
     signal.throwIfAborted();
     await subscriber.connect();
@@ -97,6 +95,6 @@ export async function subscribe(options: SubscriptionOptions): Promise<Subscript
     await close();
     throw connectError(error, describeTarget(url));
   } finally {
-    signal.removeEventListener('abort', giveUp);
+    release();
   }
 }

@@ -1,13 +1,13 @@
 import { describeError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import type { BucketInspector } from '../objects/bucket-inspector.ts';
+import type { BucketInspection } from '../objects/abilities.ts';
 import type { Store } from '../store/store.ts';
 import { describeDeletion } from './bucket-meaning.ts';
 
 /** What describing buckets needs. */
 export interface BucketNotesOptions {
   readonly store: Pick<Store, 'knownBucket' | 'noteBucket'>;
-  readonly inspector: Pick<BucketInspector, 'describeBucket'>;
+  readonly inspection: Pick<BucketInspection, 'describeBucket'>;
   readonly logger: Logger;
 }
 
@@ -24,7 +24,7 @@ export interface BucketNotes {
  * bucket that has been described before costs one read of its row.
  */
 export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
-  const { store, inspector, logger } = options;
+  const { store, inspection, logger } = options;
   const seen = new Set<string>();
   const stopping = new AbortController();
   let writing: Promise<void> = Promise.resolve();
@@ -32,11 +32,11 @@ export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
   const describe = async (bucket: string): Promise<void> => {
     const known = await store.knownBucket(bucket);
     if (known === undefined || known.versioning !== null || stopping.signal.aborted) return;
-    const { versioning, problems } = await inspector.describeBucket(bucket, {
+    const { versioning, problems } = await inspection.describeBucket(bucket, {
       signal: stopping.signal,
     });
     if (versioning === 'unknown') {
-      const reason = problems.map(({ code, message }) => `${code}: ${message}`).join('; ');
+      const reason = problems.map(({ code, reason: said }) => `${code}: ${said}`).join('; ');
       logger.info(`Bucket ${bucket}: whether it keeps versions is not known`, { reason });
       return;
     }

@@ -1,6 +1,7 @@
 import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
 import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
+import { withGrace } from '../lifecycle/deadline.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
@@ -95,9 +96,11 @@ class RetentionListener implements Listener {
   }
 
   async #stop(): Promise<void> {
-    const cut = setTimeout(() => this.#abort.abort(), this.#options.shutdownGraceSeconds * 1_000);
-    await this.#loop.stop();
-    clearTimeout(cut);
+    await withGrace(
+      this.#options.shutdownGraceSeconds * 1_000,
+      () => this.#abort.abort(),
+      () => this.#loop.stop(),
+    );
   }
 
   /** One turn; returns how many milliseconds to wait for the next at most. */
@@ -207,8 +210,12 @@ class RetentionListener implements Listener {
     if (halted.length === 0) {
       this.#options.logger.info('Nothing keeps retention from working any more');
     }
-    for (const { because, remedy } of halted.length === 0 ? [] : await this.#options.store.readGate()) {
-      this.#options.logger.warning(`Nothing is flagged and nothing deleted: ${because}`, { remedy });
+    for (const { because, remedy } of halted.length === 0
+      ? []
+      : await this.#options.store.readGate()) {
+      this.#options.logger.warning(`Nothing is flagged and nothing deleted: ${because}`, {
+        remedy,
+      });
     }
   }
 

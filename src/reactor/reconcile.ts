@@ -1,3 +1,4 @@
+import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection } from '../store/selection.ts';
 import type { Store } from '../store/store.ts';
@@ -61,7 +62,7 @@ class Sweep {
 
   constructor(options: ReconcileOptions) {
     this.#options = options;
-    this.#signal = options.signal ?? new AbortController().signal;
+    this.#signal = options.signal ?? NEVER_ABORTED;
   }
 
   async run(): Promise<Reconciliation> {
@@ -118,7 +119,7 @@ class Sweep {
         worker,
         concurrency,
         stop: this.#signal,
-        abort: NEVER,
+        abort: NEVER_ABORTED,
         batchIds,
         onBatch: (outcome) => {
           this.#totals = addBatch(this.#totals, outcome);
@@ -134,5 +135,3 @@ class Sweep {
     }
   }
 }
-
-const NEVER = new AbortController().signal;

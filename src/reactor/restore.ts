@@ -1,11 +1,12 @@
 import { describeError } from '../errors.ts';
-import type { BucketInspector } from '../objects/bucket-inspector.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a restore works with. */
 export interface RestoreOptions {
   readonly store: Pick<Store, 'explain' | 'placeHolds' | 'releaseHolds' | 'unstamp'>;
-  readonly inspector: Pick<BucketInspector, 'restoreObject' | 'headObject'>;
+  /** Must be able to list and to restore. */
+  readonly objects: Required<Pick<ObjectStore, 'listing' | 'restoration'>>;
   /** How long the hold lasts; without one the next tick would flag the result again. */
   readonly holdForSeconds: number;
 }
@@ -76,17 +77,17 @@ function refuse(run: {
 }
 
 async function bringBack(
-  { inspector }: RestoreOptions,
+  { objects }: RestoreOptions,
   bucket: string,
   key: string,
 ): Promise<{ readonly versionId?: string | undefined; readonly reason?: string }> {
   try {
-    const restoration = await inspector.restoreObject(bucket, key);
+    const restoration = await objects.restoration.restoreObject(bucket, key);
     // The object is there already; only its stamp is to be cleared.
     if (!restoration.restored && restoration.reason !== 'not-deleted') {
       return { reason: restoration.message };
     }
-    const object = await inspector.headObject(bucket, key);
+    const object = await objects.listing.headObject(bucket, key);
     if (object.state === 'gone') return { reason: `${key} is not back in bucket ${bucket}` };
     // A role that may delete but not read relies on S3's answer to the deletion of the marker.
     if (restoration.restored) return { versionId: restoration.versionId };

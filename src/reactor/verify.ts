@@ -1,7 +1,7 @@
 import { RefusedError } from '../errors.ts';
 import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
-import type { BucketInspector, ListedObject } from '../objects/bucket-inspector.ts';
+import type { ListedObject } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import {
   MISSING_PAGE,
@@ -16,8 +16,8 @@ import { refuseWhileClosed } from './gate.ts';
 /** What a verify works with and looks at. */
 export interface VerifyOptions {
   readonly store: Store;
-  readonly inspector: BucketInspector;
-  readonly objects: ObjectStore;
+  /** Must be able to list. */
+  readonly objects: Pick<ObjectStore, 'deleteObjects'> & Required<Pick<ObjectStore, 'listing'>>;
   readonly logger: Logger;
   readonly buckets: readonly string[];
   /** Only keys that begin with this. Default: all. */
@@ -122,11 +122,12 @@ class VerifyRun {
   }
 
   async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
-    const { inspector, prefix = '', signal } = this.#options;
+    const { listing } = this.#options.objects;
+    const { prefix = '', signal } = this.#options;
     let after: string | undefined;
     // One page is compared while S3 lists the next.
     let comparing: Promise<void> = Promise.resolve();
-    for await (const page of prefetch(inspector.listObjects(bucket, { prefix, signal }))) {
+    for await (const page of prefetch(listing.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
       // Postgres texts cannot hold U+0000, so no row points at such a key.
       const objects = page.filter(({ key }) => !key.includes('\0'));
@@ -197,7 +198,7 @@ class VerifyRun {
   }
 
   async #isGone(bucket: string, key: string): Promise<boolean> {
-    const found = await this.#options.inspector.headObject(bucket, key, {
+    const found = await this.#options.objects.listing.headObject(bucket, key, {
       signal: this.#options.signal,
     });
     return found.state === 'gone';
@@ -241,13 +242,14 @@ class VerifyRun {
         orphans.map((orphan) => orphan.key),
         signal === undefined ? {} : { signal },
       );
-      const gone = orphans.filter((orphan) => report.deleted.has(orphan.key));
+      const deletedKeys = new Set(report.deleted);
+      const gone = orphans.filter((orphan) => deletedKeys.has(orphan.key));
       onOrphansDeleted?.(bucket, gone);
       deleted += gone.length;
       failed += report.failures.length;
       for (const failure of report.failures.slice(0, 10)) {
         logger.error(
-          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.message}`,
+          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.reason}`,
         );
       }
     }

@@ -1,24 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { describeError, isTransientDatabaseError } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
+import { withGrace } from '../lifecycle/deadline.ts';
+import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
-import type { BucketInspector } from '../objects/bucket-inspector.ts';
-import {
-  type DeletionReport,
-  type ObjectStore,
-  ObjectStoreError,
-} from '../objects/object-store.ts';
+import type { DeletionReport } from '../objects/deletion-report.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
+import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
 import type { Claim, Failure, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a worker works with. */
 export interface WorkerOptions {
   readonly store: Store;
-  readonly objects: ObjectStore;
-  /** Deletes every version, for buckets where that is wanted. Default: their batches wait. */
-  readonly purge?: BucketInspector['purgeKeys'] | undefined;
+  /** Without `versions`, the batches of buckets where every version is to be deleted wait. */
+  readonly objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>;
   readonly logger: Logger;
   /** Shown beside the leases that it takes. */
   readonly name: string;
@@ -94,11 +92,14 @@ interface Leased {
   readonly unanswered: readonly string[];
 }
 
+/** What S3 answered, or why it was not asked. */
 type Answer =
   | { readonly kind: 'report'; readonly report: DeletionReport }
-  | { readonly kind: 'refused'; readonly code: string; readonly message: string; final?: boolean }
-  | { readonly kind: 'postponed'; readonly code: string; readonly message: string }
-  | { readonly kind: 'malformed'; readonly code: string; readonly message: string };
+  | {
+      readonly kind: 'whole';
+      readonly failure: StoreFailure;
+      readonly unanswered: readonly string[];
+    };
 
 /** Makes a worker, for all slots of a listener. */
 export function createWorker(options: WorkerOptions): Worker {
@@ -145,9 +146,8 @@ class BatchWorker implements Worker {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
-    const unanswered = new Set<string>();
-    const answer = await this.#delete(claim, startedAt, abort, unanswered);
-    const leased = { claim, lease, unanswered: [...unanswered] };
+    const answer = await this.#delete(claim, startedAt, abort);
+    const leased = { claim, lease, unanswered: unansweredOf(answer) };
     const settled = await this.#settle(leased, answer, { startedAt, signal: abort });
     const outcome = {
       ...base,
@@ -159,45 +159,36 @@ class BatchWorker implements Worker {
     return outcome;
   }
 
-  /** @param unanswered gets the keys that S3 may still be at, whatever it comes to. */
-  async #delete(
-    claim: Claim,
-    startedAt: number,
-    signal: AbortSignal,
-    unanswered: Set<string>,
-  ): Promise<Answer> {
-    const { objects, purge, leaseSeconds, allowedBuckets = [] } = this.#options;
+  async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
+    const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
     if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
-      const message = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
-      return { kind: 'refused', code: 'BucketNotAllowed', message, final: true };
+      const reason = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
+      return notAsked({ code: 'BucketNotAllowed', reason, outcome: 'refused', final: true });
     }
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
     const left = endsAt - performance.now();
-    if (left <= 0)
-      return { kind: 'postponed', code: 'LeaseTooOld', message: 'claimed too long ago' };
-    const deadline = new AbortController();
-    const timer = setTimeout(() => deadline.abort(), left);
-    const giveUp = (): void => deadline.abort();
-    signal.addEventListener('abort', giveUp);
+    if (left <= 0) return notAsked({ code: 'LeaseTooOld', reason: 'claimed too long ago' });
     try {
       signal.throwIfAborted();
-      const ask = claim.purge ? purge : objects.deleteObjects.bind(objects);
+      const { versions } = objects;
+      const ask: ObjectStore['deleteObjects'] | undefined = claim.purge
+        ? versions && ((...rest) => versions.purgeKeys(...rest))
+        : (...rest) => objects.deleteObjects(...rest);
       if (ask === undefined) {
-        const message = 'every version is to be deleted, and nothing here can do that';
-        return { kind: 'postponed', code: 'PurgeUnavailable', message };
+        const reason = 'every version is to be deleted, and nothing here can do that';
+        return notAsked({ code: 'PurgeUnavailable', reason });
       }
-      const report = await ask(claim.bucket, claim.keys, {
-        signal: deadline.signal,
-        endsAt,
-        onUnanswered: (keys) => keys.forEach((key) => unanswered.add(key)),
-      });
+      const report = await withLinkedAbort(signal, (ended) =>
+        withGrace(
+          left,
+          () => ended.abort(),
+          () => ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt }),
+        ),
+      );
       return { kind: 'report', report };
     } catch (error) {
-      if (error instanceof ObjectStoreError) return answerTo(error);
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', giveUp);
+      if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
+      return { kind: 'whole', failure: error, unanswered: error.unanswered };
     }
   }
 
@@ -208,20 +199,22 @@ class BatchWorker implements Worker {
   ): Promise<Partial<BatchOutcome> & Pick<BatchOutcome, 'leaseLost'>> {
     const { store } = this.#options;
     const { claim, lease, unanswered } = leased;
-    if (answer.kind === 'postponed') {
-      const { code, message } = answer;
+    if (answer.kind === 'whole' && answer.failure.outcome !== 'refused') {
+      const { code, reason: message } = answer.failure;
       const until = await this.#insist(insistence, () =>
         store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
-      this.#options.logger.warning(
-        `Bucket ${claim.bucket} pauses: ${answer.code} ${answer.message}`,
-        { batch: claim.batchId, results: claim.keys.length, until },
-      );
+      this.#options.logger.warning(`Bucket ${claim.bucket} pauses: ${code} ${message}`, {
+        batch: claim.batchId,
+        results: claim.keys.length,
+        until,
+      });
       return { postponed: true, leaseLost: until === undefined };
     }
-    if (answer.kind === 'malformed' && claim.keys.length > 1) {
+    if (answer.kind === 'whole' && answer.failure.concerns === 'key' && claim.keys.length > 1) {
+      const { code, reason } = answer.failure;
       this.#options.logger.warning(
-        `A request was refused whole, its batch is halved: ${answer.code} ${answer.message}`,
+        `A request was refused whole, its batch is halved: ${code} ${reason}`,
         { batch: claim.batchId, results: claim.keys.length },
       );
       const isOurs = await this.#insist(insistence, () =>
@@ -292,51 +285,29 @@ function describeSettlement(settlement: Settlement) {
   return { cleared, stamped, failed, dead, leaseLost: !settled };
 }
 
+/** Why a batch is not sent to S3. */
+function notAsked(
+  failure: Pick<StoreFailure, 'code' | 'reason'> & Partial<StoreFailure>,
+): Extract<Answer, { kind: 'whole' }> {
+  const defaults = { outcome: 'failed', concerns: 'bucket', final: false } as const;
+  return { kind: 'whole', failure: { ...defaults, ...failure }, unanswered: [] };
+}
+
+/** The keys that S3 may still delete, whatever it came to. */
+function unansweredOf(answer: Answer): readonly string[] {
+  return answer.kind === 'report' ? answer.report.unanswered : answer.unanswered;
+}
+
 /** Which keys are cleared and which failed; what is in neither was not answered for. */
 function sortOut(
   claim: Claim,
-  answer: Exclude<Answer, { kind: 'postponed' }>,
+  answer: Answer,
 ): { readonly cleared: readonly string[] | 'all'; readonly failed: readonly Failure[] } {
-  if (answer.kind !== 'report') {
-    const { code, message: reason } = answer;
-    const final = answer.kind === 'refused' && answer.final === true;
-    const failed = claim.keys.map((key) => ({
-      key,
-      code,
-      reason,
-      outcome: 'refused' as const,
-      concerns: 'bucket' as const,
-      final,
-    }));
-    return { cleared: [], failed };
+  if (answer.kind === 'report') {
+    const { all, deleted, failures } = answer.report;
+    return { cleared: all ? 'all' : deleted, failed: failures };
   }
-  const { deleted, failures } = answer.report;
-  if (failures.length === 0 && claim.keys.every((key) => deleted.has(key))) {
-    return { cleared: 'all', failed: [] };
-  }
-  const failed = failures.map(({ key, code, message, transient }) => ({
-    key,
-    code,
-    reason: message,
-    outcome: transient ? ('failed' as const) : ('refused' as const),
-    concerns: 'key' as const,
-    final: false,
-  }));
-  return { cleared: [...deleted], failed };
-}
-
-function answerTo(error: ObjectStoreError): Answer {
-  const { code, message } = error;
-  switch (error.kind) {
-    case 'denied':
-      return { kind: 'refused', code, message };
-    case 'no-bucket':
-      return { kind: 'refused', code: 'NoSuchBucket', message };
-    case 'malformed':
-      return { kind: 'malformed', code, message };
-    case 'aborted':
-      throw error;
-    default:
-      return { kind: 'postponed', code, message };
-  }
+  const { code, reason, outcome, concerns, final } = answer.failure;
+  const failed = claim.keys.map((key) => ({ key, code, reason, outcome, concerns, final }));
+  return { cleared: [], failed };
 }

@@ -18,9 +18,10 @@ export interface GateReason {
  * @throws DatabaseError
  */
 export async function readGate(database: Queryable): Promise<readonly GateReason[]> {
-  return database.query<GateReason>('select reason, because, since, remedy from retention.gate($1)', [
-    PRODUCT_VERSION,
-  ]);
+  return database.query<GateReason>(
+    'select reason, because, since, remedy from retention.gate($1)',
+    [PRODUCT_VERSION],
+  );
 }
 
 /**

@@ -1,4 +1,5 @@
 import { RetentionError } from '../errors.ts';
+import { settlesWithin } from '../lifecycle/deadline.ts';
 
 /** How a read is shared. */
 export interface CachedReadOptions<Value> {
@@ -59,16 +60,7 @@ async function withinLimit<Value>(
   reading: Promise<Reading<Value>>,
   milliseconds: number,
 ): Promise<Reading<Value>> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Reading<Value>>((resolve) => {
-    timer = setTimeout(() => {
-      const error = new RetentionError(`no answer within ${milliseconds} ms`, { code: 'TIMEOUT' });
-      resolve({ ok: false, error, at: new Date() });
-    }, milliseconds);
-  });
-  try {
-    return await Promise.race([reading, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  if (await settlesWithin(milliseconds, reading)) return reading;
+  const error = new RetentionError(`no answer within ${milliseconds} ms`, { code: 'TIMEOUT' });
+  return { ok: false, error, at: new Date() };
 }

@@ -1,6 +1,7 @@
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RetentionError, codeOf, describeError } from '../errors.ts';
+import { withGrace } from '../lifecycle/deadline.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 
@@ -178,9 +179,11 @@ async function close(server: Server): Promise<void> {
     server.close(() => resolve());
   });
   server.closeIdleConnections();
-  const cut = setTimeout(() => server.closeAllConnections(), GRACE_MILLISECONDS);
-  await closed;
-  clearTimeout(cut);
+  await withGrace(
+    GRACE_MILLISECONDS,
+    () => server.closeAllConnections(),
+    () => closed,
+  );
 }
 
 function addressOf(server: Server): AddressInfo | undefined {

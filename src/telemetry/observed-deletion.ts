@@ -1,10 +1,6 @@
-import type { BucketInspector } from '../objects/bucket-inspector.ts';
-import {
-  type DeletionOptions,
-  type DeletionReport,
-  type ObjectStore,
-  ObjectStoreError,
-} from '../objects/object-store.ts';
+import type { DeletionOptions, DeletionReport } from '../objects/deletion-report.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
+import { ObjectStoreError } from '../objects/store-failure.ts';
 
 /** How one call to S3 for the keys of a batch ended. */
 export type S3Outcome = 'deleted' | 'refused-in-part' | ObjectStoreError['kind'] | 'error';
@@ -12,26 +8,24 @@ export type S3Outcome = 'deleted' | 'refused-in-part' | ObjectStoreError['kind']
 /** Told of every such call. */
 export type OnS3Call = (outcome: S3Outcome, seconds: number) => void;
 
+/** What of an object store deletes. */
+type Deleting = Pick<ObjectStore, 'deleteObjects' | 'versions'>;
+
 type DeleteKeys = (
   bucket: string,
   keys: readonly string[],
   options?: DeletionOptions,
 ) => Promise<DeletionReport>;
 
-/** The same object store, with every call timed. */
-export function observeObjects(objects: ObjectStore, onCall: OnS3Call): ObjectStore {
+/** What of the same object store deletes, with every call timed. */
+export function observeDeletion(objects: Deleting, onCall: OnS3Call): Deleting {
+  const { versions } = objects;
+  const deleteObjects = timed((...rest) => objects.deleteObjects(...rest), onCall);
+  if (versions === undefined) return { deleteObjects };
   return {
-    deleteObjects: timed((...rest) => objects.deleteObjects(...rest), onCall),
-    close: () => objects.close(),
+    deleteObjects,
+    versions: { purgeKeys: timed((...rest) => versions.purgeKeys(...rest), onCall) },
   };
-}
-
-/** The purge of the same inspector, with every call timed. */
-export function observePurges(
-  inspector: Pick<BucketInspector, 'purgeKeys'>,
-  onCall: OnS3Call,
-): Pick<BucketInspector, 'purgeKeys'> {
-  return { purgeKeys: timed((...rest) => inspector.purgeKeys(...rest), onCall) };
 }
 
 function timed(deleteKeys: DeleteKeys, onCall: OnS3Call): DeleteKeys {

@@ -33,8 +33,8 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
     { title: 'bucket', cell: ({ bucket }) => bucket },
     {
       title: 'error',
-      cell: ({ bucket, code, error, run_id, last_at }) =>
-        html`<b>${code}</b> ${withoutCode(error, code, bucket)}<br /><span class="quiet small"
+      cell: ({ code, error, run_id, last_at }) =>
+        html`<b>${code}</b> ${error ?? ''}<br /><span class="quiet small"
             >last ${showWhen(last_at, now)}, run ${run_id}</span
           >`,
     },
@@ -63,12 +63,6 @@ function showCommand(command: string): Insertion {
   return command
     .split(' ')
     .map((word, index) => [index === 0 ? '' : ' ', html`<span class="word">${word}</span>`]);
-}
-
-/** S3's message, without the code that the next cell shows. */
-function withoutCode(error: string | null, code: string | null, bucket: string): string {
-  const start = `${code} in bucket ${bucket}: `;
-  return error?.startsWith(start) === true ? error.slice(start.length) : (error ?? '');
 }
 
 /** The policies that wait for a confirmation; nothing when none does. */
@@ -119,9 +113,7 @@ function showBucketState(bucket: BusyBucket, now: Date): Markup {
   if (until !== null) {
     return html`<span class="pill warn">paused</span>
       <span class="small">${pause_code ?? undefined}, again ${showWhen(until, now)}</span
-      ><br /><span class="quiet small"
-        >${withoutCode(pause_error, pause_code, bucket.bucket)}</span
-      >`;
+      ><br /><span class="quiet small">${pause_error ?? ''}</span>`;
   }
   const keeps =
     versioning === null || versioning === 'off'

@@ -18,7 +18,7 @@ describeDatabase('a ceiling on deletions', () => {
     return {
       deleteObjects: (_bucket, keys) => {
         asked.push(clock.now());
-        return Promise.resolve({ deleted: new Set(keys), failures: [] });
+        return Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: [] });
       },
       close: () => undefined,
     };

@@ -12,11 +12,8 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { onTestFinished } from 'vitest';
-import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
-import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
-import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
-import type { ObjectStore } from '../../src/objects/object-store.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
+import { type S3ObjectStore, createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 
 /** An access key and its secret. */
 export interface S3Credentials {
@@ -39,9 +36,7 @@ export interface TestBucket {
   readonly name: string;
   readonly client: S3Client;
   /** Our store, as the owner or with other options. */
-  open(options?: S3ObjectStoreOptions): ObjectStore;
-  /** Our inspector, likewise. */
-  inspect(options?: S3ObjectStoreOptions): BucketInspector;
+  open(options?: S3ObjectStoreOptions): S3ObjectStore;
   put(...keys: readonly string[]): Promise<void>;
   /** The keys that a listing shows, in its order. */
   keys(): Promise<string[]>;
@@ -92,8 +87,6 @@ export async function makeBucket(
     name,
     client,
     open: (more = {}) => closedAfterTest(createS3ObjectStore({ ...asOwner(target), ...more })),
-    inspect: (more = {}) =>
-      closedAfterTest(createS3BucketInspector({ ...asOwner(target), ...more })),
     put: (...keys) => putAll(client, name, keys),
     keys: () => listKeys(client, name),
   };

@@ -1,9 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
-import type { BucketInspector } from '../../src/objects/bucket-inspector.ts';
-import { type ObjectStore, ObjectStoreError } from '../../src/objects/object-store.ts';
-import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
-import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
+import { type S3ObjectStore, createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import { type ScriptedS3, type Script, type SeenRequest, startScriptedS3 } from './scripted-s3.ts';
 
 /** A scripted server for a test file, and stores that talk to it. */
@@ -12,9 +10,7 @@ export interface ScriptedStore {
   readonly requests: () => readonly SeenRequest[];
   readonly play: (script: Script) => void;
   /** A store that asks once, unless the test says otherwise; closed after the test. */
-  readonly open: (options?: S3ObjectStoreOptions) => ObjectStore;
-  /** An inspector, likewise. */
-  readonly inspect: (options?: S3ObjectStoreOptions) => BucketInspector;
+  readonly open: (options?: S3ObjectStoreOptions) => S3ObjectStore;
 }
 
 /** Starts a scripted server for the file that calls this, and stops it afterwards. */
@@ -40,11 +36,6 @@ export function useScriptedStore(): ScriptedStore {
       const store = createS3ObjectStore({ ...once(server()), ...options });
       opened.push(store);
       return store;
-    },
-    inspect: (options = {}) => {
-      const inspector = createS3BucketInspector({ ...once(server()), ...options });
-      opened.push(inspector);
-      return inspector;
     },
   };
 }

@@ -113,8 +113,8 @@ describeDatabase('the log of a listener', () => {
     const worker = createWorker({
       store,
       objects: {
-        deleteObjects: (_bucket, keys) => Promise.resolve({ deleted: new Set(keys), failures: [] }),
-        close: () => undefined,
+        deleteObjects: (_bucket, keys) =>
+          Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: [] }),
       },
       logger,
       name: 'test',

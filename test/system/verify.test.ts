@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { DEFAULT_USERS } from '../stack/memory-s3.ts';
 import { silentLogger } from '../../src/logger.ts';
-import { createS3BucketInspector } from '../../src/objects/s3-bucket-inspector.ts';
-import { createS3ObjectStore } from '../../src/objects/s3-object-store.ts';
+import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import { type Verification, verify } from '../../src/reactor/verify.ts';
 import { onBothServers } from '../support/both-servers.ts';
 import { type CliResult, startCli } from '../support/cli.ts';
@@ -102,16 +101,17 @@ async function verifyHere(
   const { endpoint, region } = stack.s3();
   const [credentials] = DEFAULT_USERS;
   const s3 = { endpoint, region, clientConfig: { credentials } };
-  const inspector = createS3BucketInspector(s3);
   const objects = createS3ObjectStore(s3);
   try {
     return await verify({
       store: stack.database().store,
-      objects,
-      inspector: {
-        ...inspector,
-        listObjects: (bucket, request) =>
-          inspector.listObjects(bucket, { ...request, pageSize: options.pageSize }),
+      objects: {
+        ...objects,
+        listing: {
+          ...objects.listing,
+          listObjects: (bucket, request) =>
+            objects.listing.listObjects(bucket, { ...request, pageSize: options.pageSize }),
+        },
       },
       logger: silentLogger,
       buckets: ['dpp-results'],
@@ -119,7 +119,6 @@ async function verifyHere(
       dryRun: options.dryRun,
     });
   } finally {
-    inspector.close();
     objects.close();
   }
 }
@@ -565,24 +564,18 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       await insertKeyed(stack, ['a', 'late']);
       const { endpoint, region } = stack.s3();
       const [credentials] = DEFAULT_USERS;
-      const inspector = createS3BucketInspector({
-        endpoint,
-        region,
-        clientConfig: { credentials },
-      });
       const objects = createS3ObjectStore({ endpoint, region, clientConfig: { credentials } });
-      onTestFinished(() => {
-        inspector.close();
-        objects.close();
-      });
+      onTestFinished(() => objects.close());
       const found = await verify({
         store: stack.database().store,
-        objects,
-        inspector: {
-          ...inspector,
-          async *listObjects(bucket, request) {
-            yield* inspector.listObjects(bucket, request);
-            put(stack, 'late');
+        objects: {
+          ...objects,
+          listing: {
+            ...objects.listing,
+            async *listObjects(bucket, request) {
+              yield* objects.listing.listObjects(bucket, request);
+              put(stack, 'late');
+            },
           },
         },
         logger: silentLogger,

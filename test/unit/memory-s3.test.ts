@@ -18,6 +18,7 @@ import {
 } from '../stack/memory-s3.ts';
 import { compareUtf8 } from '../../src/objects/utf8-order.ts';
 import { listVersions, makeBucket, openClient, type S3Target } from '../support/s3-target.ts';
+import { expectAllDeleted } from '../support/reports.ts';
 
 // What it does as other servers do is in the contract suite. Here is what only it has.
 
@@ -90,7 +91,7 @@ test('in null mode every key is named as deleted, and nothing happens', async ()
   const bucket = await makeBucket(target);
   s3.putObject(bucket.name, 'a&b');
   const report = await bucket.open().deleteObjects(bucket.name, ['a&b', 'other']);
-  expect(report).toEqual({ deleted: new Set(['a&b', 'other']), failures: [] });
+  expectAllDeleted(report, ['a&b', 'other']);
   expect(s3.hasObject(bucket.name, 'a&b')).toBe(true);
 });
 

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import type { ObservedRequest } from '../../src/objects/s3-connection.ts';
+import type { ObservedRequest } from '../../src/objects/s3/connection.ts';
 import {
   deleteAll,
   deletedKey,
@@ -9,6 +9,7 @@ import {
   reply,
 } from '../support/scripted-s3.ts';
 import { failure, useScriptedStore } from '../support/scripted-store.ts';
+import { expectAllDeleted } from '../support/reports.ts';
 
 const sdk = vi.hoisted(() => ({ loaded: false }));
 vi.mock('@aws-sdk/client-s3', async (original) => {
@@ -37,7 +38,7 @@ describe('a reply to DeleteObjects', () => {
   test('deletes what it names, and asks for names', async () => {
     play(deleteAll);
     const report = await open().deleteObjects('bucket', ['a', 'b/c']);
-    expect(report).toEqual({ deleted: new Set(['a', 'b/c']), failures: [] });
+    expectAllDeleted(report, ['a', 'b/c']);
     expect(requests()).toHaveLength(1);
     expect(requests()[0]?.body).toContain('<Quiet>false</Quiet>');
   });
@@ -45,8 +46,10 @@ describe('a reply to DeleteObjects', () => {
   test('leaves a key unanswered that it does not name', async () => {
     play(deleteResult(deletedKey('a')));
     expect(await open().deleteObjects('bucket', ['a', 'b'])).toMatchObject({
-      deleted: new Set(['a']),
-      failures: [{ key: 'b', code: 'Unanswered', transient: true }],
+      deleted: ['a'],
+      all: false,
+      failures: [{ key: 'b', code: 'Unanswered', outcome: 'unknown' }],
+      unanswered: ['b'],
     });
   });
 
@@ -83,18 +86,18 @@ describe('a reply to DeleteObjects', () => {
     );
     const keys = ['done', 'gone', 'denied', 'slow', 'broken'];
     const report = await open().deleteObjects('bucket', keys);
-    expect(report.deleted).toEqual(new Set(['done', 'gone']));
-    expect(report.failures.map(({ key, code, transient }) => [key, code, transient])).toEqual([
-      ['denied', 'AccessDenied', false],
-      ['slow', 'SlowDown', true],
-      ['broken', 'InternalError', true],
+    expect(new Set(report.deleted)).toEqual(new Set(['done', 'gone']));
+    expect(report.failures.map(({ key, code, outcome }) => [key, code, outcome])).toEqual([
+      ['denied', 'AccessDenied', 'refused'],
+      ['slow', 'SlowDown', 'failed'],
+      ['broken', 'InternalError', 'failed'],
     ]);
   });
 
   test('takes a key that is both deleted and refused as refused', async () => {
     play(deleteResult(deletedKey('a'), refusedKey('a', 'AccessDenied')));
     const report = await open().deleteObjects('bucket', ['a']);
-    expect(report.deleted.size).toBe(0);
+    expect(report.deleted.length).toBe(0);
     expect(report.failures).toMatchObject([{ key: 'a', code: 'AccessDenied' }]);
   });
 
@@ -111,11 +114,26 @@ describe('a reply to DeleteObjects', () => {
       else deleteResult(deletedKey('plain'), deletedKey('s%20t'))(request, response);
     });
     const report = await open().deleteObjects('bucket', ['plain', 's t']);
-    expect(report).toEqual({ deleted: new Set(['plain', 's t']), failures: [] });
+    expectAllDeleted(report, ['plain', 's t']);
     expect(requests().map((it) => `${it.method} ${it.url}`)).toEqual([
       'POST /bucket/?delete=',
       'DELETE /bucket/s%20t?x-id=DeleteObject',
     ]);
+  });
+
+  test('that refuses every one of several keys for want of a right concerns the bucket', async () => {
+    const concerned = async (...keys: readonly string[]): Promise<readonly string[]> => {
+      const { failures } = await open().deleteObjects('bucket', keys);
+      return failures.map(({ concerns }) => concerns);
+    };
+    play(deleteResult(refusedKey('a', 'AccessDenied'), refusedKey('b', 'AccessDenied')));
+    expect(await concerned('a', 'b')).toEqual(['bucket', 'bucket']);
+    play(deleteResult(refusedKey('a', 'AccessDenied')));
+    expect(await concerned('a')).toEqual(['key']);
+    play(deleteResult(refusedKey('a', 'AccessDenied'), deletedKey('b')));
+    expect(await concerned('a', 'b')).toEqual(['key']);
+    play(deleteResult(refusedKey('a', 'AccessDenied'), refusedKey('b', 'InvalidTag')));
+    expect(await concerned('a', 'b')).toEqual(['key', 'key']);
   });
 
   test('that knows no bucket for its keys fails as a whole', async () => {
@@ -126,15 +144,16 @@ describe('a reply to DeleteObjects', () => {
 
 describe('a key that goes alone', () => {
   test.each([
-    ['an empty 200', reply(200, ''), 'Unanswered'],
+    ['an empty 200', reply(200, ''), 'Unanswered', 'unknown'],
     [
       'a page of a proxy in a 200',
       reply(200, '<html><body><hr>Welcome</body></html>'),
       'Unanswered',
+      'unknown',
     ],
-    ['an error in a 200', refuse(200, 'InternalError'), 'InternalError'],
-    ['a 202', reply(202, ''), 'Unanswered'],
-  ])('is not deleted by %s', async (_name, script, code) => {
+    ['an error in a 200', refuse(200, 'InternalError'), 'InternalError', 'failed'],
+    ['a 202', reply(202, ''), 'Unanswered', 'unknown'],
+  ])('is not deleted by %s', async (_name, script, code, outcome) => {
     play((request, response) => {
       if (request.url.includes('%01')) script(request, response);
       else deleteAll(request, response);
@@ -142,14 +161,14 @@ describe('a key that goes alone', () => {
     const error = await failure(open().deleteObjects('bucket', ['odd\u0001']));
     expect(error).toMatchObject({ kind: 'unavailable', code });
     const report = await open().deleteObjects('bucket', ['plain', 'odd\u0001']);
-    expect(report.deleted).toEqual(new Set(['plain']));
-    expect(report.failures).toMatchObject([{ key: 'odd\u0001', code, transient: true }]);
+    expect(new Set(report.deleted)).toEqual(new Set(['plain']));
+    expect(report.failures).toMatchObject([{ key: 'odd\u0001', code, outcome }]);
   });
 
   test('is deleted by a 200 of a store that says so', async () => {
     play(reply(200, '', { 'x-amz-request-id': 'of the store' }));
     const report = await open().deleteObjects('bucket', ['odd\u0001']);
-    expect(report).toEqual({ deleted: new Set(['odd\u0001']), failures: [] });
+    expectAllDeleted(report, ['odd\u0001']);
   });
 });
 
@@ -157,7 +176,7 @@ describe('keys', () => {
   test('given twice are sent once and reported once', async () => {
     play(deleteAll);
     const report = await open().deleteObjects('bucket', ['a', 'a', 'b', 'a']);
-    expect(report).toEqual({ deleted: new Set(['a', 'b']), failures: [] });
+    expectAllDeleted(report, ['a', 'b']);
     expect(requests()[0]?.keys).toEqual(['a', 'b']);
   });
 
@@ -166,13 +185,14 @@ describe('keys', () => {
     const tooLong = 'é'.repeat(513);
     const keys = ['', tooLong, 'half \ud83d', '\ude00', 'fine'];
     const report = await open().deleteObjects('bucket', keys);
-    expect(report.deleted).toEqual(new Set(['fine']));
-    expect(report.failures.map(({ key, code, transient }) => [key, code, transient])).toEqual([
-      ['', 'EmptyKey', false],
-      [tooLong, 'KeyTooLongError', false],
-      ['half \ud83d', 'UnencodableKey', false],
-      ['\ude00', 'UnencodableKey', false],
+    expect(new Set(report.deleted)).toEqual(new Set(['fine']));
+    expect(report.failures.map(({ key, code, outcome }) => [key, code, outcome])).toEqual([
+      ['', 'EmptyKey', 'refused'],
+      [tooLong, 'KeyTooLongError', 'refused'],
+      ['half \ud83d', 'UnencodableKey', 'refused'],
+      ['\ude00', 'UnencodableKey', 'refused'],
     ]);
+    expect(report.failures.every(({ final, concerns }) => final && concerns === 'key')).toBe(true);
     expect(requests().flatMap((it) => it.keys)).toEqual(['fine']);
   });
 
@@ -201,7 +221,7 @@ describe('keys', () => {
     ];
     const report = await open().deleteObjects('bucket', ['plain', ...odd, 'a b', '😀', '\ue000']);
     expect(report.failures).toEqual([]);
-    expect(report.deleted.size).toBe(odd.length + 4);
+    expect(report.deleted.length).toBe(odd.length + 4);
     const [batch, ...singles] = requests();
     expect(batch?.keys).toEqual(['plain', 'a b', '😀', '\ue000']);
     expect(singles.map((it) => it.method)).toEqual(odd.map(() => 'DELETE'));

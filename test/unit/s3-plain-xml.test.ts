@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { namesAll, readKeys, writeKeys } from '../../src/objects/s3-plain-xml.ts';
+import { namesAll, readKeys, writeKeys } from '../../src/objects/s3/plain-xml.ts';
 
 const BEGIN = '<?xml version="1.0" encoding="UTF-8"?>\n<DeleteResult xmlns="http://s3.example/">';
 const deleted = (key: string): string => `<Deleted><Key>${key}</Key></Deleted>`;

@@ -6,28 +6,39 @@ const { open, play, requests } = useScriptedStore();
 
 describe('a request that fails as a whole', () => {
   test.each([
-    [503, 'SlowDown', 'throttled'],
-    [429, 'TooManyRequests', 'throttled'],
-    [503, 'ServiceUnavailable', 'unavailable'],
-    [500, 'InternalError', 'unavailable'],
-    [400, 'ExpiredToken', 'credentials'],
-    [403, 'InvalidAccessKeyId', 'credentials'],
-    [403, 'SignatureDoesNotMatch', 'credentials'],
-    [403, 'RequestTimeTooSkewed', 'credentials'],
-    [403, 'AccessDenied', 'denied'],
-    [404, 'NoSuchBucket', 'no-bucket'],
-    [404, 'SomethingElse', 'unavailable'],
-    [400, 'MalformedXML', 'malformed'],
-    [400, 'InvalidRequest', 'malformed'],
-    [400, 'KeyTooLongError', 'malformed'],
-    [400, 'RequestTimeout', 'timeout'],
-  ])('with %i %s is %s', async (status, code, kind) => {
+    [503, 'SlowDown', 'throttled', 'failed', 'bucket'],
+    [429, 'TooManyRequests', 'throttled', 'failed', 'bucket'],
+    [503, 'ServiceUnavailable', 'unavailable', 'failed', 'store'],
+    [500, 'InternalError', 'unavailable', 'failed', 'store'],
+    [400, 'ExpiredToken', 'credentials', 'failed', 'store'],
+    [403, 'InvalidAccessKeyId', 'credentials', 'failed', 'store'],
+    [403, 'SignatureDoesNotMatch', 'credentials', 'failed', 'store'],
+    [403, 'RequestTimeTooSkewed', 'credentials', 'failed', 'store'],
+    [403, 'AccessDenied', 'denied', 'refused', 'bucket'],
+    [404, 'NoSuchBucket', 'no-bucket', 'refused', 'bucket'],
+    [404, 'SomethingElse', 'unavailable', 'failed', 'store'],
+    [400, 'MalformedXML', 'malformed', 'refused', 'key'],
+    [400, 'InvalidRequest', 'malformed', 'refused', 'key'],
+    [400, 'KeyTooLongError', 'malformed', 'refused', 'key'],
+    [400, 'RequestTimeout', 'timeout', 'failed', 'store'],
+  ])('with %i %s is %s: %s, and concerns the %s', async (status, code, kind, outcome, concerns) => {
     play(refuse(status, code));
     const error = await failure(open().deleteObjects('bucket', ['a']));
     expect(error).toMatchObject({ kind, code, bucket: 'bucket', httpStatus: status });
-    expect(error.message).toContain('as the test wants');
+    expect(error).toMatchObject({ outcome, concerns, final: false, unanswered: [] });
+    expect(error.reason).toBe('as the test wants');
+    expect(error.message).toBe(`${code} in bucket bucket: as the test wants`);
     expect(error.cause).toBeInstanceOf(Error);
   });
+
+  test.each(['', 'AccessDenied'])(
+    'with "%s" for words has a reason without the code',
+    async (words) => {
+      play(refuse(403, 'AccessDenied', words));
+      const error = await failure(open().deleteObjects('bucket', ['a']));
+      expect(error).toMatchObject({ code: 'AccessDenied', reason: 'the store gave no reason' });
+    },
+  );
 
   test('with a 400 without a word is malformed', async () => {
     play(reply(400, ''));
@@ -44,7 +55,7 @@ describe('a request that fails as a whole', () => {
   test('with a page of a proxy is unavailable, and was tried again', async () => {
     play(reply(502, '<html><body><hr>Bad gateway</body></html>'));
     const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
-    expect(error).toMatchObject({ kind: 'unavailable', httpStatus: 502 });
+    expect(error).toMatchObject({ kind: 'unavailable', httpStatus: 502, outcome: 'unknown' });
     expect(requests()).toHaveLength(2);
   });
 
@@ -77,7 +88,7 @@ describe('a connection that', () => {
       response.write('<DeleteResult>', () => response.destroy());
     });
     const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
-    expect(error.kind).toBe('unavailable');
+    expect(error).toMatchObject({ kind: 'unavailable', outcome: 'unknown', unanswered: ['a'] });
     expect(requests()).toHaveLength(2);
   });
 
@@ -92,7 +103,8 @@ describe('a connection that', () => {
   test('is refused is unavailable', async () => {
     const opened = open({ endpoint: 'http://127.0.0.1:1' });
     const error = await failure(opened.deleteObjects('bucket', ['a']));
-    expect(error).toMatchObject({ kind: 'unavailable', code: 'ECONNREFUSED' });
+    expect(error).toMatchObject({ kind: 'unavailable', code: 'ECONNREFUSED', outcome: 'failed' });
+    expect(error.reason).toBe('connect failed, 127.0.0.1:1');
   });
 
   test('is cut once is asked again', async () => {
@@ -102,6 +114,6 @@ describe('a connection that', () => {
       else deleteAll(request, response);
     });
     const report = await open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']);
-    expect(report.deleted).toEqual(new Set(['a']));
+    expect(new Set(report.deleted)).toEqual(new Set(['a']));
   });
 });

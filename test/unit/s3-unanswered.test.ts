@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { S3ObjectStoreOptions } from '../../src/objects/s3-connection.ts';
+import type { S3ObjectStoreOptions } from '../../src/objects/s3/connection.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import {
   type Script,
   deleteAll,
@@ -11,7 +12,7 @@ import {
 } from '../support/scripted-s3.ts';
 import { useScriptedStore } from '../support/scripted-store.ts';
 
-const { inspect, open, play, requests } = useScriptedStore();
+const { open, play, requests } = useScriptedStore();
 const IMPATIENT = { requestTimeoutMilliseconds: 150 };
 const ODD = '\u0001odd';
 
@@ -20,13 +21,17 @@ async function unansweredOf(
   keys: readonly string[],
   options: S3ObjectStoreOptions = {},
 ): Promise<string[]> {
-  const unanswered = new Set<string>();
-  const onUnanswered = (more: readonly string[]): void => more.forEach((it) => unanswered.add(it));
   const store = open(options);
   // Else a first call may spend its time on loading the SDK, and send nothing.
-  await store.prepare?.();
-  await store.deleteObjects('bucket', keys, { onUnanswered }).catch(() => undefined);
-  return [...unanswered].toSorted();
+  await store.prepare();
+  const { unanswered } = await store.deleteObjects('bucket', keys).catch(theError);
+  return unanswered.toSorted();
+}
+
+/** The store's error, which tells of unanswered keys as a report does. */
+function theError(error: unknown): ObjectStoreError {
+  if (error instanceof ObjectStoreError) return error;
+  throw error;
 }
 
 /** Plays one script after the other, and the last of them from then on. */
@@ -102,14 +107,9 @@ describe('a request that the store may still be at', () => {
 
   test('is one that is given up', async () => {
     const abort = new AbortController();
-    const told: string[] = [];
     play(() => abort.abort());
-    const call = open().deleteObjects('bucket', ['a'], {
-      signal: abort.signal,
-      onUnanswered: (keys) => told.push(...keys),
-    });
-    await expect(call).rejects.toMatchObject({ kind: 'aborted' });
-    expect(told).toEqual(['a']);
+    const call = open().deleteObjects('bucket', ['a'], { signal: abort.signal });
+    await expect(call).rejects.toMatchObject({ kind: 'aborted', unanswered: ['a'] });
   });
 
   test('is none that was never sent', async () => {
@@ -138,11 +138,7 @@ describe('a request that the store may still be at', () => {
       if (request.method === 'POST') hang(request, response);
       else reply(200, `<ListVersionsResult>${version}</ListVersionsResult>`)(request, response);
     });
-    const told: string[] = [];
-    const call = inspect(IMPATIENT).purgeKeys('bucket', ['a'], {
-      onUnanswered: (keys) => told.push(...keys),
-    });
-    await expect(call).rejects.toMatchObject({ kind: 'timeout' });
-    expect(told).toEqual(['a']);
+    const call = open(IMPATIENT).versions.purgeKeys('bucket', ['a']);
+    await expect(call).rejects.toMatchObject({ kind: 'timeout', unanswered: ['a'] });
   });
 });

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { DatabaseError } from '../../src/errors.ts';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
-import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import type { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
 import { type RecordingLogger, createRecordingLogger } from '../support/recording-logger.ts';
+import { slowDown } from '../support/reports.ts';
 
 /** Neither told to stop nor cut short, unless by this. */
 const unhindered = (abort = new AbortController().signal): WorkOptions => ({
@@ -66,9 +67,8 @@ describe('settling while the database is away', () => {
         deleteObjects: (_bucket, keys) => {
           asked += 1;
           if (s3 !== undefined) return Promise.reject(s3);
-          return Promise.resolve({ deleted: new Set(keys), failures: [] });
+          return Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: [] });
         },
-        close: () => undefined,
       },
       logger,
       name: 'test',
@@ -140,8 +140,7 @@ describe('settling while the database is away', () => {
   });
 
   test('is tried again as well where S3 has refused', async () => {
-    const slow = { kind: 'throttled', code: 'SlowDown', bucket: 'b', message: 'slow' } as const;
-    const worker = makeWorker(2, away, new ObjectStoreError(slow));
+    const worker = makeWorker(2, away, slowDown());
     const outcome = await worker.workOnce(unhindered());
     expect(outcome).toMatchObject({ postponed: true, cleared: 0, leaseLost: false });
     expect([tries, levels()]).toEqual([3, ['warning', 'warning']]);

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { silentLogger } from '../../src/logger.ts';
-import { type DeletionOptions, ObjectStoreError } from '../../src/objects/object-store.ts';
+import type { DeletionOptions } from '../../src/objects/deletion-report.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import { drain } from '../../src/reactor/drain.ts';
 import { type WorkOptions, createWorker } from '../../src/reactor/worker.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -24,7 +25,10 @@ function untilAborted({ signal }: DeletionOptions): Promise<never> {
           kind: 'aborted',
           code: 'Aborted',
           bucket: 'b',
-          message: 'given up',
+          reason: 'given up',
+          outcome: 'unknown',
+          concerns: 'store',
+          final: false,
         }),
       );
     if (signal?.aborted === true) giveUp();
@@ -53,7 +57,6 @@ describe('an S3 that is slower than the lease', () => {
           lastMoment = options.endsAt;
           return untilAborted(options);
         },
-        close: () => undefined,
       },
       logger: silentLogger,
       name: 'test',

@@ -1,14 +1,14 @@
 import { type AddressInfo, connect } from 'node:net';
 import { once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ObjectStoreError } from '../../src/objects/object-store.ts';
 import { type Reading, createCachedRead } from '../../src/telemetry/cached-read.ts';
 import { createHttpServer } from '../../src/telemetry/http-server.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { observeObjects } from '../../src/telemetry/observed-deletion.ts';
+import { observeDeletion } from '../../src/telemetry/observed-deletion.ts';
 import { judgeReadiness } from '../../src/telemetry/readiness.ts';
 import { createRecordingLogger } from '../support/recording-logger.ts';
 import { snapshotOf } from '../support/snapshot.ts';
+import { slowDown } from '../support/reports.ts';
 
 const LISTENING = { listening: true, provenAt: new Date(), reconnects: 0, stopping: false };
 
@@ -153,14 +153,9 @@ describe('metrics', () => {
 
   test('time S3 by how it ended', async () => {
     const metrics = make();
-    const error = new ObjectStoreError({
-      kind: 'throttled',
-      code: 'SlowDown',
-      bucket: 'b',
-      message: '',
-    });
-    const objects = observeObjects(
-      { deleteObjects: () => Promise.reject(error), close: () => undefined },
+    const error = slowDown();
+    const objects = observeDeletion(
+      { deleteObjects: () => Promise.reject(error) },
       metrics.timeS3Call,
     );
     await expect(objects.deleteObjects('b', ['k'])).rejects.toBe(error);

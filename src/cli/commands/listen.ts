@@ -16,8 +16,9 @@ export function listenCommand(): Command {
 async function listen(): Promise<void> {
   keepHeapSmall();
   const { config, logger } = await readSettings('listen');
-  const [{ createReactor }, { watchStopSignals }] = await Promise.all([
+  const [{ createReactor }, { onAbort }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),
+    import('../../lifecycle/linked-abort.ts'),
     import('../../lifecycle/signals.ts'),
   ]);
   const signals = watchStopSignals({
@@ -26,11 +27,9 @@ async function listen(): Promise<void> {
   });
   const reactor = createReactor({ config, logger });
   await reactor.start();
-  if (!signals.signal.aborted) {
-    await new Promise((resolve) => {
-      signals.signal.addEventListener('abort', resolve, { once: true });
-    });
-  }
+  await new Promise<void>((resolve) => {
+    onAbort(signals.signal, resolve);
+  });
   await reactor.stop();
   signals.dispose();
   logger.info('Stopped');

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
+import type { ObjectStore } from '../../objects/object-store.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { Selection } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
@@ -79,10 +80,36 @@ async function run(options: Options): Promise<void> {
   // Options are checked before settings.
   const typed = await readOptions(options);
   const { config, logger } = await readSettings('reconcile');
+  const { openObjectStore } = await import('../../objects/open-object-store.ts');
+  // One for the verify and the reconcile, so that both go over the same connections.
+  const objects = openObjectStore(config, logger);
+  try {
+    await runTyped(typed, { config, logger, objects }, options);
+  } finally {
+    objects.close();
+  }
+}
+
+/** What a run of the command works with. */
+interface Tools {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly objects: ObjectStore;
+}
+
+type Typed = Awaited<ReturnType<typeof readOptions>>;
+
+async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<void> {
+  const { config, logger, objects } = tools;
   const { withStore } = await import('../../assembly.ts');
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
-      await dryRun(store, typed.selection, options, await verifyIfAsked(config, logger, options));
+      await dryRun(
+        store,
+        typed.selection,
+        options,
+        await verifyIfAsked(config, logger, objects, options),
+      );
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
     const groups = await store.dueGroups(typed.selection);
@@ -98,26 +125,26 @@ async function run(options: Options): Promise<void> {
   });
   const selection = await withUsage(looking);
   if (options.dryRun !== true) {
-    await reconcileNow(config, logger, { ...typed, selection }, options);
+    await reconcileNow({ ...typed, selection }, tools, options);
   }
 }
 
 async function reconcileNow(
-  config: Config,
-  logger: Logger,
-  typed: Awaited<ReturnType<typeof readOptions>>,
+  typed: Typed,
+  { config, logger, objects }: Tools,
   options: Options,
 ): Promise<void> {
   const [{ reconcile }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),
     import('../../lifecycle/signals.ts'),
   ]);
-  const verified = await verifyIfAsked(config, logger, options);
+  const verified = await verifyIfAsked(config, logger, objects, options);
   const signals = watchStopSignals();
   const progress = await createProgress();
   const request: ReconcileRequest = {
     config,
     logger,
+    objects,
     signal: signals.signal,
     onProgress: progress.update,
     ...(typed.selection === undefined ? {} : { selection: typed.selection }),

@@ -41,17 +41,25 @@ async function restore(given: readonly string[], options: Options): Promise<void
     });
   }
   const { config, logger } = await readSettings('restore');
-  const [{ withStore, openInspector }, { restoreRun }] = await Promise.all([
+  const [{ withStore }, { openObjectStore }, { abilityOf }, { restoreRun }] = await Promise.all([
     import('../../assembly.ts'),
+    import('../../objects/open-object-store.ts'),
+    import('../../objects/object-store.ts'),
     import('../../reactor/restore.ts'),
   ]);
   const runs = await withStore({ config, logger }, async (store) => {
-    const inspector = openInspector(config);
+    const objects = openObjectStore(config, logger);
+    const listing = abilityOf(objects, 'listing');
+    const restoration = abilityOf(objects, 'restoration');
     const done: RestoredRun[] = [];
     try {
       for (const runId of new Set(given)) {
         const run = await restoreRun(
-          { store, inspector, holdForSeconds: holdFor / MILLISECONDS.second },
+          {
+            store,
+            objects: { listing, restoration },
+            holdForSeconds: holdFor / MILLISECONDS.second,
+          },
           runId,
         );
         if (options.json !== true) report(run, options.holdFor);
@@ -59,7 +67,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
       }
       return done;
     } finally {
-      inspector.close();
+      objects.close();
     }
   });
   const restored = runs.filter((run) => run.restored).length;

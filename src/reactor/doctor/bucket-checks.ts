@@ -1,9 +1,9 @@
 import type {
   BucketDescription,
-  BucketInspector,
+  BucketInspection,
   BucketProblem,
   LifecycleRule,
-} from '../../objects/bucket-inspector.ts';
+} from '../../objects/abilities.ts';
 import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
@@ -12,7 +12,7 @@ import { type Check, attempt, failed, ok, warning } from './check.ts';
 
 /** What the checks of buckets need. */
 export interface BucketsToCheck {
-  readonly inspector: BucketInspector;
+  readonly inspection: BucketInspection;
   /** From `S3_RESULT_BUCKET`; none: any bucket is allowed. */
   readonly allowedBuckets: readonly string[];
   /** Undefined: the database cannot be asked. */
@@ -70,17 +70,17 @@ function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket
 async function checkBucket(
   name: string,
   known: KnownBucket | undefined,
-  { inspector, reader }: BucketsToCheck,
+  { inspection, reader }: BucketsToCheck,
   health: HealthFacts | undefined,
 ): Promise<readonly Check[]> {
-  const description = await inspector.describeBucket(name);
+  const description = await inspection.describeBucket(name);
   if (!description.reachable) {
     const [problem] = description.problems;
     return [
       failed(
         `bucket ${name}`,
-        `cannot be reached: ${problem === undefined ? 'no answer' : `${problem.code}: ${problem.message}`}`,
-        problem?.code === 'NoSuchBucket' || problem?.code === 'NotFound'
+        `cannot be reached: ${problem === undefined ? 'no answer' : `${problem.code}: ${problem.reason}`}`,
+        problem?.outcome === 'refused'
           ? 'Check its name and S3_ENDPOINT_URL; runs that point at it wait.'
           : 'Check S3_ENDPOINT_URL, AWS_REGION and the credentials.',
       ),
@@ -94,7 +94,7 @@ async function checkBucket(
     checkVersions(name, onVersioned, description),
     checkLock(name, onVersioned, description),
     ...(await checkLifecycle(name, onVersioned, description, reader, health)),
-    ...(await checkDeleteRight(name, onVersioned, description, inspector, reader)),
+    ...(await checkDeleteRight(name, onVersioned, description, inspection, reader)),
   ];
 }
 
@@ -247,21 +247,21 @@ async function checkDeleteRight(
   name: string,
   onVersioned: 'marker' | 'purge',
   description: BucketDescription,
-  inspector: BucketInspector,
+  inspection: BucketInspection,
   reader: Diagnosis | undefined,
 ): Promise<readonly Check[]> {
   const title = `bucket ${name}: right to delete`;
   // A policy may give the right under the results' prefix only.
   const sample = await reader?.sampleKey(name);
   const prefix = sample === undefined ? '' : sample.slice(0, sample.indexOf('/') + 1);
-  const right = await inspector.probeDeleteRight(name, { prefix });
+  const right = await inspection.probeDeleteRight(name, { prefix });
   const where = prefix === '' ? '' : ` under ${prefix}`;
   if (!right.ok) {
-    const { code, message, missingStatement } = right;
+    const { code, reason, missingStatement } = right;
     return [
       failed(
         title,
-        `a key${where} that does not exist could not be deleted: ${code}: ${message}`,
+        `a key${where} that does not exist could not be deleted: ${code}: ${reason}`,
         missingStatement === undefined
           ? 'Fix this, and run doctor again.'
           : `Allow it: ${JSON.stringify(missingStatement)}`,
@@ -300,7 +300,7 @@ function unknownPart(description: BucketDescription, right: string): string {
   const problem: BucketProblem | undefined =
     description.problems.find(({ missingAction }) => missingAction === right) ??
     description.problems[0];
-  return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.message}`;
+  return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.reason}`;
 }
 
 function grantIt(name: string, action: string): string {

@@ -38,9 +38,9 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }
   }
-  const { inspector, allowedBuckets } = ports;
+  const { inspection, allowedBuckets } = ports;
   const buckets = {
-    inspector,
+    inspection,
     allowedBuckets,
     health,
     reader: migrations === undefined ? undefined : reader,

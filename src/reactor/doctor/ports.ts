@@ -1,4 +1,4 @@
-import type { BucketInspector } from '../../objects/bucket-inspector.ts';
+import type { BucketInspection } from '../../objects/abilities.ts';
 import type { Diagnosis } from '../../store/diagnosis.ts';
 
 /** One way into a database. */
@@ -37,7 +37,7 @@ export interface DoctorPorts {
     readonly pooled: boolean;
     readonly milliseconds: number;
   }>;
-  readonly inspector: BucketInspector;
+  readonly inspection: BucketInspection;
   readonly allowedBuckets: readonly string[];
   readonly leaseSeconds: number;
   /** The most seconds that one S3 call can take. */

@@ -104,7 +104,8 @@ function checkIndexes(facts: TableFacts): Check {
 async function checkGate(reader: Diagnosis): Promise<readonly Check[]> {
   const name = 'gate';
   const reasons = await reader.readGate();
-  if (reasons.length === 0) return [ok(name, 'nothing keeps results from being flagged and deleted')];
+  if (reasons.length === 0)
+    return [ok(name, 'nothing keeps results from being flagged and deleted')];
   return reasons.map(({ reason, because, since, remedy }) => {
     const found = `nothing is flagged and nothing deleted: ${because}`;
     const dated = since === null ? found : `${found} (since ${since.toISOString()})`;

@@ -75,10 +75,10 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
+      '    const answer = await this.#delete(claim, startedAt, abort);\n',
       '    await store.settle(claim.batchId, lease, {\n      cleared: claim.runIds,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
-        '    const answer = await this.#delete(claim, startedAt, abort, unanswered);\n',
+        '    const answer = await this.#delete(claim, startedAt, abort);\n',
     ),
     testFile: 'test/system/bad-days-crash.test.ts',
     test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',
@@ -97,7 +97,7 @@ export const codeMutations = [
       WORKER,
       'if (error instanceof ObjectStoreError) return answerTo(error);',
       'if (error instanceof ObjectStoreError)\n' +
-        "        return { kind: 'report', report: { deleted: new Set(claim.keys), failures: [] } };",
+        "        return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
     test: 'exits with 1 when S3 cannot be reached, for then nothing is done',
@@ -106,9 +106,9 @@ export const codeMutations = [
     name: 'a key that the reply does not name counts as deleted',
     promise: 3,
     edits: one(
-      'src/objects/s3-deletion.ts',
-      'return { deleted, failures: [...failures, ...unknown], again: [] };',
-      'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures, again: [] };',
+      'src/objects/s3/deletion.ts',
+      'return { deleted, failures: [...told, ...unknown], again: [] };',
+      'return { deleted: [...deleted, ...unknown.map(({ key }) => key)], failures: told, again: [] };',
     ),
     testFile: REPLY_TEST,
     test: 'leaves a key unanswered that it does not name',
@@ -117,7 +117,7 @@ export const codeMutations = [
     name: 'an empty reply counts as success',
     promise: 3,
     edits: one(
-      'src/objects/s3-deletion.ts',
+      'src/objects/s3/deletion.ts',
       '  const noBucket = failures.find(',
       '  if (deleted.length + failures.length === 0 && !keyless) {\n' +
         '    return { deleted: unnamed, failures, again: [] };\n  }\n' +
@@ -130,7 +130,7 @@ export const codeMutations = [
     name: 'a reply that names as many keys names each',
     promise: 3,
     edits: one(
-      'src/objects/s3-plain-xml.ts',
+      'src/objects/s3/plain-xml.ts',
       'if (request[from] !== reply[at]) return false;',
       'if (reply[at] === LESS_THAN) return false;',
     ),
@@ -141,7 +141,7 @@ export const codeMutations = [
     name: 'any answer to a single key counts as success',
     promise: 3,
     edits: one(
-      'src/objects/s3-delete-requests.ts',
+      'src/objects/s3/delete-requests.ts',
       '(status === 200 && requestId !== undefined)) return answer;',
       'status === 200) return answer;',
     ),
@@ -152,7 +152,7 @@ export const codeMutations = [
     name: 'an attempt that got no answer is forgotten once another has one',
     promise: 5,
     edits: one(
-      'src/objects/s3-attempts.ts',
+      'src/objects/s3/attempts.ts',
       '      if (isSent) this.#unanswered -= 1;',
       '      if (isSent) this.#unanswered = 0;',
     ),
@@ -162,7 +162,7 @@ export const codeMutations = [
   {
     name: 'a listener keeps to itself what S3 did not answer',
     promise: 5,
-    edits: one(WORKER, 'keys.forEach((key) => unanswered.add(key)),', 'keys.length > 0,'),
+    edits: one(WORKER, 'if (wanted.length === 0) return [];', 'if (wanted.length >= 0) return [];'),
     testFile: 'test/system/bad-days-late.test.ts',
     test: 'a request that timed out: the hold says that it may be too late',
   },
@@ -209,7 +209,7 @@ export const codeMutations = [
     name: 'a request is sent whatever the time',
     promise: 8,
     edits: one(
-      'src/objects/s3-attempts.ts',
+      'src/objects/s3/attempts.ts',
       '      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());\n',
       '      if (this.#endsAt === 0) return Promise.reject(tooLate());\n',
     ),

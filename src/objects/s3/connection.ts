@@ -1,15 +1,15 @@
 import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
-import { DeadlinePassed, unlessAborted, withDeadline } from './deadline.ts';
-import { ObjectStoreError } from './object-store.ts';
+import { DeadlinePassed, unlessAborted, withDeadline } from '../../lifecycle/deadline.ts';
+import type { ObjectStoreError } from '../store-failure.ts';
 import {
   DEFAULT_MAX_ATTEMPTS,
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
   retryBudgetMilliseconds,
   type RetryTimes,
-} from './retry-budget.ts';
-import { readFailure } from './s3-failures.ts';
+} from '../../retry-budget.ts';
+import { classify, storeError } from './failures.ts';
 
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {
@@ -23,6 +23,8 @@ export interface S3ObjectStoreOptions extends RetryTimes {
   readonly maxSockets?: number | undefined;
   /** Told of each request when it has ended; the attempts within it are not told apart. */
   readonly observe?: ((request: ObservedRequest) => void) | undefined;
+  /** Told of what a person should know, such as an SDK that has changed under this package. */
+  readonly warn?: ((message: string) => void) | undefined;
   /** Laid over the client's configuration, such as fixed credentials. */
   readonly clientConfig?: Partial<S3ClientConfig> | undefined;
 }
@@ -37,6 +39,12 @@ export interface ObservedRequest {
   /** `ok`, or an ObjectStoreErrorKind. Keys refused within a reply do not make it less `ok`. */
   readonly outcome: string;
   readonly milliseconds: number;
+}
+
+/** What is looked at of a request that goes nowhere. */
+export interface RehearsedRequest {
+  readonly body?: unknown;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export const DEFAULT_CONNECT_TIMEOUT_MILLISECONDS = 5_000;
@@ -84,9 +92,31 @@ export class S3Connection {
     return this.#regions.get(bucket);
   }
 
-  /** Loads the SDK and makes the client of the first request; asks nobody anything. */
+  /** Loads the SDK and makes the client of the first request. Sends nothing. */
   async prepare(): Promise<void> {
     await this.#clientFor(await import('@aws-sdk/client-s3'), undefined);
+  }
+
+  /**
+   * A client like the real ones, whose requests go to a function instead of the network, signed with
+   * credentials that are none. The caller destroys it.
+   */
+  async rehearsal(
+    handle: (request: RehearsedRequest) => Promise<object>,
+  ): Promise<{ readonly sdk: Sdk; readonly client: S3Client }> {
+    const sdk = await import('@aws-sdk/client-s3');
+    const config = {
+      ...clientConfig(this.#options, FALLBACK_REGION),
+      credentials: { accessKeyId: 'rehearsal', secretAccessKey: 'rehearsal' },
+      maxAttempts: 1,
+      requestHandler: { handle } as unknown as NonNullable<S3ClientConfig['requestHandler']>,
+    };
+    return { sdk, client: withoutLog(withoutNodeWarning(() => new sdk.S3Client(config))) };
+  }
+
+  /** Passes a warning on to the store's owner. */
+  warn(message: string): void {
+    this.#options.warn?.(message);
   }
 
   close(): void {
@@ -152,7 +182,7 @@ export class S3Connection {
     try {
       return await request(sdk, await this.#clientFor(sdk, asked));
     } catch (error) {
-      const { region } = readFailure(error);
+      const { region } = classify(error);
       if (region === undefined || region === asked) throw error;
       this.#regions.set(bucket, region);
       return request(sdk, await this.#clientFor(sdk, region));
@@ -220,20 +250,35 @@ function toObjectStoreError(
   error: unknown,
   signal: AbortSignal,
 ): ObjectStoreError {
-  const { kind, code, message, httpStatus, requestId } = readFailure(error);
-  const missingAction = kind === 'denied' && httpStatus === 403 ? right : undefined;
-  const known = { bucket, httpStatus, requestId, missingAction, cause: error };
-  const details = { ...known, kind, code, message };
-  if (!signal.aborted) return new ObjectStoreError(details);
-  const reason: unknown = signal.reason;
-  return reason instanceof DeadlinePassed
-    ? new ObjectStoreError({
-        ...details,
-        kind: 'timeout',
-        code: 'Timeout',
-        message: reason.message,
-      })
-    : new ObjectStoreError({ ...details, kind: 'aborted', code: 'Aborted', message: 'given up' });
+  const { region: _region, ...failure } = classify(error);
+  if (signal.aborted) {
+    const by: unknown = signal.reason;
+    const outcome = 'unknown';
+    return by instanceof DeadlinePassed
+      ? storeError({
+          bucket,
+          kind: 'timeout',
+          code: 'Timeout',
+          reason: by.message,
+          outcome,
+          cause: error,
+        })
+      : storeError({
+          bucket,
+          kind: 'aborted',
+          code: 'Aborted',
+          reason: 'given up',
+          outcome,
+          cause: error,
+        });
+  }
+  const isDenied = failure.kind === 'denied' && failure.httpStatus === 403;
+  return storeError({
+    ...failure,
+    bucket,
+    missingAction: isDenied ? right : undefined,
+    cause: error,
+  });
 }
 
 /**

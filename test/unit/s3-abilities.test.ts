@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
 import { reply, refuse, type Script } from '../support/scripted-s3.ts';
 import { failure, useScriptedStore } from '../support/scripted-store.ts';
+import { expectAllDeleted } from '../support/reports.ts';
 
 // What servers do only on bad days. The contract suite has what they do on all others.
 
-const { requests, play, inspect } = useScriptedStore();
+const { requests, play, open } = useScriptedStore();
 
 function listing(...keys: readonly string[]): Script {
   const contents = keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size></Contents>`);
@@ -46,7 +47,7 @@ async function drain(pages: AsyncIterable<unknown>): Promise<void> {
 test('a listing that does not go on, or not in order, ends with an error', async () => {
   for (const script of [listing('a', 'b'), listing('b', 'a'), listing()]) {
     play(script);
-    const error = await failure(drain(inspect().listObjects('results')));
+    const error = await failure(drain(open().listing.listObjects('results')));
     expect(error).toMatchObject({ kind: 'malformed', code: 'UnsortedListing' });
     expect(requests().length).toBeLessThanOrEqual(2);
   }
@@ -54,14 +55,14 @@ test('a listing that does not go on, or not in order, ends with an error', async
 
 test('a listing of more than UTF-8 ends with an error that shows the key', async () => {
   play(listing('a', 'b%FF'));
-  const error = await failure(drain(inspect().listObjects('results')));
+  const error = await failure(drain(open().listing.listObjects('results')));
   expect(error).toMatchObject({ kind: 'malformed', code: 'UndecodableKey' });
   expect(error.message).toContain('b%FF');
 });
 
 test('a listing whose consumer stops asks for no more', async () => {
   play(listing('a'));
-  const pages = inspect().listObjects('results')[Symbol.asyncIterator]();
+  const pages = open().listing.listObjects('results')[Symbol.asyncIterator]();
   expect((await pages.next()).value).toHaveLength(1);
   await pages.return?.();
   expect(requests()).toHaveLength(1);
@@ -74,7 +75,7 @@ test('looking at a key follows the bucket to its region, also without a code to 
         response.writeHead(200, { 'content-length': '3' }).end();
       } else response.writeHead(status, { 'x-amz-bucket-region': 'eu-west-3' }).end();
     });
-    const state = await inspect().headObject('results', 'a');
+    const state = await open().listing.headObject('results', 'a');
     expect(state).toMatchObject({ state: 'exists', size: 3 });
     expect(requests()).toHaveLength(2);
   }
@@ -82,18 +83,20 @@ test('looking at a key follows the bucket to its region, also without a code to 
 
 test('looking at a key takes no broken answer for a missing object', async () => {
   play(refuse(503, 'SlowDown'));
-  expect(await failure(inspect().headObject('results', 'a'))).toMatchObject({ httpStatus: 503 });
+  expect(await failure(open().listing.headObject('results', 'a'))).toMatchObject({
+    httpStatus: 503,
+  });
 });
 
 test('neither looking nor listing allowed is told apart from gone', async () => {
   play(refuse(403, 'AccessDenied'));
-  const state = await inspect().headObject('results', 'a');
+  const state = await open().listing.headObject('results', 'a');
   expect(state).toMatchObject({ state: 'denied', missingAction: 's3:GetObject' });
 });
 
 test('a bucket that does not answer is not reachable, and is asked nothing more', async () => {
   play(refuse(503, 'ServiceUnavailable'));
-  const description = await inspect().describeBucket('results');
+  const description = await open().inspection.describeBucket('results');
   expect(description).toMatchObject({ reachable: false, lifecycle: 'unknown' });
   expect(requests()).toHaveLength(1);
 });
@@ -103,7 +106,7 @@ test('a store that knows no settings has none', async () => {
     if (request.method === 'HEAD') response.writeHead(200).end();
     else refuse(501, 'NotImplemented')(request, response);
   });
-  expect(await inspect().describeBucket('results')).toMatchObject({
+  expect(await open().inspection.describeBucket('results')).toMatchObject({
     versioning: 'off',
     objectLock: false,
     lifecycle: [],
@@ -121,9 +124,9 @@ test('a version under legal hold is locked without a date', async () => {
       'GET legal-hold': reply(200, '<LegalHold><Status>ON</Status></LegalHold>'),
     }),
   );
-  const { failures } = await inspect().purgeKeys('results', ['a']);
-  expect(failures).toMatchObject([{ key: 'a', code: 'ObjectLocked', transient: false }]);
-  expect(failures[0]?.message).toContain('legal hold');
+  const { failures } = await open().versions.purgeKeys('results', ['a']);
+  expect(failures).toMatchObject([{ key: 'a', code: 'ObjectLocked', outcome: 'refused' }]);
+  expect(failures[0]?.reason).toContain('legal hold');
 });
 
 test('a version written while its key is purged keeps the key from counting', async () => {
@@ -134,9 +137,9 @@ test('a version written while its key is purged keeps the key from counting', as
       'POST delete': reply(200, `<DeleteResult>${deleted}</DeleteResult>`),
     }),
   );
-  const report = await inspect().purgeKeys('results', ['a']);
-  expect(report.deleted.size).toBe(0);
-  expect(report.failures).toMatchObject([{ code: 'VersionsLeft', transient: true }]);
+  const report = await open().versions.purgeKeys('results', ['a']);
+  expect(report.deleted.length).toBe(0);
+  expect(report.failures).toMatchObject([{ code: 'VersionsLeft', outcome: 'failed' }]);
 });
 
 test('a version that the reply leaves out is not purged, and its key keeps the current one', async () => {
@@ -146,9 +149,9 @@ test('a version that the reply leaves out is not purged, and its key keeps the c
       'POST delete': reply(200, '<DeleteResult></DeleteResult>'),
     }),
   );
-  const report = await inspect().purgeKeys('results', ['a']);
-  expect(report.deleted.size).toBe(0);
-  expect(report.failures).toMatchObject([{ code: 'Unanswered', transient: true }]);
+  const report = await open().versions.purgeKeys('results', ['a']);
+  expect(report.deleted.length).toBe(0);
+  expect(report.failures).toMatchObject([{ code: 'Unanswered', outcome: 'unknown' }]);
   const deletions = requests().filter((it) => it.method === 'POST');
   expect(deletions.map((it) => it.body.includes('v2'))).toEqual([false]);
 });
@@ -160,23 +163,23 @@ test('a store without DeleteObjects is purged version by version', async () => {
       DELETE: (_request, response) => response.writeHead(204).end(),
     }),
   );
-  const report = await inspect().purgeKeys('results', ['a']);
-  expect(report).toEqual({ deleted: new Set(['a']), failures: [] });
+  const report = await open().versions.purgeKeys('results', ['a']);
+  expectAllDeleted(report, ['a']);
   const single = requests().filter((it) => it.method === 'DELETE');
   expect(single.map((it) => /versionId=(\w+)/.exec(it.url)?.[1])).toEqual(['v1', 'v2']);
 });
 
 test('1,001 keys are more than a purge takes', async () => {
   const keys = Array.from({ length: 1_001 }, (_, at) => `${at}`);
-  await expect(inspect().purgeKeys('results', keys)).rejects.toThrow(RangeError);
+  await expect(open().versions.purgeKeys('results', keys)).rejects.toThrow(RangeError);
 });
 
 test('a purge that is slowed down half way tells what it has done', async () => {
   const keys = Array.from({ length: 300 }, (_, at) => `key-${at}`);
   const lists = inTurn(...keys.slice(0, 250).map(() => versions()), refuse(503, 'SlowDown'));
   play(byRequest({ 'GET versions': lists }));
-  const { deleted, failures } = await inspect().purgeKeys('results', keys);
-  expect(deleted).toEqual(new Set(keys.slice(0, 250)));
+  const { deleted, failures } = await open().versions.purgeKeys('results', keys);
+  expect(new Set(deleted)).toEqual(new Set(keys.slice(0, 250)));
   expect(failures).toHaveLength(50);
-  expect(failures[0]).toMatchObject({ code: 'SlowDown', transient: true });
+  expect(failures[0]).toMatchObject({ code: 'SlowDown', outcome: 'failed' });
 });

@@ -1,8 +1,8 @@
-import type { Restoration } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import { type ListedVersion, versionPages } from './s3-listing.ts';
+import type { Restoration } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection } from './connection.ts';
+import type { S3DeleteRequests } from './delete-requests.ts';
+import { type ListedVersion, versionPages } from './listing.ts';
 
 type Refusal = Extract<Restoration, { restored: false }>;
 
@@ -36,7 +36,7 @@ export async function restoreObject(
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind !== 'denied') throw error;
     const missing = error.missingAction === undefined ? '' : ` (${error.missingAction})`;
-    return refuse('denied', `a right is missing${missing}: ${error.message}`);
+    return refuse('denied', `a right is missing${missing}: ${error.code}: ${error.reason}`);
   }
 }
 

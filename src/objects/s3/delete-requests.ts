@@ -1,10 +1,12 @@
-import { withDeadline } from './deadline.ts';
+import { withDeadline } from '../../lifecycle/deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
-import { type DeletionOptions, ObjectStoreError } from './object-store.ts';
-import { Attempts } from './s3-attempts.ts';
-import type { S3Connection, Sdk } from './s3-connection.ts';
-import { readFailure, wantsContentMd5 } from './s3-failures.ts';
-import { usePlainXml } from './s3-plain-xml.ts';
+import type { DeletionOptions } from '../deletion-report.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import { Attempts } from './attempts.ts';
+import type { S3Connection, Sdk } from './connection.ts';
+import { wantsContentMd5 } from './failures.ts';
+import { findPlainXmlFault } from './plain-xml-check.ts';
+import { usePlainXml } from './plain-xml.ts';
 
 /** What a request is to delete: the current version, or the named one. */
 export interface DeletionTarget {
@@ -12,14 +14,14 @@ export interface DeletionTarget {
   readonly versionId?: string | undefined;
 }
 
-/** How a call is waited for, and who hears that it was not answered. */
+/** One call, of however many requests. */
 export interface DeletionCall {
   /** Ends it early. */
   readonly signal: AbortSignal;
   /** See {@link DeletionOptions.endsAt}. */
   readonly endsAt?: DeletionOptions['endsAt'];
-  /** See {@link DeletionOptions.onUnanswered}. */
-  readonly onUnanswered?: DeletionOptions['onUnanswered'];
+  /** Gets the keys that the store may still delete; complete when the call has ended. */
+  readonly unanswered: Set<string>;
 }
 
 /** The checksum that a DeleteObjects request carries. */
@@ -30,9 +32,15 @@ export class S3DeleteRequests {
   readonly #connection: S3Connection;
   /** Which checksum a bucket's store takes, so that it is found out once and not per batch. */
   readonly #checksums = new Map<string, Checksum>();
+  #plainXml: Promise<boolean> | undefined;
 
   constructor(connection: S3Connection) {
     this.#connection = connection;
+  }
+
+  /** Loads what the first request would have to wait for. */
+  async prepare(): Promise<void> {
+    await Promise.all([this.#connection.prepare(), this.#hasPlainXml()]);
   }
 
   /** One DeleteObjects request; two while it is not known which checksum the store takes. */
@@ -60,15 +68,23 @@ export class S3DeleteRequests {
   }
 
   /**
-   * The same for the current versions of keys that XML carries.
+   * The same for the current versions of keys that XML carries, past the SDK's slow reading and writing
+   * of XML while that works.
    *
    * @returns `all` when the reply names each key as deleted and says nothing else.
    */
-  deleteKeys(
+  async deleteKeys(
     bucket: string,
     keys: readonly string[],
     call: DeletionCall,
   ): Promise<DeletionReply | 'all'> {
+    if (!(await this.#hasPlainXml())) {
+      return this.deleteObjects(
+        bucket,
+        keys.map((key) => ({ key })),
+        call,
+      );
+    }
     return this.#withChecksum(bucket, (checksum) =>
       this.#attempt(keys, call, (attempts) =>
         this.#connection.send('DeleteObjects', bucket, call.signal, async (sdk, client) => {
@@ -85,6 +101,19 @@ export class S3DeleteRequests {
     );
   }
 
+  /** Found out once: an update of the SDK may have moved what {@link usePlainXml} leans on. */
+  #hasPlainXml(): Promise<boolean> {
+    this.#plainXml ??= findPlainXmlFault(this.#connection).then((fault) => {
+      if (fault === undefined) return true;
+      this.#connection.warn(
+        `The fast way of deleting does not fit this version of the AWS SDK (${fault}): ` +
+          "the SDK's own way is used, which takes more CPU time",
+      );
+      return false;
+    });
+    return this.#plainXml;
+  }
+
   async #withChecksum<Reply>(
     bucket: string,
     send: (checksum: Checksum) => Promise<Reply>,
@@ -95,8 +124,8 @@ export class S3DeleteRequests {
       this.#checksums.set(bucket, known ?? 'crc32');
       return reply;
     } catch (error) {
-      const cause = error instanceof ObjectStoreError ? error.cause : error;
-      if (known !== undefined || !wantsContentMd5(readFailure(cause))) throw error;
+      const wantsMd5 = error instanceof ObjectStoreError && wantsContentMd5(error);
+      if (known !== undefined || !wantsMd5) throw error;
     }
     const reply = await send('md5');
     this.#checksums.set(bucket, 'md5');
@@ -147,20 +176,24 @@ export class S3DeleteRequests {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
-      this.deleteObject(bucket, target, { signal: inTime }),
+      this.deleteObject(bucket, target, { signal: inTime, unanswered: new Set() }),
     );
   }
 
   async #attempt<T>(
     keys: readonly string[],
-    { endsAt, onUnanswered }: DeletionCall,
+    { endsAt, unanswered }: DeletionCall,
     send: (attempts: Attempts) => Promise<T>,
   ): Promise<T> {
     const attempts = new Attempts(endsAt);
     try {
       return await send(attempts);
+    } catch (error) {
+      // A call may also end before anything of it was sent.
+      const isSure = error instanceof ObjectStoreError && !attempts.areUnanswered;
+      throw isSure && error.outcome === 'unknown' ? error.with({ outcome: 'failed' }) : error;
     } finally {
-      if (attempts.areUnanswered) onUnanswered?.(keys);
+      if (attempts.areUnanswered) for (const key of keys) unanswered.add(key);
     }
   }
 }

@@ -9,6 +9,12 @@ export interface RetryTimes {
   readonly requestTimeoutMilliseconds?: number | undefined;
 }
 
+/** The same times as the configuration has them. */
+export interface S3TimeSettings {
+  readonly s3MaxAttempts: number;
+  readonly s3RequestTimeoutSeconds: number;
+}
+
 export const DEFAULT_MAX_ATTEMPTS = 3;
 export const DEFAULT_REQUEST_TIMEOUT_MILLISECONDS = 30_000;
 
@@ -33,4 +39,17 @@ export function retryBudgetMilliseconds(times: RetryTimes = {}): number {
     budget += backoff + RETRY_AFTER_MILLISECONDS;
   }
   return budget;
+}
+
+/** The times of a configuration, as the object store takes them. */
+export function retryTimesOf(settings: S3TimeSettings): Required<RetryTimes> {
+  return {
+    maxAttempts: settings.s3MaxAttempts,
+    requestTimeoutMilliseconds: settings.s3RequestTimeoutSeconds * 1_000,
+  };
+}
+
+/** {@link retryBudgetMilliseconds} of a configuration, in seconds. A lease must be longer. */
+export function s3BudgetSeconds(settings: S3TimeSettings): number {
+  return retryBudgetMilliseconds(retryTimesOf(settings)) / 1_000;
 }

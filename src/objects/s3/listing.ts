@@ -1,9 +1,10 @@
 import type { ListObjectVersionsCommandOutput } from '@aws-sdk/client-s3';
 
-import type { ListedObject, ListingRequest } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import { compareUtf8 } from './utf8-order.ts';
+import type { ListedObject, ListingRequest } from '../abilities.ts';
+import type { ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection } from './connection.ts';
+import { storeError } from './failures.ts';
+import { compareUtf8 } from '../utf8-order.ts';
 
 /** The most entries that S3 puts into one page. */
 export const MAX_PAGE_SIZE = 1_000;
@@ -140,22 +141,22 @@ function spelling(bucket: string, encoding: string | undefined, key = ''): strin
   try {
     return decodeURIComponent(key.replaceAll('+', ' '));
   } catch (error) {
-    throw new ObjectStoreError({
+    throw storeError({
       kind: 'malformed',
       code: 'UndecodableKey',
       bucket,
-      message: `expected keys in UTF-8, got ${key}`,
+      reason: `expected keys in UTF-8, got ${key}`,
       cause: error,
     });
   }
 }
 
 function unsorted(bucket: string, key: string, after: string): ObjectStoreError {
-  return new ObjectStoreError({
+  return storeError({
     kind: 'malformed',
     code: 'UnsortedListing',
     bucket,
-    message:
+    reason:
       `expected a listing in the order of the keys' bytes that goes on after ` +
       `${JSON.stringify(after)}, got ${JSON.stringify(key)}`,
   });

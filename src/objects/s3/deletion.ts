@@ -1,29 +1,33 @@
+import { type KeyFailure, ObjectStoreError } from '../store-failure.ts';
+import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
-import { sortKeys } from './object-keys.ts';
-import { type DeletionReport, type KeyFailure, ObjectStoreError } from './object-store.ts';
-import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
 import {
+  failureOfKey,
+  failureOfUntried,
+  familyOfKeyCode,
   isGone,
-  isNoBucket,
-  isThrottling,
-  isTransientCode,
   lacksOperation,
-} from './s3-failures.ts';
+  storeError,
+  withBucketRefusal,
+} from './failures.ts';
+import { sortKeys } from './object-keys.ts';
 
 const SINGLE_DELETES_IN_FLIGHT = 8;
 
-interface BatchOutcome {
+/** What became of the keys of a call: each is in one of the two. */
+export interface KeyOutcomes {
   readonly deleted: readonly string[];
   readonly failures: readonly KeyFailure[];
+}
+
+interface BatchOutcome extends KeyOutcomes {
   /** To be deleted one by one. */
   readonly again: readonly string[];
 }
 
 const NOTHING: BatchOutcome = { deleted: [], failures: [], again: [] };
 
-interface SinglesOutcome {
-  readonly deleted: readonly string[];
-  readonly failures: readonly KeyFailure[];
+interface SinglesOutcome extends KeyOutcomes {
   /** Set when not one key had an answer of its own. */
   readonly unanimous: ObjectStoreError | undefined;
 }
@@ -38,15 +42,15 @@ export class S3Deletion {
     this.#requests = requests;
   }
 
-  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<DeletionReport> {
+  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<KeyOutcomes> {
     const { distinct, together, alone, refused } = sortKeys(keys);
     const batch = await this.#deleteTogether(bucket, together, call);
-    if (batch.deleted.length === distinct.size) return { deleted: distinct, failures: [] };
+    if (batch.deleted.length === distinct.size) return batch;
     const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], call);
     const answered = batch.deleted.length + batch.failures.length > 0;
     if (singles.unanimous && !answered) throw singles.unanimous;
     return {
-      deleted: new Set([...batch.deleted, ...singles.deleted]),
+      deleted: [...batch.deleted, ...singles.deleted],
       failures: [...refused, ...batch.failures, ...singles.failures],
     };
   }
@@ -86,16 +90,22 @@ export class S3Deletion {
     let last: ObjectStoreError | undefined;
     const work = async (): Promise<void> => {
       for (const key of queue) {
-        const error = stopped ?? (await this.#deleteOne(bucket, key, call));
+        if (stopped) {
+          failures.push(failureOfUntried(key, stopped));
+          continue;
+        }
+        const error = await this.#deleteOne(bucket, key, call);
         if (!error) deleted.push(key);
-        else failures.push(failureOf(key, error));
-        if (error && (call.signal.aborted || concernsBucket(error))) stopped ??= error;
+        else failures.push(failureOfKey(key, error));
+        if (error && (call.signal.aborted || endsAll(error))) stopped ??= error;
         last = error ?? last;
       }
     };
     await Promise.all(Array.from({ length: SINGLE_DELETES_IN_FLIGHT }, work));
     if (stopped?.kind === 'aborted') throw stopped;
-    const answered = deleted.length > 0 || failures.some((failure) => !failure.transient);
+    const isOwn = ({ outcome, concerns }: KeyFailure): boolean =>
+      outcome === 'refused' && concerns === 'key';
+    const answered = deleted.length > 0 || failures.some(isOwn);
     return { deleted, failures, unanimous: answered ? undefined : (stopped ?? last) };
   }
 
@@ -115,32 +125,29 @@ export class S3Deletion {
 }
 
 /** Sorts out a reply. Keys that it spells in another way have to be asked for one by one. */
-function judge(bucket: string, reply: ReadReply, { onUnanswered }: DeletionCall): BatchOutcome {
+function judge(bucket: string, reply: ReadReply, call: DeletionCall): BatchOutcome {
   const { deleted, failures, unnamed, misspelt, keyless } = reply;
-  const noBucket = failures.find((failure) => isNoBucket(failure.code));
+  const noBucket = failures.find(({ code }) => familyOfKeyCode(code) === 'no-bucket');
   if (noBucket) {
-    const { code, message } = noBucket;
-    throw new ObjectStoreError({ kind: 'no-bucket', code, bucket, message });
+    const { code, reason } = noBucket;
+    throw storeError({ bucket, kind: 'no-bucket', code, reason });
   }
   if (misspelt) return { deleted, failures, again: unnamed };
-  if (unnamed.length > 0) onUnanswered?.(unnamed);
+  for (const key of unnamed) call.unanswered.add(key);
   const unknown = unnamed.map((key) => unanswered(key, keyless));
   // Of no key in particular, so nothing that the keys should be told apart by: the bucket pauses.
   const [first] = [...failures, ...unknown];
-  if (first && deleted.length === 0 && failures.every(({ code }) => isThrottling(code))) {
+  const isThrottled = ({ code }: KeyFailure): boolean => familyOfKeyCode(code) === 'throttled';
+  if (first && deleted.length === 0 && failures.every(isThrottled)) {
     const kind = failures.length === 0 ? 'unavailable' : 'throttled';
-    throw new ObjectStoreError({ kind, code: first.code, bucket, message: first.message });
+    const { code, reason, outcome } = first;
+    throw storeError({ bucket, kind, code, reason, outcome });
   }
-  return { deleted, failures: [...failures, ...unknown], again: [] };
+  const isWhole = deleted.length + unnamed.length === 0;
+  const told = isWhole ? withBucketRefusal(failures) : failures;
+  return { deleted, failures: [...told, ...unknown], again: [] };
 }
 
-function concernsBucket(error: ObjectStoreError): boolean {
-  return error.kind === 'credentials' || error.kind === 'no-bucket';
-}
-
-/** What a request that failed for one key means for that key. */
-export function failureOf(key: string, error: ObjectStoreError): KeyFailure {
-  const transient =
-    isTransientCode(error.code) || (error.kind !== 'denied' && error.kind !== 'malformed');
-  return { key, code: error.code, message: error.message, transient };
+function endsAll({ kind }: ObjectStoreError): boolean {
+  return kind === 'credentials' || kind === 'no-bucket';
 }

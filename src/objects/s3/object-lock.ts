@@ -1,6 +1,6 @@
-import type { PurgeFailureCode } from './bucket-inspector.ts';
-import { type KeyFailure, ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
+import { type KeyFailure, ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection } from './connection.ts';
+import { isMissingRight, localFailure, saysLocked } from './failures.ts';
 
 /** A version that was not deleted, and what the store said of it. */
 export interface RefusedVersion extends KeyFailure {
@@ -16,9 +16,6 @@ interface Lock {
   readonly until?: Date | undefined;
 }
 
-/** Some stores say it in their refusal, which is all there is to go by without the right to read. */
-const SAYS_LOCKED = /object[ -]?lock|retention|legal[ -]?hold|WORM/i;
-
 /**
  * One failure for all refused versions of a key: locked, where one of them is; else what the store
  * said first that counts.
@@ -32,20 +29,21 @@ export async function explainRefusals(
 ): Promise<KeyFailure> {
   const locks: Lock[] = [];
   for (const refusal of refusals) {
-    // A delete marker has no retention, and what is transient is no lock.
-    if (refusal.isMarker || refusal.transient) continue;
+    // A delete marker has no retention, and only a refusal may come from a lock.
+    if (refusal.isMarker || refusal.outcome !== 'refused') continue;
     const lock = await lockOf(connection, bucket, refusal, signal);
     if (lock) locks.push(lock);
   }
   const [first] = locks;
   if (first) {
-    const code: PurgeFailureCode = 'ObjectLocked';
-    return { key, code, message: describe(locks, first), transient: false };
+    const reason = describe(locks, first);
+    return localFailure({ key, code: 'ObjectLocked', reason, outcome: 'refused' });
   }
-  const told = refusals.find((it) => !it.transient) ?? refusals[0];
-  const { code = 'Unknown', message = code, transient = true, versionId } = told ?? {};
-  const right = code === 'AccessDenied' ? '; s3:DeleteObjectVersion may be missing' : '';
-  return { key, code, message: `version ${versionId}: ${message}${right}`, transient };
+  const told = refusals.find((it) => it.outcome === 'refused') ?? refusals[0];
+  if (told === undefined) throw new RangeError('expected a refused version, got none');
+  const { versionId, isMarker: _isMarker, ...failure } = told;
+  const right = isMissingRight(failure.code) ? '; s3:DeleteObjectVersion may be missing' : '';
+  return { ...failure, key, reason: `version ${versionId}: ${failure.reason}${right}` };
 }
 
 async function lockOf(
@@ -70,7 +68,7 @@ async function lockOf(
     ),
   );
   if (hold?.LegalHold?.Status === 'ON') return { versionId, kind: 'held' };
-  return SAYS_LOCKED.test(refusal.message) ? { versionId, kind: 'unreadable' } : undefined;
+  return saysLocked(refusal) ? { versionId, kind: 'unreadable' } : undefined;
 }
 
 /** The reply, or undefined where the store refuses to give one, for whatever reason. */

@@ -1,6 +1,6 @@
-import { redactSecrets } from '../safe-text.ts';
-import type { KeyFailure } from './object-store.ts';
-import { isGone, isTransientCode } from './s3-failures.ts';
+import { redactSecrets } from '../../safe-text.ts';
+import type { KeyFailure } from '../store-failure.ts';
+import { failureOfCode, isGone, localFailure } from './failures.ts';
 
 /** What a DeleteObjects reply holds, as far as it is read. */
 export interface DeletionReply {
@@ -59,7 +59,7 @@ export function readReply(
     if (key === undefined || key === '') keyless ??= error;
     else if (!waiting.delete(key)) misspelt ||= !named.has(key);
     else if (isGone(code)) deleted.push(key);
-    else failures.push(failureOf(key, code, error.Message));
+    else failures.push(failureOfCode(key, code, error.Message));
   }
   for (const entry of reply.Deleted ?? []) {
     const key = nameOf(entry);
@@ -73,14 +73,10 @@ export function readReply(
 /** The failure of a key that the reply does not name. */
 export function unanswered(key: string, keyless?: DeletionReplyError): KeyFailure {
   const hint = keyless ? `; it holds ${keyless.Code}: ${keyless.Message}` : '';
-  return {
+  return localFailure({
     key,
     code: 'Unanswered',
-    message: `the reply does not name this key${hint}`,
-    transient: true,
-  };
-}
-
-function failureOf(key: string, code: string, message: string | undefined): KeyFailure {
-  return { key, code, message: redactSecrets(message ?? code), transient: isTransientCode(code) };
+    reason: redactSecrets(`the reply does not name this key${hint}`),
+    outcome: 'unknown',
+  });
 }

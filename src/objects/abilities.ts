@@ -1,4 +1,5 @@
-import type { DeletionOptions, DeletionReport } from './object-store.ts';
+import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
+import type { StoreFailure } from './store-failure.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -31,14 +32,14 @@ export type ObjectState =
   | {
       readonly state: 'denied';
       readonly code: string;
-      readonly message: string;
+      readonly reason: string;
       /** Either of the two would do, and S3 hides a missing object from who lacks the second. */
       readonly missingAction: string;
     };
 
 /** What a bucket is, as far as one may know. Each part fails on its own. */
 export interface BucketDescription {
-  /** Whether the bucket is there and answers, were it with a refusal. */
+  /** Whether the bucket exists and answers. A refusal is an answer. */
   readonly reachable: boolean;
   readonly region?: string | undefined;
   readonly versioning: 'off' | 'enabled' | 'suspended' | 'unknown';
@@ -73,14 +74,12 @@ export interface LifecycleRule {
   readonly removesExpiredMarkers: boolean;
   /** Days after which versions that are no longer current are removed. */
   readonly noncurrentDays?: number | undefined;
-  /** How many noncurrent versions it keeps all the same. */
+  /** How many noncurrent versions it keeps beyond that. */
   readonly noncurrentKept?: number | undefined;
 }
 
 /** Why a part of a description is not known. */
-export interface BucketProblem {
-  readonly code: string;
-  readonly message: string;
+export interface BucketProblem extends StoreFailure {
   /** The right that may be missing, such as `s3:GetLifecycleConfiguration`. */
   readonly missingAction?: string | undefined;
 }
@@ -107,20 +106,11 @@ export type DeleteRight =
   | {
       readonly ok: false;
       readonly code: string;
-      readonly message: string;
+      readonly reason: string;
       /** Absent where it is no right that is missing, but the bucket, say, or the network. */
       readonly missingAction?: string | undefined;
       readonly missingStatement?: IamStatement | undefined;
     };
-
-/**
- * The codes of keys that could not be purged, beside the store's own and those of
- * {@link LocalFailureCode}.
- *
- * - `ObjectLocked`: a version is under retention or legal hold; the message names the date.
- * - `VersionsLeft`: a version was written while the key was purged; ask again (transient).
- */
-export type PurgeFailureCode = 'ObjectLocked' | 'VersionsLeft';
 
 /**
  * What became of a restoration.
@@ -139,23 +129,26 @@ export type Restoration =
       readonly message: string;
     };
 
-/** Looks into buckets, and does with versions what {@link ObjectStore} does not. */
-export interface BucketInspector {
+/** Looks for objects. */
+export interface ObjectListing {
   /**
-   * The objects of a bucket in the order of their keys' UTF-8 bytes, one page at a time. What is put
-   * or deleted meanwhile may or may not be seen.
+   * The objects of a bucket in the order of their keys' UTF-8 bytes, one page at a time. An object that
+   * is put or deleted meanwhile may or may not be in it.
    *
-   * @throws {ObjectStoreError} also with code `UnsortedListing`, of a store that lists otherwise.
+   * @throws {ObjectStoreError} also with code `UnsortedListing`, when the store lists in another order.
    */
   listObjects(bucket: string, request?: ListingRequest): AsyncIterable<readonly ListedObject[]>;
 
-  /** @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer. */
+  /** @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer. */
   headObject(
     bucket: string,
     key: string,
     options?: { signal?: AbortSignal | undefined },
   ): Promise<ObjectState>;
+}
 
+/** Looks at buckets and at rights in them. */
+export interface BucketInspection {
   /** Never throws for what the store says: that is among the problems. */
   describeBucket(
     bucket: string,
@@ -171,12 +164,15 @@ export interface BucketInspector {
     bucket: string,
     options?: { prefix?: string | undefined; signal?: AbortSignal | undefined },
   ): Promise<DeleteRight>;
+}
 
+/** Deletes objects for good in buckets that keep versions. */
+export interface VersionPurge {
   /**
    * Deletes every version and delete marker of up to 1,000 keys, for good. A key counts as deleted
    * only when a listing after that shows none. The current version goes last, so that no older one
    * comes to light, and stays when another could not be deleted. Ends in the time of one
-   * `deleteObjects` call: keys whose turn did not come are transient failures.
+   * `deleteObjects` call: the keys that are left then are failures that do not count.
    *
    * @throws {RangeError} when there are too many keys.
    * @throws {ObjectStoreError} when nothing could be done. Asking again is always safe.
@@ -186,18 +182,18 @@ export interface BucketInspector {
     keys: readonly string[],
     options?: DeletionOptions,
   ): Promise<DeletionReport>;
+}
 
+/** Brings objects back in buckets that keep versions. */
+export interface ObjectRestoration {
   /**
-   * Takes away the delete markers over the newest version of an object, and checks that it is back.
+   * Removes the delete markers over the newest version of an object, and checks that it is back.
    *
-   * @throws {ObjectStoreError} for a bucket that is not there, and for what is no answer.
+   * @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer.
    */
   restoreObject(
     bucket: string,
     key: string,
     options?: { signal?: AbortSignal | undefined },
   ): Promise<Restoration>;
-
-  /** Closes idle connections. Calls in flight are not waited for. */
-  close(): void;
 }

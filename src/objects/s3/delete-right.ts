@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 
-import type { DeleteRight, IamStatement } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3DeleteRequests } from './s3-delete-requests.ts';
-import { lacksOperation } from './s3-failures.ts';
+import type { DeleteRight, IamStatement } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
+import { familyOfKeyCode, isMissingRight, lacksOperation, storeError, words } from './failures.ts';
 
 /**
  * Asks to delete a key that cannot exist. In a versioned bucket that makes a delete marker even so,
@@ -15,17 +15,18 @@ export async function probeDeleteRight(
   prefix: string,
   signal: AbortSignal,
 ): Promise<DeleteRight> {
+  const call = { signal, unanswered: new Set<string>() };
   const key = `${prefix}.retention-doctor/${randomUUID()}`;
   let marker: string | undefined;
   try {
-    marker = await deleteKey(requests, bucket, key, signal);
+    marker = await deleteKey(requests, bucket, key, call);
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
     return refused(bucket, prefix, error);
   }
   if (marker === undefined) return { ok: true };
   try {
-    await requests.deleteObject(bucket, { key, versionId: marker }, { signal });
+    await requests.deleteObject(bucket, { key, versionId: marker }, call);
     return { ok: true, versions: 'granted' };
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
@@ -39,43 +40,43 @@ async function deleteKey(
   requests: S3DeleteRequests,
   bucket: string,
   key: string,
-  signal: AbortSignal,
+  call: DeletionCall,
 ): Promise<string | undefined> {
   try {
-    const { Deleted, Errors } = await requests.deleteObjects(bucket, [{ key }], { signal });
+    const { Deleted, Errors } = await requests.deleteObjects(bucket, [{ key }], call);
     const [error] = Errors ?? [];
     if (error) throw refusedKey(bucket, error.Code ?? 'Unknown', error.Message);
     if (!Deleted?.some((it) => it.Key === key)) {
-      throw new ObjectStoreError({
+      throw storeError({
+        bucket,
         kind: 'unavailable',
         code: 'Unanswered',
-        bucket,
-        message: 'the reply to DeleteObjects does not name the key that was asked for',
+        reason: 'the reply to DeleteObjects does not name the key that was asked for',
+        outcome: 'unknown',
       });
     }
     return Deleted.find((it) => it.DeleteMarker)?.DeleteMarkerVersionId;
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
-    return requests.deleteObject(bucket, { key }, { signal });
+    return requests.deleteObject(bucket, { key }, call);
   }
 }
 
-function refusedKey(bucket: string, code: string, message = code): ObjectStoreError {
-  const denied = code === 'AccessDenied';
-  return new ObjectStoreError({
-    kind: denied ? 'denied' : 'unavailable',
-    code,
+function refusedKey(bucket: string, code: string, message: string | undefined): ObjectStoreError {
+  return storeError({
     bucket,
-    message,
-    missingAction: denied ? 's3:DeleteObject' : undefined,
+    kind: familyOfKeyCode(code),
+    code,
+    reason: words(message, code),
+    missingAction: isMissingRight(code) ? 's3:DeleteObject' : undefined,
   });
 }
 
 function refused(bucket: string, prefix: string, error: ObjectStoreError): DeleteRight {
-  const { code, message, missingAction } = error;
+  const { code, reason, missingAction } = error;
   const missingStatement =
     missingAction === undefined ? undefined : statementFor(missingAction, bucket, prefix);
-  return { ok: false, code, message, missingAction, missingStatement };
+  return { ok: false, code, reason, missingAction, missingStatement };
 }
 
 function statementFor(action: string, bucket: string, prefix: string): IamStatement {

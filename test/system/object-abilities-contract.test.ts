@@ -5,12 +5,8 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { describe, expect, test } from 'vitest';
-import type {
-  LifecycleRule,
-  ListedObject,
-  ListingRequest,
-} from '../../src/objects/bucket-inspector.ts';
-import { ObjectStoreError } from '../../src/objects/object-store.ts';
+import type { LifecycleRule, ListedObject, ListingRequest } from '../../src/objects/abilities.ts';
+import { ObjectStoreError } from '../../src/objects/store-failure.ts';
 import { onBothServers } from '../support/both-servers.ts';
 import {
   deny,
@@ -19,6 +15,7 @@ import {
   type S3Target,
   type TestBucket,
 } from '../support/s3-target.ts';
+import { expectAllDeleted } from '../support/reports.ts';
 
 const ODD_KEYS = [
   'a b',
@@ -112,7 +109,7 @@ function contract(target: () => S3Target): void {
         kind: 'denied',
         missingAction: 's3:ListBucket',
       });
-      const missing = bucket.inspect().listObjects(`${bucket.name}-missing`);
+      const missing = bucket.open().listing.listObjects(`${bucket.name}-missing`);
       await expect(collect(missing)).rejects.toMatchObject({ kind: 'no-bucket' });
     });
   });
@@ -121,13 +118,13 @@ function contract(target: () => S3Target): void {
     test('tells what is there from what is not, whatever its spelling', async () => {
       const bucket = await makeBucket(target());
       await bucket.put(...ODD_KEYS, 'img2');
-      const inspector = bucket.inspect();
+      const objects = bucket.open();
       for (const key of ODD_KEYS) {
-        const state = await inspector.headObject(bucket.name, key);
+        const state = await objects.listing.headObject(bucket.name, key);
         expect(state, JSON.stringify(key)).toMatchObject({ state: 'exists', size: 6 });
       }
       for (const key of ['img', 'a  b', '\u0002', 'control ']) {
-        const state = await inspector.headObject(bucket.name, key);
+        const state = await objects.listing.headObject(bucket.name, key);
         expect(state, JSON.stringify(key)).toEqual({ state: 'gone' });
       }
     });
@@ -136,35 +133,39 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('a');
       const [version] = await listVersions(bucket.client, bucket.name);
-      const inspector = bucket.inspect();
-      expect(await inspector.headObject(bucket.name, 'a')).toMatchObject({
+      const objects = bucket.open();
+      expect(await objects.listing.headObject(bucket.name, 'a')).toMatchObject({
         state: 'exists',
         versionId: version?.id,
       });
       await bucket.open().deleteObjects(bucket.name, ['a']);
-      expect(await inspector.headObject(bucket.name, 'a')).toEqual({ state: 'gone' });
+      expect(await objects.listing.headObject(bucket.name, 'a')).toEqual({ state: 'gone' });
     });
 
     test('a bucket that is not there is no missing object', async () => {
       const bucket = await makeBucket(target());
-      const call = bucket.inspect().headObject(`${bucket.name}-missing`, 'a');
+      const call = bucket.open().listing.headObject(`${bucket.name}-missing`, 'a');
       await expect(call).rejects.toMatchObject({ kind: 'no-bucket', code: 'NoSuchBucket' });
     });
 
     test('without the right to read, the listing tells; without both, nothing does', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('img2');
-      const inspector = bucket.inspect();
+      const objects = bucket.open();
       await deny(bucket, ['s3:GetObject']);
-      expect(await inspector.headObject(bucket.name, 'img2')).toMatchObject({ state: 'exists' });
-      expect(await inspector.headObject(bucket.name, 'img')).toEqual({ state: 'gone' });
+      expect(await objects.listing.headObject(bucket.name, 'img2')).toMatchObject({
+        state: 'exists',
+      });
+      expect(await objects.listing.headObject(bucket.name, 'img')).toEqual({ state: 'gone' });
       await deny(bucket, ['s3:GetObject', 's3:ListBucket']);
       const denied = { state: 'denied', code: 'AccessDenied', missingAction: 's3:GetObject' };
-      expect(await inspector.headObject(bucket.name, 'img2')).toMatchObject(denied);
+      expect(await objects.listing.headObject(bucket.name, 'img2')).toMatchObject(denied);
       await deny(bucket, ['s3:ListBucket']);
-      expect(await inspector.headObject(bucket.name, 'img2')).toMatchObject({ state: 'exists' });
+      expect(await objects.listing.headObject(bucket.name, 'img2')).toMatchObject({
+        state: 'exists',
+      });
       // S3 hides what is missing from who may not list; Ceph does not hide it from the owner.
-      const missing = await inspector.headObject(bucket.name, 'img');
+      const missing = await objects.listing.headObject(bucket.name, 'img');
       expect(['denied', 'gone']).toContain(missing.state);
     });
   });
@@ -172,7 +173,7 @@ function contract(target: () => S3Target): void {
   describe('describing a bucket', () => {
     test('a plain one', async () => {
       const bucket = await makeBucket(target());
-      expect(await bucket.inspect().describeBucket(bucket.name)).toMatchObject({
+      expect(await bucket.open().inspection.describeBucket(bucket.name)).toMatchObject({
         reachable: true,
         versioning: 'off',
         objectLock: false,
@@ -184,8 +185,9 @@ function contract(target: () => S3Target): void {
     test('a versioned one, a suspended one and one with object lock', async () => {
       const versioned = await makeBucket(target(), { versioned: true });
       const locked = await makeBucket(target(), { objectLock: true });
-      const inspector = versioned.inspect();
-      const describeIt = (name: string): Promise<unknown> => inspector.describeBucket(name);
+      const objects = versioned.open();
+      const describeIt = (name: string): Promise<unknown> =>
+        objects.inspection.describeBucket(name);
       expect(await describeIt(versioned.name)).toMatchObject({ versioning: 'enabled' });
       await suspend(versioned);
       expect(await describeIt(versioned.name)).toMatchObject({
@@ -234,7 +236,7 @@ function contract(target: () => S3Target): void {
           },
         }),
       );
-      const { lifecycle } = await bucket.inspect().describeBucket(bucket.name);
+      const { lifecycle } = await bucket.open().inspection.describeBucket(bucket.name);
       const rules = lifecycle === 'unknown' ? [] : lifecycle.toSorted(byId);
       expect(rules).toEqual([
         rule({ id: 'old versions', noncurrentDays: 90 }),
@@ -246,8 +248,8 @@ function contract(target: () => S3Target): void {
     test('each part that may not be read is unknown, with the right that is missing', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       await deny(bucket, ['s3:GetLifecycleConfiguration']);
-      const inspector = bucket.inspect();
-      expect(await inspector.describeBucket(bucket.name)).toMatchObject({
+      const objects = bucket.open();
+      expect(await objects.inspection.describeBucket(bucket.name)).toMatchObject({
         reachable: true,
         versioning: 'enabled',
         objectLock: false,
@@ -260,7 +262,7 @@ function contract(target: () => S3Target): void {
         's3:GetBucketObjectLockConfiguration',
         's3:ListBucket',
       ]);
-      const description = await inspector.describeBucket(bucket.name);
+      const description = await objects.inspection.describeBucket(bucket.name);
       expect(description).toMatchObject({
         reachable: true,
         versioning: 'unknown',
@@ -279,8 +281,8 @@ function contract(target: () => S3Target): void {
 
     test('one that is not there', async () => {
       const bucket = await makeBucket(target());
-      const inspector = bucket.inspect();
-      const description = await inspector.describeBucket(`${bucket.name}-missing`);
+      const objects = bucket.open();
+      const description = await objects.inspection.describeBucket(`${bucket.name}-missing`);
       expect(description).toMatchObject({
         reachable: false,
         versioning: 'unknown',
@@ -296,13 +298,13 @@ function contract(target: () => S3Target): void {
     test('is found without anything being deleted', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('a');
-      expect(await bucket.inspect().probeDeleteRight(bucket.name)).toEqual({ ok: true });
+      expect(await bucket.open().inspection.probeDeleteRight(bucket.name)).toEqual({ ok: true });
       expect(await bucket.keys()).toEqual(['a']);
     });
 
     test('leaves no delete marker in a versioned bucket', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
-      const right = await bucket.inspect().probeDeleteRight(bucket.name);
+      const right = await bucket.open().inspection.probeDeleteRight(bucket.name);
       expect(right).toEqual({ ok: true, versions: 'granted' });
       expect(await listVersions(bucket.client, bucket.name)).toEqual([]);
     });
@@ -310,7 +312,7 @@ function contract(target: () => S3Target): void {
     test('says which delete marker it had to leave', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       await deny(bucket, ['s3:DeleteObjectVersion']);
-      const right = await bucket.inspect().probeDeleteRight(bucket.name);
+      const right = await bucket.open().inspection.probeDeleteRight(bucket.name);
       const [marker] = await listVersions(bucket.client, bucket.name);
       const leftMarker = { key: marker?.key, versionId: marker?.id };
       expect(right).toEqual({ ok: true, versions: 'refused', leftMarker });
@@ -320,7 +322,7 @@ function contract(target: () => S3Target): void {
     test('that is missing comes with the statement that would give it', async () => {
       const bucket = await makeBucket(target());
       await deny(bucket, ['s3:DeleteObject']);
-      expect(await bucket.inspect().probeDeleteRight(bucket.name)).toMatchObject({
+      expect(await bucket.open().inspection.probeDeleteRight(bucket.name)).toMatchObject({
         ok: false,
         code: 'AccessDenied',
         missingAction: 's3:DeleteObject',
@@ -335,11 +337,13 @@ function contract(target: () => S3Target): void {
     test('may be asked for under a prefix', async () => {
       const bucket = await makeBucket(target());
       await deny(bucket, ['s3:DeleteObject'], 'img2/*');
-      const inspector = bucket.inspect();
-      expect(await inspector.probeDeleteRight(bucket.name, { prefix: 'img/' })).toEqual({
+      const objects = bucket.open();
+      expect(await objects.inspection.probeDeleteRight(bucket.name, { prefix: 'img/' })).toEqual({
         ok: true,
       });
-      expect(await inspector.probeDeleteRight(bucket.name, { prefix: 'img2/' })).toMatchObject({
+      expect(
+        await objects.inspection.probeDeleteRight(bucket.name, { prefix: 'img2/' }),
+      ).toMatchObject({
         ok: false,
         missingStatement: { Resource: [`arn:aws:s3:::${bucket.name}/img2/*`] },
       });
@@ -347,7 +351,7 @@ function contract(target: () => S3Target): void {
 
     test('is not what is missing where the bucket is', async () => {
       const bucket = await makeBucket(target());
-      const right = await bucket.inspect().probeDeleteRight(`${bucket.name}-missing`);
+      const right = await bucket.open().inspection.probeDeleteRight(`${bucket.name}-missing`);
       expect(right).toMatchObject({ ok: false, code: 'NoSuchBucket' });
       expect(right).not.toHaveProperty('missingStatement.Action');
     });
@@ -358,9 +362,9 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       for (let round = 0; round < 3; round += 1) await bucket.put('img', 'img2', 'img/1');
       await bucket.open().deleteObjects(bucket.name, ['img', 'img2']);
-      const inspector = bucket.inspect();
-      const report = await inspector.purgeKeys(bucket.name, ['img', 'never/was', '']);
-      expect(report.deleted).toEqual(new Set(['img', 'never/was']));
+      const objects = bucket.open();
+      const report = await objects.versions.purgeKeys(bucket.name, ['img', 'never/was', '']);
+      expect(new Set(report.deleted)).toEqual(new Set(['img', 'never/was']));
       expect(report.failures).toMatchObject([{ key: '', code: 'EmptyKey' }]);
       const left = await listVersions(bucket.client, bucket.name);
       expect(left.map((it) => it.key).toSorted()).toEqual([
@@ -376,11 +380,11 @@ function contract(target: () => S3Target): void {
       }
       await bucket.put('busy/other', 'quiet');
       let requests = 0;
-      const inspector = bucket.inspect({
+      const objects = bucket.open({
         observe: ({ operation }) => (requests += operation === 'DeleteObjects' ? 1 : 0),
       });
-      const report = await inspector.purgeKeys(bucket.name, ['busy', 'quiet']);
-      expect(report).toEqual({ deleted: new Set(['busy', 'quiet']), failures: [] });
+      const report = await objects.versions.purgeKeys(bucket.name, ['busy', 'quiet']);
+      expectAllDeleted(report, ['busy', 'quiet']);
       expect(requests).toBe(3);
       const left = await listVersions(bucket.client, bucket.name);
       expect(left.map((it) => it.key)).toEqual(['busy/other']);
@@ -390,8 +394,8 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       const keys = Array.from({ length: 600 }, (_, at) => `runs/${at}/result.json`);
       await bucket.put(...keys);
-      const report = await bucket.inspect().purgeKeys(bucket.name, keys);
-      expect(report).toEqual({ deleted: new Set(keys), failures: [] });
+      const report = await bucket.open().versions.purgeKeys(bucket.name, keys);
+      expectAllDeleted(report, keys);
       expect(await listVersions(bucket.client, bucket.name)).toEqual([]);
     });
 
@@ -399,8 +403,8 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put(...ODD_KEYS);
       await bucket.put(...ODD_KEYS);
-      const report = await bucket.inspect().purgeKeys(bucket.name, ODD_KEYS);
-      expect(report).toEqual({ deleted: new Set(ODD_KEYS), failures: [] });
+      const report = await bucket.open().versions.purgeKeys(bucket.name, ODD_KEYS);
+      expectAllDeleted(report, ODD_KEYS);
       expect(await listVersions(bucket.client, bucket.name)).toEqual([]);
     });
 
@@ -411,8 +415,8 @@ function contract(target: () => S3Target): void {
       await suspend(suspended);
       for (const bucket of [plain, suspended]) {
         await bucket.put('a');
-        const report = await bucket.inspect().purgeKeys(bucket.name, ['a']);
-        expect(report).toEqual({ deleted: new Set(['a']), failures: [] });
+        const report = await bucket.open().versions.purgeKeys(bucket.name, ['a']);
+        expectAllDeleted(report, ['a']);
         expect(await listVersions(bucket.client, bucket.name)).toEqual([]);
       }
     });
@@ -422,15 +426,15 @@ function contract(target: () => S3Target): void {
       const until = new Date(Math.ceil(Date.now() / 1_000) * 1_000 + 3_600_000);
       await putLocked(bucket, 'locked', until);
       await bucket.put('locked', 'free');
-      const inspector = bucket.inspect();
-      const report = await inspector.purgeKeys(bucket.name, ['locked', 'free']);
-      expect(report.deleted).toEqual(new Set(['free']));
+      const objects = bucket.open();
+      const report = await objects.versions.purgeKeys(bucket.name, ['locked', 'free']);
+      expect(new Set(report.deleted)).toEqual(new Set(['free']));
       expect(report.failures).toMatchObject([
-        { key: 'locked', code: 'ObjectLocked', transient: false },
+        { key: 'locked', code: 'ObjectLocked', outcome: 'refused' },
       ]);
-      expect(report.failures[0]?.message).toContain(`(GOVERNANCE) until ${until.toISOString()}`);
+      expect(report.failures[0]?.reason).toContain(`(GOVERNANCE) until ${until.toISOString()}`);
       // The newer version stays: without it the locked one would be the object again.
-      expect(await inspector.headObject(bucket.name, 'locked')).toMatchObject({ size: 6 });
+      expect(await objects.listing.headObject(bucket.name, 'locked')).toMatchObject({ size: 6 });
       expect(await listVersions(bucket.client, bucket.name)).toHaveLength(2);
     });
 
@@ -438,34 +442,34 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { objectLock: true });
       await putLocked(bucket, 'locked', new Date(Date.now() + 3_600_000));
       await deny(bucket, ['s3:GetObjectRetention', 's3:GetObjectLegalHold']);
-      const { failures } = await bucket.inspect().purgeKeys(bucket.name, ['locked']);
-      expect(failures).toMatchObject([{ key: 'locked', transient: false }]);
-      expect(failures[0]?.message).toMatch(/s3:(GetObjectRetention|DeleteObjectVersion) may be/);
+      const { failures } = await bucket.open().versions.purgeKeys(bucket.name, ['locked']);
+      expect(failures).toMatchObject([{ key: 'locked', outcome: 'refused' }]);
+      expect(failures[0]?.reason).toMatch(/s3:(GetObjectRetention|DeleteObjectVersion) may be/);
     });
 
     test('of single keys may be refused, and names the right', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('kept/1', 'free/1');
       await deny(bucket, ['s3:DeleteObjectVersion'], 'kept/*');
-      const report = await bucket.inspect().purgeKeys(bucket.name, ['kept/1', 'free/1']);
-      expect(report.deleted).toEqual(new Set(['free/1']));
+      const report = await bucket.open().versions.purgeKeys(bucket.name, ['kept/1', 'free/1']);
+      expect(new Set(report.deleted)).toEqual(new Set(['free/1']));
       expect(report.failures).toMatchObject([
-        { key: 'kept/1', code: 'AccessDenied', transient: false },
+        { key: 'kept/1', code: 'AccessDenied', outcome: 'refused' },
       ]);
-      expect(report.failures[0]?.message).toContain('s3:DeleteObjectVersion');
+      expect(report.failures[0]?.reason).toContain('s3:DeleteObjectVersion');
     });
 
     test('without the right to list versions fails as a whole', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('a');
       await deny(bucket, ['s3:ListBucketVersions']);
-      const call = bucket.inspect().purgeKeys(bucket.name, ['a']);
+      const call = bucket.open().versions.purgeKeys(bucket.name, ['a']);
       await expect(call).rejects.toBeInstanceOf(ObjectStoreError);
       await expect(call).rejects.toMatchObject({
         kind: 'denied',
         missingAction: 's3:ListBucketVersions',
       });
-      const missing = bucket.inspect().purgeKeys(`${bucket.name}-missing`, ['a']);
+      const missing = bucket.open().versions.purgeKeys(`${bucket.name}-missing`, ['a']);
       await expect(missing).rejects.toMatchObject({ kind: 'no-bucket' });
     });
   });
@@ -480,12 +484,14 @@ function contract(target: () => S3Target): void {
         const newest = versions.find((it) => it.key === key && it.isLatest);
         const command = new DeleteObjectCommand({ Bucket: bucket.name, Key: key });
         for (let marker = 0; marker < 3; marker += 1) await bucket.client.send(command);
-        const inspector = bucket.inspect();
-        expect(await inspector.restoreObject(bucket.name, key)).toEqual({
+        const objects = bucket.open();
+        expect(await objects.restoration.restoreObject(bucket.name, key)).toEqual({
           restored: true,
           versionId: newest?.id,
         });
-        expect(await inspector.headObject(bucket.name, key)).toMatchObject({ state: 'exists' });
+        expect(await objects.listing.headObject(bucket.name, key)).toMatchObject({
+          state: 'exists',
+        });
       }
     });
 
@@ -493,7 +499,7 @@ function contract(target: () => S3Target): void {
       for (const versioned of [true, false]) {
         const bucket = await makeBucket(target(), { versioned });
         await bucket.put('a');
-        const answer = await bucket.inspect().restoreObject(bucket.name, 'a');
+        const answer = await bucket.open().restoration.restoreObject(bucket.name, 'a');
         expect(answer).toMatchObject({ restored: false, reason: 'not-deleted' });
       }
     });
@@ -501,17 +507,17 @@ function contract(target: () => S3Target): void {
     test('refuses where no version is left', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('img2');
-      const inspector = bucket.inspect();
+      const objects = bucket.open();
       const refused = { restored: false, reason: 'no-version' };
-      expect(await inspector.restoreObject(bucket.name, 'img')).toMatchObject(refused);
+      expect(await objects.restoration.restoreObject(bucket.name, 'img')).toMatchObject(refused);
       await bucket.open().deleteObjects(bucket.name, ['img']);
-      expect(await inspector.restoreObject(bucket.name, 'img')).toMatchObject(refused);
+      expect(await objects.restoration.restoreObject(bucket.name, 'img')).toMatchObject(refused);
       expect(await listVersions(bucket.client, bucket.name)).toHaveLength(2);
     });
 
     test('refuses in a bucket without versions', async () => {
       const bucket = await makeBucket(target());
-      const answer = await bucket.inspect().restoreObject(bucket.name, 'a');
+      const answer = await bucket.open().restoration.restoreObject(bucket.name, 'a');
       expect(answer).toMatchObject({ restored: false, reason: 'not-versioned' });
     });
 
@@ -519,10 +525,10 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('a');
       await bucket.open().deleteObjects(bucket.name, ['a']);
-      const inspector = bucket.inspect();
+      const objects = bucket.open();
       for (const action of ['s3:DeleteObjectVersion', 's3:ListBucketVersions']) {
         await deny(bucket, [action]);
-        const answer = await inspector.restoreObject(bucket.name, 'a');
+        const answer = await objects.restoration.restoreObject(bucket.name, 'a');
         expect(answer).toMatchObject({ restored: false, reason: 'denied' });
         expect(answer).toHaveProperty('message', expect.stringContaining(action));
       }
@@ -534,7 +540,7 @@ async function pagesOf(
   bucket: TestBucket,
   request: ListingRequest = {},
 ): Promise<(readonly ListedObject[])[]> {
-  return collect(bucket.inspect().listObjects(bucket.name, request));
+  return collect(bucket.open().listing.listObjects(bucket.name, request));
 }
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {

@@ -1,4 +1,5 @@
-import type { KeyFailure, LocalFailureCode } from './object-store.ts';
+import type { KeyFailure, LocalFailureCode } from '../store-failure.ts';
+import { localFailure } from './failures.ts';
 
 /** S3 counts a key's length in bytes of UTF-8. */
 const MAX_KEY_BYTES = 1_024;
@@ -62,6 +63,6 @@ function refusalOf(key: string): KeyFailure | undefined {
   return undefined;
 }
 
-function refuse(key: string, code: LocalFailureCode, message: string): KeyFailure {
-  return { key, code, message, transient: false };
+function refuse(key: string, code: LocalFailureCode, reason: string): KeyFailure {
+  return localFailure({ key, code, reason, outcome: 'refused', final: true });
 }

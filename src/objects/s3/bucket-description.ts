@@ -5,17 +5,10 @@ import type {
   BucketProblem,
   DefaultRetention,
   LifecycleRule,
-} from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection, S3Operation, Sdk } from './s3-connection.ts';
-import { lacksOperation } from './s3-failures.ts';
-
-/** How S3 says that a bucket has no such setting. */
-const ABSENCES = new Set([
-  'NoSuchLifecycleConfiguration',
-  'ObjectLockConfigurationNotFoundError',
-  'NoSuchObjectLockConfiguration',
-]);
+} from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection, S3Operation, Sdk } from './connection.ts';
+import { isAbsentSetting, noSuchBucket } from './failures.ts';
 
 interface Lock {
   readonly enabled: boolean;
@@ -75,7 +68,7 @@ class Reading {
         return { reachable: this.#note(error).kind === 'denied' };
       }
       // A reply without a body has no code of its own.
-      this.problems.push({ code: 'NoSuchBucket', message: `there is no bucket ${Bucket}` });
+      this.#note(noSuchBucket(Bucket));
       return { reachable: false };
     }
   }
@@ -122,7 +115,7 @@ class Reading {
     try {
       return await read();
     } catch (error) {
-      if (error instanceof ObjectStoreError && isAbsence(error)) return absent;
+      if (error instanceof ObjectStoreError && isAbsentSetting(error)) return absent;
       this.#note(error);
       return 'unknown';
     }
@@ -138,15 +131,10 @@ class Reading {
   /** @throws what is no answer of the store, and what the caller's signal ended. */
   #note(error: unknown): ObjectStoreError {
     if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
-    const { code, message, missingAction } = error;
-    this.problems.push({ code, message, missingAction });
+    const { code, reason, outcome, concerns, final, missingAction } = error;
+    this.problems.push({ code, reason, outcome, concerns, final, missingAction });
     return error;
   }
-}
-
-/** A store that does not know the request has no such thing either. */
-function isAbsence(error: ObjectStoreError): boolean {
-  return ABSENCES.has(error.code) || lacksOperation(error);
 }
 
 function readRule(rule: S3LifecycleRule): LifecycleRule {

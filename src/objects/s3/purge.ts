@@ -1,18 +1,14 @@
 import { readReply, unanswered } from './deletion-reply.ts';
 import { inParallel } from './in-parallel.ts';
 import { sortKeys } from './object-keys.ts';
-import {
-  type DeletionReport,
-  type KeyFailure,
-  MAX_KEYS_PER_REQUEST,
-  ObjectStoreError,
-} from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import type { DeletionCall, S3DeleteRequests } from './s3-delete-requests.ts';
-import { failureOf } from './s3-deletion.ts';
-import { lacksOperation } from './s3-failures.ts';
-import { type ListedVersion, versionPages } from './s3-listing.ts';
-import { explainRefusals, type RefusedVersion } from './s3-object-lock.ts';
+import { MAX_KEYS_PER_REQUEST } from '../deletion-report.ts';
+import { type KeyFailure, ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection } from './connection.ts';
+import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
+import type { KeyOutcomes } from './deletion.ts';
+import { failureOfKey, failureOfUntried, lacksOperation, localFailure } from './failures.ts';
+import { type ListedVersion, versionPages } from './listing.ts';
+import { explainRefusals, type RefusedVersion } from './object-lock.ts';
 
 /** Keys are done in portions, so that a call whose time is over has some to show for it. */
 const KEYS_AT_A_TIME = 250;
@@ -40,11 +36,11 @@ export class S3Purge {
     this.#requests = requests;
   }
 
-  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<DeletionReport> {
+  async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<KeyOutcomes> {
     const { together, alone, refused } = sortKeys(keys);
     const plain = new Set(together);
     const all = [...together, ...alone];
-    const deleted = new Set<string>();
+    const deleted: string[] = [];
     const failures = [...refused];
     for (let at = 0; at < all.length; at += KEYS_AT_A_TIME) {
       const portion = new Portion(this.#connection, this.#requests, bucket, plain, call);
@@ -52,13 +48,12 @@ export class S3Purge {
         const states = await portion.purge(all.slice(at, at + KEYS_AT_A_TIME));
         for (const { key, failure } of states) {
           if (failure) failures.push(failure);
-          else deleted.add(key);
+          else deleted.push(key);
         }
       } catch (error) {
         const isOwn = error instanceof ObjectStoreError && error.kind !== 'aborted';
         if (!isOwn || at === 0) throw error;
-        for (const key of all.slice(at))
-          failures.push({ ...failureOf(key, error), transient: true });
+        for (const key of all.slice(at)) failures.push(failureOfUntried(key, error));
         break;
       }
     }
@@ -133,12 +128,12 @@ class Portion {
     const { key } = state;
     for await (const page of versionPages(this.#connection, this.#bucket, key, this.#call.signal)) {
       if (page.length === 0) continue;
-      state.failure = {
+      state.failure = localFailure({
         key,
         code: 'VersionsLeft',
-        message: `a version of the key was written while it was purged: ${page[0]?.versionId}`,
-        transient: true,
-      };
+        reason: `a version of the key was written while it was purged: ${page[0]?.versionId}`,
+        outcome: 'failed',
+      });
       return;
     }
   }
@@ -170,7 +165,7 @@ class Portion {
       }
       const unnamed = read.unnamed.flatMap(named);
       if (read.misspelt) return unnamed;
-      if (unnamed.length > 0) this.#call.onUnanswered?.(unnamed.map(({ key }) => key));
+      for (const { key } of unnamed) this.#call.unanswered.add(key);
       for (const it of unnamed) this.#refuse(it, unanswered(it.key, read.keyless));
       return [];
     } catch (error) {
@@ -184,7 +179,7 @@ class Portion {
       await this.#requests.deleteObject(this.#bucket, version, this.#call);
     } catch (error) {
       const failed = this.#ownTrouble(error);
-      this.#refuse(version, failureOf(version.key, failed));
+      this.#refuse(version, failureOfKey(version.key, failed));
     }
   }
 
@@ -203,7 +198,7 @@ class Portion {
       try {
         await work(state);
       } catch (error) {
-        state.failure = failureOf(state.key, this.#ownTrouble(error));
+        state.failure = failureOfKey(state.key, this.#ownTrouble(error));
       }
     });
   }

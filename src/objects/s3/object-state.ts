@@ -1,7 +1,7 @@
-import type { ObjectState } from './bucket-inspector.ts';
-import { ObjectStoreError } from './object-store.ts';
-import type { S3Connection } from './s3-connection.ts';
-import { listPage } from './s3-listing.ts';
+import type { ObjectState } from '../abilities.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import type { S3Connection } from './connection.ts';
+import { listPage } from './listing.ts';
 
 /**
  * Whether a key has an object. A HEAD reply has no body and so no code: its 404 may mean the bucket,
@@ -57,12 +57,12 @@ async function lookUp(
     return { state: 'exists', size: first.size, lastModified: first.lastModified };
   } catch (error) {
     if (!(error instanceof ObjectStoreError) || error.kind !== 'denied') throw error;
-    // S3 tells a stranger to the listing 403; a store that says 404 all the same means it.
+    // S3 answers 403 for a missing object when the caller may not list, so a 404 can be believed.
     if (refusal.httpStatus === 404) return { state: 'gone' };
     return {
       state: 'denied',
       code: error.code,
-      message: `neither looking at the object nor listing it is allowed: ${refusal.message}`,
+      reason: `neither looking at the object nor listing it is allowed: ${refusal.reason}`,
       missingAction: 's3:GetObject',
     };
   }

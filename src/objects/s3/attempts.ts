@@ -1,9 +1,5 @@
 import type { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3';
-
-/** The errors of a connection that never came about: nothing was sent over it. */
-const NEVER_CONNECTED =
-  /^(?:EAI_AGAIN|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|ERR_TLS_\w+|UNABLE_TO_\w+|\w*CERT\w*)$/u;
-const CONNECT_TIMEOUT = /did not establish a connection/u;
+import { classify, NeverSent } from './failures.ts';
 
 /**
  * Counts the attempts of a call that were sent and got no answer. What a call comes to does not tell:
@@ -42,7 +38,7 @@ export class Attempts {
         settle();
         return result;
       } catch (error) {
-        if (isAnswer(error) || isNeverConnected(error)) settle();
+        if (classify(error).outcome !== 'unknown') settle();
         throw error;
       }
     };
@@ -63,7 +59,7 @@ export class Attempts {
 }
 
 function tooLate(): Error {
-  return Object.assign(new Error('its time was over before it was sent'), { name: 'Timeout' });
+  return new NeverSent('its time was over before it was sent');
 }
 
 type Handler = (args: object) => Promise<object>;
@@ -83,25 +79,4 @@ interface Stack {
       readonly toMiddleware: string;
     },
   ): void;
-}
-
-/**
- * Whether the store itself has spoken. A 5xx without a code of the store's is a gateway's, which may
- * have given up on a store that has not.
- */
-function isAnswer(error: unknown): boolean {
-  const metadata = property(error, '$metadata');
-  const status = property(metadata, 'httpStatusCode');
-  if (typeof status !== 'number') return false;
-  return (status >= 300 && status < 500) || typeof property(error, 'Code') === 'string';
-}
-
-function isNeverConnected(error: unknown): boolean {
-  const code = property(error, 'code');
-  if (typeof code === 'string') return NEVER_CONNECTED.test(code);
-  return error instanceof Error && CONNECT_TIMEOUT.test(error.message);
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
 }

@@ -1,0 +1,29 @@
+import type { KeyFailure } from './store-failure.ts';
+
+/** What became of the keys of one call: each is in exactly one of `deleted` and `failures`. */
+export interface DeletionReport {
+  /** The keys that the store named as deleted, or as already gone; each once. */
+  readonly deleted: readonly string[];
+  /** Whether every key that was asked for is in `deleted`. */
+  readonly all: boolean;
+  readonly failures: readonly KeyFailure[];
+  /**
+   * Keys for which a request was sent that got no answer, so that the store may still delete them,
+   * whatever became of them otherwise: a second attempt may have been answered.
+   */
+  readonly unanswered: readonly string[];
+}
+
+/** How a call that deletes is made. */
+export interface DeletionOptions {
+  /** Ends the call early; what was already deleted is then not known. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * No request is sent after it, in milliseconds of `performance.now()`. A process that was stopped goes
+   * on where it was, and a timer that is to end the call may come after the request.
+   */
+  readonly endsAt?: number | undefined;
+}
+
+/** The most keys that one DeleteObjects request may carry. */
+export const MAX_KEYS_PER_REQUEST = 1_000;

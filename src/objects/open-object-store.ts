@@ -1,0 +1,29 @@
+import type { Logger } from '../logger.ts';
+import { retryTimesOf, type S3TimeSettings } from '../retry-budget.ts';
+import type { ObjectStore } from './object-store.ts';
+import { createS3ObjectStore } from './s3/object-store.ts';
+
+/** The settings of the object store, as the configuration has them. */
+export interface ObjectStoreSettings extends S3TimeSettings {
+  /** A store other than AWS. */
+  readonly s3EndpointUrl?: string | undefined;
+  readonly awsRegion?: string | undefined;
+}
+
+/**
+ * Opens the object store that the configuration names: the one place that decides which implementation
+ * it is and how it is set up. A process opens one, and closes it.
+ *
+ * @param logger hears of what a person should know.
+ */
+export function openObjectStore(
+  settings: ObjectStoreSettings,
+  logger: Pick<Logger, 'warning'>,
+): ObjectStore {
+  return createS3ObjectStore({
+    endpoint: settings.s3EndpointUrl,
+    region: settings.awsRegion,
+    ...retryTimesOf(settings),
+    warn: (message) => logger.warning(message),
+  });
+}

@@ -1,0 +1,81 @@
+import { withDeadline } from '../../lifecycle/deadline.ts';
+import {
+  type DeletionOptions,
+  type DeletionReport,
+  MAX_KEYS_PER_REQUEST,
+} from '../deletion-report.ts';
+import type { ObjectStore } from '../object-store.ts';
+import { describeBucket } from './bucket-description.ts';
+import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
+import { probeDeleteRight } from './delete-right.ts';
+import { type KeyOutcomes, S3Deletion } from './deletion.ts';
+import { listPages } from './listing.ts';
+import { readObjectState } from './object-state.ts';
+import { S3Purge } from './purge.ts';
+import { restoreObject } from './restore.ts';
+
+/** An object store with every ability. */
+export type S3ObjectStore = Required<ObjectStore>;
+
+/**
+ * An object store over S3 or anything that speaks its language, with the AWS default credential
+ * chain; all that it does goes over one connection. The AWS SDK is loaded by `prepare` or the first
+ * call, not by importing this file.
+ */
+export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3ObjectStore {
+  const connection = new S3Connection(options);
+  const requests = new S3DeleteRequests(connection);
+  const deletion = new S3Deletion(requests);
+  const purge = new S3Purge(connection, requests);
+  const budget = connection.budgetMilliseconds;
+
+  const deleteInTime = async (
+    keys: readonly string[],
+    { signal, endsAt }: DeletionOptions,
+    run: (call: DeletionCall) => Promise<KeyOutcomes>,
+  ): Promise<DeletionReport> => {
+    if (keys.length > MAX_KEYS_PER_REQUEST) {
+      throw new RangeError(
+        `expected at most ${MAX_KEYS_PER_REQUEST} keys per call, got ${keys.length}`,
+      );
+    }
+    const unanswered = new Set<string>();
+    try {
+      const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
+        run({ signal: inTime, endsAt, unanswered }),
+      );
+      return { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
+    } catch (error) {
+      if (!(error instanceof ObjectStoreError)) throw error;
+      throw error.with({ unanswered: [...unanswered] });
+    }
+  };
+  return {
+    deleteObjects: (bucket, keys, call = {}) =>
+      deleteInTime(keys, call, (inTime) => deletion.run(bucket, keys, inTime)),
+    listing: {
+      listObjects: (bucket, request) => listPages(connection, bucket, request),
+      headObject: (bucket, key, { signal } = {}) =>
+        readObjectState(connection, bucket, key, signal),
+    },
+    versions: {
+      purgeKeys: (bucket, keys, call = {}) =>
+        deleteInTime(keys, call, (inTime) => purge.run(bucket, keys, inTime)),
+    },
+    inspection: {
+      describeBucket: (bucket, { signal } = {}) => describeBucket(connection, bucket, signal),
+      probeDeleteRight: (bucket, { prefix = '', signal } = {}) =>
+        withDeadline(budget, signal, (inTime) =>
+          probeDeleteRight(requests, bucket, prefix, inTime),
+        ),
+    },
+    restoration: {
+      restoreObject: (bucket, key, { signal } = {}) =>
+        restoreObject(connection, requests, bucket, key, signal),
+    },
+    prepare: () => requests.prepare(),
+    close: () => connection.close(),
+  };
+}
