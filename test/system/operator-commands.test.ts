@@ -229,11 +229,12 @@ describeDatabase('the commands of an operator', () => {
     await query('select retention.flag_expired()');
     const lease = crypto.randomUUID();
     const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    const failed = runIds.map((run_id) => ({
-      run_id,
+    const failed = (claim?.keys ?? []).map((key) => ({
+      key,
       code: 'AccessDenied',
-      message: 'no',
-      transient: false,
+      reason: 'no',
+      outcome: 'refused' as const,
+      concerns: 'key' as const,
       final: true,
     }));
     const outcome = { cleared: [], failed, milliseconds: 1 };

@@ -56,8 +56,8 @@ describe('settling while the database is away', () => {
       };
     const settled = { settled: true, cleared: 1, stamped: 1, failed: 0, dead: 0 };
     const store = {
-      claim: () => Promise.resolve({ ...claim, purge: false, crowded: false }),
-      settle: failing({ ...settled, retryAt: undefined, crowded: false }),
+      claim: () => Promise.resolve({ ...claim, purge: false }),
+      settle: failing({ ...settled, retryAt: undefined }),
       postpone: failing(new Date(0)),
       split: failing(true),
     };

@@ -118,7 +118,6 @@ describe('metrics', () => {
     dead: 0,
     postponed: false,
     leaseLost: false,
-    crowded: false,
     milliseconds: 1_500,
   };
   const make = () =>

@@ -27,11 +27,10 @@ async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> 
         spared: 0,
         attempts: 0,
         purge: false,
-        crowded: false,
-      }),
+          }),
     settle: (_batchId: number, _lease: string, outcome: { cleared: unknown; failed: unknown }) => {
       calls.push(['settle', outcome]);
-      return Promise.resolve({ ...settled, retryAt: undefined, crowded: false });
+      return Promise.resolve({ ...settled, retryAt: undefined });
     },
     postpone: (_batchId: number, _lease: string, problem: unknown) => {
       calls.push(['postpone', problem]);
