@@ -44,7 +44,7 @@ describe('settling while the database is away', () => {
     vi.restoreAllMocks();
   });
 
-  const claim = { batchId: 7, bucket: 'b', runIds: ['1'], keys: ['k'], spared: 0, attempts: 0 };
+  const claim = { batchId: 7, bucket: 'b', keys: ['k'], spared: 0, attempts: 0 };
 
   /** A worker whose first so many tries to give its batch back fail. */
   function makeWorker(failures: number, error: Error = away, s3?: ObjectStoreError) {

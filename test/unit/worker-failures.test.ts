@@ -11,7 +11,7 @@ interface Told {
   readonly logger: RecordingLogger;
 }
 
-/** Works on one batch of runs 1, 2 and 3 with keys a, b and c; returns what the database was told. */
+/** Works on one batch with the keys a, b and c; returns what the database was told. */
 async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> {
   const calls: (readonly [name: string, ...args: unknown[]])[] = [];
   const logger = createRecordingLogger();
@@ -21,8 +21,6 @@ async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> 
       Promise.resolve({
         batchId: 7,
         bucket: 'b',
-        runIds: ['1', '2', '3'],
-        runIdsUnread: 'all of them',
         keys: ['a', 'b', 'c'],
         spared: 0,
         attempts: 0,
@@ -72,11 +70,11 @@ describe('a request that fails as a whole', () => {
         concerns: 'bucket',
       }),
     );
-    const failure = { code: 'NoSuchBucket', message: 'its words', transient: false, final: false };
-    const failed = ['1', '2', '3'].map((run_id) => ({ run_id, ...failure }));
+    const failure = { code: 'NoSuchBucket', reason: 'its words', outcome: 'refused', final: false };
+    const failed = ['a', 'b', 'c'].map((key) => ({ key, concerns: 'bucket', ...failure }));
     expect(calls).toMatchObject([['settle', { cleared: [], failed, unanswered: [] }]]);
     expect(logger.lines[0]?.message).toBe(
-      'Failed to delete S3 object for run 1: NoSuchBucket its words',
+      'Failed to delete S3 object a: NoSuchBucket its words',
     );
   });
 
@@ -99,7 +97,7 @@ describe('a request that fails as a whole', () => {
           unanswered: ['b'],
         }),
       );
-      const problem = { code: 'InternalError', message: 'its words', unanswered: ['2'] };
+      const problem = { code: 'InternalError', message: 'its words', unanswered: ['b'] };
       expect(calls).toEqual([['postpone', problem]]);
       expect(logger.lines[0]?.message).toBe('Bucket b pauses: InternalError its words');
     },
@@ -107,12 +105,12 @@ describe('a request that fails as a whole', () => {
 });
 
 describe('a report', () => {
-  test('that names every key clears the batch, without a look at its ids', async () => {
+  test('that names every key clears the batch, without sending a key back', async () => {
     const { calls } = await work((_bucket, keys) =>
       Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: ['c'] }),
     );
     expect(calls).toMatchObject([
-      ['settle', { cleared: 'all of them', failed: [], unanswered: ['3'] }],
+      ['settle', { cleared: 'all', failed: [], unanswered: ['c'] }],
     ]);
   });
 
@@ -126,8 +124,7 @@ describe('a report', () => {
         unanswered: ['c'],
       }),
     );
-    const failure = { code: 'AccessDenied', message: 'its words', transient: false, final: true };
-    const failed = [{ run_id: '1', ...failure }];
-    expect(calls).toMatchObject([['settle', { cleared: ['2'], failed, unanswered: ['3'] }]]);
+    const failed = [{ key: 'a', code: 'AccessDenied', outcome: 'refused', ...about }];
+    expect(calls).toMatchObject([['settle', { cleared: ['b'], failed, unanswered: ['c'] }]]);
   });
 });
