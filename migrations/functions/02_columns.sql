@@ -224,7 +224,8 @@ begin
     end if;
     v_found := v_found || jsonb_build_object(
       v_column,
-      v_columns -> v_column
+      -- A JSON null before || would make an array.
+      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
         || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
     );
   end loop;

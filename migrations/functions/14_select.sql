@@ -263,11 +263,28 @@ set jit = off
 as $$
 declare
   v_run_ids retention.run_id[];
+  v_batch_ids bigint[];
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   perform from retention.heartbeat for update;
   if p_run_ids is null and p_tenant_id is null then
+    v_batch_ids := array(
+      select b.batch_id
+      from retention.batch b
+      where b.failed_at is not null
+        and b.settled_at is null
+        and (b.lease is null or b.visible_at <= clock_timestamp())
+        and (p_bucket is null or b.bucket = p_bucket)
+        and (p_code is null or b.code = p_code)
+      order by b.batch_id
+      for update
+    );
+    -- Such a lease has run out. Its holder may still be asking S3.
+    perform retention._note_unanswered(b, null, b.visible_at)
+    from retention.batch b
+    where b.batch_id = any (v_batch_ids)
+      and b.lease is not null;
     with revived as (
       update retention.batch b
       set attempts = 0,
@@ -278,11 +295,7 @@ begin
         early = null,
         lease = null,
         visible_at = now()
-      where b.failed_at is not null
-        and b.settled_at is null
-        and (b.lease is null or b.visible_at <= clock_timestamp())
-        and (p_bucket is null or b.bucket = p_bucket)
-        and (p_code is null or b.code = p_code)
+      where b.batch_id = any (v_batch_ids)
       returning b.results
     )
     select coalesce(sum(r.results), 0) into v_revived from revived r;
