@@ -47,7 +47,10 @@ describeDatabase('RETENTION_COLUMNS', () => {
     ['bucket=tenant_id', { bucket: { name: 'tenant_id' } }],
     ['status=state', { status: { name: 'state', completed: 'COMPLETED' } }],
     ['status=state:done', { status: { name: 'state', completed: 'done' } }],
-    ['status=state: all done ,key=k', { status: { name: 'state', completed: 'all done' }, key: { name: 'k' } }],
+    [
+      'status=state: all done ,key=k',
+      { status: { name: 'state', completed: 'all done' }, key: { name: 'k' } },
+    ],
     ['status="My state":done', { status: { name: 'My state', completed: 'done' } }],
   ])('%s changes what it names', async (text, changed) => {
     expect(await parse(text)).toEqual({ ...RUNBOOK, ...changed });
