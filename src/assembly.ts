@@ -32,7 +32,12 @@ import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
-export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
+export const CHANNELS = [
+  'retention_expired',
+  'retention_cleared',
+  'retention_failed',
+  'retention_attention',
+] as const;
 
 /** What every entry point of the library takes. */
 export interface LibraryOptions {
