@@ -3,7 +3,7 @@ import { type Config, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
 import type { Database } from './database/database.ts';
-import { runMigrations } from './database/migrations.ts';
+import { type MigrationSettings, runMigrations } from './database/migrations.ts';
 import {
   type Notifications,
   type NotificationsState,
@@ -257,13 +257,7 @@ export async function migrate(
     direction,
     count,
     logger,
-    settings: {
-      table: formatTable(config.table),
-      columns: config.columns,
-      scheduler: config.scheduler,
-      cronDatabaseUrl: config.cronDatabaseUrl,
-      role: config.role,
-    },
+    settings: migrationSettings(config),
   }).catch((error: unknown) => {
     throw asConfigurationError(error, config);
   });
@@ -274,6 +268,17 @@ export async function migrate(
     });
   }
   return ran;
+}
+
+/** What the migrations are told of a configuration. */
+export function migrationSettings(config: Config): MigrationSettings {
+  return {
+    table: formatTable(config.table),
+    columns: config.columns,
+    scheduler: config.scheduler,
+    cronDatabaseUrl: config.cronDatabaseUrl,
+    role: config.role,
+  };
 }
 
 /** Writes the settings that live in the database, and logs what changed. */
