@@ -29,11 +29,12 @@ declare
   v_match text[];
   v_target jsonb;
   v_completed text := 'COMPLETED';
+  v_named text[] := '{}';
 begin
   while v_rest <> '' loop
     v_match := regexp_match(
       v_rest,
-      '^\s*([a-z_]+)\s*=\s*("(?:[^"]|"")*"(?::[^,"'']*?)?|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
+      '^\s*([A-Za-z_]+)\s*=\s*("(?:[^"]|"")*"(?::[^,"'']*?)?|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
     );
     if v_match is null then
       raise exception using
@@ -41,6 +42,7 @@ begin
         message = format('RETENTION_COLUMNS cannot be read from here on: %s', v_rest),
         hint = 'Write it as view_column=table_column, separated by commas, for example bucket=result_bucket,key=result_key.';
     end if;
+    v_match[1] := lower(v_match[1]);
     if not v_columns ? v_match[1] then
       raise exception using
         errcode = 'invalid_parameter_value',
@@ -51,13 +53,20 @@ begin
       v_completed := btrim(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', ''));
       v_match[2] := btrim(left(v_match[2], -length(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', '')) - 1));
     end if;
+    if v_match[1] = any (v_named) then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS names %s twice', v_match[1]),
+        hint = 'Name each view column once.';
+    end if;
+    v_named := v_named || v_match[1];
     v_target := case
       when v_match[2] = '' then 'null'::jsonb
       when v_match[2] like '"%' then
         jsonb_build_object('name', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '""', '"'))
       when v_match[2] like '''%' then
         jsonb_build_object('fixed', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '''''', ''''))
-      else jsonb_build_object('name', lower(v_match[2]))
+      else jsonb_build_object('name', lower(btrim(v_match[2])))
     end;
     if v_target = 'null' and v_match[1] in ('run_id', 'completed_at', 'key', 'cleared_at')
       or v_target ? 'fixed' and v_match[1] <> 'bucket'
@@ -67,12 +76,31 @@ begin
         message = format('RETENTION_COLUMNS: %s must name a column of the table, given: %s', v_match[1], v_match[2]),
         hint = 'Only bucket may be a fixed value; run_id, completed_at, key and cleared_at cannot be left out.';
     end if;
+    if octet_length(v_target ->> 'name') > 63
+      or v_target ->> 'fixed' !~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'
+    then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS: %s cannot be %s', v_match[1], v_match[2]),
+        hint = 'A column has a name of at most 63 bytes, and a bucket one of 3 to 255 letters, digits, dots, hyphens or underscores.';
+    end if;
     if v_match[1] = 'status' and v_target ? 'name' then
       v_target := v_target || jsonb_build_object('completed', v_completed);
     end if;
     v_columns := jsonb_set(v_columns, array[v_match[1]], v_target);
     v_rest := btrim(v_match[3]);
   end loop;
+  if exists (
+    select
+    from jsonb_each(v_columns) c
+    where c.key <> 'cleared_at'
+      and c.value ->> 'name' = v_columns -> 'cleared_at' ->> 'name'
+  ) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'RETENTION_COLUMNS: cleared_at must be a column of its own',
+      hint = 'It is written when a result is deleted, so no other view column may name the same table column.';
+  end if;
   return v_columns;
 end
 $$;
@@ -196,7 +224,8 @@ begin
     end if;
     v_found := v_found || jsonb_build_object(
       v_column,
-      v_columns -> v_column
+      -- A JSON null before || would make an array.
+      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
         || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
     );
   end loop;

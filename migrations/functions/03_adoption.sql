@@ -127,7 +127,8 @@ begin
   for v_column in
     select c.oid::regclass::text as relation,
       a.attname as name,
-      t.typcategory = 'A' as is_array
+      t.typcategory = 'A' as is_array,
+      case a.attstorage when 'e' then 'external' end as storage
     from pg_attribute a
     join pg_class c on c.oid = a.attrelid and c.relkind = 'r' and c.relnamespace = 'retention'::regnamespace
     join pg_type t on t.oid = a.atttypid
@@ -147,6 +148,12 @@ begin
       'new_' || p_domain,
       case when v_column.is_array then '[]' else '' end
     );
+    -- A new type brings its own storage.
+    if v_column.storage is not null then
+      execute format(
+        'alter table %s alter column %I set storage %s', v_column.relation, v_column.name, v_column.storage
+      );
+    end if;
   end loop;
   execute format('drop domain retention.%I', p_domain);
   execute format('alter domain retention.%I rename to %I', 'new_' || p_domain, p_domain);
@@ -267,7 +274,7 @@ as $$
         '(%s) where %s is null%s and %s is not null',
         concat_ws(', ', n.tenant_id, n.completed_at, n.run_id),
         n.cleared_at,
-        coalesce(format(' and %s = %L', n.status, n.completed), ''),
+        case when n.status is null then '' else format(' and %s = %L', n.status, n.completed) end,
         n.key
       ) as columns
     from named n

@@ -12,6 +12,8 @@ rows 1000
 as $$
   select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.tenant_id, u.n
   from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  -- Unpacked once, however often it is named.
+  offset 0
 $$;
 
 -- Notes that S3 may still perform a request for these keys of a batch (null: for all of them), sent at

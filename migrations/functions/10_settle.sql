@@ -122,8 +122,8 @@ $$;
 -- outcome refused (counted against the result), failed or unknown (not counted), concerns key, bucket or store,
 -- and final where trying again cannot help. What is in neither was not answered for and is tried again.
 -- p_unanswered: the keys that S3 may still delete, whatever became of them. Stamps, reschedules or buries, in
--- this one transaction. Returns settled = false, and changes nothing, when p_lease is no longer the
--- batch's lease. For the listener.
+-- this one transaction. retry_at: when the first of what waits is tried again. Returns settled = false, and
+-- changes nothing, when p_lease is no longer the batch's lease. For the listener.
 create or replace function retention.settle(
   p_batch_id bigint,
   p_lease uuid,
@@ -158,6 +158,7 @@ declare
   v_cleared bigint;
   v_stamped bigint := 0;
   v_retry_at timestamptz;
+  v_first_retry_at timestamptz;
   v_failed bigint := 0;
   v_dead bigint := 0;
   v_problems jsonb := '[]';
@@ -200,6 +201,7 @@ begin
           case when v_kind.counted then v_batch.attempts else v_batch.postponed end
         )
       end;
+      v_first_retry_at := least(v_first_retry_at, v_retry_at);
       insert into retention.batch (
         bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
         attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
@@ -270,7 +272,7 @@ begin
     where b.batch_id = p_batch_id;
   end if;
   return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at;
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at;
 end
 $$;
 

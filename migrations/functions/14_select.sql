@@ -119,25 +119,32 @@ set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 declare
-  v_candidates bigint[];
+  v_candidates bigint[] := '{}';
+  v_found bigint[];
   v_batch record;
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
 begin
-  -- Found without a lock, and looked at again under it: a batch may change hands in between.
-  v_candidates := array(
-    select distinct b.batch_id
+  -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
+  -- batch that was not found: so look again until all are locked.
+  loop
+    v_found := array(
+      select distinct b.batch_id
+      from retention.batch b
+      cross join unnest(b.run_ids) as u (run_id)
+      where b.settled_at is null
+        and b.batch_id <> all (v_candidates)
+        and u.run_id in (select s.run_id from retention.selection s)
+    );
+    exit when v_found = '{}';
+    perform
     from retention.batch b
-    cross join unnest(b.run_ids) as u (run_id)
-    where b.settled_at is null
-      and u.run_id in (select s.run_id from retention.selection s)
-  );
-  perform
-  from retention.batch b
-  where b.batch_id = any (v_candidates)
-  order by b.batch_id
-  for update;
+    where b.batch_id = any (v_found)
+    order by b.batch_id
+    for update;
+    v_candidates := v_candidates || v_found;
+  end loop;
   for v_batch in
     select b.*,
       b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
@@ -263,11 +270,28 @@ set jit = off
 as $$
 declare
   v_run_ids retention.run_id[];
+  v_batch_ids bigint[];
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   perform from retention.heartbeat for update;
   if p_run_ids is null and p_tenant_id is null then
+    v_batch_ids := array(
+      select b.batch_id
+      from retention.batch b
+      where b.failed_at is not null
+        and b.settled_at is null
+        and (b.lease is null or b.visible_at <= clock_timestamp())
+        and (p_bucket is null or b.bucket = p_bucket)
+        and (p_code is null or b.code = p_code)
+      order by b.batch_id
+      for update
+    );
+    -- Such a lease has run out. Its holder may still be asking S3.
+    perform retention._note_unanswered(b, null, b.visible_at)
+    from retention.batch b
+    where b.batch_id = any (v_batch_ids)
+      and b.lease is not null;
     with revived as (
       update retention.batch b
       set attempts = 0,
@@ -278,11 +302,7 @@ begin
         early = null,
         lease = null,
         visible_at = now()
-      where b.failed_at is not null
-        and b.settled_at is null
-        and (b.lease is null or b.visible_at <= clock_timestamp())
-        and (p_bucket is null or b.bucket = p_bucket)
-        and (p_code is null or b.code = p_code)
+      where b.batch_id = any (v_batch_ids)
       returning b.results
     )
     select coalesce(sum(r.results), 0) into v_revived from revived r;

@@ -10,7 +10,8 @@ select u.run_id,
   -- As _unpack_key, which whoever reads this may not call.
   case
     when starts_with(u.key, E'\x02') then substr(u.key, 2)
-    else replace(u.key, E'\x01', u.run_id::text)
+    -- Run ids may have a collation of their own.
+    else replace(u.key, E'\x01', u.run_id::text collate "C")
   end as key,
   b.batch_id,
   b.flagged_at,

@@ -38,12 +38,12 @@ describeDatabase('promise 11: cost follows the work', () => {
     await query('select retention.flag_expired()');
     const session = await connect();
     await session.query('begin');
-    const claim = await session.query<{ run_ids: string[] }>(
-      `select run_ids from retention.claim(gen_random_uuid(), '1 minute')`,
+    const claim = await session.query<{ keys: string[] }>(
+      `select keys from retention.claim(gen_random_uuid(), '1 minute')`,
     );
     const read = await session.query<{ scans: number; rows: number }>(READ);
     await session.query('commit');
-    expect(claim.rows[0]?.run_ids).toHaveLength(20);
+    expect(claim.rows[0]?.keys).toHaveLength(20);
     expect(read.rows[0]?.scans).toBe(0);
     expect(read.rows[0]?.rows).toBeLessThan(200);
   });

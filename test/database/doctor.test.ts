@@ -42,7 +42,7 @@ describeDatabase('retention doctor, on the database', () => {
       'rights',
       'row-level security',
       'indexes',
-      'enabled',
+      'gate',
       'time zones',
       'notification queue',
       'policies',
@@ -106,13 +106,13 @@ describeDatabase('retention doctor, on the database', () => {
 
     test('that lacks a migration fails, one that has a newer one is warned of', async () => {
       await change(
-        `create table gone as select * from retention.pgmigrations where name like '0016%';
-        delete from retention.pgmigrations where name like '0016%'`,
+        `create table gone as select * from retention.pgmigrations where name like '0003%';
+        delete from retention.pgmigrations where name like '0003%'`,
         `insert into retention.pgmigrations select * from gone; drop table gone`,
       );
       expect((await examine()).check('schema')).toMatchObject({
         state: 'failed',
-        found: '1 migration pending: 0016_rights',
+        found: '1 migration pending: 0003_functions',
       });
       await database().query(
         `insert into retention.pgmigrations select * from gone; truncate gone`,
@@ -201,11 +201,17 @@ describeDatabase('retention doctor, on the database', () => {
       const { definition } = await database().one<{ definition: string }>(
         `select pg_get_indexdef('retention_key'::regclass) as definition`,
       );
-      await change('drop index retention_key', definition);
+      const { mark } = await database().one<{ mark: string }>(
+        `select obj_description('retention_key'::regclass, 'pg_class') as mark`,
+      );
+      await change(
+        'drop index retention_key',
+        `${definition}; comment on index retention_key is '${mark}'`,
+      );
       const { state, found, remedy } = (await examine()).check('indexes');
       expect(state).toBe('failed');
       expect(found).toContain('retention_key is missing');
-      expect(remedy).toContain('retention migrate down --steps 4 --yes');
+      expect(remedy).toBe('Build them again, concurrently; no work is lost: retention migrate up');
     });
 
     test('one that is invalid fails', async () => {
@@ -213,7 +219,7 @@ describeDatabase('retention doctor, on the database', () => {
         `update pg_index set indisvalid = false where indexrelid = 'retention_live'::regclass`,
         `update pg_index set indisvalid = true where indexrelid = 'retention_live'::regclass`,
       );
-      expect((await examine()).check('indexes').found).toContain('retention_live is invalid');
+      expect((await examine()).check('indexes').found).toContain('retention_live is missing');
     });
   });
 
@@ -235,7 +241,10 @@ describeDatabase('retention doctor, on the database', () => {
     await database().query(`select retention.set_policy('*', '3 days')`);
     await database().query(`select retention.place_hold('audit', $1)`, [runId]);
     const { check } = await examine();
-    expect(check('enabled')).toMatchObject({ state: 'warning' });
+    expect(check('gate')).toMatchObject({
+      state: 'warning',
+      found: expect.stringContaining('retention is disabled') as string,
+    });
     expect(check('policies')).toMatchObject({ state: 'warning' });
     expect(check('policies').found).toMatch(
       /^30 days by default.*tenant \*: 3 days instead of 30/u,
@@ -252,8 +261,7 @@ describeDatabase('retention doctor, on the database', () => {
     await database().insertRuns({ count: 3 });
     await database().query('select retention.flag_expired()');
     await database().query(
-      `update retention.flagged set dead_at = now(), batch_id = null, failed_at = now(),
-        last_code = 'AccessDenied'`,
+      `update retention.batch set dead_at = now(), failed_at = now(), code = 'AccessDenied'`,
     );
     expect((await examine()).check('dead results')).toEqual({
       name: 'dead results',

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { Explanation } from '../../src/store/explanation.ts';
 import type { Failure } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 
 describeDatabase('explain', () => {
   const database = useMigrated();
@@ -17,24 +17,11 @@ describeDatabase('explain', () => {
     await database().query('select retention.flag_expired(p_whole => true)');
   }
 
-  async function claim() {
-    const lease = crypto.randomUUID();
-    const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'host:1' });
-    if (claimed === undefined) throw new Error('There is nothing to claim.');
-    return { lease, ...claimed };
-  }
-
   /** Flags and claims everything, and has S3 refuse it. */
   async function refuse(failure: Partial<Failure> = {}): Promise<void> {
     await flag();
-    const { batchId, lease, runIds } = await claim();
-    const failed = runIds.map((run_id) => ({
-      run_id,
-      code: 'AccessDenied',
-      message: 'Access Denied',
-      transient: false,
-      ...failure,
-    }));
+    const { batchId, lease, keys } = await database().claimNext();
+    const failed = failuresOf(keys, failure);
     await database().store.settle(batchId, lease, { cleared: [], failed, milliseconds: 1 });
   }
 
@@ -185,8 +172,21 @@ describeDatabase('explain', () => {
     await database().store.configure({ enabled: false });
     expect(await explain(runId)).toMatchObject({
       state: 'disabled',
-      because: 'it is due, but retention is disabled (DPP_RETENTION_ENABLED=false)',
+      because: expect.stringMatching(
+        /^it is due, but retention is disabled; remedy: .*DPP_RETENTION_ENABLED=true/u,
+      ) as string,
     });
+  });
+
+  test('halted: by hand, with who and why', async () => {
+    const runId = await database().insertRun();
+    await database().store.halt({ reason: 'a bad release', by: 'kim' });
+    expect(await explain(runId)).toMatchObject({
+      state: 'halted',
+      because: 'it is due, but halted by kim: a bad release; remedy: retention resume',
+    });
+    await database().store.resume();
+    expect(await explain(runId)).toMatchObject({ state: 'due' });
   });
 
   test('due', async () => {
@@ -207,7 +207,7 @@ describeDatabase('explain', () => {
       because: expect.stringMatching(/^it was flagged at \S+ and waits in batch \d+$/u) as string,
       next_attempt_at: expect.any(Date) as Date,
     });
-    const { batchId, lease } = await claim();
+    const { batchId, lease } = await database().claimNext();
     await database().store.postpone(batchId, lease, { code: 'SlowDown', message: 'Slow down' });
     expect(await explain(runId)).toMatchObject({
       state: 'flagged',
@@ -219,13 +219,13 @@ describeDatabase('explain', () => {
     const runId = await database().insertRun({ completedAgo: '10 days' });
     await database().store.flagSelected({ olderThanSeconds: 7 * 86_400, early: true });
     expect(await explain(runId)).toMatchObject({ state: 'flagged' });
-    expect((await claim()).runIds).toEqual([runId]);
+    expect((await database().claimNext()).keys).toEqual([keyOf(runId)]);
   });
 
   test('in flight', async () => {
     const runId = await database().insertRun();
     await flag();
-    await claim();
+    await database().claimNext('host:1');
     expect(await explain(runId)).toMatchObject({
       state: 'in flight',
       because: expect.stringMatching(
@@ -255,7 +255,7 @@ describeDatabase('explain', () => {
 
   test('failed: what is not counted says so', async () => {
     const runId = await database().insertRun();
-    await refuse({ code: 'InternalError', message: 'We', transient: true });
+    await refuse({ code: 'InternalError', reason: 'We', outcome: 'failed' });
     expect(await explain(runId)).toMatchObject({
       state: 'failed',
       because: expect.stringMatching(
@@ -272,16 +272,16 @@ describeDatabase('explain', () => {
       state: 'dead',
       because:
         'failed once, last with AccessDenied (Access Denied); ' +
-        `mend the cause and revive with: retention retry --run ${runId}`,
+        `fix the cause and revive with: retention retry --run ${runId}`,
       batch_id: null,
     });
     await database().store.retry({ runIds: [runId] });
-    expect(await explain(runId)).toMatchObject({ state: 'flagged', last_code: 'AccessDenied' });
+    expect(await explain(runId)).toMatchObject({ state: 'flagged', attempts: 0 });
   });
 
   test('dead: bucket not allowed', async () => {
     const runId = await database().insertRun({ bucket: 'elsewhere' });
-    await refuse({ code: 'BucketNotAllowed', message: 'not allowed', final: true });
+    await refuse({ code: 'BucketNotAllowed', reason: 'not allowed', final: true });
     expect(await explain(runId)).toMatchObject({
       state: 'dead',
       because:

@@ -1,24 +1,23 @@
 import { describe, expect, test } from 'vitest';
-import type { Claim } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { type LeasedClaim, failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 
 describeDatabase('promise 5: what S3 may still be at is in flight', () => {
   const database = useMigrated();
   const slow = { code: 'SlowDown', message: 'slow' };
 
-  type Claimed = Claim & { readonly lease: string };
-
-  async function claim(): Promise<Claimed> {
-    const lease = crypto.randomUUID();
-    const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    if (claimed === undefined) throw new Error('nothing was visible');
-    return { ...claimed, lease };
+  async function flagAndClaim(): Promise<LeasedClaim> {
+    await database().query('select retention.flag_expired(p_whole => true)');
+    return database().claimNext();
   }
 
-  async function flagAndClaim(): Promise<Claimed> {
-    await database().query('select retention.flag_expired(p_whole => true)');
-    return claim();
+  /** As if S3 had answered that it did none of it: nothing is in flight by it. */
+  async function answer({ batchId, lease, keys }: LeasedClaim): Promise<void> {
+    await database().store.settle(batchId, lease, {
+      cleared: [],
+      failed: failuresOf(keys, { outcome: 'failed', code: 'InternalError' }),
+      milliseconds: 1,
+    });
   }
 
   /** Which of these runs a hold on each would be too late for. Places none. */
@@ -45,7 +44,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
   test('a request that got no answer is, for as long as S3 may take it', async () => {
     const runIds = await database().insertRuns({ count: 2 });
     const { batchId, lease } = await flagAndClaim();
-    await database().store.postpone(batchId, lease, { ...slow, unanswered: runIds });
+    await database().store.postpone(batchId, lease, { ...slow, unanswered: runIds.map(keyOf) });
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
     await pass('14 minutes');
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
@@ -65,11 +64,11 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     const [cleared = '', refused = '', unnamed = '', again = ''] = runIds;
     const { batchId, lease } = await flagAndClaim();
     await database().store.settle(batchId, lease, {
-      cleared: [cleared, again],
-      failed: [{ run_id: refused, code: 'AccessDenied', message: 'no', transient: false }],
+      cleared: [cleared, again].map(keyOf),
+      failed: failuresOf([keyOf(refused)]),
       milliseconds: 1,
       // The last one was cleared by a second attempt, and S3 may still be at the first.
-      unanswered: [unnamed, again],
+      unanswered: [unnamed, again].map(keyOf),
     });
     expect(await tooLateFor(runIds)).toEqual([unnamed, again].toSorted());
   });
@@ -77,7 +76,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
   test('a request that was refused whole may have been tried before', async () => {
     const runIds = await database().insertRuns({ count: 4 });
     const { batchId, lease } = await flagAndClaim();
-    await database().store.split(batchId, lease, { unanswered: runIds });
+    await database().store.split(batchId, lease, { unanswered: runIds.map(keyOf) });
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
   });
 
@@ -87,12 +86,11 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     await flagAndClaim();
     await pass('2 minutes');
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
-    const { batchId, lease } = await claim();
+    const { batchId, lease } = await database().claimNext();
     await store.postpone(batchId, lease, slow);
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
     await passRetryTimes();
-    const second = await claim();
-    await store.giveBack(second.batchId, second.lease);
+    await answer(await database().claimNext());
     // Counted from the end of its lease, a minute ago.
     await pass('13 minutes');
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
@@ -105,22 +103,23 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     await flagAndClaim();
     await pass('17 minutes');
     expect(await tooLateFor(runIds)).toEqual([]);
-    const { batchId, lease } = await claim();
+    const claimed = await database().claimNext();
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
-    await database().store.giveBack(batchId, lease);
+    await answer(claimed);
     expect(await tooLateFor(runIds)).toEqual([]);
   });
 
-  test.each(['retry', 'reconcile --run'])(
-    'what a dead listener had asked for is, also when %s has put it into other batches',
+  test.each(['retry', 'retry --run', 'reconcile --run'])(
+    'what a dead listener had asked for is, also when %s has taken it over',
     async (how) => {
       const { store, query } = database();
       const runIds = await database().insertRuns({ count: 3 });
       const [chosen = ''] = runIds;
       await flagAndClaim();
-      await query('update retention.flagged set failed_at = now() where run_id = $1', [chosen]);
+      await query('update retention.batch set failed_at = now(), attempts = 1');
       await pass('2 minutes');
       if (how === 'retry') await query('select retention.retry()');
+      else if (how === 'retry --run') await query('select retention.retry($1)', [[chosen]]);
       else await query('select retention.flag_selected(p_run_ids => $1)', [[chosen]]);
       expect(await query('select from retention.batch where lease is not null')).toEqual([]);
       // Those that stayed behind have lost their lease with it.
@@ -137,7 +136,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     await flagAndClaim();
     await pass('2 minutes');
     await query(`select retention.set_policy('acme', '90 days')`);
-    expect((await claim()).spared).toBe(2);
+    expect((await database().claimNext()).spared).toBe(2);
     expect(await query('select from retention.flagged')).toEqual([]);
     expect(await tooLateFor(runIds)).toEqual(runIds.toSorted());
     const [explained] = await store.explain(runIds.slice(0, 1));
@@ -150,22 +149,25 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     const acme = await database().insertRuns({ count: 3, tenant: 'acme' });
     const globex = await database().insertRuns({ count: 2, tenant: 'globex' });
     const { batchId, lease } = await flagAndClaim();
-    await store.postpone(batchId, lease, { ...slow, unanswered: [...acme.slice(1), ...globex] });
+    await store.postpone(batchId, lease, {
+      ...slow,
+      unanswered: [...acme.slice(1), ...globex].map(keyOf),
+    });
     const [hold] = await store.placeHolds({ tenantIds: ['acme'], reason: 'audit' });
     expect(hold).toMatchObject({ too_late: 2, too_late_run_ids: acme.slice(1).toSorted() });
   });
 
   describe('also by what was sent for another run that shares the object', () => {
     /** Two runs of different tenants on one object; the claim is for the first. */
-    async function share(): Promise<{ asked: string; sharer: string; claimed: Claimed }> {
+    async function share(): Promise<{ asked: string; sharer: string; claimed: LeasedClaim }> {
       const [asked = ''] = await database().insertRuns({ count: 1, tenant: 'acme' });
       const [sharer = ''] = await database().insertRuns({ count: 1, tenant: 'globex' });
       await database().query(
         `update runs set result_s3_key = 'shared', completed_at = now() - interval '31 days'`,
       );
       await database().query('select retention.flag_selected(p_run_ids => $1)', [[asked]]);
-      const claimed = await claim();
-      expect(claimed.runIds).toEqual([asked]);
+      const claimed = await database().claimNext();
+      expect(await database().claimed(claimed)).toEqual([asked]);
       return { asked, sharer, claimed };
     }
 
@@ -180,7 +182,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
       expect(await tooLateFor([sharer])).toEqual([sharer]);
       const [hold] = await database().store.placeHolds({ tenantIds: ['globex'], reason: 'audit' });
       expect(hold).toMatchObject({ too_late: 1, too_late_run_ids: [sharer] });
-      await database().store.giveBack(claimed.batchId, claimed.lease);
+      await answer(claimed);
       expect(await tooLateFor([sharer])).toEqual([]);
     });
 
@@ -188,7 +190,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
       const { asked, sharer, claimed } = await share();
       await database().store.postpone(claimed.batchId, claimed.lease, {
         ...slow,
-        unanswered: [asked],
+        unanswered: ['shared'],
       });
       await database().query(change, [asked]);
       expect(await tooLateFor([sharer])).toEqual([sharer]);
@@ -204,26 +206,28 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
     const [mine = ''] = await database().insertRuns({ count: 1 });
     const { batchId, lease } = await flagAndClaim();
     const [other = ''] = await database().insertRuns({ count: 1 });
-    const unanswered = [mine, other];
+    const unanswered = [mine, other].map(keyOf);
     await store.postpone(batchId, crypto.randomUUID(), { ...slow, unanswered });
     expect(await query('select from retention.unanswered')).toEqual([]);
     await store.postpone(batchId, lease, { ...slow, unanswered });
-    expect(await query('select run_id from retention.unanswered')).toEqual([{ run_id: mine }]);
+    expect(await query('select run_ids::text[] as run_ids from retention.unanswered')).toEqual([
+      { run_ids: [mine] },
+    ]);
   });
 
   test('it is forgotten when its time is over, and never noted of what goes well', async () => {
     const { store, query } = database();
     const runIds = await database().insertRuns({ count: 2 });
     const first = await flagAndClaim();
-    await store.postpone(first.batchId, first.lease, { ...slow, unanswered: runIds });
+    await store.postpone(first.batchId, first.lease, { ...slow, unanswered: runIds.map(keyOf) });
     await query('select retention._clean_up()');
-    expect(await query('select from retention.unanswered')).toHaveLength(2);
+    expect(await query('select from retention.unanswered')).toHaveLength(1);
     await pass('16 minutes');
     await query('select retention._clean_up()');
     expect(await query('select from retention.unanswered')).toEqual([]);
     await database().passRetryTimes();
-    const { batchId, lease } = await claim();
-    await store.settle(batchId, lease, { cleared: runIds, failed: [], milliseconds: 1 });
+    const { batchId, lease } = await database().claimNext();
+    await store.settle(batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
     expect(await query('select from retention.unanswered')).toEqual([]);
   });
 });

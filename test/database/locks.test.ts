@@ -14,7 +14,7 @@ describeDatabase("promise 7: locks on the application's table", () => {
     await writer.query('lock table runs in exclusive mode');
     const lease = crypto.randomUUID();
     const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    expect(claim?.runIds).toHaveLength(3);
+    expect(claim?.keys).toHaveLength(3);
     await writer.query('rollback');
   });
 
@@ -29,7 +29,7 @@ describeDatabase("promise 7: locks on the application's table", () => {
     await writer.query('begin');
     await writer.query('update runs set updated_at = now() where run_id = $1', [other]);
     await store.settle(claim?.batchId ?? 0, lease, {
-      cleared: claim?.runIds ?? [],
+      cleared: claim?.keys ?? [],
       failed: [],
       milliseconds: 1,
     });

@@ -43,11 +43,13 @@ describeDatabase('notifications', () => {
         await query('select retention.flag_expired()');
         const lease = crypto.randomUUID();
         const claim = await store.claim({ lease, leaseSeconds: 60, by: 'x' });
-        const failed = (claim?.runIds ?? []).map((run_id) => ({
-          run_id,
+        const failed = (claim?.keys ?? []).map((key) => ({
+          key,
           code: '😀'.repeat(3_000),
-          message: '"'.repeat(50_000),
-          transient: false,
+          reason: '"'.repeat(50_000),
+          outcome: 'refused' as const,
+          concerns: 'key' as const,
+          final: false,
         }));
         await store.settle(claim?.batchId ?? 0, lease, { cleared: [], failed, milliseconds: 1 });
         const other = crypto.randomUUID();
@@ -58,7 +60,7 @@ describeDatabase('notifications', () => {
         });
         const third = crypto.randomUUID();
         const last = await store.claim({ lease: third, leaseSeconds: 60, by: 'x' });
-        const cleared = last?.runIds ?? [];
+        const cleared = 'all';
         await store.settle(last?.batchId ?? 0, third, { cleared, failed: [], milliseconds: 1 });
       });
       expect(new Set(heard.map(({ channel }) => channel))).toEqual(new Set(CHANNELS));
@@ -92,13 +94,13 @@ describeDatabase('notifications', () => {
     expect(heard).toEqual([]);
   });
 
-  test('come when what was spared ends its batch, and when a batch is given back', async () => {
+  test('come when what was spared ends its batch, and when a batch is halved', async () => {
     await database().insertRuns({ count: 2 });
     await database().query('select retention.flag_expired()');
     const lease = crypto.randomUUID();
     const claim = await database().store.claim({ lease, leaseSeconds: 60, by: 'x' });
-    const given = await heardDuring(() => database().store.giveBack(claim?.batchId ?? 0, lease));
-    expect(given.map(({ channel }) => channel)).toEqual(['retention_expired']);
+    const given = await heardDuring(() => database().store.split(claim?.batchId ?? 0, lease));
+    expect(new Set(given.map(({ channel }) => channel))).toEqual(new Set(['retention_expired']));
     const spared = await heardDuring(async () => {
       await database().query(`select retention.place_hold('audit', null, 'acme')`);
       await database().store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'x' });
@@ -106,7 +108,7 @@ describeDatabase('notifications', () => {
     expect(spared).toMatchObject([{ channel: 'retention_cleared' }]);
     expect(JSON.parse(spared[0]?.payload ?? '')).toMatchObject({
       cleared: 0,
-      spared: 2,
+      spared: 1,
       failed: 0,
     });
   });

@@ -274,7 +274,7 @@ describeDatabase("another application's table", () => {
     const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
     expect(claim?.keys).toEqual(['due']);
     await store.settle(claim?.batchId ?? 0, lease, {
-      cleared: claim?.runIds ?? [],
+      cleared: 'all',
       failed: [],
       milliseconds: 1,
     });
@@ -310,7 +310,7 @@ describeDatabase("another application's table", () => {
       const lease = crypto.randomUUID();
       const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
       await store.settle(claim?.batchId ?? 0, lease, {
-        cleared: claim?.runIds ?? [],
+        cleared: 'all',
         failed: [],
         milliseconds: 1,
       });
@@ -337,7 +337,6 @@ async function runTheCycle(adopted: Adopted): Promise<void> {
   expect(await adopted.store.flagExpired({ by: 'test' })).toBe(2);
   const claimed = await adopted.clearNext();
   expect(claimed?.bucket).toBe(other.bucket);
-  expect(claimed?.runIds.toSorted()).toEqual([due, alsoDue].toSorted());
   expect(claimed?.keys.toSorted()).toEqual(['a due', 'b due']);
   expect(await adopted.stamped()).toEqual(['a due', 'b due']);
   expect(await adopted.state(due)).toBe('cleared');
@@ -449,7 +448,7 @@ class Adopted {
 
   /** As it was after migrating. */
   async empty(): Promise<void> {
-    await this.database.query(`truncate ${this.other.table}, retention.batch, retention.flagged,
+    await this.database.query(`truncate ${this.other.table}, retention.batch,
       retention.progress, retention.hold, retention.scan`);
   }
 
@@ -476,9 +475,11 @@ class Adopted {
     const lease = crypto.randomUUID();
     const claim = await this.store.claim({ lease, leaseSeconds: 60, by: 'test' });
     if (claim !== undefined) {
-      // As the worker gives them back: the very text that came.
-      const { runIdsUnread: cleared } = claim;
-      await this.store.settle(claim.batchId, lease, { cleared, failed: [], milliseconds: 1 });
+      await this.store.settle(claim.batchId, lease, {
+        cleared: 'all',
+        failed: [],
+        milliseconds: 1,
+      });
     }
     return claim;
   }
@@ -486,11 +487,12 @@ class Adopted {
   async failNext(code: string): Promise<void> {
     const lease = crypto.randomUUID();
     const claim = await this.store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    const failed = (claim?.runIds ?? []).map((run_id) => ({
-      run_id,
+    const about = { reason: 'said the test', concerns: 'key', final: false } as const;
+    const failed = (claim?.keys ?? []).map((key) => ({
+      key,
       code,
-      message: 'said the test',
-      transient: false,
+      outcome: 'refused' as const,
+      ...about,
     }));
     await this.store.settle(claim?.batchId ?? 0, lease, { cleared: [], failed, milliseconds: 1 });
   }
@@ -511,7 +513,7 @@ class Adopted {
     const walk = await plan(
       `select run_id from retention._live r
       where ${tenant === undefined ? 'r.tenant_id is null' : `r.tenant_id = '${tenant}'::retention.tenant_id`}
-        and r.status = 'COMPLETED' and r.has_key and r.completed_at < now()
+        and r.status = 'COMPLETED' and r.is_candidate and r.completed_at < now()
       order by r.tenant_id, r.completed_at, r.run_id limit 10`,
     );
     expect(walk).toMatch(/Index (?:Only )?Scan using (?:retention_live|monthly_next)/u);

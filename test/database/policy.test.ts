@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { keyOf, useMigrated } from '../support/migrated.ts';
 
 const MORE_THAN_THE_GUARD = 1_001;
 
@@ -153,11 +153,11 @@ describeDatabase('a policy', () => {
   test('that is lengthened spares what is flagged when it is claimed', async () => {
     const { store, insertRuns, query } = database();
     await insertRuns({ count: 5 });
-    const [longer] = await insertRuns({ count: 1, completedAgo: '100 days' });
+    const [longer = ''] = await insertRuns({ count: 1, completedAgo: '100 days' });
     await query('select retention.flag_expired()');
     expect(await store.setPolicy('*', 90, false)).toBe(0);
     const claim = await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
-    expect(claim).toMatchObject({ runIds: [longer], spared: 5 });
+    expect(claim).toMatchObject({ keys: [keyOf(longer)], spared: 5 });
     await store.setPolicy('*', 30, false);
     await query('select retention.flag_expired()');
     expect(await query('select from retention.flagged')).toHaveLength(6);

@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 
 describeDatabase('retry', () => {
   const database = useMigrated();
@@ -9,18 +9,10 @@ describeDatabase('retry', () => {
 
   /** Claims the next batch and lets S3 refuse all of it. */
   async function refuse(code: string, final: boolean): Promise<void> {
-    const { store } = database();
-    const lease = crypto.randomUUID();
-    const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    if (claim === undefined) throw new Error('There is nothing to claim.');
-    const failed = claim.runIds.map((run_id) => ({
-      run_id,
-      code,
-      message: 'no',
-      transient: false,
-      final,
-    }));
-    await store.settle(claim.batchId, lease, { cleared: [], failed, milliseconds: 1 });
+    const { store, claimNext } = database();
+    const { batchId, lease, keys } = await claimNext();
+    const failed = failuresOf(keys, { code, final });
+    await store.settle(batchId, lease, { cleared: [], failed, milliseconds: 1 });
   }
 
   async function work() {
@@ -43,16 +35,15 @@ describeDatabase('retry', () => {
   });
 
   test('revives all that is dead, and brings forward all that failed', async () => {
-    const { store, query } = database();
+    const { store, query, claimNext } = database();
     expect(await store.retry({})).toBe(5);
     expect([...(await work()).values()].every((row) => !row.dead && row.attempts === 0)).toBe(true);
     await query('update retention.bucket set paused_until = null, pauses = 0');
     const claimed: string[] = [];
     for (let batch = 0; batch < 2; batch += 1) {
-      const claim = await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
-      claimed.push(...(claim?.runIds ?? []));
+      claimed.push(...(await claimNext()).keys);
     }
-    expect(claimed.toSorted()).toEqual([...acme, ...globex].toSorted());
+    expect(claimed.toSorted()).toEqual([...acme, ...globex].map(keyOf).toSorted());
     expect(await query('select from retention.batch where settled_at is null')).toHaveLength(2);
     expect(await store.readStatus()).toMatchObject({ dead: 0, failed: 0 });
   });
@@ -80,11 +71,14 @@ describeDatabase('retry', () => {
   });
 
   test('leaves alone what is being worked on', async () => {
-    const { store, passRetryTimes } = database();
+    const { store, passRetryTimes, claimNext } = database();
     await passRetryTimes();
-    const claim = await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
-    expect(claim?.runIds).toHaveLength(2);
+    expect((await claimNext()).keys).toHaveLength(2);
+    expect(await store.retry({ runIds: globex })).toBe(0);
     expect(await store.retry({})).toBe(3);
+    expect(
+      await database().query('select from retention.batch where lease is not null'),
+    ).toHaveLength(1);
   });
 
   test('refuses what cannot be a run id, and changes nothing', async () => {

@@ -6,75 +6,126 @@ CREATE DOMAIN retention.run_id AS uuid;
 
 CREATE DOMAIN retention.tenant_id AS text;
 
-CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(begins_at timestamp with time zone, flagged bigint, cleared bigint, failed bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET jit TO 'off'
-    AS $$
-  with span as (
-    select now() - make_interval(hours => p_hours) as begins_at,
-      make_interval(secs => p_hours * 3600 / 48.0) as width
-  ),
-  part as (
-    select n, s.begins_at + n * s.width as begins_at
-    from span s
-    cross join generate_series(0, 47) n
-  ),
-  scan as (
-    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
-      sum(c.flagged) as flagged
-    from span s
-    join retention.scan c on c.started_at >= s.begins_at
-    group by 1
-  ),
-  batch as (
-    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
-      sum(b.cleared) as cleared,
-      sum(b.failed + b.dead) as failed
-    from span s
-    join retention.batch b on b.settled_at >= s.begins_at
-    group by 1
-  )
-  select p.begins_at,
-    coalesce(c.flagged, 0)::bigint,
-    coalesce(b.cleared, 0)::bigint,
-    coalesce(b.failed, 0)::bigint
-  from part p
-  left join scan c on c.n = p.n
-  left join batch b on b.n = p.n
-  order by p.n
-$$;
-
-CREATE FUNCTION retention.adopt(p_table text, p_columns text, p_scheduler text) RETURNS void
+CREATE FUNCTION retention._adopt(p_table text, p_columns text, p_scheduler text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
 declare
-  v_columns jsonb := retention.find_columns(p_table, p_columns);
-  v_table text := (
-    select format('%I.%I', n.nspname, c.relname)
-    from pg_class c
-    join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = to_regclass(p_table)
-  );
+  v_adapter retention.adapter;
+  v_columns jsonb;
+  v_table regclass;
+  v_name text;
+  v_domain record;
+  v_type text;
+  v_changed boolean := false;
 begin
-  insert into retention.adapter (table_name, columns, added_cleared_at, scheduler)
-  values (v_table, v_columns, v_columns -> 'cleared_at' ->> 'type' is null, p_scheduler);
+  select * into v_adapter from retention.adapter;
+  if v_adapter.table_name is not null
+    and to_regclass(p_table) is null
+    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
+  then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
+      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
+  end if;
+  v_columns := retention._find_columns(p_table, p_columns);
+  v_table := to_regclass(p_table);
+  if v_adapter.table_oid <> v_table
+    and v_adapter.detached_at is null
+    and to_regclass(v_adapter.table_name)::oid = v_adapter.table_oid
+  then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('RETENTION_TABLE names %s, but %s was adopted and is still there', v_table, v_adapter.table_name),
+      hint = 'To work on the other table from now on: select retention.detach(); then migrate up again. Otherwise set RETENTION_TABLE back.';
+  end if;
+  select format('%I.%I', n.nspname, c.relname)
+  into v_name
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = v_table;
 
-  execute format(
-    'create domain retention.run_id as %s %s',
-    v_columns -> 'run_id' ->> 'type',
-    'collate ' || (v_columns -> 'run_id' ->> 'collation')
-  );
-  execute format(
-    'create domain retention.tenant_id as %s %s',
-    coalesce(v_columns -> 'tenant_id' ->> 'type', 'text'),
-    'collate ' || (v_columns -> 'tenant_id' ->> 'collation')
-  );
+  for v_domain in
+    select d.name,
+      coalesce(v_columns -> d.name ->> 'type', 'text') as type,
+      v_columns -> d.name ->> 'collation' as collation
+    from (values ('run_id'), ('tenant_id')) d (name)
+  loop
+    select format_type(t.typbasetype, t.typtypmod)
+      || case when t.typcollation <> b.typcollation then ' ' || t.typcollation::regcollation::text else '' end
+    into v_type
+    from pg_type t
+    join pg_type b on b.oid = t.typbasetype
+    where t.oid = format('retention.%I', v_domain.name)::regtype;
+    if v_type <> v_domain.type || coalesce(' ' || v_domain.collation, '') then
+      perform retention._retype(v_domain.name, v_domain.type || coalesce(' collate ' || v_domain.collation, ''));
+      v_changed := true;
+    end if;
+  end loop;
+
+  if v_adapter.table_name is null then
+    insert into retention.adapter (table_name, table_oid, columns, added_cleared_at, scheduler)
+    values (v_name, v_table, v_columns, v_columns -> 'cleared_at' ->> 'type' is null, p_scheduler);
+    return true;
+  end if;
+  if v_changed
+    or v_adapter.table_name <> v_name
+    or v_adapter.table_oid <> v_table
+    or v_adapter.columns - 'cleared_at' <> v_columns - 'cleared_at'
+    or v_adapter.columns -> 'cleared_at' ->> 'name' <> v_columns -> 'cleared_at' ->> 'name'
+    or v_columns -> 'cleared_at' ->> 'type' is null
+  then
+    -- What was seen of another table says nothing of this one.
+    delete from retention.progress;
+    perform retention._drop_views();
+    v_changed := true;
+  end if;
+  update retention.adapter
+  set table_name = v_name,
+    table_oid = v_table,
+    columns = v_columns,
+    added_cleared_at = v_adapter.added_cleared_at or v_columns -> 'cleared_at' ->> 'type' is null,
+    scheduler = p_scheduler;
+  return v_changed;
 end
 $$;
 
-CREATE FUNCTION retention.announce_change() RETURNS trigger
+CREATE FUNCTION retention._announce_batches() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if pg_notification_queue_usage() > 0.5 then
+    return null;
+  end if;
+  perform pg_notify('retention_expired', row_to_json(p)::text)
+  from (
+    select count(*) as batches,
+      sum(m.results) as results,
+      (array_agg(distinct left(m.bucket, 63)))[1:8] as buckets,
+      retention._iso(min(m.oldest)) as oldest
+    from made m
+    where m.visible_at <= now()
+      and m.settled_at is null
+      and m.dead_at is null
+    having count(*) > 0
+  ) p;
+  perform pg_notify('retention_attention', row_to_json(p)::text)
+  from (
+    select 'dead' as kind,
+      left(m.bucket, 63) as bucket,
+      left(m.code, 64) as code,
+      sum(m.results) as results
+    from made m
+    where m.dead_at is not null
+    group by m.bucket, m.code
+    limit 10
+  ) p;
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._announce_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -86,9 +137,12 @@ begin
   end if;
   for v_batch in
     select a.*,
-      (a.settled_at is not null and b.settled_at is null) as is_settled,
-      (a.lease is null and b.lease is not null and a.settled_at is null and a.visible_at <= now()) as is_back,
-      (a.problems is not null and a.problems is distinct from b.problems) as has_problems
+      a.settled_at is not null and b.settled_at is null as is_settled,
+      a.settled_at is null
+        and a.dead_at is null
+        and a.visible_at <= now()
+        and (b.lease is not null or b.dead_at is not null or b.visible_at > now()) as is_back,
+      a.problems is not null and a.problems is distinct from b.problems as has_problems
     from after a
     join before b on b.batch_id = a.batch_id
     where a.lease is null
@@ -99,7 +153,7 @@ begin
         select 1 as batches,
           v_batch.results as results,
           array[left(v_batch.bucket, 63)] as buckets,
-          retention.iso(v_batch.oldest) as oldest
+          retention._iso(v_batch.oldest) as oldest
       ) p;
     end if;
     if v_batch.is_settled and v_batch.cleared + v_batch.spared > 0 then
@@ -131,36 +185,89 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.announce_expired() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
+CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries integer) RETURNS interval
+    LANGUAGE sql
+    RETURN (LEAST(p_cap, (p_base * power((2)::double precision, (LEAST(p_tries, 30))::double precision))) * ((0.5)::double precision + (random() / (2)::double precision)));
+
+CREATE TABLE retention.batch (
+    batch_id bigint NOT NULL,
+    bucket text NOT NULL,
+    results integer NOT NULL,
+    oldest timestamp with time zone NOT NULL,
+    newest timestamp with time zone NOT NULL,
+    due_since timestamp with time zone,
+    early interval,
+    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
+    visible_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid,
+    leased_at timestamp with time zone,
+    leased_by text,
+    attempts integer DEFAULT 0 NOT NULL,
+    postponed integer DEFAULT 0 NOT NULL,
+    code text,
+    error text,
+    failed_at timestamp with time zone,
+    dead_at timestamp with time zone,
+    cleared integer DEFAULT 0 NOT NULL,
+    spared integer DEFAULT 0 NOT NULL,
+    failed integer DEFAULT 0 NOT NULL,
+    dead integer DEFAULT 0 NOT NULL,
+    problems jsonb,
+    ms integer,
+    settled_at timestamp with time zone,
+    run_ids retention.run_id[] NOT NULL,
+    keys text[] NOT NULL COLLATE pg_catalog."C",
+    tenants text[] NOT NULL,
+    CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
+    CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
+    CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
+    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+
+COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
+
+COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
+
+COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
+
+COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried; null: they have not failed';
+
+COMMENT ON COLUMN retention.batch.dead_at IS 'failed too often, or for good: waits for retention.retry';
+
+COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
+
+COMMENT ON COLUMN retention.batch.run_ids IS 'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
+
+CREATE FUNCTION retention._batch_of(p_run_id retention.run_id, p_completed_at timestamp with time zone) RETURNS retention.batch
+    LANGUAGE plpgsql STABLE
     AS $$
 declare
-  v_payload text;
+  v_batch retention.batch;
 begin
-  if pg_notification_queue_usage() > 0.5 then
-    return null;
+  select b.*
+  into v_batch
+  from retention.batch b
+  where b.settled_at is null
+    and p_completed_at between b.oldest and b.newest
+    and p_run_id = any (b.run_ids)
+  order by b.batch_id
+  limit 1;
+  if not found then
+    select b.*
+    into v_batch
+    from retention.batch b
+    where b.settled_at is null
+      and p_run_id = any (b.run_ids)
+    order by b.batch_id
+    limit 1;
   end if;
-  select row_to_json(p)::text
-  into v_payload
-  from (
-    select count(*) as batches,
-      sum(b.results) as results,
-      (array_agg(distinct left(b.bucket, 63)))[1:8] as buckets,
-      retention.iso(min(b.oldest)) as oldest
-    from made b
-    where b.visible_at <= now()
-      and b.settled_at is null
-    having count(*) > 0
-  ) p;
-  if v_payload is not null then
-    perform pg_notify('retention_expired', v_payload);
-  end if;
-  return null;
+  return v_batch;
 end
 $$;
 
-CREATE FUNCTION retention.check_role(p_role text) RETURNS void
+CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
     AS $$
 begin
@@ -173,7 +280,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.check_scheduler(p_scheduler text, p_elsewhere boolean) RETURNS void
+CREATE FUNCTION retention._check_scheduler(p_scheduler text, p_elsewhere boolean) RETURNS void
     LANGUAGE plpgsql
     AS $$
 declare
@@ -246,7 +353,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_ours integer DEFAULT 0) RETURNS TABLE(batch_id bigint, bucket text, run_ids text[], keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, crowded boolean)
+CREATE FUNCTION retention._clean_up() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -254,451 +361,210 @@ CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DE
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
+    AS $_$
 declare
   v_setting retention.setting;
-  v_batch retention.batch;
-  v_batch_id bigint;
-  v_crowded boolean;
-  v_checked record;
+  v_batch record;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using
-      errcode = 'active_sql_transaction',
-      message = format('claim needs a READ COMMITTED transaction, given: %s', current_setting('transaction_isolation'));
-  end if;
-  if p_lease is null or coalesce(p_lease_for, '0') <= '0' then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = 'claim needs a lease token and a duration above zero';
-  end if;
   select * into strict v_setting from retention.setting;
-  if not v_setting.enabled then
-    return;
+  delete from retention.batch b
+  where b.settled_at < now() - case when b.cleared > 0 then v_setting.receipts_kept else v_setting.history_kept end;
+  delete from retention.scan where started_at < now() - v_setting.history_kept;
+  delete from retention.unanswered where until < now();
+  -- A dead result whose run went on (another key, cleared by hand, deleted) needs no person any more.
+  if to_regclass('retention._live') is not null then
+    for v_batch in
+      select b.batch_id,
+        array_agg(u.run_id) as gone
+      from retention.batch b
+      cross join lateral retention._results(b) as u
+      where b.dead_at is not null
+        and b.settled_at is null
+        and not exists (
+          select
+          from retention._live r
+          where r.run_id = u.run_id
+            and r.key = u.key
+            and r.bucket = b.bucket
+        )
+      group by b.batch_id
+    loop
+      perform retention._take_out(v_batch.batch_id, v_batch.gone);
+    end loop;
   end if;
-  v_batch_id := retention.next_batch(p_batch_ids);
-  if v_batch_id is null then
-    return;
-  end if;
-  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
-  -- check below sees it, or it waits for us and then sees the lease. And against reclaim, which moves
-  -- results: what looks at them from here on sees them where they are.
-  lock table retention.hold, retention.expired in row share mode;
-  v_crowded := not retention.take_place(v_setting, p_ours);
-
-  update retention.batch b
-  set lease = p_lease,
-    leased_at = clock_timestamp(),
-    leased_by = p_by,
-    visible_at = clock_timestamp() + p_lease_for
-  where b.batch_id = v_batch_id
-  returning * into strict v_batch;
-
-  select coalesce(array_agg(c.run_id::text) filter (where c.may_go), '{}') as run_ids,
-    coalesce(array_agg(c.key) filter (where c.may_go), '{}') as keys,
-    array_agg(c.run_id) filter (where not c.may_go) as spared,
-    count(*) filter (where not c.may_go) as spared_count,
-    count(*) filter (where c.may_go) as count
-  into v_checked
-  from retention.recheck(v_batch_id, v_batch.early, v_setting.check_shared_objects) c;
-
-  if v_checked.spared_count > 0 or v_checked.count <> v_batch.results then
-    delete from retention.expired e
-    where e.batch_id = v_batch_id
-      and e.run_id = any (v_checked.spared);
-    update retention.batch b
-    set results = v_checked.count,
-      spared = b.spared + v_checked.spared_count,
-      lease = case when v_checked.count > 0 then b.lease end,
-      ms = case when v_checked.count > 0 then b.ms else 0 end,
-      settled_at = case when v_checked.count > 0 then null else clock_timestamp() end
-    where b.batch_id = v_batch_id;
-  end if;
-  return query
-  select v_batch_id,
-    v_batch.bucket,
-    v_checked.run_ids,
-    v_checked.keys,
-    v_checked.spared_count::integer,
-    v_batch.attempts,
-    v_batch.visible_at,
-    exists (
-      select
-      from retention.bucket k
-      where k.bucket = v_batch.bucket
-        and k.on_versioned = 'purge'
-    ),
-    v_crowded;
+  begin
+    if to_regclass('cron.job_run_details') is not null then
+      execute $cron$
+        delete from cron.job_run_details
+        where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
+          and end_time < now() - interval '1 day'
+      $cron$;
+    end if;
+  exception
+    when insufficient_privilege then
+      null;
+  end;
+  update retention.heartbeat set cleaned_up_at = clock_timestamp();
 end
-$$;
+$_$;
 
-CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET jit TO 'off'
-    SET plan_cache_mode TO 'force_custom_plan'
+CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
+    LANGUAGE sql STABLE ROWS 100
     AS $$
-#variable_conflict use_column
-begin
-  if cardinality(p_keys) > 0 then
-    perform retention.set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
-  end if;
-
-  return query
-  select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
-  from retention.live r
-  where r.key > coalesce(p_after, '') collate "C"
-    and r.key >= p_prefix collate "C"
-    and (p_until is null or r.key <= p_until collate "C")
-    and starts_with(r.key, p_prefix)
-    and r.bucket = p_bucket
-    and r.status = 'COMPLETED'
-    and r.completed_at < p_before
-    -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
-    and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
-  order by r.key
-  fetch first 1000 rows with ties;
-end
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.dead_at is not null
+    and b.settled_at is null
 $$;
 
-CREATE FUNCTION retention.configure(p_settings jsonb) RETURNS SETOF text
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
+CREATE FUNCTION retention._differs(p_shipped text, p_table text, p_columns text, p_scheduler text, p_role text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
     AS $$
 declare
-  v_key text;
-  v_old jsonb;
-  v_new jsonb;
-  v_retain interval;
-  v_due bigint;
+  v_adapter retention.adapter;
+  v_installed retention.installed;
+  v_columns jsonb;
+  v_differs text[] := '{}';
 begin
-  for v_key in select jsonb_object_keys(p_settings) loop
-    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('configure knows no setting %s', v_key),
-        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
-    end if;
-  end loop;
-  if p_settings ? 'retain' then
-    select retain into v_retain from retention.policy where tenant_id = '*';
-    if v_retain <> retention.in_days((p_settings ->> 'retain')::interval) then
-      v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
-      if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
-        return next format(
-          'default policy: stays %s, because %s would make %s results due at once; confirm it with retention policy confirm',
-          v_retain, p_settings ->> 'retain', v_due
-        );
-      else
-        return next format('default policy: %s -> %s, which makes %s results due at once', v_retain, p_settings ->> 'retain', v_due);
-      end if;
-    end if;
+  select * into v_adapter from retention.adapter;
+  select * into v_installed from retention.installed;
+  v_columns := retention._find_columns(p_table, p_columns);
+  if v_adapter.detached_at is not null then
+    v_differs := v_differs || 'table: detached'::text;
   end if;
-  select to_jsonb(s) into v_old from retention.setting s for update;
-  update retention.setting s
-  set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
-    loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
-    batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end
-  where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
-    or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
-    or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
-    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'
-  returning to_jsonb(s) into v_new;
-  return query
-  select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))
-  from jsonb_each_text(v_new) n
-  where n.value is distinct from v_old ->> n.key;
+  if v_adapter.table_oid is distinct from to_regclass(p_table)::oid
+    or v_adapter.table_oid is distinct from to_regclass(v_adapter.table_name)::oid
+  then
+    v_differs := v_differs || 'table: another one now'::text;
+  end if;
+  if v_adapter.columns - 'cleared_at' <> v_columns - 'cleared_at'
+    or v_adapter.columns -> 'cleared_at' ->> 'name' <> v_columns -> 'cleared_at' ->> 'name'
+    or v_columns -> 'cleared_at' ->> 'type' is null
+  then
+    v_differs := v_differs || 'table: its columns, or how they are mapped'::text;
+  end if;
+  if exists (select from retention._index_plan() p where not p.is_there)
+    or exists (select from retention._our_indexes(true))
+  then
+    v_differs := v_differs || 'table: its indexes'::text;
+  end if;
+  if v_installed.shipped is distinct from p_shipped then
+    v_differs := v_differs || 'functions: another release'::text;
+  elsif v_installed.found is distinct from retention._digest() then
+    v_differs := v_differs || 'functions: not as they were installed'::text;
+  end if;
+  if v_adapter.scheduler <> p_scheduler then
+    v_differs := v_differs || 'table: its scheduler'::text;
+  end if;
+  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role then
+    v_differs := v_differs || 'rights: of another role'::text;
+  end if;
+  if retention._lacks_job() then
+    v_differs := v_differs || 'job: not scheduled'::text;
+  end if;
+  return v_differs;
 end
 $$;
 
-CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEFAULT NULL::bigint) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION retention._digest() RETURNS text
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
     AS $$
-declare
-  v_policy retention.policy;
-  v_due bigint;
-begin
-  select * into v_policy
-  from retention.policy p
-  where p.tenant_id = p_tenant_id
-    and p.pending_retain is not null
-  for update;
-  if not found then
-    return 0;
-  end if;
-  v_due := retention.newly_due(p_tenant_id, v_policy.pending_retain);
-  if v_due > p_expected then
-    raise exception using
-      errcode = 'check_violation',
-      message = format('the policy would make %s results due at once by now, more than the %s that were expected', v_due, p_expected);
-  end if;
-  update retention.policy p
-  set retain = p.pending_retain,
-    set_at = now(),
-    set_by = p.pending_by,
-    pending_retain = null,
-    pending_results = null,
-    pending_at = null,
-    pending_by = null,
-    confirmed_results = v_due,
-    confirmed_at = clock_timestamp(),
-    confirmed_by = session_user
-  where p.tenant_id = p_tenant_id;
-  return v_due;
-end
-$$;
-
-CREATE FUNCTION retention.count_due(p_bound integer) RETURNS bigint
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-  select count(*)
+  select encode(sha256(convert_to(string_agg(d.line, E'\n' order by d.line collate "C"), 'UTF8')), 'hex')
   from (
-    select
-    from retention.tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-    cross join lateral retention.look(
-      t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), p_bound
-    ) r
-    where r.due_at < now()
-      and not r.held
-      and not r.flagged
-      and r.bucket is not null
-      and r.key <> ''
-    limit p_bound
+    select pg_get_functiondef(p.oid)
+      || coalesce((select string_agg(a::text, ',' order by a::text) from unnest(p.proacl) a), '') as line
+    from pg_proc p
+    where p.pronamespace = 'retention'::regnamespace
+    union all
+    select c.relname || pg_get_viewdef(c.oid)
+      || coalesce((select string_agg(a::text, ',' order by a::text) from unnest(c.relacl) a), '')
+    from pg_class c
+    where c.relnamespace = 'retention'::regnamespace
+      and c.relkind = 'v'
+    union all
+    select pg_get_triggerdef(t.oid) || t.tgenabled::text
+    from pg_trigger t
+    join pg_class c on c.oid = t.tgrelid
+    where c.relnamespace = 'retention'::regnamespace
+      and not t.tgisinternal
   ) d
 $$;
 
-CREATE FUNCTION retention.estimate_live() RETURNS bigint
+CREATE FUNCTION retention._drop_views() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_views text := (
+    select string_agg(c.oid::regclass::text, ', ')
+    from pg_class c
+    where c.relnamespace = 'retention'::regnamespace
+      and c.relkind = 'v'
+  );
+begin
+  if v_views is not null then
+    execute 'drop view ' || v_views;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._estimate_live() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
   select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
   from retention.adapter a
-  join pg_index i on i.indrelid = a.table_name::regclass
-  join pg_class x on x.oid = i.indexrelid
-    and x.relname = 'retention_live'
+  join pg_index i on i.indrelid = a.table_oid
+  join retention._index_plan() w on w.purpose = 'retention_live'
+    and obj_description(i.indexrelid, 'pg_class') = w.mark
   cross join lateral (
-    select x.oid as relid
+    select i.indexrelid as relid
     union
     select p.relid
-    from pg_partition_tree(x.oid) p
+    from pg_partition_tree(i.indexrelid) p
   ) t
   join pg_class c on c.oid = t.relid
 $$;
 
-CREATE FUNCTION retention.exactly(p_interval interval) RETURNS interval
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN make_interval(secs => (EXTRACT(epoch FROM p_interval))::double precision);
-
-CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-declare
-  v_run_id retention.run_id;
-  v_run record;
-  v_live record;
-  v_work retention.expired;
-  v_batch retention.batch;
-  v_bucket retention.bucket;
-  v_hold record;
-  v_setting retention.setting;
-  v_policy text;
-  v_in_flight_until timestamptz;
-begin
-  select * into strict v_setting from retention.setting;
-  run_id := p_run_id;
-  begin
-    v_run_id := p_run_id;
-  exception
-    when data_exception then
-      v_run_id := null;
-  end;
-  select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
-  if not found then
-    state := 'unknown';
-    because := 'there is no run with this id' || case when v_run_id is null then '; it does not even have the form of one' else '' end;
-    return next;
-    return;
-  end if;
-  tenant_id := v_run.tenant_id::text;
-  status := v_run.status::text;
-  completed_at := v_run.completed_at;
-  key := v_run.key;
-  cleared_at := v_run.cleared_at;
-  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
-  select l.* into v_live from retention.live l where l.run_id = v_run_id limit 1;
-  select * into v_work from retention.expired e where e.run_id = v_run_id;
-  select * into v_batch from retention.batch b where b.batch_id = v_work.batch_id;
-  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_work.bucket, explain.bucket);
-  retain := v_live.retain;
-  due_at := v_live.due_at;
-  flagged_at := v_work.flagged_at;
-  batch_id := v_work.batch_id;
-  attempts := v_work.attempts;
-  last_code := v_work.last_code;
-  last_error := v_work.last_error;
-  next_attempt_at := case
-    when v_batch.lease is null or v_batch.visible_at <= now()
-    then greatest(v_batch.visible_at, v_bucket.paused_until)
-  end;
-  select jsonb_agg(
-    jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
-      'on', case when h.run_id is null then 'tenant' else 'run' end,
-      'ends', nullif(retention.hold_end(h.released_at, h.expires_at), 'infinity'))
-    order by h.hold_id
-  )
-  into holds
-  from retention.hold h
-  where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
-    and retention.hold_end(h.released_at, h.expires_at)
-      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention.place_in_line(v_run.run_id::text) end > now();
-  v_policy := case
-    when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
-    then format('the policy of tenant %s', v_run.tenant_id)
-    else 'the default policy'
-  end;
-  select o.run_id::text
-  into shares_with
-  from retention.live o
-  where v_setting.check_shared_objects
-    and o.key = v_run.key collate "C"
-    and o.bucket = coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket)
-    and o.run_id <> v_run_id
-    and (o.due_at is null or o.due_at >= now() or o.held)
-  order by o.run_id
-  limit 1;
-
-  if v_run.cleared_at is not null then
-    state := 'cleared';
-    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention.iso(v_run.cleared_at));
-  elsif v_run.status::text is distinct from 'COMPLETED' then
-    state := 'not completed';
-    because := format('its status is %s; only results of COMPLETED runs expire', coalesce(v_run.status::text, 'null'));
-  elsif v_run.completed_at is null then
-    state := 'no date';
-    because := 'the run is COMPLETED but has no completion date, so nothing says when it falls due: set the date';
-  elsif coalesce(v_run.key, '') = '' then
-    state := 'no key';
-    because := 'the run names no object, so there is nothing to delete';
-  elsif v_work.dead_at is not null then
-    state := 'dead';
-    because := case v_work.last_code
-      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_work.bucket, v_run_id)
-      else format('failed %s, last with %s (%s); mend the cause and revive with: retention retry --run %s',
-        case v_work.attempts when 1 then 'once' else v_work.attempts || ' times' end, v_work.last_code, v_work.last_error, v_run_id)
-    end;
-  elsif v_batch.lease is not null and v_batch.visible_at > now() then
-    state := 'in flight';
-    because := format('%s has been working on it since %s, until %s at most',
-      coalesce(v_batch.leased_by, 'a listener'), retention.iso(v_batch.leased_at), retention.iso(v_batch.visible_at));
-  elsif bucket is null then
-    state := 'no bucket';
-    because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
-  elsif exists (
-    select
-    from jsonb_array_elements(holds) h
-    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
-  ) then
-    select h ->> 'hold_id' as hold_id, h ->> 'on' as kind, h ->> 'reason' as reason, h ->> 'placed_by' as placed_by
-    into v_hold
-    from jsonb_array_elements(holds) h
-    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
-    limit 1;
-    state := 'held';
-    because := format('hold %s on its %s, placed by %s: %s', v_hold.hold_id, v_hold.kind, v_hold.placed_by, v_hold.reason);
-  elsif holds is not null then
-    state := 'coming back';
-    because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
-  elsif v_live.due_at >= now()
-    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
-    and not coalesce(
-      greatest(v_live.completed_at + retention.exactly(v_batch.early), v_live.retain_until) < now(), false
-    )
-  then
-    state := 'kept';
-    because := case
-      when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
-      then format('its own retain-until date keeps it until %s', retention.iso(v_live.due_at))
-      else format('%s keeps results for %s: due at %s', v_policy, v_live.retain, retention.iso(v_live.due_at))
-    end;
-  elsif shares_with is not null then
-    state := 'shared';
-    because := format('it shares its object with run %s, which is not due', shares_with);
-  elsif not v_setting.enabled then
-    state := 'disabled';
-    because := 'it is due, but retention is disabled (DPP_RETENTION_ENABLED=false)';
-  elsif v_work.failed_at is not null then
-    state := 'failed';
-    because := format('S3 answered %s (%s)%s; next attempt at %s',
-      v_work.last_code, v_work.last_error,
-      case when v_work.attempts > 0 then format(' on attempt %s', v_work.attempts)
-        else ', which is not counted against it' end,
-      retention.iso(next_attempt_at));
-  elsif v_work.run_id is not null then
-    state := 'flagged';
-    because := format('it was flagged at %s and waits in batch %s', retention.iso(v_work.flagged_at), v_work.batch_id)
-      || case when v_bucket.paused_until > now()
-        then format('; its bucket pauses until %s after %s', retention.iso(v_bucket.paused_until), v_bucket.pause_code)
-        else '' end;
-  else
-    state := 'due';
-    because := format('it has been due since %s by %s; the next flagging pass takes it', retention.iso(v_live.due_at), v_policy);
-  end if;
-  if state <> 'in flight' then
-    select f.until into v_in_flight_until from retention.in_flight(v_run_id, null) f;
-    because := because || case
-      when v_in_flight_until is not null
-      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention.iso(v_in_flight_until))
-      else ''
-    end;
-  end if;
-  return next;
-end
-$$;
-
-CREATE FUNCTION retention.failures(p_batch_id bigint, p_failed jsonb, p_max_attempts integer) RETURNS TABLE(run_id retention.run_id, completed_at timestamp with time zone, due_at timestamp with time zone, code text, message text, transient boolean, is_dead boolean)
+CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
     LANGUAGE sql STABLE
     AS $$
-  select e.run_id,
-    e.completed_at,
-    e.due_at,
-    coalesce(f.code, 'Unanswered'),
-    coalesce(f.message, 'the reply did not name this key'),
-    coalesce(f.transient, f.run_id is null),
-    not coalesce(f.transient, f.run_id is null)
-      and (e.attempts + 1 >= p_max_attempts or coalesce(f.final, false))
-  from retention.expired e
-  left join jsonb_to_recordset(p_failed) as f (run_id text, code text, message text, transient boolean, final boolean)
-    on f.run_id = e.run_id::text
-  where e.batch_id = p_batch_id
+  select f.code,
+    min(f.reason),
+    f.counted,
+    f.is_dead,
+    array_agg(f.run_id order by f.n),
+    array_agg(f.key order by f.n),
+    array_agg(f.tenant_id order by f.n)
+  from (
+    select u.run_id,
+      u.key,
+      u.tenant_id,
+      u.n,
+      left(coalesce(f.code, 'Unanswered'), 64) as code,
+      left(coalesce(f.reason, 'the reply did not name this key'), 500) as reason,
+      coalesce(f.outcome = 'refused', false) as counted,
+      coalesce(f.outcome = 'refused', false)
+        and (p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)) as is_dead
+    from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    left join (
+      select distinct on (j.key collate "C") j.*
+      from jsonb_to_recordset(p_failed) as j (key text, code text, reason text, outcome text, final boolean)
+    ) f on f.key = retention._unpack_key(u.key, u.run_id::text) collate "C"
+    where retention._unpack_key(u.key, u.run_id::text) collate "C" not in (select unnest(p_cleared) collate "C")
+  ) f
+  group by f.code, f.counted, f.is_dead
+  order by min(f.n)
 $$;
 
-CREATE FUNCTION retention.find_columns(p_table text, p_columns text) RETURNS jsonb
+CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     AS $$
 declare
   v_table regclass;
   v_owner name;
-  v_columns jsonb := retention.parse_columns(p_columns);
+  v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
   v_faults text[] := '{}';
   v_column text;
@@ -805,7 +671,9 @@ begin
     end if;
     v_found := v_found || jsonb_build_object(
       v_column,
-      jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
+      -- A JSON null before || would make an array.
+      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
+        || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
     );
   end loop;
 
@@ -835,6 +703,1916 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._fits(p_client text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_client is null or p_client !~ '^\d+\.\d+\.\d+' then 'fits'
+    when c.parts < string_to_array(v.oldest_client, '.')::integer[] then 'client too old'
+    when c.parts[1:2] > (string_to_array(v.version, '.')::integer[])[1:2] then 'schema too old'
+    else 'fits'
+  end
+  from retention.version() v
+  cross join (
+    select string_to_array(substring(p_client from '^\d+\.\d+\.\d+'), '.')::integer[] as parts
+  ) c
+$$;
+
+CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], more boolean, tenants bigint)
+    LANGUAGE sql
+    AS $$
+  with tenant as materialized (
+    select t.tenant_id,
+      t.tenant_key,
+      now() - retention._in_seconds(t.retain) as before,
+      g.completed_at as after_completed_at,
+      g.run_id as after_run_id
+    from retention._tenants() t
+    left join retention.progress g on g.tenant_key = t.tenant_key
+  ),
+  -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
+  -- more to give goes on in the next part, among fewer.
+  sharing as materialized (
+    select t.*,
+      row_number() over (order by r.completed_at, r.run_id)::integer as tenant,
+      p_rows / count(*) over ()
+        + (row_number() over (order by r.completed_at, r.run_id) <= p_rows % count(*) over ())::integer as share
+    from tenant t
+    cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
+  ),
+  -- Columns of a fixed width come first: behind a text each has to be looked for in the row.
+  seen as materialized (
+    select r.run_id,
+      r.completed_at,
+      r.due_at,
+      t.tenant,
+      r.is_due and r.has_place as may_go,
+      r.is_due,
+      r.bucket,
+      r.key,
+      r.tenant_id
+    from sharing t
+    cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
+  ),
+  flagged as materialized (
+    select retention._flagged_between(
+      (select min(s.completed_at) from seen s), (select max(s.completed_at) from seen s)
+    ) as run_id
+  ),
+  made as (
+    insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select n.bucket,
+      count(*),
+      min(n.completed_at),
+      max(n.completed_at),
+      min(n.due_at),
+      array_agg(n.run_id),
+      array_agg(retention._pack_key(n.key, n.run_id::text)),
+      array_agg(n.tenant_id)
+    from (
+      select s.run_id,
+        s.completed_at,
+        s.due_at,
+        s.bucket,
+        s.key,
+        s.tenant_id,
+        (
+          row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
+        ) / p_batch_size as part
+      from seen s
+      where s.may_go
+        and s.run_id not in (select f.run_id from flagged f)
+    ) n
+    group by n.bucket, n.part
+    order by min(n.completed_at)
+    returning bucket, results, oldest
+  ),
+  noted as (
+    insert into retention.bucket (bucket)
+    select distinct m.bucket
+    from made m
+    where not exists (select from retention.bucket k where k.bucket = m.bucket)
+    on conflict do nothing
+  ),
+  given as materialized (
+    select s.tenant,
+      count(*) as results,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant
+  ),
+  moved as (
+    insert into retention.progress (tenant_key, completed_at, run_id)
+    select distinct on (t.tenant_key) t.tenant_key, s.completed_at, s.run_id
+    from seen s
+    join given g on g.tenant = s.tenant
+      and g.completed_at = s.completed_at
+    join sharing t on t.tenant = g.tenant
+    order by t.tenant_key, s.run_id desc
+    on conflict (tenant_key) do update
+    set completed_at = excluded.completed_at,
+      run_id = excluded.run_id
+  )
+  select coalesce(m.flagged, 0)::bigint,
+    m.batches,
+    m.oldest,
+    n.looked_at,
+    n.left_alone,
+    n.without_place,
+    n.without_place_run_ids,
+    exists (
+      select
+      from given g
+      join sharing t on t.tenant = g.tenant
+      where g.results >= t.share
+    ),
+    (select count(*) from tenant)
+  from (
+    select sum(x.results) as flagged, count(*) as batches, min(x.oldest) as oldest
+    from made x
+  ) m
+  cross join (
+    select count(*) as looked_at,
+      count(*) filter (
+        where case when s.may_go then false else s.run_id not in (select f.run_id from flagged f) end
+      ) as left_alone,
+      count(*) filter (where s.is_due and not s.may_go) as without_place,
+      coalesce(
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.may_go))[1:10],
+        '{}'
+      ) as without_place_run_ids
+    from seen s
+  ) n
+$$;
+
+CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
+    LANGUAGE sql STABLE
+    AS $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.settled_at is null
+    and b.oldest <= p_to
+    and b.newest >= p_from
+$$;
+
+CREATE FUNCTION retention._grant_rights() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_adapter retention.adapter;
+  v_role text;
+  v_object record;
+begin
+  revoke all on all functions in schema retention from public;
+  revoke all on all tables in schema retention from public;
+  select * into v_adapter from retention.adapter;
+  v_role := v_adapter.listener_role;
+  -- The job of a pg_cron in another database may run as a role that owns nothing here.
+  if v_adapter.cron_database is not null
+    and exists (select from pg_roles where rolname = v_adapter.cron_job_owner)
+  then
+    execute format('grant usage on schema retention to %I', v_adapter.cron_job_owner);
+    execute format('grant execute on function retention.tick(text) to %I', v_adapter.cron_job_owner);
+  end if;
+  if v_role is null then
+    return;
+  end if;
+  perform retention._check_role(v_role);
+  execute format('grant usage on schema retention to %I', v_role);
+  for v_object in
+    select format('function %s', p.oid::regprocedure) as name,
+      'execute' as privilege,
+      p.proname !~ '^_'
+        and p.prorettype <> 'trigger'::regtype
+        and p.proname not in ('detach', 'attach', 'grant_rights') as is_public
+    from pg_proc p
+    where p.pronamespace = 'retention'::regnamespace
+    union all
+    select c.oid::regclass::text,
+      'select',
+      c.relname !~ '^_'
+    from pg_class c
+    where c.relnamespace = 'retention'::regnamespace
+      and c.relkind in ('r', 'v')
+  loop
+    execute format('revoke all on %s from %I', v_object.name, v_role);
+    if v_object.is_public then
+      execute format('grant %s on %s to %I', v_object.privilege, v_object.name, v_role);
+    end if;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._guard_policy() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_guard integer := (select policy_guard from retention.setting);
+  v_before interval;
+  v_due bigint;
+begin
+  if tg_op <> 'DELETE' then
+    -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
+    new.retain := retention._in_days(new.retain);
+  end if;
+  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
+    -- confirm_policy: what is due now was counted there.
+    delete from retention.progress;
+    return new;
+  end if;
+  if tg_op = 'DELETE' then
+    if old.tenant_id = '*' then
+      raise exception using
+        errcode = 'check_violation',
+        message = 'the default policy (*) cannot be removed, only changed';
+    end if;
+    v_due := retention._newly_due(old.tenant_id, (select retain from retention.policy where tenant_id = '*'));
+    if v_due > v_guard then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
+        hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
+    end if;
+    delete from retention.progress;
+    return old;
+  end if;
+  if tg_op = 'UPDATE' then
+    if new.tenant_id <> old.tenant_id then
+      raise exception using
+        errcode = 'check_violation',
+        message = format('the policy of tenant %s cannot be handed to tenant %s: set the one and unset the other', old.tenant_id, new.tenant_id);
+    end if;
+    v_before := old.retain;
+  else
+    select retain into v_before from retention.policy where tenant_id = '*';
+  end if;
+  if v_before is null or new.retain is not distinct from v_before then
+    return new;
+  end if;
+  if new.retain < v_before then
+    v_due := retention._newly_due(new.tenant_id, new.retain);
+    if v_due > v_guard then
+      new.pending_retain := new.retain;
+      new.pending_results := v_due;
+      new.pending_at := now();
+      new.pending_by := session_user;
+      new.retain := v_before;
+      return new;
+    end if;
+  end if;
+  new.pending_retain := null;
+  new.pending_results := null;
+  new.pending_at := null;
+  new.pending_by := null;
+  -- What a longer policy spares, and what a shorter one makes due, lies behind the progress.
+  delete from retention.progress;
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
+
+CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
+
+CREATE FUNCTION retention._in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS TABLE(run_id retention.run_id, until timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+  v_bucket text;
+  v_key text;
+begin
+  select * into strict v_setting from retention.setting;
+  if p_run_id is not null then
+    if v_setting.check_shared_objects then
+      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      into v_bucket, v_key
+      from retention.result r
+      where r.run_id = p_run_id;
+    end if;
+    return query
+    select p_run_id, max(f.until)
+    from (
+      select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
+      from retention.batch b
+      where b.lease is not null
+      union all
+      select u.bucket, u.run_ids, u.keys, u.until
+      from retention.unanswered u
+    ) f
+    where f.until > clock_timestamp()
+      and (
+        p_run_id = any (f.run_ids)
+        or f.bucket = v_bucket and exists (
+          select
+          from unnest(f.run_ids, f.keys) as e (run_id, key)
+          where retention._unpack_key(e.key, e.run_id::text) = v_key collate "C"
+        )
+      )
+    having count(*) > 0;
+  else
+    return query
+    with asked as materialized (
+      select a.bucket, e.run_id, retention._unpack_key(e.key, e.run_id::text) as key, a.until
+      from (
+        select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
+        from retention.batch b
+        where b.lease is not null
+        union all
+        select u.bucket, u.run_ids, u.keys, u.until
+        from retention.unanswered u
+      ) a
+      cross join unnest(a.run_ids, a.keys) as e (run_id, key)
+      where a.until > clock_timestamp()
+    )
+    select f.run_id, max(f.until)
+    from (
+      select a.run_id, a.until
+      from asked a
+      join retention.result r on r.run_id = a.run_id
+      where r.tenant_id = p_tenant_id
+      union all
+      select r.run_id::retention.run_id, a.until
+      from asked a
+      join retention._live r on r.key = a.key collate "C"
+        and r.bucket = a.bucket
+      where v_setting.check_shared_objects
+        and r.tenant_id = p_tenant_id
+    ) f
+    group by f.run_id;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._in_seconds(p_interval interval) RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN make_interval(secs => (EXTRACT(epoch FROM p_interval))::double precision);
+
+CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, columns text, mark text, is_there boolean)
+    LANGUAGE sql STABLE
+    AS $$
+  with named as (
+    select a.table_oid,
+      quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
+      quote_ident(a.columns -> 'status' ->> 'name') as status,
+      a.columns -> 'status' ->> 'completed' as completed,
+      retention._instant(a.columns -> 'completed_at') as completed_at,
+      quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
+      quote_ident(a.columns -> 'key' ->> 'name') as key,
+      quote_ident(a.columns -> 'cleared_at' ->> 'name') as cleared_at
+    from retention.adapter a
+  ),
+  wanted as (
+    select n.table_oid,
+      'retention_live' as purpose,
+      format(
+        '(%s) where %s is null%s and %s is not null',
+        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id),
+        n.cleared_at,
+        case when n.status is null then '' else format(' and %s = %L', n.status, n.completed) end,
+        n.key
+      ) as columns
+    from named n
+    union all
+    select n.table_oid,
+      'retention_key',
+      format('(%s collate "C") where %s is null', n.key, n.cleared_at)
+    from named n
+  )
+  select w.purpose,
+    case
+      when exists (
+        select
+        from pg_class o
+        join pg_class t on t.oid = w.table_oid
+        left join pg_index i on i.indexrelid = o.oid
+        where o.relname = w.purpose
+          and o.relnamespace = t.relnamespace
+          and (
+            i.indrelid is distinct from w.table_oid
+            or i.indisvalid
+            and obj_description(o.oid, 'pg_class') is distinct from 'retention-reactor: ' || w.columns
+          )
+      )
+      then w.purpose || '_' || w.table_oid
+      else w.purpose
+    end,
+    w.columns,
+    'retention-reactor: ' || w.columns,
+    exists (
+      select
+      from pg_index i
+      where i.indrelid = w.table_oid
+        and i.indisvalid
+        and obj_description(i.indexrelid, 'pg_class') = 'retention-reactor: ' || w.columns
+    )
+  from wanted w
+$$;
+
+CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_column is null or p_column = 'null' then 'null::timestamptz'
+    when p_column ->> 'type' like 'timestamp%without time zone' then format('(%I at time zone ''UTC'')', p_column ->> 'name')
+    when p_column ->> 'type' = 'date' then format('(%I::timestamp at time zone ''UTC'')', p_column ->> 'name')
+    else format('%I', p_column ->> 'name')
+  end
+$$;
+
+CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select not exists (select from retention.gate(p_client))
+$$;
+
+CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
+
+CREATE FUNCTION retention._lacks_job() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into v_adapter from retention.adapter;
+  if v_adapter.scheduler <> 'pg_cron' or v_adapter.cron_database is not null then
+    return false;
+  end if;
+  if v_adapter.cron_job_owner is distinct from current_user::text
+    and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
+  then
+    return v_adapter.cron_job_owner is null;
+  end if;
+  return not exists (
+    select
+    from cron.job j
+    where j.jobname = 'retention-tick'
+      and j.database = current_database()
+  );
+end
+$$;
+
+CREATE FUNCTION retention._make_views() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_adapter retention.adapter;
+  v_columns jsonb;
+  v_candidate text;
+begin
+  select * into strict v_adapter from retention.adapter;
+  v_columns := v_adapter.columns;
+  execute format(
+    'create or replace view retention.result as
+      select %I as run_id,
+        %s as tenant_id,
+        %s as status,
+        %s as completed_at,
+        %s as retain_until,
+        %s as bucket,
+        %I as key,
+        %I as cleared_at,
+        %s as updated_at
+      from %s',
+    v_columns -> 'run_id' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'tenant_id' ->> 'name'), 'null::text'),
+    coalesce(quote_ident(v_columns -> 'status' ->> 'name'), '''COMPLETED''::text'),
+    retention._instant(v_columns -> 'completed_at'),
+    retention._instant(v_columns -> 'retain_until'),
+    case
+      when v_columns -> 'bucket' ? 'fixed' then format('%L::text', v_columns -> 'bucket' ->> 'fixed')
+      else coalesce(quote_ident(v_columns -> 'bucket' ->> 'name'), 'null::text')
+    end,
+    v_columns -> 'key' ->> 'name',
+    v_columns -> 'cleared_at' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
+    v_adapter.table_oid::regclass
+  );
+  v_candidate := case
+    when v_columns -> 'status' ->> 'name' is null then 'r.key is not null'
+    else format('(r.status = %L and r.key is not null)', v_columns -> 'status' ->> 'completed')
+  end;
+  /*
+  Every row that is not cleared, with what the rules make of it.
+  is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
+    retention_live says it: only then does the planner use that index.
+  due_at: when its retention ends; null: never. is_due: that is over, and it is not held.
+  has_place: it names an object to delete.
+
+  What is the same for every row stands in a select of its own, which Postgres runs once for each statement:
+  joined, it would be looked up again for each row. Without a policy for everybody nothing is due.
+  */
+  execute format(
+    $view$
+    create or replace view retention._live as
+    select l.run_id,
+      l.tenant_id,
+      l.status,
+      l.completed_at,
+      l.retain_until,
+      l.bucket,
+      l.key,
+      l.is_candidate,
+      l.bucket is not null and l.key <> '' as has_place,
+      l.retain,
+      l.due_at,
+      l.held,
+      coalesce(l.due_at < now(), false) and not l.held as is_due
+    from (
+      select r.run_id,
+        r.tenant_id,
+        r.status,
+        r.completed_at,
+        r.retain_until,
+        coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
+        -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
+        r.key::text collate "C" as key,
+        %1$s as is_candidate,
+        coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
+        case
+          when %1$s
+            and r.completed_at is not null
+            and exists (select from retention.policy d where d.tenant_id = '*')
+          then greatest(
+            r.completed_at + coalesce(
+              retention._in_seconds(p.retain),
+              (select retention._in_seconds(d.retain) from retention.policy d where d.tenant_id = '*')
+            ),
+            r.retain_until
+          )
+        end as due_at,
+        -- Where nothing was ever held, no result is looked up among the holds.
+        exists (select from retention.hold)
+        and (
+          exists (
+            select
+            from retention.hold h
+            where h.run_id = r.run_id
+              and retention._hold_end(h.released_at, h.expires_at) > now()
+          )
+          or exists (
+            select
+            from retention.hold h
+            where h.tenant_id = r.tenant_id::text
+              and retention._hold_end(h.released_at, h.expires_at)
+                + (select s.release_spread from retention.setting s)
+                * retention._place_in_line(r.run_id::text) > now()
+          )
+        ) as held
+      from retention.result r
+      -- Where no tenant has a policy of its own, none is looked up.
+      left join retention.policy p on (select exists (select from retention.policy d where d.tenant_id <> '*'))
+        and p.tenant_id = r.tenant_id::text
+        and p.tenant_id <> '*'
+      where r.cleared_at is null
+    ) l
+    $view$,
+    v_candidate
+  );
+  comment on view retention.result is
+    'the application''s table under the names of this schema: the only way from here to it';
+  revoke all on retention.result, retention._live from public;
+end
+$_$;
+
+CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_early interval := retention._in_seconds(p_batch.early);
+begin
+  -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
+  if p_shared and v_early is null then
+    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
+    into spared, keys
+    from retention._results(p_batch) e
+    cross join lateral (
+      -- By its key, one probe finds the run itself and any other that needs the object.
+      select bool_or(r.run_id = e.run_id) and bool_and(r.is_due) as may_go
+      from retention._live r
+      where r.key = e.key collate "C"
+        and r.bucket = p_batch.bucket
+    ) o;
+  elsif p_shared then
+    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
+    into spared, keys
+    from retention._results(p_batch) e
+    cross join lateral (
+      select bool_or(r.run_id = e.run_id)
+        and bool_and(
+          r.is_due
+          or r.run_id = e.run_id
+            and not r.held
+            and r.is_candidate
+            and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+        ) as may_go
+      from retention._live r
+      where r.key = e.key collate "C"
+        and r.bucket = p_batch.bucket
+    ) o;
+  else
+    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
+    into spared, keys
+    from retention._results(p_batch) e
+    cross join lateral (
+      select bool_and(
+        r.is_due
+        or v_early is not null
+          and not r.held
+          and r.is_candidate
+          and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+      ) as may_go
+      from retention._live r
+      where r.run_id = e.run_id
+        and r.key = e.key collate "C"
+        and r.bucket = p_batch.bucket
+    ) o;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._newly_due(p_tenant_id text, p_retain interval) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(sum(n.results), 0)::bigint
+  from retention.preview_policy(p_tenant_id, p_retain) n
+$$;
+
+CREATE FUNCTION retention._next_batch(p_batch_ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_bucket record;
+  v_batch_id bigint;
+begin
+  for v_bucket in
+    select k.bucket,
+      k.pauses > 0 as is_on_trial
+    from retention.bucket k
+    cross join lateral (
+      select b.visible_at
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at <= clock_timestamp()
+      order by b.visible_at
+      limit 1
+    ) first
+    cross join lateral (
+      select count(*) as batches
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.lease is not null
+    ) leased
+    where k.paused_until is null
+      or k.paused_until <= clock_timestamp()
+    order by leased.batches, first.visible_at
+  loop
+    if v_bucket.is_on_trial then
+      perform
+      from retention.bucket k
+      where k.bucket = v_bucket.bucket
+      for update skip locked;
+      continue when not found or exists (
+        select
+        from retention.batch b
+        where b.bucket = v_bucket.bucket
+          and b.lease is not null
+          and b.visible_at > clock_timestamp()
+      );
+    end if;
+    if p_batch_ids is null then
+      select b.batch_id
+      into v_batch_id
+      from retention.batch b
+      where b.bucket = v_bucket.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at <= clock_timestamp()
+      order by b.visible_at, b.batch_id
+      limit 1
+      for update skip locked;
+    else
+      select b.batch_id
+      into v_batch_id
+      from retention.batch b
+      where b.batch_id = any (p_batch_ids)
+        and b.bucket = v_bucket.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at <= clock_timestamp()
+      order by b.visible_at, b.batch_id
+      limit 1
+      for update skip locked;
+    end if;
+    if v_batch_id is not null then
+      return v_batch_id;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._note_gate() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_reasons text[] := array(select g.reason from retention.gate() g order by g.reason);
+  v_before text[];
+begin
+  select s.reasons into v_before from retention.gate_state s where s.reasons <> v_reasons for update;
+  if not found then
+    return;
+  end if;
+  update retention.gate_state
+  set reasons = v_reasons,
+    since = clock_timestamp();
+  if pg_notification_queue_usage() <= 0.5 then
+    perform pg_notify('retention_attention', row_to_json(p)::text)
+    from (
+      select case when v_reasons = '{}' then 'resumed' else 'halted' end as kind,
+        v_reasons as reasons,
+        (select left(string_agg(g.because, '; '), 1000) from retention.gate() g) as because,
+        retention._iso(clock_timestamp()) as at
+    ) p;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_refusal(p_batch retention.batch, p_failed jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_refusal record;
+  v_in_row integer;
+begin
+  select count(distinct f.code) as codes,
+    min(f.code) as code,
+    min(f.reason) as reason,
+    bool_and(f.outcome = 'refused' and not coalesce(f.final, false)) as is_refusal,
+    bool_and(f.concerns = 'bucket') as concerns_bucket
+  into strict v_refusal
+  from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text, final boolean);
+  if v_refusal.codes <> 1
+    or not v_refusal.is_refusal
+    or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)
+  then
+    return;
+  end if;
+  update retention.bucket k
+  set refused_in_row = k.refused_in_row + 1
+  where k.bucket = p_batch.bucket
+  returning k.refused_in_row into v_in_row;
+  if v_refusal.concerns_bucket or v_in_row > 1 then
+    perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_unanswered(p_batch retention.batch, p_keys text[], p_sent_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_until timestamptz := p_sent_at + (select s.unanswered_for from retention.setting s);
+begin
+  if v_until <= clock_timestamp() or p_keys = '{}' then
+    return;
+  end if;
+  insert into retention.unanswered (bucket, run_ids, keys, until)
+  select p_batch.bucket, array_agg(u.run_id), array_agg(u.key), v_until
+  from unnest(p_batch.run_ids, p_batch.keys) as u (run_id, key)
+  where p_keys is null
+    or retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_keys) collate "C")
+  having count(*) > 0;
+end
+$$;
+
+CREATE FUNCTION retention._our_indexes(p_stale boolean DEFAULT false) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('%I.%I', n.nspname, c.relname)
+  from retention.adapter a
+  join pg_index i on i.indrelid = a.table_oid
+  join pg_class c on c.oid = i.indexrelid
+  join pg_namespace n on n.oid = c.relnamespace
+  where obj_description(c.oid, 'pg_class') like 'retention-reactor: %'
+    and (
+      not p_stale
+      or not exists (
+        select
+        from retention._index_plan() p
+        where p.mark = obj_description(c.oid, 'pg_class')
+      )
+    )
+$$;
+
+CREATE FUNCTION retention._pack_key(p_key text, p_run_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ((strpos(p_key, ''::text) > 0) OR starts_with(p_key, ''::text)) THEN (''::text || p_key) ELSE replace(p_key, p_run_id, ''::text) END;
+
+CREATE FUNCTION retention._parse_columns(p_columns text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  v_columns jsonb := jsonb_build_object(
+    'run_id', jsonb_build_object('name', 'run_id'),
+    'tenant_id', jsonb_build_object('name', 'tenant_id'),
+    'status', jsonb_build_object('name', 'status', 'completed', 'COMPLETED'),
+    'completed_at', jsonb_build_object('name', 'completed_at'),
+    'retain_until', null,
+    'bucket', jsonb_build_object('name', 'result_s3_bucket'),
+    'key', jsonb_build_object('name', 'result_s3_key'),
+    'cleared_at', jsonb_build_object('name', 'result_cleared_at'),
+    'updated_at', jsonb_build_object('name', 'updated_at')
+  );
+  v_rest text := btrim(coalesce(p_columns, ''));
+  v_match text[];
+  v_target jsonb;
+  v_completed text := 'COMPLETED';
+  v_named text[] := '{}';
+begin
+  while v_rest <> '' loop
+    v_match := regexp_match(
+      v_rest,
+      '^\s*([A-Za-z_]+)\s*=\s*("(?:[^"]|"")*"(?::[^,"'']*?)?|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
+    );
+    if v_match is null then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS cannot be read from here on: %s', v_rest),
+        hint = 'Write it as view_column=table_column, separated by commas, for example bucket=result_bucket,key=result_key.';
+    end if;
+    v_match[1] := lower(v_match[1]);
+    if not v_columns ? v_match[1] then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS names the unknown view column %s', v_match[1]),
+        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at and updated_at.';
+    end if;
+    if v_match[1] = 'status' and v_match[2] ~ '^("(?:[^"]|"")*"|[^":'']+):[^:]+$' then
+      v_completed := btrim(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', ''));
+      v_match[2] := btrim(left(v_match[2], -length(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', '')) - 1));
+    end if;
+    if v_match[1] = any (v_named) then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS names %s twice', v_match[1]),
+        hint = 'Name each view column once.';
+    end if;
+    v_named := v_named || v_match[1];
+    v_target := case
+      when v_match[2] = '' then 'null'::jsonb
+      when v_match[2] like '"%' then
+        jsonb_build_object('name', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '""', '"'))
+      when v_match[2] like '''%' then
+        jsonb_build_object('fixed', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '''''', ''''))
+      else jsonb_build_object('name', lower(btrim(v_match[2])))
+    end;
+    if v_target = 'null' and v_match[1] in ('run_id', 'completed_at', 'key', 'cleared_at')
+      or v_target ? 'fixed' and v_match[1] <> 'bucket'
+    then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS: %s must name a column of the table, given: %s', v_match[1], v_match[2]),
+        hint = 'Only bucket may be a fixed value; run_id, completed_at, key and cleared_at cannot be left out.';
+    end if;
+    if octet_length(v_target ->> 'name') > 63
+      or v_target ->> 'fixed' !~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'
+    then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('RETENTION_COLUMNS: %s cannot be %s', v_match[1], v_match[2]),
+        hint = 'A column has a name of at most 63 bytes, and a bucket one of 3 to 255 letters, digits, dots, hyphens or underscores.';
+    end if;
+    if v_match[1] = 'status' and v_target ? 'name' then
+      v_target := v_target || jsonb_build_object('completed', v_completed);
+    end if;
+    v_columns := jsonb_set(v_columns, array[v_match[1]], v_target);
+    v_rest := btrim(v_match[3]);
+  end loop;
+  if exists (
+    select
+    from jsonb_each(v_columns) c
+    where c.key <> 'cleared_at'
+      and c.value ->> 'name' = v_columns -> 'cleared_at' ->> 'name'
+  ) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'RETENTION_COLUMNS: cleared_at must be a column of its own',
+      hint = 'It is written when a result is deleted, so no other view column may name the same table column.';
+  end if;
+  return v_columns;
+end
+$_$;
+
+CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean, is_due boolean, has_place boolean)
+    LANGUAGE sql STABLE
+    AS $$
+  -- A comparison of rows with a null at its end is still decided by its first pair, and still a range
+  -- of the index.
+  (
+    select r.run_id::retention.run_id,
+      r.tenant_id::text,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held,
+      r.is_due,
+      r.has_place
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit
+  )
+  union all
+  (
+    select r.run_id::retention.run_id,
+      r.tenant_id::text,
+      r.bucket::text,
+      r.key::text,
+      r.completed_at,
+      r.retain_until::timestamptz,
+      r.due_at,
+      r.held,
+      r.is_due,
+      r.has_place
+    from retention._live r
+    where p_tenant_id is null
+      and r.tenant_id is null
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit p_limit
+  )
+$$;
+
+CREATE FUNCTION retention._pause_bucket(p_bucket text, p_code text, p_error text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_until timestamptz;
+begin
+  select * into strict v_setting from retention.setting;
+  update retention.bucket k
+  set paused_until = clock_timestamp() + retention._backoff(v_setting.pause_base, v_setting.pause_cap, k.pauses),
+    pauses = k.pauses + 1,
+    pause_code = left(p_code, 64),
+    pause_error = left(p_error, 500)
+  where k.bucket = p_bucket
+    and (k.paused_until is null or k.paused_until <= clock_timestamp());
+  select k.paused_until into v_until from retention.bucket k where k.bucket = p_bucket;
+  return v_until;
+end
+$$;
+
+CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
+
+CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s is not a run id of this application (type %s)', p_run_id, (
+        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
+      ));
+end
+$$;
+
+CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
+    LANGUAGE plpgsql
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+declare
+  v_candidates bigint[];
+  v_batch record;
+  v_batch_ids bigint[];
+  v_selected bigint;
+  v_taken bigint := 0;
+begin
+  -- Found without a lock, and looked at again under it: a batch may change hands in between.
+  v_candidates := array(
+    select distinct b.batch_id
+    from retention.batch b
+    cross join unnest(b.run_ids) as u (run_id)
+    where b.settled_at is null
+      and u.run_id in (select s.run_id from retention.selection s)
+  );
+  perform
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+  order by b.batch_id
+  for update;
+  for v_batch in
+    select b.*,
+      b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
+      array(
+        select u.run_id
+        from unnest(b.run_ids) as u (run_id)
+        where u.run_id in (select s.run_id from retention.selection s)
+      ) as chosen
+    from retention.batch b
+    where b.batch_id = any (v_candidates)
+      and b.settled_at is null
+  loop
+    if v_batch.is_leased then
+      delete from retention.selection s where s.run_id = any (v_batch.chosen);
+      continue;
+    end if;
+    if v_batch.lease is not null then
+      -- It loses its lease here, and whoever had it may still be asking S3.
+      perform retention._note_unanswered(b, null, b.visible_at)
+      from retention.batch b
+      where b.batch_id = v_batch.batch_id;
+      update retention.batch b
+      set lease = null,
+        visible_at = clock_timestamp()
+      where b.batch_id = v_batch.batch_id;
+    end if;
+    v_taken := v_taken + cardinality(v_batch.chosen);
+    perform retention._take_out(v_batch.batch_id, v_batch.chosen);
+  end loop;
+
+  insert into retention.bucket (bucket)
+  select distinct s.bucket
+  from retention.selection s
+  on conflict do nothing;
+  with made as (
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, run_ids, keys, tenants
+    )
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at), p_early,
+      array_agg(n.run_id order by n.place),
+      array_agg(retention._pack_key(n.key, n.run_id::text) order by n.place),
+      array_agg(n.tenant_id order by n.place)
+    from (
+      select s.*,
+        row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
+      from retention.selection s
+    ) n
+    group by n.bucket, (n.place - 1) / p_batch_size
+    order by n.bucket, min(n.place)
+    returning batch_id, results
+  )
+  select coalesce(array_agg(m.batch_id), '{}'), coalesce(sum(m.results), 0)
+  into v_batch_ids, v_selected
+  from made m;
+  delete from retention.selection;
+  return query select v_batch_ids, v_selected - v_taken, v_selected;
+end
+$$;
+
+CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id retention.run_id, key text, tenant_id text, n bigint)
+    LANGUAGE sql STABLE
+    AS $$
+  select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.tenant_id, u.n
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+$$;
+
+CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_column record;
+  v_function text;
+begin
+  perform retention._drop_views();
+  for v_function in
+    select p.oid::regprocedure::text
+    from pg_proc p
+    where p.pronamespace = 'retention'::regnamespace
+      and exists (
+        select
+        from pg_type t
+        where t.typnamespace = p.pronamespace
+          and t.typname in (p_domain, '_' || p_domain)
+          and t.oid = any (p.prorettype || p.proargtypes::oid[] || coalesce(p.proallargtypes, '{}'))
+      )
+  loop
+    execute format('drop function %s', v_function);
+  end loop;
+  execute format('create domain retention.%I as %s', 'new_' || p_domain, p_type);
+  for v_column in
+    select c.oid::regclass::text as relation,
+      a.attname as name,
+      t.typcategory = 'A' as is_array,
+      case a.attstorage when 'e' then 'external' end as storage
+    from pg_attribute a
+    join pg_class c on c.oid = a.attrelid and c.relkind = 'r' and c.relnamespace = 'retention'::regnamespace
+    join pg_type t on t.oid = a.atttypid
+    join pg_type d on d.oid in (t.oid, t.typelem)
+    where d.typnamespace = 'retention'::regnamespace
+      and d.typname = p_domain
+      and not a.attisdropped
+  loop
+    execute format(
+      'alter table %s alter column %I type retention.%I%s using %I::text%s::retention.%I%s',
+      v_column.relation,
+      v_column.name,
+      'new_' || p_domain,
+      case when v_column.is_array then '[]' else '' end,
+      v_column.name,
+      case when v_column.is_array then '[]' else '' end,
+      'new_' || p_domain,
+      case when v_column.is_array then '[]' else '' end
+    );
+    -- A new type brings its own storage.
+    if v_column.storage is not null then
+      execute format(
+        'alter table %s alter column %I set storage %s', v_column.relation, v_column.name, v_column.storage
+      );
+    end if;
+  end loop;
+  execute format('drop domain retention.%I', p_domain);
+  execute format('alter domain retention.%I rename to %I', 'new_' || p_domain, p_domain);
+end
+$$;
+
+CREATE FUNCTION retention._schedule_tick() RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_owner text;
+begin
+  if (select scheduler from retention.adapter) <> 'pg_cron'
+    or (select cron_database from retention.adapter) is not null
+  then
+    return null;
+  end if;
+  -- A role sees its own jobs only, and names are unique by role: what was scheduled is written down.
+  select cron_job_owner into v_owner from retention.adapter for update;
+  if v_owner is not null and v_owner <> current_user then
+    return v_owner;
+  end if;
+  select j.username
+  into v_owner
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database()
+    and j.username <> current_user
+  limit 1;
+  if found then
+    update retention.adapter set cron_job_owner = v_owner;
+    return v_owner;
+  end if;
+  perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
+  update retention.adapter set cron_job_owner = current_user;
+  return current_user;
+end
+$$;
+
+CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_nestloop TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
+  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
+  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
+  where not exists (
+    select
+    from retention._live r
+    where r.key = k.key collate "C"
+      and r.key >= p_keys[1] collate "C"
+      and r.key <= p_keys[cardinality(p_keys)] collate "C"
+      and r.bucket = p_bucket
+  )
+  on conflict do nothing;
+end
+$$;
+
+CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select o.run_id::text
+  from retention._live o
+  where (select s.check_shared_objects from retention.setting s)
+    and o.key = p_key collate "C"
+    and o.bucket = p_bucket
+    and o.run_id <> p_run_id
+    and not o.is_due
+  order by o.run_id
+  limit 1
+$$;
+
+CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_stamped bigint;
+begin
+  if (select a.columns -> 'updated_at' ->> 'name' from retention.adapter a) is null then
+    update retention.result r
+    set cleared_at = now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id = g.run_id
+      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+      and r.completed_at < p_before
+      and r.cleared_at is null;
+  else
+    update retention.result r
+    set cleared_at = now(),
+      updated_at = now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id = g.run_id
+      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+      and r.completed_at < p_before
+      and r.cleared_at is null;
+  end if;
+  get diagnostics v_stamped = row_count;
+  return v_stamped;
+end
+$$;
+
+CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_left record;
+begin
+  select count(*) as results,
+    array_agg(u.run_id order by u.n) as run_ids,
+    array_agg(u.key order by u.n) as keys,
+    array_agg(u.tenant_id order by u.n) as tenants
+  into v_left
+  from retention.batch b
+  cross join unnest(b.run_ids, b.keys, b.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where b.batch_id = p_batch_id
+    and u.run_id not in (select unnest(p_run_ids));
+  if v_left.results = 0 then
+    delete from retention.batch b where b.batch_id = p_batch_id;
+  else
+    update retention.batch b
+    set results = v_left.results,
+      run_ids = v_left.run_ids,
+      keys = v_left.keys,
+      tenants = v_left.tenants
+    where b.batch_id = p_batch_id;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
+
+CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
+    LANGUAGE sql STABLE ROWS 100
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+  with recursive name(tenant_id) as (
+    (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is not null
+      order by r.tenant_id
+      limit 1
+    )
+    union all
+    select (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id > n.tenant_id
+      order by r.tenant_id
+      limit 1
+    )
+    from name n
+    where n.tenant_id is not null
+  ),
+  named as (
+    select n.tenant_id
+    from name n
+    where n.tenant_id is not null
+    union all
+    select null
+    where exists (
+      select
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is null
+    )
+  )
+  select n.tenant_id::retention.tenant_id,
+    retention._tenant_key(n.tenant_id::text),
+    coalesce(p.retain, d.retain)
+  from named n
+  join retention.policy d on d.tenant_id = '*'
+  left join retention.policy p on p.tenant_id = n.tenant_id::text
+    and p.tenant_id <> '*'
+  where not exists (
+    select
+    from retention.hold h
+    where h.tenant_id = n.tenant_id::text
+      and retention._hold_end(h.released_at, h.expires_at) > now()
+  )
+$$;
+
+CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+begin
+  if to_regclass('retention._live') is null then
+    return query select 0::bigint, false, null::timestamptz, null::timestamptz;
+    return;
+  end if;
+  return query
+  with seen as materialized (
+    select r.run_id, r.completed_at, r.due_at, r.is_due, r.has_place
+    from retention._tenants() t
+    left join retention.progress g on g.tenant_key = t.tenant_key
+    cross join lateral retention._past(
+      t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain), p_bound
+    ) r
+    limit p_bound
+  )
+  select count(*) filter (where x.is_open),
+    count(*) >= p_bound,
+    min(x.completed_at) filter (where x.is_open),
+    min(x.due_at) filter (where x.is_open)
+  from (
+    select s.completed_at,
+      s.due_at,
+      s.is_due
+        and s.has_place
+        and s.run_id not in (
+          select retention._flagged_between(
+            (select min(y.completed_at) from seen y), (select max(y.completed_at) from seen y)
+          )
+        ) as is_open
+    from seen s
+  ) x;
+end
+$$;
+
+CREATE FUNCTION retention._unpack_key(p_packed text, p_run_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN starts_with(p_packed, ''::text) THEN substr(p_packed, 2) ELSE replace(p_packed, ''::text, p_run_id) END;
+
+CREATE FUNCTION retention._unschedule_tick() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_owner text := (select cron_job_owner from retention.adapter);
+begin
+  if v_owner is null
+    or (select cron_database from retention.adapter) is not null
+    or to_regclass('cron.job') is null
+  then
+    return;
+  end if;
+  -- By its number: by its name, pg_cron finds the jobs of the calling role only.
+  perform cron.unschedule(j.jobid)
+  from cron.job j
+  where j.jobname = 'retention-tick'
+    and j.database = current_database();
+  if not found
+    and v_owner <> current_user
+    and exists (select from pg_roles where rolname = v_owner)
+    and not (select rolsuper from pg_roles where rolname = current_user)
+  then
+    raise exception using
+      errcode = 'insufficient_privilege',
+      message = format('the job retention-tick belongs to role %s, and role %s cannot remove it', v_owner, current_user),
+      hint = format('Migrate down as %s or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
+  end if;
+  update retention.adapter set cron_job_owner = null;
+end
+$$;
+
+CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(begins_at timestamp with time zone, flagged bigint, cleared bigint, failed bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  with span as (
+    select now() - make_interval(hours => p_hours) as begins_at,
+      make_interval(secs => p_hours * 3600 / 48.0) as width
+  ),
+  part as (
+    select n, s.begins_at + n * s.width as begins_at
+    from span s
+    cross join generate_series(0, 47) n
+  ),
+  scan as (
+    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(c.flagged) as flagged
+    from span s
+    join retention.scan c on c.started_at >= s.begins_at
+    group by 1
+  ),
+  batch as (
+    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(b.cleared) as cleared,
+      sum(b.failed + b.dead) as failed
+    from span s
+    join retention.batch b on b.settled_at >= s.begins_at
+    group by 1
+  )
+  select p.begins_at,
+    coalesce(c.flagged, 0)::bigint,
+    coalesce(b.cleared, 0)::bigint,
+    coalesce(b.failed, 0)::bigint
+  from part p
+  left join scan c on c.n = p.n
+  left join batch b on b.n = p.n
+  order by p.n
+$$;
+
+CREATE FUNCTION retention.attach() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into strict v_adapter from retention.adapter for update;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid
+    or exists (
+      select
+      from jsonb_each(v_adapter.columns) c
+      where c.value ? 'type'
+        and not exists (
+          select
+          from pg_attribute a
+          where a.attrelid = v_adapter.table_oid
+            and a.attname = c.value ->> 'name'
+            and not a.attisdropped
+            and format_type(a.atttypid, a.atttypmod) = coalesce(c.value ->> 'type', format_type(a.atttypid, a.atttypmod))
+        )
+    )
+  then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is not as it was adopted: another table, or a mapped column has another name or type', v_adapter.table_name),
+      hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
+  end if;
+  perform retention._make_views();
+  perform retention._grant_rights();
+  update retention.adapter set detached_at = null;
+  perform retention._note_gate();
+end
+$$;
+
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+  v_before retention.batch;
+  v_batch retention.batch;
+  v_batch_id bigint;
+  v_checked record;
+  v_kept record;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = format('claim needs a READ COMMITTED transaction, given: %s', current_setting('transaction_isolation'));
+  end if;
+  if p_lease is null or coalesce(p_lease_for, '0') <= '0' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'claim needs a lease token and a duration above zero';
+  end if;
+  if not retention._is_open(p_client) then
+    return;
+  end if;
+  v_batch_id := retention._next_batch(p_batch_ids);
+  if v_batch_id is null then
+    return;
+  end if;
+  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
+  -- check below sees it, or it waits for us and then sees the lease.
+  lock table retention.hold in row share mode;
+  select * into strict v_setting from retention.setting;
+  select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
+  if v_before.lease is not null then
+    -- Its lease has run out, and whoever had it may still be asking S3.
+    perform retention._note_unanswered(v_before, null, v_before.visible_at);
+  end if;
+
+  update retention.batch b
+  set lease = p_lease,
+    leased_at = clock_timestamp(),
+    leased_by = p_by,
+    visible_at = clock_timestamp() + p_lease_for
+  where b.batch_id = v_batch_id
+  returning * into strict v_batch;
+
+  select m.spared, m.keys
+  into strict v_checked
+  from retention._may_go(v_batch, v_setting.check_shared_objects) m;
+  if cardinality(v_checked.spared) > 0 then
+    select count(*) as results,
+      coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
+      coalesce(array_agg(u.key order by u.n), '{}') as keys,
+      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+    into strict v_kept
+    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    where u.n not in (select unnest(v_checked.spared));
+    update retention.batch b
+    set results = v_kept.results,
+      run_ids = v_kept.run_ids,
+      keys = v_kept.keys,
+      tenants = v_kept.tenants,
+      spared = b.spared + cardinality(v_checked.spared),
+      lease = case when v_kept.results > 0 then b.lease end,
+      ms = case when v_kept.results > 0 then b.ms else 0 end,
+      settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
+    where b.batch_id = v_batch_id;
+  end if;
+  return query
+  select v_batch_id,
+    v_batch.bucket,
+    v_checked.keys,
+    cardinality(v_checked.spared),
+    v_batch.attempts,
+    v_batch.visible_at,
+    exists (
+      select
+      from retention.bucket k
+      where k.bucket = v_batch.bucket
+        and k.on_versioned = 'purge'
+    );
+end
+$$;
+
+CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+#variable_conflict use_column
+begin
+  if cardinality(p_keys) > 0 then
+    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
+  end if;
+
+  return query
+  select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
+  from retention._live r
+  where r.key > coalesce(p_after, '') collate "C"
+    and r.key >= p_prefix collate "C"
+    and (p_until is null or r.key <= p_until collate "C")
+    and starts_with(r.key, p_prefix)
+    and r.bucket = p_bucket
+    and r.is_candidate
+    and r.completed_at < p_before
+    -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
+    and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
+  order by r.key
+  fetch first 1000 rows with ties;
+end
+$$;
+
+CREATE FUNCTION retention.configure(p_settings jsonb) RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_key text;
+  v_old jsonb;
+  v_new jsonb;
+  v_retain interval;
+  v_due bigint;
+begin
+  for v_key in select jsonb_object_keys(p_settings) loop
+    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('configure knows no setting %s', v_key),
+        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
+    end if;
+  end loop;
+  if p_settings ? 'retain' then
+    select retain into v_retain from retention.policy where tenant_id = '*';
+    if v_retain <> retention._in_days((p_settings ->> 'retain')::interval) then
+      v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
+      if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
+        return next format(
+          'default policy: stays %s, because %s would make %s results due at once; confirm it with retention policy confirm',
+          v_retain, p_settings ->> 'retain', v_due
+        );
+      else
+        return next format('default policy: %s -> %s, which makes %s results due at once', v_retain, p_settings ->> 'retain', v_due);
+      end if;
+    end if;
+  end if;
+  select to_jsonb(s) into v_old from retention.setting s for update;
+  update retention.setting s
+  set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
+    loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
+    batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
+    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end
+  where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
+    or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
+    or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
+    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'
+  returning to_jsonb(s) into v_new;
+  perform retention._note_gate();
+  return query
+  select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))
+  from jsonb_each_text(v_new) n
+  where n.value is distinct from v_old ->> n.key;
+end
+$$;
+
+CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEFAULT NULL::bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_policy retention.policy;
+  v_due bigint;
+begin
+  select * into v_policy
+  from retention.policy p
+  where p.tenant_id = p_tenant_id
+    and p.pending_retain is not null
+  for update;
+  if not found then
+    return 0;
+  end if;
+  v_due := retention._newly_due(p_tenant_id, v_policy.pending_retain);
+  if v_due > p_expected then
+    raise exception using
+      errcode = 'check_violation',
+      message = format('the policy would make %s results due at once by now, more than the %s that were expected', v_due, p_expected);
+  end if;
+  update retention.policy p
+  set retain = p.pending_retain,
+    set_at = now(),
+    set_by = p.pending_by,
+    pending_retain = null,
+    pending_results = null,
+    pending_at = null,
+    pending_by = null,
+    confirmed_results = v_due,
+    confirmed_at = clock_timestamp(),
+    confirmed_by = session_user
+  where p.tenant_id = p_tenant_id;
+  return v_due;
+end
+$$;
+
+CREATE FUNCTION retention.detach() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update retention.adapter
+  set detached_at = coalesce(detached_at, clock_timestamp());
+  drop view if exists retention._live, retention.result;
+  perform retention._note_gate();
+end
+$$;
+
+CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id;
+  v_run record;
+  v_live record;
+  v_batch retention.batch;
+  v_bucket retention.bucket;
+  v_hold record;
+  v_setting retention.setting;
+  v_policy text;
+  v_completed text;
+  v_gate record;
+  v_in_flight_until timestamptz;
+begin
+  select * into strict v_setting from retention.setting;
+  select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
+  run_id := p_run_id;
+  if to_regclass('retention._live') is null then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('%s, so nothing is known of its runs; remedy: %s', v_gate.because, v_gate.remedy);
+    return next;
+    return;
+  end if;
+  begin
+    v_run_id := p_run_id;
+  exception
+    when data_exception then
+      v_run_id := null;
+  end;
+  select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
+  if not found then
+    state := 'unknown';
+    because := 'there is no run with this id' || case when v_run_id is null then '; it does not even have the form of one' else '' end;
+    return next;
+    return;
+  end if;
+  tenant_id := v_run.tenant_id::text;
+  status := v_run.status::text;
+  completed_at := v_run.completed_at;
+  key := v_run.key;
+  cleared_at := v_run.cleared_at;
+  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
+  select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
+  retain := v_live.retain;
+  due_at := v_live.due_at;
+  v_batch := retention._batch_of(v_run_id, v_run.completed_at);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
+  flagged_at := v_batch.flagged_at;
+  batch_id := case when v_batch.dead_at is null then v_batch.batch_id end;
+  attempts := v_batch.attempts;
+  last_code := v_batch.code;
+  last_error := v_batch.error;
+  next_attempt_at := case
+    when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
+    then greatest(v_batch.visible_at, v_bucket.paused_until)
+  end;
+  select jsonb_agg(
+    jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
+      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
+    order by h.hold_id
+  )
+  into holds
+  from retention.hold h
+  where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
+    and retention._hold_end(h.released_at, h.expires_at)
+      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention._place_in_line(v_run.run_id::text) end > now();
+  v_policy := case
+    when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
+    then format('the policy of tenant %s', v_run.tenant_id)
+    else 'the default policy'
+  end;
+  shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+
+  if v_run.cleared_at is not null then
+    state := 'cleared';
+    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
+  elsif v_run.status::text is distinct from v_completed then
+    state := 'not completed';
+    because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
+  elsif v_run.completed_at is null then
+    state := 'no date';
+    because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
+  elsif coalesce(v_run.key, '') = '' then
+    state := 'no key';
+    because := 'the run names no object, so there is nothing to delete';
+  elsif v_batch.dead_at is not null then
+    state := 'dead';
+    because := case v_batch.code
+      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_batch.bucket, v_run_id)
+      else format('failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        case v_batch.attempts when 1 then 'once' else v_batch.attempts || ' times' end, v_batch.code, v_batch.error, v_run_id)
+    end;
+  elsif v_batch.lease is not null and v_batch.visible_at > now() then
+    state := 'in flight';
+    because := format('%s has been working on it since %s, until %s at most',
+      coalesce(v_batch.leased_by, 'a listener'), retention._iso(v_batch.leased_at), retention._iso(v_batch.visible_at));
+  elsif bucket is null then
+    state := 'no bucket';
+    because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
+  elsif exists (
+    select
+    from jsonb_array_elements(holds) h
+    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
+  ) then
+    select h ->> 'hold_id' as hold_id, h ->> 'on' as kind, h ->> 'reason' as reason, h ->> 'placed_by' as placed_by
+    into v_hold
+    from jsonb_array_elements(holds) h
+    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
+    limit 1;
+    state := 'held';
+    because := format('hold %s on its %s, placed by %s: %s', v_hold.hold_id, v_hold.kind, v_hold.placed_by, v_hold.reason);
+  elsif holds is not null then
+    state := 'coming back';
+    because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
+  elsif v_live.due_at >= now()
+    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    and not coalesce(
+      greatest(v_live.completed_at + retention._in_seconds(v_batch.early), v_live.retain_until) < now(), false
+    )
+  then
+    state := 'kept';
+    because := case
+      when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
+      then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
+      else format('%s keeps results for %s: due at %s', v_policy, v_live.retain, retention._iso(v_live.due_at))
+    end;
+  elsif shares_with is not null then
+    state := 'shared';
+    because := format('it shares its object with run %s, which is not due', shares_with);
+  elsif not retention._is_open() then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
+  elsif v_batch.failed_at is not null then
+    state := 'failed';
+    because := format('S3 answered %s (%s)%s; next attempt at %s',
+      v_batch.code, v_batch.error,
+      case when v_batch.attempts > 0 then format(' on attempt %s', v_batch.attempts)
+        else ', which is not counted against it' end,
+      retention._iso(next_attempt_at));
+  elsif v_batch.batch_id is not null then
+    state := 'flagged';
+    because := format('it was flagged at %s and waits in batch %s', retention._iso(v_batch.flagged_at), v_batch.batch_id)
+      || case when v_bucket.paused_until > now()
+        then format('; its bucket pauses until %s after %s', retention._iso(v_bucket.paused_until), v_bucket.pause_code)
+        else '' end;
+  else
+    state := 'due';
+    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), v_policy);
+  end if;
+  if state <> 'in flight' then
+    select f.until into v_in_flight_until from retention._in_flight(v_run_id, null) f;
+    because := because || case
+      when v_in_flight_until is not null
+      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(v_in_flight_until))
+      else ''
+    end;
+  end if;
+  return next;
+end
+$$;
+
 CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -843,8 +2621,9 @@ CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer,
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
     SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
-    SET work_mem TO '64MB'
+    SET work_mem TO '128MB'
     AS $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -865,17 +2644,18 @@ begin
       errcode = 'invalid_parameter_value',
       message = format('max_rows must be 1 or more, given: %s', p_max_rows);
   end if;
-  select * into strict v_setting from retention.setting;
-  if not v_setting.enabled then
+  if not retention._is_open() then
     return 0;
   end if;
+  select * into strict v_setting from retention.setting;
   select * into v_beat from retention.heartbeat for update skip locked;
   if not found then
     return 0;
   end if;
 
-  select coalesce(sum(b.results), 0)
-  into v_backlog
+  select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
+    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
+  into v_backlog, v_dead
   from retention.batch b
   where b.settled_at is null;
   v_left := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
@@ -885,17 +2665,6 @@ begin
     return 0;
   end if;
 
-  select count(*)
-  into v_dead
-  from (
-    select
-    from retention.expired e
-    where e.dead_at is not null
-    limit v_setting.small_backlog + 1
-  ) d;
-  if v_backlog + v_dead <= v_setting.small_backlog then
-    perform retention.reclaim(v_setting);
-  end if;
   v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
@@ -912,141 +2681,7 @@ begin
   v_pass.without_place_run_ids := '{}';
   loop
     v_part_rows := least(v_part_rows, v_left);
-    with tenant as materialized (
-      select t.tenant_id,
-        t.tenant_key,
-        now() - retention.exactly(t.retain) as before,
-        g.completed_at as after_completed_at,
-        g.run_id as after_run_id
-      from retention.tenants() t
-      left join retention.progress g on g.tenant_key = t.tenant_key
-    ),
-    -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
-    -- more to give goes on in the next part, among fewer.
-    sharing as materialized (
-      select t.*,
-        v_part_rows / count(*) over ()
-          + (row_number() over (order by r.completed_at, r.run_id) <= v_part_rows % count(*) over ())::integer as share
-      from tenant t
-      cross join lateral retention.past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
-    ),
-    -- What has a fixed width first, here and below: what comes behind a text has to be looked for in each
-    -- row whenever it is compared.
-    seen as materialized (
-      select r.run_id,
-        r.completed_at,
-        r.due_at,
-        r.due_at < now() and not r.held as is_due,
-        r.bucket is not null and r.key <> '' as has_place,
-        r.bucket,
-        r.key,
-        t.tenant_key
-      from sharing t
-      cross join lateral retention.past(
-        t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share
-      ) r
-    ),
-    -- In the order of its bucket, each batch_size-th result begins a batch, and those up to the next
-    -- belong to it. In the statement itself: a list of its own, or a second window, would keep all once more.
-    -- Written in the order of the primary key, and what is flagged already is looked for just before:
-    -- ids are random, and in any other order each would have to fetch its own page of that index, twice.
-    flagged as (
-      insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-      select p.run_id, p.batch_id, p.bucket, p.key, p.completed_at, p.due_at
-      from (
-        select n.*
-        from (
-          select s.run_id,
-            s.completed_at,
-            s.due_at,
-            s.bucket,
-            s.key,
-            case
-              when (
-                row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-              ) % v_setting.batch_size = 0
-              then nextval('retention.batch_batch_id_seq')
-              else currval('retention.batch_batch_id_seq')
-            end as batch_id
-          from seen s
-          where s.is_due
-            and s.has_place
-        ) n
-        order by n.run_id
-      ) p
-      left join lateral (
-        select true as is_flagged
-        from retention.expired e
-        where e.run_id = p.run_id
-        limit 1
-      ) f on true
-      where f.is_flagged is null
-      returning batch_id, bucket, completed_at, due_at
-    ),
-    made as (
-      insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-      select f.batch_id, f.bucket, count(*), min(f.completed_at), min(f.due_at)
-      from flagged f
-      group by f.batch_id, f.bucket
-      returning bucket, results, oldest
-    ),
-    known as (
-      insert into retention.bucket (bucket)
-      select distinct m.bucket
-      from made m
-      where not exists (select from retention.bucket k where k.bucket = m.bucket)
-      on conflict do nothing
-    ),
-    given as materialized (
-      select s.tenant_key,
-        count(*) as results,
-        max(s.completed_at) as completed_at
-      from seen s
-      group by s.tenant_key
-    ),
-    moved as (
-      insert into retention.progress (tenant_key, completed_at, run_id)
-      select distinct on (s.tenant_key) s.tenant_key, s.completed_at, s.run_id
-      from seen s
-      join given g on g.tenant_key = s.tenant_key
-        and g.completed_at = s.completed_at
-      order by s.tenant_key, s.run_id desc
-      on conflict (tenant_key) do update
-      set completed_at = excluded.completed_at,
-        run_id = excluded.run_id
-    )
-    select coalesce(m.flagged, 0) as flagged,
-      m.batches,
-      m.oldest,
-      n.*,
-      exists (
-        select
-        from given g
-        join sharing t on t.tenant_key = g.tenant_key
-        where g.results >= t.share
-      ) as more,
-      (select count(*) from tenant) as tenants
-    into v_part
-    from (
-      select sum(results) as flagged, count(*) as batches, min(oldest) as oldest
-      from made
-    ) m
-    cross join (
-      select count(*) as looked_at,
-        count(*) filter (
-          where case
-            when s.is_due and s.has_place then false
-            else (select true from retention.expired e where e.run_id = s.run_id limit 1) is null
-          end
-        ) as left_alone,
-        count(*) filter (where s.is_due and not s.has_place) as without_place,
-        coalesce(
-          (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.has_place))[1:10],
-          '{}'
-        ) as without_place_run_ids
-      from seen s
-    ) n;
-
+    select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
     v_pass.flagged := v_pass.flagged + v_part.flagged;
     v_pass.batches := v_pass.batches + v_part.batches;
     v_pass.oldest := least(v_pass.oldest, v_part.oldest);
@@ -1091,7 +2726,6 @@ CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_r
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
@@ -1104,20 +2738,20 @@ begin
       message = format('a cutoff that stands in for the policy must be 1 day or more, given: %s', p_older_than);
   end if;
   select * into strict v_setting from retention.setting;
-  if not v_setting.enabled then
+  if not retention._is_open() then
     return query select '{}'::bigint[], 0::bigint, 0::bigint;
     return;
   end if;
   perform from retention.heartbeat for update;
 
   delete from retention.selection;
-  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
-  select d.run_id, d.bucket, d.key, d.completed_at, d.due_at
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
 
   return query
   select g.batch_ids, g.newly_flagged, g.selected
-  from retention.regroup(
+  from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;
 end
@@ -1132,18 +2766,63 @@ CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
     or s.noted_at < now() - interval '2 days'
 $$;
 
-CREATE FUNCTION retention.give_back(p_batch_id bigint, p_lease uuid) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION retention.gate(p_client text DEFAULT NULL::text) RETURNS TABLE(reason text, because text, since timestamp with time zone, remedy text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
+declare
+  v_setting retention.setting;
+  v_adapter retention.adapter;
+  v_seen retention.gate_state;
+  v_fits text;
 begin
-  update retention.batch b
-  set lease = null,
-    visible_at = now()
-  where b.batch_id = p_batch_id
-    and b.lease = p_lease;
-  return found;
+  select * into strict v_setting from retention.setting;
+  select * into v_adapter from retention.adapter;
+  select * into v_seen from retention.gate_state;
+  if not v_setting.enabled then
+    return query select 'disabled', 'retention is disabled',
+      case when 'disabled' = any (v_seen.reasons) then v_seen.since end,
+      'set DPP_RETENTION_ENABLED=true and start a listener, or: select retention.configure(''{"enabled": true}'')';
+  end if;
+  if v_setting.halted_at is not null then
+    return query select 'halted', format('halted by %s: %s', v_setting.halted_by, v_setting.halted_reason),
+      v_setting.halted_at, 'retention resume';
+  end if;
+  if v_adapter.detached_at is not null or to_regclass('retention.result') is null then
+    return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
+      'select retention.attach(), or: retention migrate up';
+  end if;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
+    return query select 'table replaced',
+      case
+        when to_regclass(v_adapter.table_name) is null then format('there is no table %s any more', v_adapter.table_name)
+        else format('%s is another table than the one that was adopted', v_adapter.table_name)
+      end
+      || coalesce(
+        format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_adapter.table_oid)),
+        ''
+      ),
+      case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
+      'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+  end if;
+  v_fits := retention._fits(p_client);
+  if v_fits <> 'fits' then
+    return query select 'version',
+      format(
+        case v_fits
+          when 'client too old' then 'this client is %s, and the schema is %s, which serves clients from %s on'
+          else 'this client is %s, and the schema is still %s'
+        end,
+        p_client, v.version, v.oldest_client
+      ),
+      null::timestamptz,
+      case v_fits
+        when 'client too old' then format('bring this listener up to date: to version %s', v.version)
+        else 'retention migrate up, with this version'
+      end
+    from retention.version() v;
+  end if;
 end
 $$;
 
@@ -1152,480 +2831,96 @@ CREATE FUNCTION retention.grant_rights(p_role text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  perform retention.check_role(p_role);
-  execute format('grant usage on schema retention to %I', p_role);
-  execute format('grant select on all tables in schema retention to %I', p_role);
-  if (select columns -> 'updated_at' ->> 'name' from retention.adapter) is null then
-    execute format('grant update (cleared_at) on retention.result to %I', p_role);
-  else
-    execute format('grant update (cleared_at, updated_at) on retention.result to %I', p_role);
-  end if;
-  execute format(
-    'grant execute on function
-      retention.tick(text), retention.flag_expired(integer, text, boolean), retention.keep_house(),
-      retention.claim(uuid, interval, text, bigint[], integer),
-      retention.settle(bigint, uuid, retention.run_id[], jsonb, integer, retention.run_id[], integer),
-      retention.postpone(bigint, uuid, text, text, retention.run_id[]),
-      retention.split(bigint, uuid, retention.run_id[]), retention.give_back(bigint, uuid),
-      retention.pulse(), retention.read_status(), retention.count_due(integer), retention.oldest_due(), retention.estimate_live(),
-      retention.activity(integer), retention.tenants_due(integer, integer),
-      retention.exactly(interval), retention.in_days(interval), retention.tenant_key(text),
-      retention.list_due(text, text[], interval, boolean, bigint),
-      retention.flag_selected(text, text[], interval, boolean, bigint, integer),
-      retention.newly_due(text, interval), retention.newly_due_by_tenant(text, interval),
-      retention.set_policy(text, interval, boolean), retention.unset_policy(text, boolean),
-      retention.confirm_policy(text, bigint), retention.configure(jsonb),
-      retention.place_hold(text, text, text, interval, text), retention.release_hold(bigint, text),
-      retention.hold_end(timestamptz, timestamptz), retention.place_in_line(text), retention.iso(timestamptz),
-      retention.retry(text[], text, text, text), retention.explain(text),
-      retention.compare_listing(uuid, text, text, text, text, text[], bigint[], timestamptz[], timestamptz),
-      retention.stamp_gone(text, text[], text[]), retention.sort_strays(uuid, timestamptz, interval),
-      retention.requeue_returned(uuid, timestamptz),
-      retention.next_orphans(uuid, text, text, interval, integer), retention.forget_strays(uuid),
-      retention.note_bucket(text, text), retention.unstamp(text)
-    to %I',
-    p_role
-  );
+  perform retention._check_role(p_role);
   update retention.adapter set listener_role = p_role;
+  perform retention._grant_rights();
 end
 $$;
 
-CREATE FUNCTION retention.growing(p_base interval, p_cap interval, p_tries integer) RETURNS interval
-    LANGUAGE sql
-    AS $$
-  select least(p_cap, p_base * power(2, least(p_tries, 30))) * (0.5 + random() / 2)
-$$;
-
-CREATE FUNCTION retention.guard_policy() RETURNS trigger
+CREATE FUNCTION retention.halt(p_reason text, p_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-  v_guard integer := (select policy_guard from retention.setting);
-  v_before interval;
-  v_due bigint;
 begin
-  if tg_op <> 'DELETE' then
-    -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
-    new.retain := retention.in_days(new.retain);
+  if btrim(coalesce(p_reason, '')) = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a halt needs a reason',
+      hint = 'Say why, for those who find it: retention halt --reason "..."';
   end if;
-  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
-    -- confirm_policy: what is due now was counted there.
-    delete from retention.progress;
-    return new;
+  update retention.setting
+  set halted_at = clock_timestamp(),
+    halted_by = coalesce(p_by, session_user),
+    halted_reason = p_reason
+  where halted_at is null;
+  if not found then
+    return false;
   end if;
-  if tg_op = 'DELETE' then
-    if old.tenant_id = '*' then
-      raise exception using
-        errcode = 'check_violation',
-        message = 'the default policy (*) cannot be removed, only changed';
-    end if;
-    v_due := retention.newly_due(old.tenant_id, (select retain from retention.policy where tenant_id = '*'));
-    if v_due > v_guard then
-      raise exception using
-        errcode = 'check_violation',
-        message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
-        hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
-    end if;
-    delete from retention.progress;
-    return old;
-  end if;
-  if tg_op = 'UPDATE' then
-    if new.tenant_id <> old.tenant_id then
-      raise exception using
-        errcode = 'check_violation',
-        message = format('the policy of tenant %s cannot be handed to tenant %s: set the one and unset the other', old.tenant_id, new.tenant_id);
-    end if;
-    v_before := old.retain;
-  else
-    select retain into v_before from retention.policy where tenant_id = '*';
-  end if;
-  if v_before is null or new.retain is not distinct from v_before then
-    return new;
-  end if;
-  if new.retain < v_before then
-    v_due := retention.newly_due(new.tenant_id, new.retain);
-    if v_due > v_guard then
-      new.pending_retain := new.retain;
-      new.pending_results := v_due;
-      new.pending_at := now();
-      new.pending_by := session_user;
-      new.retain := v_before;
-      return new;
-    end if;
-  end if;
-  new.pending_retain := null;
-  new.pending_results := null;
-  new.pending_at := null;
-  new.pending_by := null;
-  -- What a longer policy spares, and what a shorter one makes due, lies behind the progress.
-  delete from retention.progress;
-  return new;
+  perform retention._note_gate();
+  return true;
 end
 $$;
 
-CREATE FUNCTION retention.hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
-
-CREATE FUNCTION retention.in_days(p_interval interval) RETURNS interval
-    LANGUAGE sql IMMUTABLE
-    RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
-
-CREATE FUNCTION retention.in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS TABLE(run_id retention.run_id, until timestamp with time zone)
-    LANGUAGE plpgsql STABLE
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-declare
-  v_setting retention.setting;
-  v_bucket text;
-  v_key text;
-begin
-  select * into strict v_setting from retention.setting;
-  if p_run_id is not null then
-    if v_setting.check_shared_objects then
-      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
-      into v_bucket, v_key
-      from retention.result r
-      where r.run_id = p_run_id;
-    end if;
-    return query
-    select f.run_id, max(f.until)
-    from (
-      select p_run_id as run_id, b.visible_at + v_setting.unanswered_for as until
-      from retention.expired e
-      join retention.batch b on b.batch_id = e.batch_id
-      where e.run_id = p_run_id
-        and b.lease is not null
-      union all
-      select p_run_id, u.until
-      from retention.unanswered u
-      where u.run_id = p_run_id
-      union all
-      select p_run_id, b.visible_at + v_setting.unanswered_for
-      from retention.batch b
-      -- Kept apart: read the other way round, it would cost what is flagged.
-      cross join lateral (
-        select
-        from retention.expired e
-        where e.batch_id = b.batch_id
-          and e.key = v_key collate "C"
-        offset 0
-      ) e
-      where b.bucket = v_bucket
-        and b.lease is not null
-      union all
-      select p_run_id, u.until
-      from retention.unanswered u
-      where u.key = v_key collate "C"
-        and u.bucket = v_bucket
-    ) f
-    where f.until > clock_timestamp()
-    group by f.run_id;
-  else
-    return query
-    with asked as materialized (
-      select e.run_id, e.bucket, e.key, b.visible_at + v_setting.unanswered_for as until
-      from retention.batch b
-      cross join lateral (
-        select i.run_id, i.bucket, i.key
-        from retention.expired i
-        where i.batch_id = b.batch_id
-        offset 0
-      ) e
-      where b.lease is not null
-        and b.visible_at + v_setting.unanswered_for > clock_timestamp()
-      union all
-      select u.run_id, u.bucket, u.key, u.until
-      from retention.unanswered u
-      where u.until > clock_timestamp()
-    )
-    select f.run_id, max(f.until)
-    from (
-      select a.run_id, a.until
-      from asked a
-      join retention.result r on r.run_id = a.run_id
-      where r.tenant_id = p_tenant_id
-      union all
-      select r.run_id::retention.run_id, a.until
-      from asked a
-      join retention.live r on r.key = a.key
-        and r.bucket = a.bucket
-      where v_setting.check_shared_objects
-        and r.tenant_id = p_tenant_id
-    ) f
-    group by f.run_id;
-  end if;
-end
-$$;
-
-CREATE FUNCTION retention.instant(p_column jsonb) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    AS $$
-  select case
-    when p_column is null or p_column = 'null' then 'null::timestamptz'
-    when p_column ->> 'type' like 'timestamp%without time zone' then format('(%I at time zone ''UTC'')', p_column ->> 'name')
-    when p_column ->> 'type' = 'date' then format('(%I::timestamp at time zone ''UTC'')', p_column ->> 'name')
-    else format('%I', p_column ->> 'name')
-  end
-$$;
-
-CREATE FUNCTION retention.iso(p_at timestamp with time zone) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
-
-CREATE FUNCTION retention.keep_house() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION retention.index_state() RETURNS TABLE(name text, is_there boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $_$
-declare
-  v_kept interval := (select history_kept from retention.setting);
-begin
-  delete from retention.batch where settled_at < now() - v_kept;
-  delete from retention.scan where started_at < now() - v_kept;
-  delete from retention.unanswered where until < now();
-  -- A dead result whose run went on (another key, cleared by hand, deleted) is nobody's any more.
-  delete from retention.expired e
-  where e.dead_at is not null
-    and not exists (
-      select
-      from retention.live r
-      where r.run_id = e.run_id
-        and r.key = e.key
-        and r.bucket = e.bucket
-    );
-  if to_regclass('cron.job_run_details') is not null then
-    begin
-      execute $cron$
-        delete from cron.job_run_details
-        where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
-          and end_time < now() - interval '1 day'
-      $cron$;
-    exception
-      when insufficient_privilege then
-        null;
-    end;
-  end if;
-  update retention.heartbeat set kept_house_at = clock_timestamp();
-end
-$_$;
+    AS $$
+  select p.name, p.is_there
+  from retention._index_plan() p
+$$;
 
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
+    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 declare
   v_run_ids retention.run_id[];
 begin
   if p_run_ids is not null then
-    v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
+    v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
     return query
-    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.due_at >= now()
-    from retention.live r
+    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at,
+      r.due_at >= now()
+    from retention._live r
     where r.run_id = any (v_run_ids)
-      and r.status = 'COMPLETED'
+      and r.is_candidate
+      and r.has_place
+      and not r.held
       and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
-      and (p_older_than is null or r.completed_at < now() - retention.exactly(p_older_than))
-      and (r.due_at < now() or p_early and coalesce(r.retain_until, '-infinity') < now())
-      and retention.may_be_due(r.run_id, r.bucket, r.key, r.held)
+      and (p_older_than is null or r.completed_at < now() - retention._in_seconds(p_older_than))
+      and (r.is_due or p_early and coalesce(r.retain_until, '-infinity') < now())
+      and r.run_id not in (select retention._dead_run_ids())
+      and retention._sharer(r.run_id, r.bucket, r.key) is null
     limit p_limit;
   else
     return query
-    select s.run_id, t.tenant_id::text, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
-    from retention.tenants() t
-    cross join lateral retention.look(
+    select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
+    from retention._tenants() t
+    cross join lateral retention._past(
       t.tenant_id,
       null,
       null,
-      now() - retention.exactly(
+      now() - retention._in_seconds(
         case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
       ),
       null
     ) s
     where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
-      and (s.due_at < now() or p_early and coalesce(s.retain_until, '-infinity') < now())
-      and retention.may_be_due(s.run_id, s.bucket, s.key, s.held)
+      and s.has_place
+      and not s.held
+      and (s.is_due or p_early and coalesce(s.retain_until, '-infinity') < now())
+      and s.run_id not in (select retention._dead_run_ids())
+      and retention._sharer(s.run_id, s.bucket, s.key) is null
     limit p_limit;
   end if;
-end
-$$;
-
-CREATE FUNCTION retention.look(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean, flagged boolean)
-    LANGUAGE plpgsql STABLE
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-begin
-  return query
-  select r.run_id,
-    r.bucket,
-    r.key,
-    r.completed_at,
-    r.retain_until,
-    r.due_at,
-    r.held,
-    coalesce(f.flagged, false)
-  from retention.past(p_tenant_id, p_after_completed_at, p_after_run_id, p_before, p_limit) r
-  left join lateral (
-    select true as flagged
-    from retention.expired e
-    where e.run_id = r.run_id
-    limit 1
-  ) f on true;
-end
-$$;
-
-CREATE FUNCTION retention.may_be_due(p_run_id retention.run_id, p_bucket text, p_key text, p_held boolean) RETURNS boolean
-    LANGUAGE sql STABLE
-    AS $$
-  select p_bucket is not null
-    and p_key <> ''
-    and not p_held
-    and not exists (
-      select
-      from retention.expired e
-      where e.run_id = p_run_id
-        and e.dead_at is not null
-    )
-    and (
-      not (select s.check_shared_objects from retention.setting s)
-      or not exists (
-        select
-        from retention.live o
-        where o.key = p_key collate "C"
-          and o.bucket = p_bucket
-          and o.run_id <> p_run_id
-          and (o.due_at is null or o.due_at >= now() or o.held)
-      )
-    )
-$$;
-
-CREATE FUNCTION retention.newly_due(p_tenant_id text, p_retain interval) RETURNS bigint
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-  select coalesce(sum(n.results), 0)::bigint
-  from retention.newly_due_by_tenant(p_tenant_id, p_retain) n
-$$;
-
-CREATE FUNCTION retention.newly_due_by_tenant(p_tenant_id text, p_retain interval) RETURNS TABLE(tenant_id text, results bigint)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-begin
-  return query
-  select t.tenant_id::text, c.results
-  from retention.tenants() t
-  left join retention.policy p on p.tenant_id = t.tenant_id::text
-    and p.tenant_id <> '*'
-  cross join lateral (
-    select count(*) as results
-    from retention.look(
-      t.tenant_id, now() - retention.exactly(t.retain), null, now() - retention.exactly(p_retain), null
-    ) r
-    where not r.held
-      and not r.flagged
-      and coalesce(r.retain_until, '-infinity') < now()
-  ) c
-  where p_retain < t.retain
-    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
-    and c.results > 0;
-end
-$$;
-
-CREATE FUNCTION retention.next_batch(p_batch_ids bigint[]) RETURNS bigint
-    LANGUAGE plpgsql
-    AS $$
-declare
-  v_bucket record;
-  v_batch_id bigint;
-  v_ran_out_at timestamptz;
-begin
-  for v_bucket in
-    select k.bucket,
-      k.pauses > 0 as is_on_trial
-    from retention.bucket k
-    cross join lateral (
-      select b.visible_at
-      from retention.batch b
-      where b.bucket = k.bucket
-        and b.settled_at is null
-        and b.visible_at <= clock_timestamp()
-      order by b.visible_at
-      limit 1
-    ) first
-    cross join lateral (
-      select count(*) as batches
-      from retention.batch b
-      where b.bucket = k.bucket
-        and b.lease is not null
-    ) leased
-    where k.paused_until is null
-      or k.paused_until <= clock_timestamp()
-    order by leased.batches, first.visible_at
-  loop
-    if v_bucket.is_on_trial then
-      perform
-      from retention.bucket k
-      where k.bucket = v_bucket.bucket
-      for update skip locked;
-      continue when not found or exists (
-        select
-        from retention.batch b
-        where b.bucket = v_bucket.bucket
-          and b.lease is not null
-          and b.visible_at > clock_timestamp()
-      );
-    end if;
-    if p_batch_ids is null then
-      select b.batch_id, case when b.lease is not null then b.visible_at end
-      into v_batch_id, v_ran_out_at
-      from retention.batch b
-      where b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.visible_at <= clock_timestamp()
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-    else
-      select b.batch_id, case when b.lease is not null then b.visible_at end
-      into v_batch_id, v_ran_out_at
-      from retention.batch b
-      where b.batch_id = any (p_batch_ids)
-        and b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.visible_at <= clock_timestamp()
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-    end if;
-    if v_ran_out_at is not null then
-      perform retention.note_unanswered(v_batch_id, null, v_ran_out_at);
-    end if;
-    if v_batch_id is not null then
-      return v_batch_id;
-    end if;
-  end loop;
-  return null;
 end
 $$;
 
@@ -1637,7 +2932,7 @@ CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after 
     AS $$
   select s.key, s.bytes, s.modified_at, not exists (
     select
-    from retention.live r
+    from retention._live r
     where r.key = s.key
       and coalesce(r.bucket, s.bucket) = s.bucket
   )
@@ -1662,114 +2957,819 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
     described_at = excluded.described_at
 $$;
 
-CREATE FUNCTION retention.note_unanswered(p_batch_id bigint, p_run_ids retention.run_id[], p_sent_at timestamp with time zone) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
-  insert into retention.unanswered (run_id, bucket, key, until)
-  select e.run_id, e.bucket, e.key, p_sent_at + s.unanswered_for
-  from retention.expired e
-  cross join retention.setting s
-  where p_sent_at + s.unanswered_for > clock_timestamp()
-    and e.batch_id = p_batch_id
-    and (p_run_ids is null or e.run_id = any (p_run_ids))
-  order by e.run_id
-  on conflict (run_id, bucket, key) do update
-  set until = greatest(excluded.until, unanswered.until)
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id;
+  v_tenant_id retention.tenant_id;
+  v_hold_id bigint;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = format('place_hold needs a READ COMMITTED transaction, given: %s', current_setting('transaction_isolation'));
+  end if;
+  if num_nonnulls(p_run_id, p_tenant_id) <> 1 or btrim(coalesce(p_reason, '')) = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a hold needs a reason, and either a run or a tenant';
+  end if;
+  if p_for <= '0' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a hold lasts longer than no time at all, given: %s', p_for);
+  end if;
+  if p_run_id is not null then
+    v_run_id := retention._read_run_id(p_run_id);
+    if not exists (select from retention.result r where r.run_id = v_run_id) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run %s to hold', p_run_id);
+    end if;
+  else
+    begin
+      v_tenant_id := p_tenant_id;
+    exception
+      when data_exception then
+        v_tenant_id := null;
+    end;
+    -- The first is a probe of the index over what is live; the second may read the table.
+    if not exists (
+      select
+      from retention._live r
+      where r.tenant_id = v_tenant_id
+        and r.is_candidate
+    ) and not exists (
+      select
+      from retention.result r
+      where r.tenant_id = v_tenant_id
+    ) then
+      raise exception using
+        errcode = 'no_data_found',
+        message = format('there is no run of tenant %s to hold', p_tenant_id);
+    end if;
+  end if;
+
+  lock table retention.hold in exclusive mode;
+  insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
+  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
+  returning hold.hold_id into v_hold_id;
+
+  return query
+  select v_hold_id,
+    count(*),
+    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
+  from retention._in_flight(v_run_id, v_tenant_id) f;
+end
 $$;
 
-CREATE FUNCTION retention.note_unanswered_in(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
-  select retention.note_unanswered(p_batch_id, p_run_ids, clock_timestamp())
-  where cardinality(p_run_ids) > 0
+declare
+  v_batch retention.batch;
+  v_until timestamptz;
+begin
+  select * into v_batch
+  from retention.batch b
+  where b.batch_id = p_batch_id
+    and b.lease = p_lease
+  for update;
+  if not found then
+    return null;
+  end if;
+  perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
+  update retention.batch b
+  set lease = null,
+    visible_at = v_until,
+    postponed = b.postponed + 1,
+    problems = jsonb_build_array(jsonb_build_object(
+      'code', left(p_code, 64),
+      'message', left(p_message, 500),
+      'results', b.results,
+      'run_ids', b.run_ids[1:3]::text[],
+      'retry_at', retention._iso(v_until)
+    ))
+  where b.batch_id = p_batch_id;
+  return v_until;
+end
 $$;
 
-CREATE FUNCTION retention.oldest_due() RETURNS TABLE(completed_at timestamp with time zone, due_at timestamp with time zone)
-    LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) RETURNS TABLE(tenant_id text, results bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     AS $$
-  select min(o.completed_at), min(o.due_at)
-  from retention.tenants() t
-  left join retention.progress g on g.tenant_key = t.tenant_key
+#variable_conflict use_column
+begin
+  return query
+  select t.tenant_id::text, c.results
+  from retention._tenants() t
+  left join retention.policy p on p.tenant_id = t.tenant_id::text
+    and p.tenant_id <> '*'
   cross join lateral (
-    select r.completed_at, r.due_at
-    from retention.look(
-      t.tenant_id, g.completed_at, g.run_id, now() - retention.exactly(t.retain), 1000
+    select count(*) as results
+    from retention._past(
+      t.tenant_id, now() - retention._in_seconds(t.retain), null, now() - retention._in_seconds(p_retain), null
     ) r
-    where r.due_at < now()
-      and not r.held
-      and not r.flagged
-      and r.bucket is not null
-      and r.key <> ''
-    limit 1
-  ) o
+    where not r.held
+      and coalesce(r.retain_until, '-infinity') < now()
+      -- Not yet due, and flagged all the same: only with a cutoff that somebody confirmed.
+      and r.run_id not in (
+        select unnest(b.run_ids)
+        from retention.batch b
+        where b.settled_at is null
+          and b.early is not null
+      )
+  ) c
+  where p_retain < t.retain
+    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and c.results > 0;
+end
 $$;
 
-CREATE FUNCTION retention.parse_columns(p_columns text) RETURNS jsonb
-    LANGUAGE plpgsql IMMUTABLE
-    AS $_$
-declare
-  v_columns jsonb := jsonb_build_object(
-    'run_id', jsonb_build_object('name', 'run_id'),
-    'tenant_id', jsonb_build_object('name', 'tenant_id'),
-    'status', jsonb_build_object('name', 'status'),
-    'completed_at', jsonb_build_object('name', 'completed_at'),
-    'retain_until', null,
-    'bucket', jsonb_build_object('name', 'result_s3_bucket'),
-    'key', jsonb_build_object('name', 'result_s3_key'),
-    'cleared_at', jsonb_build_object('name', 'result_cleared_at'),
-    'updated_at', jsonb_build_object('name', 'updated_at')
-  );
-  v_rest text := btrim(coalesce(p_columns, ''));
-  v_match text[];
-  v_target jsonb;
-begin
-  while v_rest <> '' loop
-    v_match := regexp_match(
-      v_rest,
-      '^\s*([a-z_]+)\s*=\s*("(?:[^"]|"")*"|''(?:[^'']|'''')*''|[^,"'']*?)\s*(?:,|$)(.*)$'
-    );
-    if v_match is null then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('RETENTION_COLUMNS cannot be read from here on: %s', v_rest),
-        hint = 'Write it as view_column=table_column, separated by commas, for example bucket=result_bucket,key=result_key.';
-    end if;
-    if not v_columns ? v_match[1] then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('RETENTION_COLUMNS names the unknown view column %s', v_match[1]),
-        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at and updated_at.';
-    end if;
-    v_target := case
-      when v_match[2] = '' then 'null'::jsonb
-      when v_match[2] like '"%' then
-        jsonb_build_object('name', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '""', '"'))
-      when v_match[2] like '''%' then
-        jsonb_build_object('fixed', replace(substr(v_match[2], 2, length(v_match[2]) - 2), '''''', ''''))
-      else jsonb_build_object('name', lower(v_match[2]))
-    end;
-    if v_target = 'null' and v_match[1] in ('run_id', 'completed_at', 'key', 'cleared_at')
-      or v_target ? 'fixed' and v_match[1] <> 'bucket'
-    then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('RETENTION_COLUMNS: %s must name a column of the table, given: %s', v_match[1], v_match[2]),
-        hint = 'Only bucket may be a fixed value; run_id, completed_at, key and cleared_at cannot be left out.';
-    end if;
-    v_columns := jsonb_set(v_columns, array[v_match[1]], v_target);
-    v_rest := btrim(v_match[3]);
-  end loop;
-  return v_columns;
-end
-$_$;
+CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  with next as (
+    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
+    from retention.bucket k
+    cross join lateral (
+      select b.visible_at
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+      order by b.visible_at
+      limit 1
+    ) f
+  )
+  select s.enabled,
+    array(select g.reason from retention.gate(p_client) g),
+    a.scheduler,
+    coalesce(n.visible_at <= clock_timestamp(), false),
+    extract(epoch from n.visible_at - clock_timestamp())::double precision,
+    h.more,
+    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    h.ticked_by,
+    (select coalesce(max(c.scan_id), 0) from retention.scan c)
+  from retention.setting s
+  cross join retention.heartbeat h
+  cross join retention.adapter a
+  cross join next n
+$$;
 
-CREATE FUNCTION retention.place_in_line(p_run_id text) RETURNS double precision
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
+CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[])
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select s.enabled,
+    retention._estimate_live(),
+    u.due + w.flagged,
+    u.is_capped,
+    w.flagged,
+    w.leased,
+    w.failed,
+    w.dead,
+    y.held,
+    z.cleared_today,
+    z.spared_today,
+    least(w.oldest, u.completed_at),
+    w.batches,
+    k.buckets_paused,
+    h.ticked_at,
+    h.passed_at,
+    a.scheduler,
+    case
+      when not s.enabled then 'disabled'
+      when h.ticked_at is null then 'never ticked'
+      when h.ticked_at < now() - interval '5 minutes' then 'silent'
+      -- A listener stands in for it; its next tick would be its own again.
+      when a.scheduler = 'pg_cron' and h.ticked_by = 'listener' then 'silent'
+      else 'ok'
+    end,
+    extract(epoch from s.loop_interval)::bigint,
+    (extract(epoch from d.retain) / 86400)::double precision,
+    v.policies_pending,
+    v.policy_pending,
+    least(w.due_since, u.due_at),
+    array(select g.reason from retention.gate() g)
+  from retention.setting s
+  cross join retention.heartbeat h
+  cross join retention.adapter a
+  join retention.policy d on d.tenant_id = '*'
+  cross join lateral retention._unflagged(10000) u
+  cross join lateral (
+    select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
+      coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
+      coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
+      coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
+      count(*) filter (where b.dead_at is null) as batches,
+      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.due_since) filter (where b.dead_at is null) as due_since
+    from retention.batch b
+    where b.settled_at is null
+  ) w
+  cross join lateral (
+    select count(*) as held
+    from retention.hold o
+    where retention._hold_end(o.released_at, o.expires_at) > now()
+  ) y
+  cross join lateral (
+    select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
+      coalesce(sum(b.spared), 0)::bigint as spared_today
+    from retention.batch b
+    where b.settled_at >= date_trunc('day', now(), 'UTC')
+  ) z
+  cross join lateral (
+    select count(*) as buckets_paused
+    from retention.bucket c
+    where c.paused_until > now()
+  ) k
+  cross join lateral (
+    select count(*) as policies_pending,
+      string_agg(
+        format(
+          'tenant %s: %s instead of %s would make %s results due at once',
+          p.tenant_id, p.pending_retain, p.retain, p.pending_results
+        ),
+        '; '
+      ) as policy_pending
+    from retention.policy p
+    where p.pending_retain is not null
+  ) v
+$$;
+
+CREATE FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update retention.hold h
+  set released_at = now(),
+    released_by = coalesce(p_released_by, session_user)
+  where h.hold_id = p_hold_id
+    and h.released_at is null;
+  if found then
+    return true;
+  end if;
+  if not exists (select from retention.hold h where h.hold_id = p_hold_id) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no hold %s', p_hold_id);
+  end if;
+  return false;
+end
+$$;
+
+CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    SET enable_nestloop TO 'off'
+    AS $$
+declare
+  v_requeued bigint;
+begin
+  update retention.result r
+  set cleared_at = null
+  from retention.stray s, retention.setting t
+  where s.verify_id = p_verify_id
+    and s.kind = 'returned'
+    and r.key = s.key collate "default"
+    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+    and r.cleared_at < p_started_at;
+  get diagnostics v_requeued = row_count;
+  if v_requeued > 0 then
+    delete from retention.progress;
+  end if;
+  return v_requeued;
+end
+$$;
+
+CREATE FUNCTION retention.resume() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update retention.setting
+  set halted_at = null,
+    halted_by = null,
+    halted_reason = null
+  where halted_at is not null;
+  if not found then
+    return false;
+  end if;
+  perform retention._note_gate();
+  return true;
+end
+$$;
+
+CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_run_ids retention.run_id[];
+  v_batch_ids bigint[];
+  v_revived bigint;
+begin
+  v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  perform from retention.heartbeat for update;
+  if p_run_ids is null and p_tenant_id is null then
+    v_batch_ids := array(
+      select b.batch_id
+      from retention.batch b
+      where b.failed_at is not null
+        and b.settled_at is null
+        and (b.lease is null or b.visible_at <= clock_timestamp())
+        and (p_bucket is null or b.bucket = p_bucket)
+        and (p_code is null or b.code = p_code)
+      order by b.batch_id
+      for update
+    );
+    -- Such a lease has run out. Its holder may still be asking S3.
+    perform retention._note_unanswered(b, null, b.visible_at)
+    from retention.batch b
+    where b.batch_id = any (v_batch_ids)
+      and b.lease is not null;
+    with revived as (
+      update retention.batch b
+      set attempts = 0,
+        code = null,
+        error = null,
+        failed_at = null,
+        dead_at = null,
+        early = null,
+        lease = null,
+        visible_at = now()
+      where b.batch_id = any (v_batch_ids)
+      returning b.results
+    )
+    select coalesce(sum(r.results), 0) into v_revived from revived r;
+    return v_revived;
+  end if;
+  delete from retention.selection;
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select distinct on (u.run_id) u.run_id, u.tenant_id, b.bucket, u.key,
+    -- As it is by now; what has no row any more is spared by the claim.
+    coalesce((select r.completed_at from retention.result r where r.run_id = u.run_id limit 1), b.oldest),
+    b.due_since
+  from retention.batch b
+  cross join lateral retention._results(b) as u
+  where b.failed_at is not null
+    and b.settled_at is null
+    and (p_bucket is null or b.bucket = p_bucket)
+    and (p_code is null or b.code = p_code)
+    and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+    and (p_tenant_id is null or u.tenant_id = p_tenant_id);
+  select g.selected
+  into v_revived
+  from retention._regroup((select s.batch_size from retention.setting s), null) g;
+  return v_revived;
+end
+$$;
+
+CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_retain interval := retention._in_days(p_retain);
+  v_due bigint;
+begin
+  if coalesce(p_tenant_id, '') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'a policy needs a tenant id, or * for the default';
+  end if;
+  if v_retain is null or v_retain < '1 day' or v_retain > '36134 days' then
+    raise exception using
+      errcode = 'check_violation',
+      constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
+      message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
+  end if;
+  v_due := retention._newly_due(p_tenant_id, v_retain);
+  -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
+  -- Not an upsert: the guard would judge its insert before its update.
+  update retention.policy p
+  set retain = v_retain,
+    set_at = case when p.retain = v_retain then p.set_at else now() end,
+    set_by = case when p.retain = v_retain then p.set_by else session_user end,
+    pending_retain = null,
+    pending_results = null,
+    pending_at = null,
+    pending_by = null
+  where p.tenant_id = p_tenant_id;
+  if not found then
+    insert into retention.policy (tenant_id, retain, set_by)
+    values (p_tenant_id, v_retain, session_user)
+    on conflict do nothing;
+  end if;
+  if p_confirm then
+    perform retention.confirm_policy(p_tenant_id);
+  end if;
+  return v_due;
+end
+$$;
+
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+  v_batch retention.batch;
+  v_done record;
+  v_cleared bigint;
+  v_stamped bigint := 0;
+  v_retry_at timestamptz;
+  v_first_retry_at timestamptz;
+  v_failed bigint := 0;
+  v_dead bigint := 0;
+  v_problems jsonb := '[]';
+  v_kind record;
+begin
+  select * into v_batch
+  from retention.batch b
+  where b.batch_id = p_batch_id
+    and b.lease = p_lease
+  for update;
+  if not found then
+    return query select false, 0, 0, 0, 0, null::timestamptz;
+    return;
+  end if;
+  select * into strict v_setting from retention.setting;
+  perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+
+  if p_all then
+    v_cleared := v_batch.results;
+    v_stamped := retention._stamp(v_batch.bucket, v_batch.run_ids, v_batch.keys, v_batch.leased_at);
+  else
+    select count(*) as results,
+      coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
+      coalesce(array_agg(u.key order by u.n), '{}') as keys,
+      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+    into strict v_done
+    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    where retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C");
+    v_cleared := v_done.results;
+    if v_cleared > 0 then
+      v_stamped := retention._stamp(v_batch.bucket, v_done.run_ids, v_done.keys, v_batch.leased_at);
+    end if;
+    for v_kind in
+      select * from retention._failures(v_batch, p_cleared, p_failed, v_setting.max_attempts)
+    loop
+      v_retry_at := case
+        when not v_kind.is_dead then clock_timestamp() + retention._backoff(
+          case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
+          v_setting.retry_cap,
+          case when v_kind.counted then v_batch.attempts else v_batch.postponed end
+        )
+      end;
+      v_first_retry_at := least(v_first_retry_at, v_retry_at);
+      insert into retention.batch (
+        bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+        attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+      )
+      values (
+        v_batch.bucket,
+        cardinality(v_kind.run_ids),
+        v_batch.oldest,
+        v_batch.newest,
+        v_batch.due_since,
+        v_batch.early,
+        v_batch.flagged_at,
+        coalesce(v_retry_at, clock_timestamp()),
+        v_batch.attempts + v_kind.counted::integer,
+        v_batch.postponed + (not v_kind.counted)::integer,
+        v_kind.code,
+        v_kind.reason,
+        clock_timestamp(),
+        case when v_kind.is_dead then clock_timestamp() end,
+        v_kind.run_ids,
+        v_kind.keys,
+        v_kind.tenants
+      );
+      if v_kind.is_dead then
+        v_dead := v_dead + cardinality(v_kind.run_ids);
+      else
+        v_failed := v_failed + cardinality(v_kind.run_ids);
+      end if;
+      v_problems := v_problems || jsonb_strip_nulls(jsonb_build_object(
+        'code', v_kind.code,
+        'message', v_kind.reason,
+        'results', cardinality(v_kind.run_ids),
+        'run_ids', v_kind.run_ids[1:3]::text[],
+        'retry_at', retention._iso(v_retry_at),
+        'dead', v_kind.is_dead
+      ));
+    end loop;
+  end if;
+
+  if v_cleared > 0 then
+    update retention.bucket k
+    set pauses = 0,
+      paused_until = null,
+      pause_code = null,
+      pause_error = null,
+      refused_in_row = 0
+    where k.bucket = v_batch.bucket
+      and (k.pauses > 0 or k.refused_in_row > 0);
+  else
+    perform retention._note_refusal(v_batch, p_failed);
+  end if;
+
+  update retention.batch b
+  set lease = null,
+    cleared = v_cleared,
+    failed = v_failed,
+    dead = v_dead,
+    problems = nullif(v_problems, '[]'),
+    ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
+    settled_at = clock_timestamp()
+  where b.batch_id = p_batch_id;
+  if v_cleared < v_batch.results then
+    -- The receipt names what was cleared and nothing else.
+    update retention.batch b
+    set run_ids = v_done.run_ids,
+      keys = v_done.keys,
+      tenants = v_done.tenants
+    where b.batch_id = p_batch_id;
+  end if;
+  return query
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at;
+end
+$$;
+
+CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval DEFAULT '00:00:00'::interval) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+begin
+  if exists (select from retention.stray s where s.verify_id = p_verify_id) then
+    update retention.stray s
+    set kind = 'orphan'
+    where s.verify_id = p_verify_id;
+    analyze retention.stray;
+    -- Joined, not looked up key by key: cleared rows have no index on the key.
+    update retention.stray s
+    set kind = case when p.returned then 'returned' end
+    from (
+      select o.bucket,
+        o.key,
+        bool_and(
+          r.cleared_at is not null
+          and r.cleared_at < p_started_at
+          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+        ) as returned
+      from retention.stray o
+      join retention.result r on r.key = o.key collate "default"
+      cross join retention.setting t
+      where o.verify_id = p_verify_id
+        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+      group by o.bucket, o.key
+    ) p
+    where s.verify_id = p_verify_id
+      and s.bucket = p.bucket
+      and s.key = p.key;
+  end if;
+  return query
+  select count(*) filter (where s.kind = 'returned'),
+    count(*) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin),
+    coalesce(sum(s.bytes) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin), 0)::bigint
+  from retention.stray s
+  where s.verify_id = p_verify_id;
+end
+$$;
+
+CREATE FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_batch retention.batch;
+  v_half integer;
+  v_batch_id bigint;
+  v_refused integer;
+begin
+  select * into v_batch
+  from retention.batch b
+  where b.batch_id = p_batch_id
+    and b.lease = p_lease
+    and b.results > 1
+  for update;
+  if not found then
+    return null;
+  end if;
+  update retention.bucket k
+  set refused_in_row = k.refused_in_row + 1
+  where k.bucket = v_batch.bucket
+  returning k.refused_in_row into v_refused;
+  if v_refused > 20 then
+    perform retention.postpone(
+      p_batch_id, p_lease, 'MalformedRequest', 'request after request is refused whole', p_unanswered
+    );
+    return p_batch_id;
+  end if;
+  perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  v_half := v_batch.results / 2;
+  insert into retention.batch (
+    bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
+    code, error, failed_at, run_ids, keys, tenants
+  )
+  values (
+    v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
+    v_batch.attempts, v_batch.postponed, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
+  )
+  returning batch_id into v_batch_id;
+  update retention.batch b
+  set lease = null,
+    results = v_batch.results - v_half,
+    run_ids = v_batch.run_ids[v_half + 1:],
+    keys = v_batch.keys[v_half + 1:],
+    tenants = v_batch.tenants[v_half + 1:],
+    visible_at = clock_timestamp()
+  where b.batch_id = p_batch_id;
+  return v_batch_id;
+end
+$$;
+
+CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  return retention._stamp(
+    p_bucket,
+    p_run_ids::retention.run_id[],
+    array(
+      select retention._pack_key(u.key, u.run_id::retention.run_id::text)
+      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+      order by u.n
+    ),
+    'infinity'
+  );
+end
+$$;
+
+CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  return query
+  with waiting as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, f.due_at
+    from retention._tenants() t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
+    order by f.due_at, t.tenant_key
+    limit p_tenants
+  ),
+  seen as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
+      count(*) over (partition by t.tenant_key) as looked_at
+    from waiting t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
+  )
+  select s.tenant_id::text,
+    (extract(epoch from s.retain) / 86400)::double precision,
+    min(s.completed_at),
+    min(s.due_at),
+    count(*),
+    count(*) filter (
+      where s.run_id in (
+        select retention._flagged_between(
+          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
+        )
+      )
+    ),
+    min(s.looked_at) >= p_bound
+  from seen s
+  where s.is_due
+  group by s.tenant_id, s.tenant_key, s.retain
+  order by min(s.due_at), s.tenant_key;
+end
+$$;
+
+CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_beat retention.heartbeat;
+  v_setting retention.setting;
+begin
+  update retention.heartbeat
+  set ticked_at = clock_timestamp(),
+    ticked_by = p_by
+  returning * into strict v_beat;
+  perform retention._note_gate();
+  if v_beat.cleaned_up_at is null or v_beat.cleaned_up_at < now() - interval '1 hour' then
+    perform retention._clean_up();
+  end if;
+  select * into strict v_setting from retention.setting;
+  if v_beat.more
+    or v_beat.passed_at is null
+    or v_beat.passed_at <= now() - retention._in_seconds(v_setting.loop_interval)
+  then
+    return retention.flag_expired(p_asked_by => p_by);
+  end if;
+  return 0;
+end
+$$;
+
+CREATE FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_default interval := (select retain from retention.policy where tenant_id = '*');
+  v_due bigint;
+begin
+  if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('tenant %s has no policy of its own to unset', p_tenant_id);
+  end if;
+  v_due := retention.set_policy(p_tenant_id, v_default, p_confirm);
+  delete from retention.policy p
+  where p.tenant_id = p_tenant_id
+    and p.retain = v_default
+    and p.pending_retain is null;
+  return v_due;
+end
+$$;
+
+CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+begin
+  update retention.result r
+  set cleared_at = null
+  where r.run_id = p_run_id::retention.run_id
+    and r.cleared_at is not null;
+  return found;
+end
+$$;
+
+CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client text)
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select '0.1.0', '0.1.0'
+$$;
 
 CREATE TABLE retention.hold (
     hold_id bigint NOT NULL,
@@ -1822,9 +3822,14 @@ CREATE VIEW retention.result AS
     runs.updated_at
    FROM public.runs;
 
+COMMENT ON VIEW retention.result IS 'the application''s table under the names of this schema: the only way from here to it';
+
 CREATE TABLE retention.setting (
     singleton boolean DEFAULT true NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
+    halted_at timestamp with time zone,
+    halted_by text,
+    halted_reason text,
     loop_interval interval DEFAULT '1 day'::interval NOT NULL,
     batch_size integer DEFAULT 1000 NOT NULL,
     flag_limit integer DEFAULT 50000 NOT NULL,
@@ -1837,34 +3842,39 @@ CREATE TABLE retention.setting (
     pause_base interval DEFAULT '00:00:02'::interval NOT NULL,
     pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
     history_kept interval DEFAULT '7 days'::interval NOT NULL,
+    receipts_kept interval DEFAULT '7 years'::interval NOT NULL,
     default_bucket text,
     check_shared_objects boolean DEFAULT true NOT NULL,
     policy_guard integer DEFAULT 1000 NOT NULL,
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
     unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
-    reclaim_over integer DEFAULT 16777216 NOT NULL,
-    statements_at_once integer DEFAULT 2 NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
+    CONSTRAINT a_halt_says_who_and_why CHECK ((num_nonnulls(halted_at, halted_by, halted_reason) = ANY (ARRAY[0, 3]))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
     CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
     CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
     CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
     CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
-    CONSTRAINT reclaim_over_is_not_negative CHECK ((reclaim_over >= 0)),
+    CONSTRAINT receipts_are_kept_for_a_day_at_least CHECK ((receipts_kept >= '1 day'::interval)),
     CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
-    CONSTRAINT statements_at_once_is_positive CHECK ((statements_at_once > 0)),
     CONSTRAINT there_is_one_setting_row CHECK (singleton),
     CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
 );
 
 COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
 
+COMMENT ON COLUMN retention.setting.halted_at IS 'since when a person has halted everything (retention.halt); null: nobody has';
+
 COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
 
 COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
 
 COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
+
+COMMENT ON COLUMN retention.setting.history_kept IS 'how long passes, and batches that cleared nothing, are remembered';
+
+COMMENT ON COLUMN retention.setting.receipts_kept IS 'how long a batch that cleared something is kept as its receipt';
 
 COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
 
@@ -1876,291 +3886,80 @@ COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results
 
 COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
 
-COMMENT ON COLUMN retention.setting.reclaim_over IS 'how many bytes retention.expired may take before a pass that finds next to nothing in it starts it anew';
-
-COMMENT ON COLUMN retention.setting.statements_at_once IS 'while so many claims and settles of others are at work, a listener goes down to one batch at a time, with pauses';
-
-CREATE VIEW retention.live AS
- SELECT r.run_id,
-    r.tenant_id,
-    r.status,
-    r.completed_at,
-    r.retain_until,
-    COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
-           FROM retention.setting s)) AS bucket,
-    (r.key COLLATE "C") AS key,
-    (r.key IS NOT NULL) AS has_key,
-    COALESCE(p.retain, ( SELECT d.retain
-           FROM retention.policy d
-          WHERE (d.tenant_id = '*'::text))) AS retain,
-        CASE
-            WHEN ((r.status = 'COMPLETED'::text) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
-               FROM retention.policy d
-              WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention.exactly(p.retain), ( SELECT retention.exactly(d.retain) AS exactly
-               FROM retention.policy d
-              WHERE (d.tenant_id = '*'::text)))), r.retain_until)
-            ELSE NULL::timestamp with time zone
-        END AS due_at,
-    ((EXISTS ( SELECT
-           FROM retention.hold)) AND ((EXISTS ( SELECT
-           FROM retention.hold h
-          WHERE (((h.run_id)::uuid = r.run_id) AND (retention.hold_end(h.released_at, h.expires_at) > now())))) OR (EXISTS ( SELECT
-           FROM retention.hold h
-          WHERE ((h.tenant_id = r.tenant_id) AND ((retention.hold_end(h.released_at, h.expires_at) + (( SELECT s.release_spread
-                   FROM retention.setting s) * retention.place_in_line((r.run_id)::text))) > now())))))) AS held
-   FROM (retention.result r
-     LEFT JOIN retention.policy p ON (((p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
-  WHERE (r.cleared_at IS NULL);
-
-CREATE FUNCTION retention.past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean)
-    LANGUAGE sql STABLE
-    BEGIN ATOMIC
-( SELECT (r.run_id)::retention.run_id AS run_id,
-     r.bucket,
-     r.key,
-     r.completed_at,
-     r.retain_until,
-     r.due_at,
-     r.held
-    FROM retention.live r
-   WHERE ((r.tenant_id = (past.p_tenant_id)::text) AND (r.status = 'COMPLETED'::text) AND r.has_key AND (r.completed_at < past.p_before) AND (ROW(r.completed_at, r.run_id) > ROW(COALESCE(past.p_after_completed_at, '-infinity'::timestamp with time zone), (past.p_after_run_id)::uuid)))
-   ORDER BY r.tenant_id, r.completed_at, r.run_id
-  LIMIT past.p_limit)
- UNION ALL
- ( SELECT (r.run_id)::retention.run_id AS run_id,
-     r.bucket,
-     r.key,
-     r.completed_at,
-     r.retain_until,
-     r.due_at,
-     r.held
-    FROM retention.live r
-   WHERE ((past.p_tenant_id IS NULL) AND (r.tenant_id IS NULL) AND (r.status = 'COMPLETED'::text) AND r.has_key AND (r.completed_at < past.p_before) AND (ROW(r.completed_at, r.run_id) > ROW(COALESCE(past.p_after_completed_at, '-infinity'::timestamp with time zone), (past.p_after_run_id)::uuid)))
-   ORDER BY r.tenant_id, r.completed_at, r.run_id
-  LIMIT past.p_limit);
-END;
-
-CREATE FUNCTION retention.pause_bucket(p_bucket text, p_code text, p_error text) RETURNS timestamp with time zone
-    LANGUAGE plpgsql
-    AS $$
-declare
-  v_setting retention.setting;
-  v_until timestamptz;
-begin
-  select * into strict v_setting from retention.setting;
-  update retention.bucket k
-  set paused_until = clock_timestamp() + retention.growing(v_setting.pause_base, v_setting.pause_cap, k.pauses),
-    pauses = k.pauses + 1,
-    pause_code = left(p_code, 64),
-    pause_error = left(p_error, 500)
-  where k.bucket = p_bucket
-    and (k.paused_until is null or k.paused_until <= clock_timestamp());
-  select k.paused_until into v_until from retention.bucket k where k.bucket = p_bucket;
-  return v_until;
-end
-$$;
-
-CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[])
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-#variable_conflict use_column
-declare
-  v_run_id retention.run_id;
-  v_tenant_id retention.tenant_id;
-  v_hold_id bigint;
-begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception using
-      errcode = 'active_sql_transaction',
-      message = format('place_hold needs a READ COMMITTED transaction, given: %s', current_setting('transaction_isolation'));
-  end if;
-  if num_nonnulls(p_run_id, p_tenant_id) <> 1 or btrim(coalesce(p_reason, '')) = '' then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = 'a hold needs a reason, and either a run or a tenant';
-  end if;
-  if p_for <= '0' then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('a hold lasts longer than no time at all, given: %s', p_for);
-  end if;
-  if p_run_id is not null then
-    v_run_id := retention.read_run_id(p_run_id);
-    if not exists (select from retention.result r where r.run_id = v_run_id) then
-      raise exception using
-        errcode = 'no_data_found',
-        message = format('there is no run %s to hold', p_run_id);
-    end if;
-  else
-    begin
-      v_tenant_id := p_tenant_id;
-    exception
-      when data_exception then
-        v_tenant_id := null;
-    end;
-    -- The first is a probe of the index over what is live; the second may read the table.
-    if not exists (
-      select
-      from retention.result r
-      where r.tenant_id = v_tenant_id
-        and r.cleared_at is null
-        and r.status = 'COMPLETED'
-        and r.key is not null
-    ) and not exists (
-      select
-      from retention.result r
-      where r.tenant_id = v_tenant_id
-    ) then
-      raise exception using
-        errcode = 'no_data_found',
-        message = format('there is no run of tenant %s to hold', p_tenant_id);
-    end if;
-  end if;
-
-  lock table retention.hold in exclusive mode;
-  insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
-  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
-  returning hold.hold_id into v_hold_id;
-
-  return query
-  select v_hold_id,
-    count(*),
-    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
-  from retention.in_flight(v_run_id, v_tenant_id) f;
-end
-$$;
-
-CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS timestamp with time zone
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_batch retention.batch;
-  v_until timestamptz;
-begin
-  select * into v_batch
-  from retention.batch b
-  where b.batch_id = p_batch_id
-    and b.lease = p_lease
-  for update;
-  if not found then
-    return null;
-  end if;
-  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
-  v_until := greatest(retention.pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
-  update retention.batch b
-  set lease = null,
-    visible_at = v_until,
-    postponed = b.postponed + 1,
-    problems = jsonb_build_array(jsonb_build_object(
-      'code', left(p_code, 64),
-      'message', left(p_message, 500),
-      'results', b.results,
-      'run_ids', (
-        select coalesce(jsonb_agg(i.run_id), '[]')
-        from (select e.run_id::text from retention.expired e where e.batch_id = p_batch_id limit 3) i
-      ),
-      'retry_at', retention.iso(v_until)
-    ))
-  where b.batch_id = p_batch_id;
-  return v_until;
-end
-$$;
-
-CREATE FUNCTION retention.pulse() RETURNS TABLE(enabled boolean, scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET jit TO 'off'
-    AS $$
-  with next as (
-    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
-    from retention.bucket k
-    cross join lateral (
-      select b.visible_at
-      from retention.batch b
-      where b.bucket = k.bucket
-        and b.settled_at is null
-      order by b.visible_at
-      limit 1
-    ) f
-  )
-  select s.enabled,
-    a.scheduler,
-    coalesce(n.visible_at <= clock_timestamp(), false),
-    extract(epoch from n.visible_at - clock_timestamp())::double precision,
-    h.more,
-    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
-    h.ticked_by,
-    (select coalesce(max(c.scan_id), 0) from retention.scan c)
-  from retention.setting s
-  cross join retention.heartbeat h
-  cross join retention.adapter a
-  cross join next n
-$$;
-
-CREATE FUNCTION retention.read_run_id(p_run_id text) RETURNS retention.run_id
-    LANGUAGE plpgsql STABLE
-    AS $$
-begin
-  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
-  return p_run_id::retention.run_id;
-exception
-  when data_exception then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('%s is not a run id of this application (type %s)', p_run_id, (
-        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-      ));
-end
-$$;
+CREATE VIEW retention._live AS
+ SELECT l.run_id,
+    l.tenant_id,
+    l.status,
+    l.completed_at,
+    l.retain_until,
+    l.bucket,
+    l.key,
+    l.is_candidate,
+    ((l.bucket IS NOT NULL) AND (l.key <> ''::text)) AS has_place,
+    l.retain,
+    l.due_at,
+    l.held,
+    (COALESCE((l.due_at < now()), false) AND (NOT l.held)) AS is_due
+   FROM ( SELECT r.run_id,
+            r.tenant_id,
+            r.status,
+            r.completed_at,
+            r.retain_until,
+            COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
+                   FROM retention.setting s)) AS bucket,
+            (r.key COLLATE "C") AS key,
+            ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL)) AS is_candidate,
+            COALESCE(p.retain, ( SELECT d.retain
+                   FROM retention.policy d
+                  WHERE (d.tenant_id = '*'::text))) AS retain,
+                CASE
+                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+                       FROM retention.policy d
+                      WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
+                       FROM retention.policy d
+                      WHERE (d.tenant_id = '*'::text)))), r.retain_until)
+                    ELSE NULL::timestamp with time zone
+                END AS due_at,
+            ((EXISTS ( SELECT
+                   FROM retention.hold)) AND ((EXISTS ( SELECT
+                   FROM retention.hold h
+                  WHERE (((h.run_id)::uuid = r.run_id) AND (retention._hold_end(h.released_at, h.expires_at) > now())))) OR (EXISTS ( SELECT
+                   FROM retention.hold h
+                  WHERE ((h.tenant_id = r.tenant_id) AND ((retention._hold_end(h.released_at, h.expires_at) + (( SELECT s.release_spread
+                           FROM retention.setting s) * retention._place_in_line((r.run_id)::text))) > now())))))) AS held
+           FROM (retention.result r
+             LEFT JOIN retention.policy p ON ((( SELECT (EXISTS ( SELECT
+                           FROM retention.policy d
+                          WHERE (d.tenant_id <> '*'::text))) AS "exists") AND (p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
+          WHERE (r.cleared_at IS NULL)) l;
 
 CREATE TABLE retention.adapter (
     singleton boolean DEFAULT true NOT NULL,
     table_name text NOT NULL,
+    table_oid oid NOT NULL,
     columns jsonb NOT NULL,
     added_cleared_at boolean NOT NULL,
     scheduler text NOT NULL,
     cron_database text,
     cron_job_owner text,
     listener_role text,
+    detached_at timestamp with time zone,
     CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
     CONSTRAINT there_is_one_adapter_row CHECK (singleton)
 );
 
-CREATE TABLE retention.batch (
-    batch_id bigint NOT NULL,
-    bucket text NOT NULL,
-    results integer NOT NULL,
-    oldest timestamp with time zone,
-    due_since timestamp with time zone,
-    early interval,
-    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
-    visible_at timestamp with time zone DEFAULT now() NOT NULL,
-    lease uuid,
-    leased_at timestamp with time zone,
-    leased_by text,
-    attempts integer DEFAULT 0 NOT NULL,
-    postponed integer DEFAULT 0 NOT NULL,
-    cleared integer DEFAULT 0 NOT NULL,
-    spared integer DEFAULT 0 NOT NULL,
-    failed integer DEFAULT 0 NOT NULL,
-    dead integer DEFAULT 0 NOT NULL,
-    problems jsonb,
-    ms integer,
-    settled_at timestamp with time zone,
-    CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
-    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
+COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
 
-COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
+COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
 
-COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
-
-COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
+ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME retention.batch_batch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE retention.bucket (
     bucket text NOT NULL,
@@ -2177,22 +3976,35 @@ CREATE TABLE retention.bucket (
     CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
 );
 
-CREATE TABLE retention.expired (
-    run_id retention.run_id NOT NULL,
-    batch_id bigint,
-    bucket text NOT NULL,
-    key text NOT NULL COLLATE pg_catalog."C",
-    completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone NOT NULL,
-    flagged_at timestamp with time zone DEFAULT now() NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    last_code text,
-    last_error text,
-    failed_at timestamp with time zone,
-    dead_at timestamp with time zone,
-    CONSTRAINT a_dead_result_is_in_no_batch CHECK (((dead_at IS NULL) = (batch_id IS NOT NULL)))
-)
-WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE VIEW retention.flagged AS
+ SELECT u.run_id,
+    u.tenant_id,
+    b.bucket,
+        CASE
+            WHEN starts_with(u.key, ''::text) THEN substr(u.key, 2)
+            ELSE replace(u.key, ''::text, (u.run_id)::text)
+        END AS key,
+    b.batch_id,
+    b.flagged_at,
+    b.visible_at,
+    ((b.lease IS NOT NULL) AND (b.visible_at > now())) AS leased,
+    b.attempts,
+    b.code,
+    b.error,
+    b.failed_at,
+    b.dead_at
+   FROM (retention.batch b
+     CROSS JOIN LATERAL UNNEST(b.run_ids, b.keys, b.tenants) u(run_id, key, tenant_id))
+  WHERE (b.settled_at IS NULL);
+
+COMMENT ON VIEW retention.flagged IS 'one row per flagged result: its batch, its attempts, and why it failed';
+
+CREATE TABLE retention.gate_state (
+    singleton boolean DEFAULT true NOT NULL,
+    reasons text[] DEFAULT '{}'::text[] NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT there_is_one_gate_state_row CHECK (singleton)
+);
 
 CREATE TABLE retention.heartbeat (
     singleton boolean DEFAULT true NOT NULL,
@@ -2202,7 +4014,7 @@ CREATE TABLE retention.heartbeat (
     more boolean DEFAULT false NOT NULL,
     swept_at timestamp with time zone,
     left_alone integer DEFAULT 0 NOT NULL,
-    kept_house_at timestamp with time zone,
+    cleaned_up_at timestamp with time zone,
     CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
 )
 WITH (fillfactor='20');
@@ -2213,998 +4025,6 @@ COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from
 
 COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
 
-CREATE VIEW retention.status_now AS
- SELECT s.enabled,
-    retention.estimate_live() AS live_estimate,
-    (q.due_unflagged + w.flagged) AS due,
-    (q.due_unflagged >= 10000) AS due_is_capped,
-    w.flagged,
-    w.leased,
-    w.failed,
-    x.dead,
-    y.held,
-    z.cleared_today,
-    z.spared_today,
-    LEAST(w.oldest, u.completed_at) AS oldest_due,
-    w.batches,
-    k.buckets_paused,
-    h.ticked_at AS last_tick,
-    h.passed_at AS last_pass,
-    a.scheduler,
-        CASE
-            WHEN (NOT s.enabled) THEN 'disabled'::text
-            WHEN (h.ticked_at IS NULL) THEN 'never ticked'::text
-            WHEN (h.ticked_at < (now() - '00:05:00'::interval)) THEN 'silent'::text
-            WHEN ((a.scheduler = 'pg_cron'::text) AND (h.ticked_by = 'listener'::text)) THEN 'silent'::text
-            ELSE 'ok'::text
-        END AS scheduler_health,
-    (EXTRACT(epoch FROM s.loop_interval))::bigint AS loop_interval_seconds,
-    ((EXTRACT(epoch FROM d.retain) / (86400)::numeric))::double precision AS default_retain_days,
-    v.policies_pending,
-    v.policy_pending,
-    LEAST(w.due_since, u.due_at) AS due_since
-   FROM (((((((((((retention.setting s
-     CROSS JOIN retention.heartbeat h)
-     CROSS JOIN retention.adapter a)
-     JOIN retention.policy d ON ((d.tenant_id = '*'::text)))
-     CROSS JOIN LATERAL ( SELECT retention.count_due(10000) AS due_unflagged) q)
-     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.results), (0)::bigint) AS flagged,
-            COALESCE(sum(b.results) FILTER (WHERE ((b.lease IS NOT NULL) AND (b.visible_at > now()))), (0)::bigint) AS leased,
-            COALESCE(sum(b.results) FILTER (WHERE (b.attempts > 0)), (0)::bigint) AS failed,
-            count(*) AS batches,
-            min(b.oldest) AS oldest,
-            min(b.due_since) AS due_since
-           FROM retention.batch b
-          WHERE (b.settled_at IS NULL)) w)
-     CROSS JOIN LATERAL ( SELECT count(*) AS dead
-           FROM retention.expired e
-          WHERE (e.dead_at IS NOT NULL)) x)
-     CROSS JOIN LATERAL ( SELECT count(*) AS held
-           FROM retention.hold o
-          WHERE (retention.hold_end(o.released_at, o.expires_at) > now())) y)
-     CROSS JOIN LATERAL ( SELECT COALESCE(sum(b.cleared), (0)::bigint) AS cleared_today,
-            COALESCE(sum(b.spared), (0)::bigint) AS spared_today
-           FROM retention.batch b
-          WHERE (b.settled_at >= date_trunc('day'::text, now(), 'UTC'::text))) z)
-     CROSS JOIN LATERAL ( SELECT count(*) AS buckets_paused
-           FROM retention.bucket c
-          WHERE (c.paused_until > now())) k)
-     CROSS JOIN LATERAL ( SELECT count(*) AS policies_pending,
-            string_agg(format('tenant %s: %s instead of %s would make %s results due at once'::text, p.tenant_id, p.pending_retain, p.retain, p.pending_results), '; '::text) AS policy_pending
-           FROM retention.policy p
-          WHERE (p.pending_retain IS NOT NULL)) v)
-     LEFT JOIN LATERAL ( SELECT o.completed_at,
-            o.due_at
-           FROM retention.oldest_due() o(completed_at, due_at)
-          WHERE (q.due_unflagged > 0)) u ON (true));
-
-CREATE FUNCTION retention.read_status() RETURNS SETOF retention.status_now
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET jit TO 'off'
-    AS $$
-  select * from retention.status_now
-$$;
-
-CREATE FUNCTION retention.recheck(p_batch_id bigint, p_early interval, p_shared boolean) RETURNS TABLE(run_id retention.run_id, key text, may_go boolean)
-    LANGUAGE plpgsql STABLE
-    AS $$
-#variable_conflict use_column
-begin
-  -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
-  if p_shared then
-    return query
-    select e.run_id, e.key, coalesce(o.may_go, false)
-    from retention.expired e
-    left join lateral (
-      -- By its key, one probe finds the run itself and whoever else needs the object.
-      select bool_or(r.run_id = e.run_id and r.completed_at = e.completed_at)
-        and bool_and(
-          not r.held
-          and case
-            when p_early is null or r.run_id <> e.run_id then coalesce(r.due_at < now(), false)
-            else r.status = 'COMPLETED'
-              and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
-          end
-        ) as may_go
-      from retention.live r
-      where r.key = e.key
-        and r.bucket = e.bucket
-    ) o on true
-    where e.batch_id = p_batch_id;
-  else
-    return query
-    select e.run_id, e.key, coalesce(o.may_go, false)
-    from retention.expired e
-    left join lateral (
-      select bool_and(
-        not r.held
-        and case
-          when p_early is null then coalesce(r.due_at < now(), false)
-          else r.status = 'COMPLETED'
-            and greatest(r.completed_at + retention.exactly(p_early), r.retain_until) < now()
-        end
-      ) as may_go
-      from retention.live r
-      where r.run_id = e.run_id
-        and r.key = e.key
-        and r.bucket = e.bucket
-        and r.completed_at = e.completed_at
-    ) o on true
-    where e.batch_id = p_batch_id;
-  end if;
-end
-$$;
-
-CREATE FUNCTION retention.reclaim(p_setting retention.setting) RETURNS boolean
-    LANGUAGE plpgsql
-    SET lock_timeout TO '200ms'
-    AS $$
-declare
-  v_kept retention.expired[];
-begin
-  if pg_table_size('retention.expired') <= p_setting.reclaim_over then
-    return false;
-  end if;
-  lock table retention.expired in access exclusive mode;
-  -- A claim locks the table before it looks at its results, so from here on none begins; a settle
-  -- wants a lease that was there before.
-  if exists (select from retention.batch b where b.lease is not null) then
-    -- Rolls the lock back.
-    raise lock_not_available;
-  end if;
-  v_kept := array(
-    select e
-    from retention.batch b
-    join retention.expired e on e.batch_id = b.batch_id
-    where b.settled_at is null
-    union all
-    select e
-    from retention.expired e
-    where e.dead_at is not null
-  );
-  truncate retention.expired;
-  insert into retention.expired
-  select k.*
-  from unnest(v_kept) k;
-  return true;
-exception
-  when lock_not_available then
-    return false;
-end
-$$;
-
-CREATE FUNCTION retention.regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
-    LANGUAGE plpgsql
-    AS $$
-#variable_conflict use_column
-declare
-  v_batch_ids bigint[];
-  v_flagged bigint;
-  v_taken bigint;
-begin
-  -- What is leased stays where it is: somebody works on it.
-  perform
-  from retention.batch b
-  where b.settled_at is null
-    and b.batch_id in (
-      select e.batch_id
-      from retention.expired e
-      join retention.selection s on s.run_id = e.run_id
-    )
-  order by b.batch_id
-  for update;
-  delete from retention.selection s
-  using retention.expired e, retention.batch b
-  where e.run_id = s.run_id
-    and b.batch_id = e.batch_id
-    and b.lease is not null
-    and b.visible_at > clock_timestamp();
-
-  update retention.selection s
-  set batch_id = p.batch_id
-  from (
-    select q.run_id,
-      first_value(q.id) over (partition by q.bucket, q.part order by q.place) as batch_id
-    from (
-      select n.*,
-        case when (n.place - 1) % p_batch_size = 0
-          then nextval('retention.batch_batch_id_seq')
-        end as id
-      from (
-        select t.run_id,
-          t.bucket,
-          row_number() over (partition by t.bucket order by t.completed_at, t.run_id) as place,
-          (row_number() over (partition by t.bucket order by t.completed_at, t.run_id) - 1)
-            / p_batch_size as part
-        from retention.selection t
-      ) n
-    ) q
-  ) p
-  where p.run_id = s.run_id;
-
-  -- Of a batch whose lease has run out, also those that stay: it loses its lease here.
-  perform retention.note_unanswered(b.batch_id, null, b.visible_at)
-  from retention.batch b
-  where b.lease is not null
-    and b.batch_id in (
-      select e.batch_id
-      from retention.expired e
-      join retention.selection s on s.run_id = e.run_id
-    );
-  with taken as (
-    select e.batch_id, count(*) as results
-    from retention.expired e
-    join retention.selection s on s.run_id = e.run_id
-    group by e.batch_id
-  )
-  update retention.batch b
-  set results = b.results - t.results,
-    lease = null,
-    visible_at = case when b.lease is null then b.visible_at else clock_timestamp() end
-  from taken t
-  where b.batch_id = t.batch_id;
-  update retention.expired e
-  set batch_id = s.batch_id,
-    completed_at = s.completed_at,
-    due_at = s.due_at,
-    bucket = s.bucket,
-    key = s.key,
-    dead_at = null
-  from retention.selection s
-  where e.run_id = s.run_id;
-  get diagnostics v_taken = row_count;
-  delete from retention.batch b where b.settled_at is null and b.results = 0;
-
-  insert into retention.expired (run_id, batch_id, bucket, key, completed_at, due_at)
-  select s.run_id, s.batch_id, s.bucket, s.key, s.completed_at, s.due_at
-  from retention.selection s
-  where not exists (select from retention.expired e where e.run_id = s.run_id);
-  get diagnostics v_flagged = row_count;
-  insert into retention.bucket (bucket)
-  select distinct s.bucket
-  from retention.selection s
-  on conflict do nothing;
-  with made as (
-    insert into retention.batch (batch_id, bucket, results, oldest, due_since, early)
-    select s.batch_id, s.bucket, count(*), min(s.completed_at), min(s.due_at), p_early
-    from retention.selection s
-    group by s.batch_id, s.bucket
-    order by s.batch_id
-    returning batch_id
-  )
-  select coalesce(array_agg(m.batch_id), '{}') into v_batch_ids from made m;
-  delete from retention.selection;
-  return query select v_batch_ids, v_flagged, v_flagged + v_taken;
-end
-$$;
-
-CREATE FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text DEFAULT NULL::text) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  update retention.hold h
-  set released_at = now(),
-    released_by = coalesce(p_released_by, session_user)
-  where h.hold_id = p_hold_id
-    and h.released_at is null;
-  if found then
-    return true;
-  end if;
-  if not exists (select from retention.hold h where h.hold_id = p_hold_id) then
-    raise exception using
-      errcode = 'no_data_found',
-      message = format('there is no hold %s', p_hold_id);
-  end if;
-  return false;
-end
-$$;
-
-CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET jit TO 'off'
-    SET enable_nestloop TO 'off'
-    AS $$
-declare
-  v_requeued bigint;
-begin
-  update retention.result r
-  set cleared_at = null
-  from retention.stray s, retention.setting t
-  where s.verify_id = p_verify_id
-    and s.kind = 'returned'
-    and r.key = s.key collate "default"
-    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at < p_started_at;
-  get diagnostics v_requeued = row_count;
-  if v_requeued > 0 then
-    delete from retention.progress;
-  end if;
-  return v_requeued;
-end
-$$;
-
-CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-declare
-  v_run_ids retention.run_id[];
-  v_revived bigint;
-  v_batch_ids bigint[];
-begin
-  v_run_ids := array(select retention.read_run_id(i) from unnest(p_run_ids) i);
-  perform from retention.heartbeat for update;
-  delete from retention.selection;
-  insert into retention.selection (run_id, bucket, key, completed_at, due_at)
-  select e.run_id, e.bucket, e.key, e.completed_at, e.due_at
-  from retention.expired e
-  where e.failed_at is not null
-    and (p_run_ids is null or e.run_id = any (v_run_ids))
-    and (p_bucket is null or e.bucket = p_bucket)
-    and (p_code is null or e.last_code = p_code)
-    and (
-      p_tenant_id is null
-      or exists (
-        select
-        from retention.result r
-        where r.run_id = e.run_id
-          and r.tenant_id::text = p_tenant_id
-      )
-    );
-  select g.batch_ids, g.selected
-  into v_batch_ids, v_revived
-  from retention.regroup((select s.batch_size from retention.setting s), null) g;
-  update retention.expired e
-  set attempts = 0,
-    failed_at = null
-  where e.batch_id = any (v_batch_ids);
-  return v_revived;
-end
-$$;
-
-CREATE FUNCTION retention.schedule_tick() RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-  v_owner text;
-begin
-  if (select scheduler from retention.adapter) <> 'pg_cron'
-    or (select cron_database from retention.adapter) is not null
-  then
-    return null;
-  end if;
-  -- A role sees its own jobs only, and names are unique by role: what was scheduled is written down.
-  select cron_job_owner into v_owner from retention.adapter for update;
-  if v_owner is not null and v_owner <> current_user then
-    return v_owner;
-  end if;
-  select j.username
-  into v_owner
-  from cron.job j
-  where j.jobname = 'retention-tick'
-    and j.database = current_database()
-    and j.username <> current_user
-  limit 1;
-  if found then
-    update retention.adapter set cron_job_owner = v_owner;
-    return v_owner;
-  end if;
-  perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
-  update retention.adapter set cron_job_owner = current_user;
-  return current_user;
-end
-$$;
-
-CREATE FUNCTION retention.set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[]) RETURNS void
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_nestloop TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
-    AS $$
-begin
-  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
-  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
-  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
-  where not exists (
-    select
-    from retention.live r
-    where r.key = k.key collate "C"
-      and r.key >= p_keys[1] collate "C"
-      and r.key <= p_keys[cardinality(p_keys)] collate "C"
-      and r.bucket = p_bucket
-  )
-  on conflict do nothing;
-end
-$$;
-
-CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_retain interval := retention.in_days(p_retain);
-  v_due bigint;
-begin
-  if coalesce(p_tenant_id, '') = '' then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = 'a policy needs a tenant id, or * for the default';
-  end if;
-  if v_retain is null or v_retain < '1 day' or v_retain > '36134 days' then
-    raise exception using
-      errcode = 'check_violation',
-      constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
-      message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
-  end if;
-  v_due := retention.newly_due(p_tenant_id, v_retain);
-  -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
-  -- Not an upsert: the guard would judge its insert before its update.
-  update retention.policy p
-  set retain = v_retain,
-    set_at = case when p.retain = v_retain then p.set_at else now() end,
-    set_by = case when p.retain = v_retain then p.set_by else session_user end,
-    pending_retain = null,
-    pending_results = null,
-    pending_at = null,
-    pending_by = null
-  where p.tenant_id = p_tenant_id;
-  if not found then
-    insert into retention.policy (tenant_id, retain, set_by)
-    values (p_tenant_id, v_retain, session_user)
-    on conflict do nothing;
-  end if;
-  if p_confirm then
-    perform retention.confirm_policy(p_tenant_id);
-  end if;
-  return v_due;
-end
-$$;
-
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared retention.run_id[], p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[], p_ours integer DEFAULT 0) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, crowded boolean)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET jit TO 'off'
-    AS $$
-#variable_conflict use_column
-declare
-  v_setting retention.setting;
-  v_batch retention.batch;
-  v_stamped bigint := 0;
-  v_cleared bigint := 0;
-  v_retry_at timestamptz;
-  v_failed bigint := 0;
-  v_dead bigint := 0;
-  v_problems jsonb := '[]';
-  v_refusal text;
-  v_part record;
-  v_batch_id bigint;
-  v_crowded boolean;
-begin
-  select * into v_batch
-  from retention.batch b
-  where b.batch_id = p_batch_id
-    and b.lease = p_lease
-  for update;
-  if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz, false;
-    return;
-  end if;
-  select * into strict v_setting from retention.setting;
-  v_crowded := not retention.take_place(v_setting, p_ours);
-
-  if cardinality(p_unanswered) > 0 then
-    perform retention.note_unanswered_in(p_batch_id, p_unanswered);
-  end if;
-  if cardinality(p_cleared) > 0 then
-    select s.cleared, s.stamped
-    into v_cleared, v_stamped
-    from retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket) s;
-  end if;
-
-  if v_cleared < v_batch.results then
-    -- The counted and the uncounted go on in batches of their own, each with its own pause.
-    for v_part in
-      select f.transient,
-        f.is_dead,
-        count(*) as results,
-        array_agg(f.run_id) as run_ids,
-        min(f.completed_at) as oldest,
-        min(f.due_at) as due_since
-      from retention.failures(p_batch_id, p_failed, v_setting.max_attempts) f
-      group by f.transient, f.is_dead
-    loop
-      v_batch_id := null;
-      if v_part.is_dead then
-        v_dead := v_dead + v_part.results;
-      else
-        v_failed := v_failed + v_part.results;
-        v_retry_at := clock_timestamp() + retention.growing(
-          case when v_part.transient then v_setting.pause_base else v_setting.retry_base end,
-          v_setting.retry_cap,
-          case when v_part.transient then v_batch.postponed else v_batch.attempts end
-        );
-        insert into retention.batch (
-          bucket, results, oldest, due_since, early, flagged_at, visible_at, attempts, postponed
-        )
-        values (
-          v_batch.bucket,
-          v_part.results,
-          v_part.oldest,
-          v_part.due_since,
-          v_batch.early,
-          v_batch.flagged_at,
-          v_retry_at,
-          v_batch.attempts + case when v_part.transient then 0 else 1 end,
-          v_batch.postponed + case when v_part.transient then 1 else 0 end
-        )
-        returning batch_id into v_batch_id;
-      end if;
-      select v_problems || coalesce(jsonb_agg(p.problem), '[]')
-      into v_problems
-      from (
-        select jsonb_build_object(
-          'code', f.code,
-          'message', min(f.message),
-          'results', count(*),
-          'run_ids', (array_agg(f.run_id::text order by f.run_id))[1:3],
-          'retry_at', retention.iso(v_retry_at),
-          'dead', v_part.is_dead
-        ) - case when v_part.is_dead then 'retry_at' else '' end as problem
-        from retention.failures(p_batch_id, p_failed, v_setting.max_attempts) f
-        where f.run_id = any (v_part.run_ids)
-        group by f.code
-      ) p;
-      update retention.expired e
-      set attempts = e.attempts + case when v_part.transient then 0 else 1 end,
-        last_code = left(f.code, 64),
-        last_error = left(f.message, 500),
-        failed_at = clock_timestamp(),
-        batch_id = v_batch_id,
-        dead_at = case when v_part.is_dead then clock_timestamp() end
-      from retention.failures(p_batch_id, p_failed, v_setting.max_attempts) f
-      where e.run_id = f.run_id
-        and e.run_id = any (v_part.run_ids);
-    end loop;
-  end if;
-
-  if v_cleared > 0 then
-    update retention.bucket k
-    set pauses = 0,
-      paused_until = null,
-      pause_code = null,
-      pause_error = null,
-      refused_in_row = 0
-    where k.bucket = v_batch.bucket
-      and (k.pauses > 0 or k.refused_in_row > 0);
-  else
-    select min(f ->> 'code')
-    into v_refusal
-    from jsonb_array_elements(p_failed) f
-    having count(distinct f ->> 'code') = 1
-      and min(f ->> 'code') in ('AccessDenied', 'AllAccessDisabled', 'NoSuchBucket', 'AccountProblem');
-    -- One key that is refused alone says nothing of its bucket; a bucket that is gone does.
-    if v_refusal = 'NoSuchBucket' or v_refusal is not null and v_batch.results > 1 then
-      update retention.bucket k
-      set refused_in_row = k.refused_in_row + 1
-      where k.bucket = v_batch.bucket
-      returning k.refused_in_row into v_part;
-      if v_refusal = 'NoSuchBucket' or v_part.refused_in_row > 1 then
-        perform retention.pause_bucket(v_batch.bucket, v_refusal, p_failed -> 0 ->> 'message');
-      end if;
-    end if;
-  end if;
-
-  update retention.batch b
-  set lease = null,
-    cleared = v_cleared,
-    failed = v_failed,
-    dead = v_dead,
-    problems = nullif(v_problems, '[]'),
-    ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
-    settled_at = clock_timestamp()
-  where b.batch_id = p_batch_id;
-  return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_retry_at, v_crowded;
-end
-$$;
-
-CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval DEFAULT '00:00:00'::interval) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET jit TO 'off'
-    AS $$
-begin
-  if exists (select from retention.stray s where s.verify_id = p_verify_id) then
-    update retention.stray s
-    set kind = 'orphan'
-    where s.verify_id = p_verify_id;
-    analyze retention.stray;
-    -- Joined, not looked up key by key: cleared rows have no index on the key.
-    update retention.stray s
-    set kind = case when p.returned then 'returned' end
-    from (
-      select o.bucket,
-        o.key,
-        bool_and(
-          r.cleared_at is not null
-          and r.cleared_at < p_started_at
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
-        ) as returned
-      from retention.stray o
-      join retention.result r on r.key = o.key collate "default"
-      cross join retention.setting t
-      where o.verify_id = p_verify_id
-        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
-      group by o.bucket, o.key
-    ) p
-    where s.verify_id = p_verify_id
-      and s.bucket = p.bucket
-      and s.key = p.key;
-  end if;
-  return query
-  select count(*) filter (where s.kind = 'returned'),
-    count(*) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin),
-    coalesce(sum(s.bytes) filter (where s.kind = 'orphan' and s.modified_at < now() - p_margin), 0)::bigint
-  from retention.stray s
-  where s.verify_id = p_verify_id;
-end
-$$;
-
-CREATE FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered retention.run_id[] DEFAULT '{}'::retention.run_id[]) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_batch retention.batch;
-  v_half retention.run_id[];
-  v_batch_id bigint;
-  v_refused integer;
-begin
-  select * into v_batch
-  from retention.batch b
-  where b.batch_id = p_batch_id
-    and b.lease = p_lease
-    and b.results > 1
-  for update;
-  if not found then
-    return null;
-  end if;
-  perform retention.note_unanswered_in(p_batch_id, p_unanswered);
-  update retention.bucket k
-  set refused_in_row = k.refused_in_row + 1
-  where k.bucket = v_batch.bucket
-  returning k.refused_in_row into v_refused;
-  if v_refused > 20 then
-    perform retention.postpone(p_batch_id, p_lease, 'MalformedRequest', 'request after request is refused whole');
-    return p_batch_id;
-  end if;
-  v_half := array(
-    select e.run_id
-    from retention.expired e
-    where e.batch_id = p_batch_id
-    order by e.completed_at, e.run_id
-    limit v_batch.results / 2
-  );
-  insert into retention.batch (bucket, results, oldest, due_since, early, flagged_at, attempts, postponed)
-  select v_batch.bucket, count(*), min(e.completed_at), min(e.due_at), v_batch.early, v_batch.flagged_at, v_batch.attempts, v_batch.postponed
-  from retention.expired e
-  where e.batch_id = p_batch_id
-    and e.run_id = any (v_half)
-  returning batch_id into v_batch_id;
-  update retention.expired e
-  set batch_id = v_batch_id
-  where e.batch_id = p_batch_id
-    and e.run_id = any (v_half);
-  update retention.batch b
-  set lease = null,
-    results = b.results - cardinality(v_half),
-    visible_at = clock_timestamp()
-  where b.batch_id = p_batch_id;
-  return v_batch_id;
-end
-$$;
-
-CREATE FUNCTION retention.stamp(p_batch_id bigint, p_bucket text, p_cleared retention.run_id[], p_default_bucket text, OUT cleared bigint, OUT stamped bigint) RETURNS record
-    LANGUAGE plpgsql
-    AS $_$
-    declare
-      v_run_ids retention.run_id[];
-      v_keys text[];
-    begin
-      -- Only a list that the planner sees is looked up by hash, and not from its start for each result.
-      execute
-        'with gone as (
-          delete from retention.expired e
-          where e.batch_id = $1
-            and e.run_id = any ($2)
-          returning e.run_id, e.key
-        )
-        select count(*), array_agg(g.run_id), array_agg(g.key) from gone g'
-      into cleared, v_run_ids, v_keys
-      using p_batch_id, p_cleared;
-      update retention.result r
-      set cleared_at = now(), updated_at = now()
-      from unnest(v_run_ids, v_keys) as g (run_id, key)
-      where r.run_id = g.run_id
-        and r.key = g.key collate "C"
-        and coalesce(nullif(r.bucket, ''), p_default_bucket) = p_bucket
-        and r.cleared_at is null;
-      get diagnostics stamped = row_count;
-    end
-    $_$;
-
-CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_stamped bigint;
-begin
-  v_stamped := retention.stamp_rows(
-    p_bucket, p_run_ids::retention.run_id[], p_keys, (select s.default_bucket from retention.setting s)
-  );
-  -- What of it is flagged is spared by the next claim.
-  return v_stamped;
-end
-$$;
-
-CREATE FUNCTION retention.stamp_rows(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_default_bucket text) RETURNS bigint
-    LANGUAGE plpgsql
-    AS $$
-    declare
-      v_stamped bigint;
-    begin
-      update retention.result r
-      set cleared_at = now(), updated_at = now()
-      from unnest(p_run_ids, p_keys) as g (run_id, key)
-      where r.run_id = g.run_id
-        and r.key = g.key
-        and coalesce(nullif(r.bucket, ''), p_default_bucket) = p_bucket
-        and r.cleared_at is null;
-      get diagnostics v_stamped = row_count;
-      return v_stamped;
-    end
-    $$;
-
-CREATE FUNCTION retention.take_place(p_setting retention.setting, p_ours integer) RETURNS boolean
-    LANGUAGE plpgsql
-    AS $$
-begin
-  for v_place in 1..p_setting.statements_at_once + p_ours loop
-    if pg_try_advisory_xact_lock(1382380609, v_place) then
-      return true;
-    end if;
-  end loop;
-  return false;
-end
-$$;
-
-CREATE FUNCTION retention.tenant_key(p_tenant_id text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
-
-CREATE FUNCTION retention.tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
-    LANGUAGE sql STABLE ROWS 100
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
-    AS $$
-  with recursive name(tenant_id) as (
-    (
-      select r.tenant_id
-      from retention.result r
-      where r.cleared_at is null
-        and r.status = 'COMPLETED'
-        and r.key is not null
-        and r.tenant_id is not null
-      order by r.tenant_id
-      limit 1
-    )
-    union all
-    select (
-      select r.tenant_id
-      from retention.result r
-      where r.cleared_at is null
-        and r.status = 'COMPLETED'
-        and r.key is not null
-        and r.tenant_id > n.tenant_id
-      order by r.tenant_id
-      limit 1
-    )
-    from name n
-    where n.tenant_id is not null
-  ),
-  named as (
-    select n.tenant_id
-    from name n
-    where n.tenant_id is not null
-    union all
-    select null
-    where exists (
-      select
-      from retention.result r
-      where r.cleared_at is null
-        and r.status = 'COMPLETED'
-        and r.key is not null
-        and r.tenant_id is null
-    )
-  )
-  select n.tenant_id::retention.tenant_id,
-    retention.tenant_key(n.tenant_id::text),
-    coalesce(p.retain, d.retain)
-  from named n
-  join retention.policy d on d.tenant_id = '*'
-  left join retention.policy p on p.tenant_id = n.tenant_id::text
-    and p.tenant_id <> '*'
-  where not exists (
-    select
-    from retention.hold h
-    where h.tenant_id = n.tenant_id::text
-      and retention.hold_end(h.released_at, h.expires_at) > now()
-  )
-$$;
-
-CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET jit TO 'off'
-    AS $$
-  select t.tenant_id::text,
-    (extract(epoch from t.retain) / 86400)::double precision,
-    min(r.completed_at),
-    min(r.due_at),
-    count(*),
-    count(*) filter (where r.flagged),
-    min(r.looked_at) >= p_bound
-  from (
-    select t.*, f.due_at
-    from retention.tenants() t
-    cross join lateral (
-      select r.due_at
-      from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), 1) r
-    ) f
-    order by f.due_at, t.tenant_key
-    limit p_tenants
-  ) t
-  cross join lateral (
-    select r.completed_at, r.due_at, r.flagged, r.held, count(*) over () as looked_at
-    from retention.look(t.tenant_id, null, null, now() - retention.exactly(t.retain), p_bound) r
-  ) r
-  where r.due_at < now()
-    and not r.held
-  group by t.tenant_id, t.tenant_key, t.retain
-  order by min(r.due_at), t.tenant_key
-$$;
-
-CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_beat retention.heartbeat;
-  v_setting retention.setting;
-begin
-  update retention.heartbeat
-  set ticked_at = clock_timestamp(),
-    ticked_by = p_by
-  returning * into strict v_beat;
-  if v_beat.kept_house_at is null or v_beat.kept_house_at < now() - interval '1 hour' then
-    perform retention.keep_house();
-  end if;
-  select * into strict v_setting from retention.setting;
-  if v_beat.more
-    or v_beat.passed_at is null
-    or v_beat.passed_at <= now() - retention.exactly(v_setting.loop_interval)
-  then
-    return retention.flag_expired(p_asked_by => p_by);
-  end if;
-  return 0;
-end
-$$;
-
-CREATE FUNCTION retention.unschedule_tick() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-  v_owner text := (select cron_job_owner from retention.adapter);
-begin
-  if v_owner is null
-    or (select cron_database from retention.adapter) is not null
-    or to_regclass('cron.job') is null
-  then
-    return;
-  end if;
-  -- By its number: by its name, pg_cron finds the jobs of the calling role only.
-  perform cron.unschedule(j.jobid)
-  from cron.job j
-  where j.jobname = 'retention-tick'
-    and j.database = current_database();
-  if not found
-    and v_owner <> current_user
-    and exists (select from pg_roles where rolname = v_owner)
-    and not (select rolsuper from pg_roles where rolname = current_user)
-  then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('the job retention-tick belongs to role %s, and role %s cannot remove it', v_owner, current_user),
-      hint = format('Migrate down as %s or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
-  end if;
-  update retention.adapter set cron_job_owner = null;
-end
-$$;
-
-CREATE FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean DEFAULT false) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  v_default interval := (select retain from retention.policy where tenant_id = '*');
-  v_due bigint;
-begin
-  if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
-    raise exception using
-      errcode = 'no_data_found',
-      message = format('tenant %s has no policy of its own to unset', p_tenant_id);
-  end if;
-  v_due := retention.set_policy(p_tenant_id, v_default, p_confirm);
-  delete from retention.policy p
-  where p.tenant_id = p_tenant_id
-    and p.retain = v_default
-    and p.pending_retain is null;
-  return v_due;
-end
-$$;
-
-CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-begin
-  update retention.result r
-  set cleared_at = null
-  where r.run_id = p_run_id::retention.run_id
-    and r.cleared_at is not null;
-  return found;
-end
-$$;
-
-ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS IDENTITY (
-    SEQUENCE NAME retention.batch_batch_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-
 ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.hold_hold_id_seq
     START WITH 1
@@ -3213,6 +4033,17 @@ ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.installed (
+    singleton boolean DEFAULT true NOT NULL,
+    version text NOT NULL,
+    shipped text NOT NULL,
+    found text NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT there_is_one_installed_row CHECK (singleton)
+);
+
+COMMENT ON TABLE retention.installed IS 'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
 
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,
@@ -3236,7 +4067,7 @@ CREATE TABLE retention.progress (
     run_id retention.run_id NOT NULL
 );
 
-COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention.tenant_key(): the empty string stands for results without a tenant';
+COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention._tenant_key(): the empty string stands for results without a tenant';
 
 CREATE TABLE retention.scan (
     scan_id bigint NOT NULL,
@@ -3265,10 +4096,11 @@ ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY
 
 CREATE UNLOGGED TABLE retention.selection (
     run_id retention.run_id NOT NULL,
+    tenant_id text,
     bucket text NOT NULL,
     key text NOT NULL COLLATE pg_catalog."C",
     completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone,
     batch_id bigint
 );
 
@@ -3295,8 +4127,11 @@ CREATE VIEW retention.status AS
     read_status.default_retain_days,
     read_status.policies_pending,
     read_status.policy_pending,
-    read_status.due_since
-   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since);
+    read_status.due_since,
+    read_status.halted
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted);
+
+COMMENT ON VIEW retention.status IS 'one row that says how things stand; cheap at any size';
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,
@@ -3310,13 +4145,23 @@ CREATE UNLOGGED TABLE retention.stray (
 );
 
 CREATE TABLE retention.unanswered (
-    run_id retention.run_id NOT NULL,
+    unanswered_id bigint NOT NULL,
     bucket text NOT NULL,
-    key text NOT NULL COLLATE pg_catalog."C",
+    run_ids retention.run_id[] NOT NULL,
+    keys text[] NOT NULL COLLATE pg_catalog."C",
     until timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE retention.unanswered IS 'results that S3 may still delete until then: a request for them got no answer, or whoever sent it is gone';
+COMMENT ON TABLE retention.unanswered IS 'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+
+ALTER TABLE retention.unanswered ALTER COLUMN unanswered_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.unanswered_unanswered_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE ONLY retention.pgmigrations ALTER COLUMN id SET DEFAULT nextval('retention.pgmigrations_id_seq'::regclass);
 
@@ -3329,14 +4174,17 @@ ALTER TABLE ONLY retention.batch
 ALTER TABLE ONLY retention.bucket
     ADD CONSTRAINT bucket_pkey PRIMARY KEY (bucket);
 
-ALTER TABLE ONLY retention.expired
-    ADD CONSTRAINT expired_pkey PRIMARY KEY (run_id);
+ALTER TABLE ONLY retention.gate_state
+    ADD CONSTRAINT gate_state_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.heartbeat
     ADD CONSTRAINT heartbeat_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.hold
     ADD CONSTRAINT hold_pkey PRIMARY KEY (hold_id);
+
+ALTER TABLE ONLY retention.installed
+    ADD CONSTRAINT installed_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.pgmigrations
     ADD CONSTRAINT pgmigrations_pkey PRIMARY KEY (id);
@@ -3360,19 +4208,17 @@ ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
 
 ALTER TABLE ONLY retention.unanswered
-    ADD CONSTRAINT unanswered_pkey PRIMARY KEY (run_id, bucket, key);
+    ADD CONSTRAINT unanswered_pkey PRIMARY KEY (unanswered_id);
+
+CREATE INDEX batch_failed ON retention.batch USING btree (failed_at) WHERE ((failed_at IS NOT NULL) AND (settled_at IS NULL));
 
 CREATE INDEX batch_leased ON retention.batch USING btree (bucket) WHERE (lease IS NOT NULL);
 
+CREATE INDEX batch_open ON retention.batch USING btree (oldest) WHERE (settled_at IS NULL);
+
 CREATE INDEX batch_settled ON retention.batch USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
-CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, batch_id) WHERE (settled_at IS NULL);
-
-CREATE INDEX expired_batch ON retention.expired USING btree (batch_id) WHERE (batch_id IS NOT NULL);
-
-CREATE INDEX expired_dead ON retention.expired USING btree (dead_at) WHERE (dead_at IS NOT NULL);
-
-CREATE INDEX expired_failed ON retention.expired USING btree (failed_at) WHERE (failed_at IS NOT NULL);
+CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, batch_id) WHERE ((settled_at IS NULL) AND (dead_at IS NULL));
 
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
@@ -3380,10 +4226,10 @@ CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant
 
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
 
-CREATE INDEX unanswered_key ON retention.unanswered USING btree (key);
+CREATE INDEX unanswered_until ON retention.unanswered USING btree (until);
 
-CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION retention.announce_change();
+CREATE TRIGGER announce_batches AFTER INSERT ON retention.batch REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION retention._announce_batches();
 
-CREATE TRIGGER announce_expired AFTER INSERT ON retention.batch REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION retention.announce_expired();
+CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION retention._announce_change();
 
-CREATE TRIGGER guard_policy BEFORE INSERT OR DELETE OR UPDATE ON retention.policy FOR EACH ROW EXECUTE FUNCTION retention.guard_policy();
+CREATE TRIGGER guard_policy BEFORE INSERT OR DELETE OR UPDATE ON retention.policy FOR EACH ROW EXECUTE FUNCTION retention._guard_policy();

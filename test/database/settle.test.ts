@@ -1,36 +1,30 @@
 import { expect, test } from 'vitest';
-import { type Claim, type Failure, type Settlement, UnreadIds } from '../../src/store/leases.ts';
+import type { Failure, Settlement } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 import { listenInPsql } from '../support/psql.ts';
 
-interface ExpiredRow extends Record<string, unknown> {
+interface FlaggedRow extends Record<string, unknown> {
   readonly run_id: string;
   readonly attempts: number;
-  readonly last_code: string;
-  readonly last_error: string;
+  readonly code: string;
+  readonly error: string;
   readonly dead: boolean;
   /** Until it may be claimed again. */
   readonly wait_seconds: number | null;
 }
 
 const WORK = `
-select e.run_id::text, e.attempts, e.last_code, e.last_error, e.dead_at is not null as dead,
-  extract(epoch from b.visible_at - clock_timestamp())::float8 as wait_seconds
-from retention.flagged e
-left join retention.batch b on b.batch_id = e.batch_id
-order by e.completed_at, e.run_id`;
+select f.run_id::text, f.attempts, f.code, f.error, f.dead_at is not null as dead,
+  case when f.dead_at is null then extract(epoch from f.visible_at - clock_timestamp())::float8 end
+    as wait_seconds
+from retention.flagged f
+left join runs r on r.run_id = f.run_id
+order by r.completed_at, f.run_id`;
 
 describeDatabase('settling a batch', () => {
   const database = useMigrated();
-  const work = (): Promise<ExpiredRow[]> => database().query<ExpiredRow>(WORK);
-
-  async function claim(): Promise<{ claim: Claim; lease: string }> {
-    const lease = crypto.randomUUID();
-    const claimed = await database().store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    if (claimed === undefined) throw new Error('Nothing was visible.');
-    return { claim: claimed, lease };
-  }
+  const work = (): Promise<FlaggedRow[]> => database().query<FlaggedRow>(WORK);
 
   /** Flags so many new runs, claims them, and settles as `decide` says of each run by its place. */
   async function settleNew(
@@ -46,23 +40,15 @@ describeDatabase('settling a batch', () => {
     runIds: readonly string[],
     decide: (place: number) => 'cleared' | 'unnamed' | Partial<Failure>,
   ): Promise<Settlement> {
-    const { claim: claimed, lease } = await claim();
+    const { batchId, lease, keys } = await database().claimNext();
     const cleared: string[] = [];
     const failed: Failure[] = [];
-    for (const run_id of claimed.runIds) {
-      const decision = decide(runIds.indexOf(run_id));
-      if (decision === 'cleared') cleared.push(run_id);
-      else if (decision !== 'unnamed') {
-        failed.push({
-          run_id,
-          code: 'AccessDenied',
-          message: 'Access Denied',
-          transient: false,
-          ...decision,
-        });
-      }
+    for (const key of keys) {
+      const decision = decide(runIds.findIndex((runId) => keyOf(runId) === key));
+      if (decision === 'cleared') cleared.push(key);
+      else if (decision !== 'unnamed') failed.push(...failuresOf([key], decision));
     }
-    return database().store.settle(claimed.batchId, lease, { cleared, failed, milliseconds: 12 });
+    return database().store.settle(batchId, lease, { cleared, failed, milliseconds: 12 });
   }
 
   test('promise 3 and 4: stamps what was deleted, moves updated_at with it, and touches no other row', async () => {
@@ -98,19 +84,20 @@ describeDatabase('settling a batch', () => {
     ['points at another bucket by now', `update runs set result_s3_bucket = 'dpp-archive'`],
     ['was stamped by somebody else', `update runs set result_cleared_at = '2020-01-01'`],
     ['is gone by now', 'delete from runs'],
+    ['has completed again by now', 'update runs set completed_at = now()'],
   ])('promise 3: a run that %s is not stamped', async (_, change) => {
     await database().insertRun();
     await database().query('select retention.flag_expired()');
-    const { claim: claimed, lease } = await claim();
+    const { batchId, lease } = await database().claimNext();
     await database().query(change);
     const before = await database().query('select * from runs');
     expect(
-      await database().store.settle(claimed.batchId, lease, {
-        cleared: claimed.runIds,
+      await database().store.settle(batchId, lease, {
+        cleared: 'all',
         failed: [],
         milliseconds: 1,
       }),
-    ).toMatchObject({ settled: true, stamped: 0 });
+    ).toMatchObject({ settled: true, cleared: 1, stamped: 0 });
     expect(await database().query('select * from runs')).toEqual(before);
     expect(await work()).toEqual([]);
   });
@@ -121,10 +108,10 @@ describeDatabase('settling a batch', () => {
     const runIds = await insertRuns({ count: 4 });
     const fresh = await insertRuns({ completedAgo: '1 day' });
     await query('select retention.flag_expired()');
-    const { claim: claimed, lease } = await claim();
+    const { batchId, lease } = await database().claimNext();
     expect(
-      await store.settle(claimed.batchId, lease, {
-        cleared: [...runIds, ...fresh],
+      await store.settle(batchId, lease, {
+        cleared: [...runIds, ...fresh].map(keyOf),
         failed: [],
         milliseconds: 1,
       }),
@@ -141,8 +128,8 @@ describeDatabase('settling a batch', () => {
     expect(row).toMatchObject({
       run_id: runIds[4],
       attempts: 1,
-      last_code: 'AccessDenied',
-      last_error: 'Access Denied',
+      code: 'AccessDenied',
+      error: 'Access Denied',
       dead: false,
     });
     expect(row?.wait_seconds).toBeGreaterThan(10);
@@ -171,7 +158,7 @@ describeDatabase('settling a batch', () => {
       expect(wait).toBeLessThanOrEqual(longest);
     });
     expect(await work()).toMatchObject([
-      { attempts: 10, dead: true, wait_seconds: null, last_code: 'AccessDenied' },
+      { attempts: 10, dead: true, wait_seconds: null, code: 'AccessDenied' },
     ]);
     // What is dead stays away until a person revives it, and is in nobody's way.
     await database().passRetryTimes();
@@ -202,22 +189,22 @@ describeDatabase('settling a batch', () => {
       place === 0 ? { final: true, code: 'BucketNotAllowed' } : 'cleared',
     );
     expect(settlement).toMatchObject({ cleared: 1, failed: 0, dead: 1 });
-    expect(await work()).toMatchObject([{ dead: true, last_code: 'BucketNotAllowed' }]);
+    expect(await work()).toMatchObject([{ dead: true, code: 'BucketNotAllowed' }]);
   });
 
   test('what was throttled or timed out is not counted against a result', async () => {
     const { runIds } = await settleNew(1, () => ({
-      transient: true,
+      outcome: 'failed',
       code: 'SlowDown',
-      message: 'slow',
+      reason: 'slow',
     }));
     for (let attempt = 0; attempt < 15; attempt += 1) {
       await database().passRetryTimes();
       expect(
-        await settleClaimed(runIds, () => ({ transient: true, code: 'SlowDown' })),
+        await settleClaimed(runIds, () => ({ outcome: 'unknown', code: 'SlowDown' })),
       ).toMatchObject({ failed: 1, dead: 0 });
     }
-    expect(await work()).toMatchObject([{ attempts: 0, dead: false, last_code: 'SlowDown' }]);
+    expect(await work()).toMatchObject([{ attempts: 0, dead: false, code: 'SlowDown' }]);
   });
 
   test('promise 3: a key that the reply did not name was not deleted, and is tried again', async () => {
@@ -225,25 +212,24 @@ describeDatabase('settling a batch', () => {
       place === 1 ? 'unnamed' : 'cleared',
     );
     expect(settlement).toMatchObject({ cleared: 2, stamped: 2, failed: 1, dead: 0 });
-    expect(await work()).toMatchObject([
-      { run_id: runIds[1], attempts: 0, last_code: 'Unanswered' },
-    ]);
+    expect(await work()).toMatchObject([{ run_id: runIds[1], attempts: 0, code: 'Unanswered' }]);
     expect((await database().run(runIds[1] ?? '')).result_cleared_at).toBeNull();
   });
 
   test('every outcome at once goes its own way', async () => {
     const { runIds, settlement } = await settleNew(5, (place) => {
       if (place === 0) return {};
-      if (place === 1) return { transient: true, code: 'SlowDown' };
+      if (place === 1) return { outcome: 'failed', code: 'SlowDown' };
       if (place === 2) return { final: true, code: 'KeyTooLongError' };
       return place === 3 ? 'unnamed' : 'cleared';
     });
     expect(settlement).toMatchObject({ cleared: 1, stamped: 1, failed: 3, dead: 1 });
+    expect(settlement.retryAt).toBeInstanceOf(Date);
     expect(await work()).toMatchObject([
-      { run_id: runIds[0], attempts: 1, last_code: 'AccessDenied', dead: false },
-      { run_id: runIds[1], attempts: 0, last_code: 'SlowDown', dead: false },
-      { run_id: runIds[2], last_code: 'KeyTooLongError', dead: true },
-      { run_id: runIds[3], attempts: 0, last_code: 'Unanswered', dead: false },
+      { run_id: runIds[0], attempts: 1, code: 'AccessDenied', dead: false },
+      { run_id: runIds[1], attempts: 0, code: 'SlowDown', dead: false },
+      { run_id: runIds[2], code: 'KeyTooLongError', dead: true },
+      { run_id: runIds[3], attempts: 0, code: 'Unanswered', dead: false },
     ]);
     expect(
       await database().one(
@@ -311,7 +297,7 @@ describeDatabase('settling a batch', () => {
     await settleClaimed(runIds, (place) => (place === 0 ? 'cleared' : {}));
     expect(await paused()).toBe(false);
     await database().passRetryTimes();
-    await settleClaimed(runIds, () => ({ code: 'NoSuchBucket' }));
+    await settleClaimed(runIds, () => ({ code: 'NoSuchBucket', concerns: 'bucket' }));
     expect(await paused()).toBe(true);
   });
 
@@ -331,8 +317,8 @@ describeDatabase('settling a batch', () => {
     await database().query('select retention.flag_expired()');
     const waits: number[] = [];
     for (let turn = 0; turn < 4; turn += 1) {
-      const { claim: claimed, lease } = await claim();
-      const until = await database().store.postpone(claimed.batchId, lease, {
+      const { batchId, lease } = await database().claimNext();
+      const until = await database().store.postpone(batchId, lease, {
         code: 'SlowDown',
         message: 'slow',
       });
@@ -352,23 +338,44 @@ describeDatabase('settling a batch', () => {
     });
   });
 
-  test.each([
-    ['plain ones', ['a', 'b']],
-    ['none', []],
-    ['one that reads like a null', ['NULL', 'null', '']],
-    ['brackets, commas and blanks', ['{a,b}', ' c ', '[d]', '"e"', "f'g"]],
-    ['what JSON escapes', ['a\\b', 'line\nend', 'tab\t', '\u0001', '"', '\\"']],
-    ['letters of every kind', ['ü', '😀', '\u2028', '\ufeff']],
-  ])('ids that nobody read are given back as they came: %s', async (_what, ids) => {
-    const [came] = await database().query<{ json: string }>(
-      'select to_json($1::text[])::text as json',
-      [ids],
+  test('what fails alike goes on in one batch, and the others each in one of their own', async () => {
+    const { runIds } = await settleNew(6, (place) => {
+      if (place < 2) return {};
+      if (place < 4) return { code: 'InternalError' };
+      return place === 4 ? { code: 'InternalError', outcome: 'failed' } : { final: true };
+    });
+    const batches = await database().query(
+      `select b.run_ids::text[] as run_ids, b.code, b.attempts, b.postponed, b.dead_at is not null as dead
+      from retention.batch b where b.settled_at is null order by b.batch_id`,
     );
-    const unread = new UnreadIds(came?.json ?? '');
-    expect(unread.read()).toEqual(ids);
-    const [back] = await database().query<{ ids: string[] }>('select $1::text[] as ids', [
-      unread.asParameter(),
+    expect(batches).toEqual([
+      { run_ids: runIds.slice(0, 2), code: 'AccessDenied', attempts: 1, postponed: 0, dead: false },
+      {
+        run_ids: runIds.slice(2, 4),
+        code: 'InternalError',
+        attempts: 1,
+        postponed: 0,
+        dead: false,
+      },
+      {
+        run_ids: runIds.slice(4, 5),
+        code: 'InternalError',
+        attempts: 0,
+        postponed: 1,
+        dead: false,
+      },
+      { run_ids: runIds.slice(5), code: 'AccessDenied', attempts: 1, postponed: 0, dead: true },
     ]);
-    expect(back?.ids).toEqual(ids);
+  });
+
+  test('says when the first of what waits may be tried again, also when more is dead', async () => {
+    const { settlement } = await settleNew(3, (place) => {
+      if (place === 0) return {};
+      return place === 1 ? { outcome: 'failed', code: 'SlowDown' } : { final: true };
+    });
+    const { first } = await database().one<{ first: Date }>(
+      `select min(visible_at) as first from retention.batch where settled_at is null and dead_at is null`,
+    );
+    expect(settlement.retryAt).toEqual(first);
   });
 });

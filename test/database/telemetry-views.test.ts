@@ -16,10 +16,13 @@ describeDatabase('what telemetry reads', () => {
         (now() - interval '20 minutes', 1, 'test', 5, 5, 1, 0, false),
         (now() - interval '23 hours 45 minutes', 1, 'test', 7, 7, 1, 0, false),
         (now() - interval '25 hours', 1, 'test', 99, 99, 1, 0, false);
-      insert into retention.batch (bucket, results, settled_at, cleared, failed, dead)
-      values ('b', 0, now() - interval '5 minutes', 8, 1, 2),
-        ('b', 0, now() - interval '40 minutes', 3, 0, 0),
-        ('b', 0, now() - interval '30 hours', 99, 0, 0)`);
+      insert into retention.batch (
+        bucket, results, oldest, newest, run_ids, keys, tenants, settled_at, cleared, failed, dead
+      )
+      select 'b', 0, now(), now(), '{}', '{}', '{}', now() - s.ago, s.cleared, s.failed, s.dead
+      from (
+        values (interval '5 minutes', 8, 1, 2), ('40 minutes', 3, 0, 0), ('30 hours', 99, 0, 0)
+      ) s (ago, cleared, failed, dead)`);
     const rows = await query<{ flagged: number; cleared: number; failed: number }>(
       'select flagged::int, cleared::int, failed::int from retention.activity(24)',
     );
@@ -76,15 +79,13 @@ describeDatabase('what telemetry reads', () => {
   });
 
   test('the overview puts failed and dead results together by bucket and code', async () => {
-    const { query, insertRuns, store } = database();
-    await insertRuns({ count: 5, bucket: 'one' });
-    await insertRuns({ count: 2, bucket: 'two' });
+    const { query, insertRuns, failRuns, store } = database();
+    const one = await insertRuns({ count: 5, bucket: 'one' });
+    const two = await insertRuns({ count: 2, bucket: 'two' });
     await query('select retention.flag_expired()');
-    await query(`
-      update retention.flagged set failed_at = now(), last_code = 'AccessDenied', last_error = 'no'
-      where bucket = 'one';
-      update retention.flagged set failed_at = now(), dead_at = now(), batch_id = null, last_code = 'ObjectLocked'
-      where bucket = 'two'`);
+    await failRuns(one.slice(0, 3), { error: 'no' });
+    await failRuns(one.slice(3), { error: 'no' });
+    await failRuns(two, { dead: true, code: 'ObjectLocked' });
     const { troubles, buckets } = await store.readOverview();
     expect(troubles).toMatchObject([
       { state: 'dead', bucket: 'two', code: 'ObjectLocked', results: 2, next_attempt_at: null },

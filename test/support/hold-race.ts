@@ -1,15 +1,16 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { failuresOf, keyOf } from './migrated.ts';
 
 /** How a race is run. */
 export interface HoldRaceOptions {
-  /** Sessions that claim, settle and give back as fast as they can. */
+  /** Sessions that claim and settle as fast as they can. */
   readonly claimers: readonly pg.Client[];
   /** Sessions that place holds, one after the other. */
   readonly placers: readonly pg.Client[];
   /** How many holds to place. */
   readonly holds: number;
-  /** One in so many batches is settled; the others are given back, to be claimed again. */
+  /** One batch in so many is cleared; S3 does the others not at all, and they are claimed again. */
   readonly settleOneOf: number;
 }
 
@@ -23,13 +24,16 @@ const REACH = 24;
 
 const CLAIM = {
   name: 'claim',
-  text: `select batch_id, run_ids, spared from retention.claim($1::uuid, interval '5 minutes')`,
+  text: `select batch_id, keys, spared from retention.claim($1::uuid, interval '5 minutes')`,
 };
-const SETTLE = {
-  name: 'settle',
-  text: 'select settled from retention.settle($1, $2::uuid, $3::text[]::retention.run_id[])',
+const CLEAR = {
+  name: 'clear',
+  text: 'select settled from retention.settle($1, $2::uuid, p_all => true)',
 };
-const GIVE_BACK = { name: 'give back', text: 'select retention.give_back($1, $2::uuid)' };
+const FAIL = {
+  name: 'fail',
+  text: 'select settled from retention.settle($1, $2::uuid, p_failed => $3::jsonb)',
+};
 const HOLD = {
   name: 'hold',
   text: `select too_late from retention.place_hold('race', $1)`,
@@ -40,10 +44,12 @@ const HOLD = {
  * all of it happens in one process, so a hold whose answer is there has committed.
  */
 export class HoldRace {
-  readonly #runIds: readonly string[];
+  readonly #keys: readonly string[];
   readonly #places: ReadonlyMap<string, number>;
   /** How far first claims have come. */
   #frontier = 0;
+  /** The runs by the keys that a claim gives. */
+  readonly #runIds: ReadonlyMap<string, string>;
   readonly #held = new Map<string, PlacedHold>();
   readonly #chosen = new Set<string>();
   /** What a listener would be deleting now, and since when: its end has not even been asked for. */
@@ -60,8 +66,9 @@ export class HoldRace {
 
   /** @param runIds flagged runs, in the order in which they will be claimed first. */
   constructor(runIds: readonly string[]) {
-    this.#runIds = runIds;
-    this.#places = new Map(runIds.map((runId, place) => [runId, place]));
+    this.#keys = runIds.map(keyOf);
+    this.#places = new Map(this.#keys.map((key, place) => [key, place]));
+    this.#runIds = new Map(runIds.map((runId) => [keyOf(runId), runId]));
   }
 
   async run({ claimers, placers, holds, settleOneOf }: HoldRaceOptions): Promise<void> {
@@ -80,7 +87,7 @@ export class HoldRace {
     while (this.#placersLeft > 0) {
       const lease = crypto.randomUUID();
       const askedAt = this.#tick();
-      const { rows } = await client.query<{ batch_id: string; run_ids: string[]; spared: number }>(
+      const { rows } = await client.query<{ batch_id: string; keys: string[]; spared: number }>(
         CLAIM,
         [lease],
       );
@@ -88,56 +95,58 @@ export class HoldRace {
       if (batch === undefined) continue;
       this.claims += 1;
       this.sparedByHold += batch.spared;
-      if (batch.run_ids.length === 0) continue;
-      this.#judge(batch.run_ids, askedAt);
-      this.#advance(batch.run_ids);
-      await this.#delete(batch.run_ids);
-      const isSettled = this.claims % settleOneOf === 0;
-      if (isSettled) await client.query(SETTLE, [batch.batch_id, lease, batch.run_ids]);
-      else await client.query(GIVE_BACK, [batch.batch_id, lease]);
+      if (batch.keys.length === 0) continue;
+      this.#judge(batch.keys, askedAt);
+      this.#advance(batch.keys);
+      await this.#delete(batch.keys);
+      if (this.claims % settleOneOf === 0) await client.query(CLEAR, [batch.batch_id, lease]);
+      else {
+        const failed = failuresOf(batch.keys, { code: 'InternalError', outcome: 'failed' });
+        await client.query(FAIL, [batch.batch_id, lease, JSON.stringify(failed)]);
+      }
     }
   }
 
-  async #delete(runIds: readonly string[]): Promise<void> {
+  async #delete(keys: readonly string[]): Promise<void> {
     const since = this.#tick();
-    for (const runId of runIds) this.#deleting.set(runId, since);
+    for (const key of keys) this.#deleting.set(key, since);
     // As long as a quick answer of S3 takes.
     await delay(1);
-    for (const runId of runIds) this.#deleting.delete(runId);
+    for (const key of keys) this.#deleting.delete(key);
   }
 
-  #judge(runIds: readonly string[], askedAt: number): void {
-    for (const runId of runIds) {
-      const hold = this.#held.get(runId);
+  #judge(keys: readonly string[], askedAt: number): void {
+    for (const key of keys) {
+      const hold = this.#held.get(key);
       if (hold === undefined) continue;
-      if (askedAt > hold.at) this.violations.push(`${runId} was claimed after its hold`);
+      if (askedAt > hold.at) this.violations.push(`${key} was claimed after its hold`);
       else if (!hold.isTooLate) {
-        this.violations.push(`${runId} was in flight when its hold said that it was in time`);
+        this.violations.push(`${key} was in flight when its hold said that it was in time`);
       }
     }
   }
 
   async #place(client: pg.Client, holds: number): Promise<void> {
     for (;;) {
-      const runId = this.#next();
-      if (runId === undefined || this.placed >= holds) return;
+      const key = this.#next();
+      if (key === undefined || this.placed >= holds) return;
       this.placed += 1;
       const startedAt = performance.now();
       const askedAt = this.#tick();
-      const { rows } = await client.query<{ too_late: string }>(HOLD, [runId]);
+      const { rows } = await client.query<{ too_late: string }>(HOLD, [this.#runIds.get(key)]);
       this.longestWaitMs = Math.max(this.longestWaitMs, performance.now() - startedAt);
       const isTooLate = Number(rows[0]?.too_late) > 0;
       if (isTooLate) this.tooLate += 1;
-      if (!isTooLate && (this.#deleting.get(runId) ?? Infinity) < askedAt) {
-        this.violations.push(`${runId} was being deleted when its hold said that it was in time`);
+      if (!isTooLate && (this.#deleting.get(key) ?? Infinity) < askedAt) {
+        this.violations.push(`${key} was being deleted when its hold said that it was in time`);
       }
-      this.#held.set(runId, { at: this.#tick(), isTooLate });
+      this.#held.set(key, { at: this.#tick(), isTooLate });
     }
   }
 
-  #advance(runIds: readonly string[]): void {
-    for (const runId of runIds) {
-      this.#frontier = Math.max(this.#frontier, (this.#places.get(runId) ?? 0) + 1);
+  #advance(keys: readonly string[]): void {
+    for (const key of keys) {
+      this.#frontier = Math.max(this.#frontier, (this.#places.get(key) ?? 0) + 1);
     }
   }
 
@@ -147,21 +156,21 @@ export class HoldRace {
    */
   #next(): string | undefined {
     if (this.placed % 4 === 0) {
-      for (const runId of this.#deleting.keys()) {
-        if (!this.#chosen.has(runId)) return this.#choose(runId);
+      for (const key of this.#deleting.keys()) {
+        if (!this.#chosen.has(key)) return this.#choose(key);
       }
     }
     for (let tries = 0; tries < 1_000; tries += 1) {
       const place = this.#frontier + Math.floor(Math.random() * (REACH + tries ** 2));
-      const runId = this.#runIds[place % this.#runIds.length];
-      if (runId !== undefined && !this.#chosen.has(runId)) return this.#choose(runId);
+      const key = this.#keys[place % this.#keys.length];
+      if (key !== undefined && !this.#chosen.has(key)) return this.#choose(key);
     }
     return undefined;
   }
 
-  #choose(runId: string): string {
-    this.#chosen.add(runId);
-    return runId;
+  #choose(key: string): string {
+    this.#chosen.add(key);
+    return key;
   }
 
   #tick(): number {

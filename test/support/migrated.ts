@@ -3,6 +3,7 @@ import { type MigrationSettings, runMigrations } from '../../src/database/migrat
 import { createPool } from '../../src/database/pool.ts';
 import type { Database } from '../../src/database/database.ts';
 import { silentLogger } from '../../src/logger.ts';
+import type { Claim, Failure } from '../../src/store/leases.ts';
 import { type Store, createStore } from '../../src/store/store.ts';
 import { type TestDatabase, createDatabase } from './database.ts';
 
@@ -31,6 +32,41 @@ export interface RunRow extends Record<string, unknown> {
   readonly updated_at: Date;
 }
 
+/** How a batch has failed. */
+export interface BatchFailure {
+  /** Default: `AccessDenied`. */
+  readonly code?: string;
+  /** Default: `Access Denied`. */
+  readonly error?: string;
+  /** For good. Default: false. */
+  readonly dead?: boolean;
+}
+
+/** The key that a run is given by default. */
+export function keyOf(runId: string): string {
+  return `results/${runId}`;
+}
+
+/**
+ * These keys as the store did not delete them.
+ *
+ * @param failure default: refused for the key alone with AccessDenied, and worth another attempt.
+ */
+export function failuresOf(keys: readonly string[], failure: Partial<Failure> = {}): Failure[] {
+  return keys.map((key) => ({
+    key,
+    code: 'AccessDenied',
+    reason: 'Access Denied',
+    outcome: 'refused',
+    concerns: 'key',
+    final: false,
+    ...failure,
+  }));
+}
+
+/** A claim with the token that it was made under. */
+export type LeasedClaim = Claim & { readonly lease: string };
+
 /** A database with the schema `retention`, and what tests do with it all the time. */
 export interface MigratedDatabase extends TestDatabase {
   /** The functions of the schema, as the product calls them. */
@@ -40,6 +76,12 @@ export interface MigratedDatabase extends TestDatabase {
   /** Inserts one run and returns its id. */
   readonly insertRun: (run?: Omit<RunsToInsert, 'count'>) => Promise<string>;
   readonly run: (runId: string) => Promise<RunRow>;
+  /** Claims the next batch for a minute. Throws when none is visible. */
+  readonly claimNext: (by?: string) => Promise<LeasedClaim>;
+  /** The runs of a claimed batch, in its order; of no batch, none. */
+  readonly claimed: (claim: Claim | undefined) => Promise<string[]>;
+  /** Puts due runs into batches of their own (one for each bucket) that have failed once. */
+  readonly failRuns: (runIds: readonly string[], failure?: BatchFailure) => Promise<void>;
   /** How many runs carry a stamp. */
   readonly countStamped: () => Promise<number>;
   /** Changes columns of `retention.setting`; values are SQL. */
@@ -149,6 +191,33 @@ export function withHelpers(database: TestDatabase, store: Store): MigratedDatab
       return runId;
     },
     run: (runId) => one<RunRow>('select * from runs where run_id = $1', [runId]),
+    claimNext: async (by = 'test') => {
+      const lease = crypto.randomUUID();
+      const claim = await store.claim({ lease, leaseSeconds: 60, by });
+      if (claim === undefined) throw new Error('Nothing was visible.');
+      return { ...claim, lease };
+    },
+    claimed: async (claim) => {
+      const [batch] = await query<{ run_ids: string[] }>(
+        'select run_ids::text[] as run_ids from retention.batch where batch_id = $1',
+        [claim?.batchId ?? null],
+      );
+      return batch?.run_ids ?? [];
+    },
+    failRuns: async (
+      runIds,
+      { code = 'AccessDenied', error = 'Access Denied', dead = false } = {},
+    ) => {
+      const { batchIds, selected } = await store.flagSelected({ runIds });
+      if (selected !== runIds.length) throw new Error(`${selected} of ${runIds.length} are due.`);
+      await query(
+        `update retention.batch
+        set attempts = 1, code = $2, error = $3, failed_at = now(),
+          visible_at = now() + interval '30 seconds', dead_at = case when $4 then now() end
+        where batch_id = any ($1)`,
+        [batchIds, code, error, dead],
+      );
+    },
     countStamped: async () => {
       const { stamped } = await one<{ stamped: number }>(
         'select count(*)::int as stamped from runs where result_cleared_at is not null',

@@ -25,7 +25,7 @@ async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> 
         spared: 0,
         attempts: 0,
         purge: false,
-          }),
+      }),
     settle: (_batchId: number, _lease: string, outcome: { cleared: unknown; failed: unknown }) => {
       calls.push(['settle', outcome]);
       return Promise.resolve({ ...settled, retryAt: undefined });
@@ -73,9 +73,7 @@ describe('a request that fails as a whole', () => {
     const failure = { code: 'NoSuchBucket', reason: 'its words', outcome: 'refused', final: false };
     const failed = ['a', 'b', 'c'].map((key) => ({ key, concerns: 'bucket', ...failure }));
     expect(calls).toMatchObject([['settle', { cleared: [], failed, unanswered: [] }]]);
-    expect(logger.lines[0]?.message).toBe(
-      'Failed to delete S3 object a: NoSuchBucket its words',
-    );
+    expect(logger.lines[0]?.message).toBe('Failed to delete S3 object a: NoSuchBucket its words');
   });
 
   test('and was refused for one of its keys is halved', async () => {
@@ -109,9 +107,7 @@ describe('a report', () => {
     const { calls } = await work((_bucket, keys) =>
       Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: ['c'] }),
     );
-    expect(calls).toMatchObject([
-      ['settle', { cleared: 'all', failed: [], unanswered: ['c'] }],
-    ]);
+    expect(calls).toMatchObject([['settle', { cleared: 'all', failed: [], unanswered: ['c'] }]]);
   });
 
   test('counts only what was refused, and leaves out what has no answer', async () => {

@@ -40,7 +40,8 @@ export class S3DeleteRequests {
 
   /** Loads what the first request would have to wait for. */
   async prepare(): Promise<void> {
-    await Promise.all([this.#connection.prepare(), this.#hasPlainXml()]);
+    await this.#connection.prepare();
+    await this.#hasPlainXml();
   }
 
   /** One DeleteObjects request; two while it is not known which checksum the store takes. */

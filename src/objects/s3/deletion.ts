@@ -68,7 +68,13 @@ export class S3Deletion {
       if (reply === 'all') return { ...NOTHING, deleted: keys };
       return judge(bucket, readReply(reply, keys), call);
     } catch (error) {
-      if (!(error instanceof ObjectStoreError && lacksOperation(error))) throw error;
+      if (!(error instanceof ObjectStoreError)) throw error;
+      const [only, ...others] = keys;
+      // A right that is missing for the only key that was asked for says nothing of the bucket's others.
+      if (error.kind === 'denied' && only !== undefined && others.length === 0) {
+        return { ...NOTHING, failures: [failureOfKey(only, error)] };
+      }
+      if (!lacksOperation(error)) throw error;
       this.#singly.add(bucket);
       return { ...NOTHING, again: keys };
     }

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { DeleteObjectsCommand, DeleteObjectsCommandOutput } from '@aws-sdk/client-s3';
+import type { DeleteObjectsCommandOutput } from '@aws-sdk/client-s3';
 
 import type { RehearsedRequest, S3Connection } from './connection.ts';
 import { type NamedKeys, usePlainXml } from './plain-xml.ts';
@@ -13,13 +13,15 @@ const NAMES_AN_ERROR = reply(
 );
 
 /** What went to the wire, and what came of the reply. */
-interface Rehearsal {
+interface Rehearsed {
   readonly body: string;
-  readonly length: unknown;
-  readonly checksum: unknown;
+  readonly length: string | undefined;
+  readonly checksum: string | undefined;
   readonly output: DeleteObjectsCommandOutput;
   readonly named: NamedKeys | undefined;
 }
+
+type Rehearse = (replyBody: string, options?: { readonly isPlain: boolean }) => Promise<Rehearsed>;
 
 /**
  * Rehearses what {@link usePlainXml} leans on, with a client like the real one and no network: a body put
@@ -30,55 +32,61 @@ interface Rehearsal {
  */
 export async function findPlainXmlFault(connection: S3Connection): Promise<string | undefined> {
   try {
-    const own = await rehearse(connection, NAMES_ALL, { isPlain: false });
-    const all = await rehearse(connection, NAMES_ALL, { isPlain: true });
-    if (all.body !== own.body) return 'the body is another than that of the SDK';
-    if (all.length !== own.length || all.checksum !== own.checksum) {
-      return 'the length or the checksum is not that of the body';
-    }
-    if (all.named !== 'all') return 'a reply that names every key is not read';
-    const some = await rehearse(connection, NAMES_SOME, { isPlain: true });
-    if (String(some.named) !== KEYS[2]) return 'a reply that names some keys is not read';
-    const refused = await rehearse(connection, NAMES_AN_ERROR, { isPlain: true });
-    const [error] = refused.output.Errors ?? [];
-    if (refused.named !== undefined || error?.Key !== KEYS[0] || error.Code !== 'AccessDenied') {
-      return 'a reply with an error does not come to the SDK';
-    }
-    return undefined;
+    return await withRehearsal(connection, findFault);
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
 }
 
-async function rehearse(
+async function findFault(rehearse: Rehearse): Promise<string | undefined> {
+  const own = await rehearse(NAMES_ALL, { isPlain: false });
+  const all = await rehearse(NAMES_ALL);
+  if (all.body !== own.body) return 'the body is another than that of the SDK';
+  if (all.length !== own.length || all.checksum !== own.checksum) {
+    return 'the length or the checksum is not that of the body';
+  }
+  if (all.named !== 'all') return 'a reply that names every key is not read';
+  const some = await rehearse(NAMES_SOME);
+  if (String(some.named) !== KEYS[2]) return 'a reply that names some keys is not read';
+  const refused = await rehearse(NAMES_AN_ERROR);
+  const [error] = refused.output.Errors ?? [];
+  if (refused.named !== undefined || error?.Key !== KEYS[0] || error.Code !== 'AccessDenied') {
+    return 'a reply with an error does not reach the SDK';
+  }
+  return undefined;
+}
+
+async function withRehearsal<Result>(
   connection: S3Connection,
-  replyBody: string,
-  { isPlain }: { readonly isPlain: boolean },
-): Promise<Rehearsal> {
-  let seen: RehearsedRequest = { body: undefined, headers: {} };
-  const handle = (request: RehearsedRequest): Promise<object> => {
-    seen = request;
-    const body = Readable.from([Buffer.from(replyBody)]);
+  work: (rehearse: Rehearse) => Promise<Result>,
+): Promise<Result> {
+  let sent: RehearsedRequest = { headers: {} };
+  let answer = '';
+  const { sdk, client } = await connection.rehearsal((request) => {
+    sent = request;
     const headers = { 'content-type': 'application/xml' };
+    const body = Readable.from([Buffer.from(answer)]);
     return Promise.resolve({ response: { statusCode: 200, headers, body } });
-  };
-  const { sdk, client } = await connection.rehearsal(handle);
+  });
   try {
-    // As in a real request: the input names one key, and the body all of them.
-    const named = isPlain ? KEYS.slice(0, 1) : KEYS;
-    const command: DeleteObjectsCommand = new sdk.DeleteObjectsCommand({
-      Bucket: 'rehearsal',
-      Delete: { Objects: named.map((Key) => ({ Key })), Quiet: false },
+    return await work(async (replyBody, { isPlain } = { isPlain: true }) => {
+      answer = replyBody;
+      // As in a real request: the input names one key, and the body all of them.
+      const named = isPlain ? KEYS.slice(0, 1) : KEYS;
+      const command = new sdk.DeleteObjectsCommand({
+        Bucket: 'rehearsal',
+        Delete: { Objects: named.map((Key) => ({ Key })), Quiet: false },
+      });
+      const readNamed = isPlain ? usePlainXml(command, KEYS) : () => undefined;
+      const output = await client.send(command);
+      return {
+        body: bodyText(sent.body),
+        length: sent.headers['content-length'],
+        checksum: sent.headers['x-amz-checksum-crc32'],
+        output,
+        named: readNamed(),
+      };
     });
-    const readNamed = isPlain ? usePlainXml(command, KEYS) : () => undefined;
-    const output = await client.send(command);
-    return {
-      body: bodyText(seen.body),
-      length: seen.headers['content-length'],
-      checksum: seen.headers['x-amz-checksum-crc32'],
-      output,
-      named: readNamed(),
-    };
   } finally {
     client.destroy();
   }
