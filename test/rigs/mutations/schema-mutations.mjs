@@ -15,7 +15,7 @@ const SPARED = 'a result is spared when %s';
 const SPARED_EARLY = 'a result that was selected early is spared when %s';
 const CLOSED = 'keeps everything where it is: %s';
 const CLAIM_TEST = 'test/database/claim.test.ts';
-const CONTENTS_TEST = 'test/database/batch-contents.test.ts';
+const BATCHES_TEST = 'test/database/batches.test.ts';
 const FLAGGING_TEST = 'test/database/flagging.test.ts';
 const GATE_TEST = 'test/database/gate.test.ts';
 const SETTLE_TEST = 'test/database/settle.test.ts';
@@ -277,9 +277,20 @@ export const claimMutations = [
     ),
     testFile: IN_FLIGHT_TEST,
     test: [
-      'what a dead listener had asked for is, also when %s has put it into other batches',
+      'what a dead listener had asked for is, also when %s has taken it over',
       'reconcile --run',
     ],
+  },
+  {
+    name: 'what a dead listener had asked for is forgotten by a retry of everything',
+    promise: 5,
+    edits: one(
+      SELECT,
+      '    where b.batch_id = any (v_batch_ids)\n      and b.lease is not null;\n',
+      '    where false;\n',
+    ),
+    testFile: IN_FLIGHT_TEST,
+    test: ['what a dead listener had asked for is, also when %s has taken it over', 'retry'],
   },
 ];
 
@@ -383,14 +394,14 @@ export const schemaMutations = [
     name: 'the stamp reaches a run that completed again',
     promise: 3,
     edits: stamping('      and r.completed_at < p_before\n'),
-    testFile: CONTENTS_TEST,
-    test: 'promise 3: a run that has completed again since the claim is not stamped',
+    testFile: SETTLE_TEST,
+    test: ['promise 3: a run that %s is not stamped', 'has completed again by now'],
   },
   {
     name: 'a key stamps whoever points at it',
     promise: 3,
     edits: stamping('    where r.run_id = g.run_id\n      and r.key', '    where r.key'),
-    testFile: CONTENTS_TEST,
+    testFile: SETTLE_TEST,
     test: 'promise 3: another run on the same object is not stamped with it',
   },
   {
@@ -421,8 +432,8 @@ export const schemaMutations = [
     name: 'a settled batch keeps what it did not clear',
     promise: 3,
     edits: one(SETTLE, 'if v_cleared < v_batch.results then', 'if false then'),
-    testFile: CONTENTS_TEST,
-    test: 'promise 3: once settled, it names what was cleared and nothing else',
+    testFile: BATCHES_TEST,
+    test: 'of exactly the runs and keys that were cleared',
   },
   {
     name: 'a key that holds the mark of an id is packed like any other',
@@ -432,25 +443,22 @@ export const schemaMutations = [
       String.raw`when strpos(p_key, E'\x01') > 0 or starts_with(p_key, E'\x02')`,
       String.raw`when starts_with(p_key, E'\x02')`,
     ),
-    testFile: CONTENTS_TEST,
-    test: ['promise 3: a key %s is claimed and cleared as it is', 'that holds the mark of an id'],
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
   },
   {
     name: 'a key that begins with the mark of a whole one is packed like any other',
     promise: 3,
     edits: one(WORDS, String.raw` or starts_with(p_key, E'\x02') then`, ' then'),
-    testFile: CONTENTS_TEST,
-    test: [
-      'promise 3: a key %s is claimed and cleared as it is',
-      'that begins with the mark of a whole one',
-    ],
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
   },
   {
     name: 'a key that was kept whole is given with its mark',
     promise: 3,
     edits: one(WORDS, 'then substr(p_packed, 2)', 'then p_packed'),
-    testFile: CONTENTS_TEST,
-    test: ['promise 3: a key %s is claimed and cleared as it is', 'that holds both marks'],
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
   },
   {
     name: 'rows are deleted',
@@ -715,6 +723,13 @@ export const schemaMutations = [
     ),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results that are not due'],
+  },
+  {
+    name: 'a key is kept with its id',
+    promise: 11,
+    edits: one(WORDS, String.raw`  else replace(p_key, p_run_id, E'\x01')`, '  else p_key'),
+    testFile: BATCHES_TEST,
+    test: 'of a run id in the key is short',
   },
   {
     name: 'a claim reads the whole table',
