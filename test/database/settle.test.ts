@@ -119,6 +119,22 @@ describeDatabase('settling a batch', () => {
     expect(await countStamped()).toBe(2);
   });
 
+  test('promise 3: another run on the same object is not stamped with it', async () => {
+    const { insertRun, query, run, set, store, claimNext } = database();
+    await set({ check_shared_objects: 'false' });
+    const due = await insertRun({ key: 'results/shared' });
+    const live = await insertRun({
+      key: 'results/shared',
+      completedAgo: '31 days',
+      status: 'FAILED',
+    });
+    await query('select retention.flag_expired()');
+    const { batchId, lease } = await claimNext();
+    await store.settle(batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
+    expect((await run(due)).result_cleared_at).not.toBeNull();
+    expect((await run(live)).result_cleared_at).toBeNull();
+  });
+
   test('promise 6: what was refused waits, and the others of its batch are cleared', async () => {
     const { runIds, settlement } = await settleNew(10, (place) => (place === 4 ? {} : 'cleared'));
     expect(settlement).toMatchObject({ cleared: 9, stamped: 9, failed: 1, dead: 0 });

@@ -4,6 +4,12 @@ const ASSEMBLY = 'src/assembly.ts';
 const DELETING_TEST = 'test/system/deleting.test.ts';
 const RECONCILE_TEST = 'test/system/reconcile.test.ts';
 const REPLY_TEST = 'test/unit/s3-object-store.test.ts';
+const FAILURES = 'src/objects/s3/failures.ts';
+const PURGE = 'src/objects/s3/purge.ts';
+const PURGE_TEST = 'test/unit/s3-abilities.test.ts';
+const UNANSWERED_TEST = 'test/unit/s3-unanswered.test.ts';
+const WORKER_TEST = 'test/unit/worker-failures.test.ts';
+const SLOW_TEST = 'test/unit/slow-s3.test.ts';
 
 const one = (file, search, replace) => [{ file, search, replace }];
 
@@ -76,7 +82,7 @@ export const codeMutations = [
     edits: one(
       WORKER,
       '    const answer = await this.#delete(claim, startedAt, abort);\n',
-      '    await store.settle(claim.batchId, lease, {\n      cleared: claim.runIds,\n      failed: [],\n' +
+      '    await store.settle(claim.batchId, lease, {\n      cleared: claim.keys,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
         '    const answer = await this.#delete(claim, startedAt, abort);\n',
     ),
@@ -86,18 +92,32 @@ export const codeMutations = [
   {
     name: 'what was refused is stamped',
     promise: 3,
-    edits: one(WORKER, 'if (deleted.has(key)) {', 'if (deleted.has(key) || byKey.has(key)) {'),
+    edits: one(
+      WORKER,
+      "return { cleared: all ? 'all' : deleted, failed: failures };",
+      "return { cleared: all ? 'all' : [...deleted, ...failures.map(({ key }) => key)], failed: failures };",
+    ),
     testFile: 'test/system/listener.test.ts',
     test: 'logs in the words of the operating guide',
+  },
+  {
+    name: 'a report of some keys is taken for one of all',
+    promise: 3,
+    edits: one(
+      WORKER,
+      "cleared: all ? 'all' : deleted,",
+      "cleared: all || deleted.length > 0 ? 'all' : deleted,",
+    ),
+    testFile: WORKER_TEST,
+    test: 'counts only what was refused, and leaves out what has no answer',
   },
   {
     name: 'a lost reply is taken for success',
     promise: 3,
     edits: one(
       WORKER,
-      'if (error instanceof ObjectStoreError) return answerTo(error);',
-      'if (error instanceof ObjectStoreError)\n' +
-        "        return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
+      "return { kind: 'whole', failure: error, unanswered: error.unanswered };",
+      "return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
     test: 'exits with 1 when S3 cannot be reached, for then nothing is done',
@@ -149,6 +169,62 @@ export const codeMutations = [
     test: ['is not deleted by %s', 'an empty 200'],
   },
   {
+    name: 'a key that is both deleted and refused counts as deleted',
+    promise: 3,
+    edits: one(
+      'src/objects/s3/deletion-reply.ts',
+      '    else failures.push(failureOfCode(key, code, error.Message));\n',
+      '    else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
+        '    else failures.push(failureOfCode(key, code, error.Message));\n',
+    ),
+    testFile: REPLY_TEST,
+    test: 'takes a key that is both deleted and refused as refused',
+  },
+  {
+    name: 'whatever is not found counts as gone',
+    promise: 3,
+    edits: one(
+      FAILURES,
+      'return GONE_CODES.has(code);',
+      "return GONE_CODES.has(code) || !CODES_OF_FAMILY['no-bucket']?.includes(code);",
+    ),
+    testFile: 'test/unit/s3-store-habits.test.ts',
+    test: 'a 404 that does not say NoSuchKey is no deletion',
+  },
+  {
+    name: 'a reply is read in a way that does not fit the SDK',
+    promise: 3,
+    edits: one(
+      'src/objects/s3/delete-requests.ts',
+      'if (fault === undefined) return true;',
+      "if (fault !== '') return true;",
+    ),
+    testFile: 'test/unit/s3-plain-xml-check.test.ts',
+    test: ['%s is used in its own way, with one warning', 'the serializer has another name'],
+  },
+  {
+    name: 'a purge does not look whether a version is left',
+    promise: 3,
+    edits: one(
+      PURGE,
+      'await this.#each(gone, (state)',
+      'await this.#each(gone.slice(0, 0), (state)',
+    ),
+    testFile: PURGE_TEST,
+    test: 'a version written while its key is purged keeps the key from counting',
+  },
+  {
+    name: 'a version that the reply leaves out counts as purged',
+    promise: 3,
+    edits: one(
+      PURGE,
+      'for (const it of unnamed) this.#refuse(it,',
+      'for (const it of unnamed.slice(0, 0)) this.#refuse(it,',
+    ),
+    testFile: PURGE_TEST,
+    test: 'a version that the reply leaves out is not purged, and its key keeps the current one',
+  },
+  {
     name: 'an attempt that got no answer is forgotten once another has one',
     promise: 5,
     edits: one(
@@ -162,20 +238,104 @@ export const codeMutations = [
   {
     name: 'a listener keeps to itself what S3 did not answer',
     promise: 5,
-    edits: one(WORKER, 'if (wanted.length === 0) return [];', 'if (wanted.length >= 0) return [];'),
+    edits: one(
+      WORKER,
+      "answer.kind === 'report' ? answer.report.unanswered : answer.unanswered;",
+      "answer.kind === 'report' ? answer.report.unanswered : [];",
+    ),
     testFile: 'test/system/bad-days-late.test.ts',
     test: 'a request that timed out: the hold says that it may be too late',
+  },
+  {
+    name: 'a listener keeps to itself what an earlier attempt left open',
+    promise: 5,
+    edits: one(
+      WORKER,
+      "answer.kind === 'report' ? answer.report.unanswered : answer.unanswered;",
+      "answer.kind === 'report' ? [] : answer.unanswered;",
+    ),
+    testFile: WORKER_TEST,
+    test: 'that names every key clears the batch, without sending a key back',
+  },
+  {
+    name: 'a gateway that gives up speaks for S3',
+    promise: 5,
+    edits: one(
+      FAILURES,
+      'return (httpStatus >= 300 && httpStatus < 500) ||',
+      'return httpStatus >= 300 ||',
+    ),
+    testFile: UNANSWERED_TEST,
+    test: ['is one that %s', 'was answered by a gateway'],
+  },
+  {
+    name: 'a connection that breaks was never made',
+    promise: 5,
+    edits: one(FAILURES, '/^(?:EAI_AGAIN|', '/^(?:ECONNRESET|EAI_AGAIN|'),
+    testFile: UNANSWERED_TEST,
+    test: ['is one that %s', 'was cut off'],
+  },
+  {
+    name: 'a key that the reply does not name was answered for',
+    promise: 5,
+    edits: one(
+      'src/objects/s3/deletion.ts',
+      'for (const key of unnamed) call.unanswered.add(key);',
+      'for (const key of unnamed) call.unanswered.delete(key);',
+    ),
+    testFile: UNANSWERED_TEST,
+    test: 'is told by key',
   },
   {
     name: 'a refused request is not halved',
     promise: 6,
     edits: one(
       WORKER,
-      "answer.kind === 'malformed' && claim.keys.length > 1)",
-      "answer.kind === 'malformed' && claim.keys.length > 1_000)",
+      "answer.failure.concerns === 'key' && claim.keys.length > 1)",
+      "answer.failure.concerns === 'key' && claim.keys.length > 1_000)",
     ),
     testFile: DELETING_TEST,
     test: 'promise 6: a key for which a request is refused whole ends up alone',
+  },
+  {
+    name: 'a request that failed counts against each result',
+    promise: 6,
+    edits: one(
+      WORKER,
+      "answer.failure.outcome !== 'refused') {",
+      "answer.failure.outcome === 'unknown') {",
+    ),
+    testFile: WORKER_TEST,
+    test: ['and is %s waits, and counts for nothing', 'failed'],
+  },
+  {
+    name: 'a throttled key is a refused one',
+    promise: 6,
+    edits: one(FAILURES, "throttled: { outcome: 'failed',", "throttled: { outcome: 'refused',"),
+    testFile: REPLY_TEST,
+    test: 'tells the faults of keys from those of the store, and takes gone for deleted',
+  },
+  {
+    name: 'a right that is missing in the whole bucket is the fault of each key',
+    promise: 6,
+    edits: one(
+      'src/objects/s3/deletion.ts',
+      'const told = isWhole ? withBucketRefusal(failures) : failures;',
+      'const told = isWhole ? withBucketRefusal(failures.slice(0, 1)) : failures;',
+    ),
+    testFile: REPLY_TEST,
+    test: 'that refuses every one of several keys for want of a right concerns the bucket',
+  },
+  {
+    name: 'one key that breaks the store holds up the others',
+    promise: 6,
+    edits: one(
+      'src/objects/s3/deletion.ts',
+      "return kind === 'credentials' || kind === 'no-bucket';",
+      "return kind === 'credentials' || kind === 'no-bucket' || kind === 'unavailable';",
+    ),
+    testFile: 'test/unit/s3-store-habits.test.ts',
+    test: 'one key that always breaks the store holds up no other',
   },
   {
     name: 'a transaction stays open over the call of S3',
@@ -217,6 +377,31 @@ export const codeMutations = [
     test: 'sends nothing after its last moment, when its process was stopped until then',
   },
   {
+    name: 'S3 may be asked for as long as the lease',
+    promise: 8,
+    edits: one(WORKER, 'const SETTLE_SHARE_OF_LEASE = 0.1;', 'const SETTLE_SHARE_OF_LEASE = 0;'),
+    testFile: SLOW_TEST,
+    test: 'is given up while a part of the lease is left, and the batch is left to run out',
+  },
+  {
+    name: 'S3 is asked however long the claim has taken',
+    promise: 8,
+    edits: one(WORKER, 'if (left <= 0) return', 'if (left <= -60_000) return'),
+    testFile: SLOW_TEST,
+    test: 'is not asked where the claim itself has taken that long',
+  },
+  {
+    name: 'a settle is tried again after its lease',
+    promise: 8,
+    edits: one(
+      WORKER,
+      'performance.now() + wait > endsAt;',
+      'performance.now() + wait > endsAt + 60_000;',
+    ),
+    testFile: 'test/unit/settling.test.ts',
+    test: 'ends with the lease, which others may have after that',
+  },
+  {
     name: 'a payload is trusted',
     promise: 9,
     edits: one(
@@ -234,8 +419,8 @@ export const codeMutations = [
     promise: 12,
     edits: one(
       WORKER,
-      '      ...settled,\n      crowded',
-      '      ...settled,\n      cleared: claim.runIds.length,\n      crowded',
+      '      ...settled,\n      milliseconds',
+      '      ...settled,\n      cleared: claim.keys.length,\n      milliseconds',
     ),
     testFile: 'test/system/telemetry.test.ts',
     test: 'counts exactly what happened',

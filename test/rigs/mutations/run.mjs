@@ -4,6 +4,7 @@
 //   npm run test:mutations                        all
 //   npm run test:mutations -- --promise 3         those of one promise
 //   npm run test:mutations -- --only lease        those whose name has this
+//   npm run test:mutations -- --in test/unit      those whose test is in a file whose path has this
 //   npm run test:mutations -- --from lease        the first whose name has this, and what comes after it
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -20,13 +21,15 @@ const { values } = parseArgs({
   options: {
     promise: { type: 'string' },
     only: { type: 'string' },
+    in: { type: 'string', default: '' },
     from: { type: 'string', default: '' },
   },
 });
 const first = mutations.findIndex(({ name }) => name.includes(values.from));
 const left = first === -1 ? [] : mutations.slice(first);
 const chosen = left.filter(
-  ({ promise, name }) =>
+  ({ promise, name, testFile }) =>
+    testFile.includes(values.in) &&
     (values.promise === undefined || promise === Number(values.promise)) &&
     (values.only === undefined || name.includes(values.only)),
 );

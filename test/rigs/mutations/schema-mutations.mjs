@@ -1,13 +1,23 @@
-const LEASE = 'migrations/0008_lease.sql';
-const WORK = 'migrations/0006_work.sql';
-const FLAG = 'migrations/0007_flag.sql';
-const POLICY = 'migrations/0009_policy.sql';
-const RESULT = 'migrations/0005_result.sql';
-const RIGHTS = 'migrations/0016_rights.sql';
+const FOLDER = 'migrations/functions';
+const WORDS = `${FOLDER}/01_words.sql`;
+const RESULT = `${FOLDER}/04_result.sql`;
+const GATE = `${FOLDER}/05_gate.sql`;
+const ANNOUNCE = `${FOLDER}/06_announce.sql`;
+const FLAG = `${FOLDER}/07_flag.sql`;
+const TICK = `${FOLDER}/08_tick.sql`;
+const CLAIM = `${FOLDER}/09_claim.sql`;
+const SETTLE = `${FOLDER}/10_settle.sql`;
+const HOLD = `${FOLDER}/13_hold.sql`;
+const SELECT = `${FOLDER}/14_select.sql`;
+const RIGHTS = `${FOLDER}/19_rights.sql`;
 
 const SPARED = 'a result is spared when %s';
 const SPARED_EARLY = 'a result that was selected early is spared when %s';
+const CLOSED = 'keeps everything where it is: %s';
 const CLAIM_TEST = 'test/database/claim.test.ts';
+const BATCHES_TEST = 'test/database/batches.test.ts';
+const FLAGGING_TEST = 'test/database/flagging.test.ts';
+const GATE_TEST = 'test/database/gate.test.ts';
 const SETTLE_TEST = 'test/database/settle.test.ts';
 const LEASE_TEST = 'test/database/lease.test.ts';
 const IN_FLIGHT_TEST = 'test/database/in-flight.test.ts';
@@ -15,15 +25,35 @@ const LISTED_TEST = 'test/database/security-rights.test.ts';
 
 const one = (file, search, replace) => [{ file, search, replace }];
 
-/** Promises 1 and 5: what claim checks again. */
+/** How a result of an ordinary batch, and whoever shares its object, is looked up. */
+const LOOKED_UP =
+  '      where r.key = e.key collate "C"\n        and r.bucket = p_batch.bucket\n    ) o;\n  elsif';
+
+/** What the stamp asks of a row, where the table has an updated-at column. */
+const STAMPED =
+  '      updated_at = now()\n    from unnest(p_run_ids, p_keys) as g (run_id, key)\n' +
+  '    where r.run_id = g.run_id\n' +
+  '      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"\n' +
+  "      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket\n" +
+  '      and r.completed_at < p_before\n';
+
+/** A mutation of the stamp that leaves out, or replaces, a part of what it asks. */
+const stamping = (part, replace = '') =>
+  one(
+    SETTLE,
+    STAMPED,
+    STAMPED.replace(part, () => replace),
+  );
+
+/** Promises 1 and 5: what claim checks again, and when it is not asked at all. */
 export const claimMutations = [
   {
     name: 'the policy is not checked again',
     promise: 1,
     edits: one(
-      LEASE,
-      'when p_early is null or r.run_id <> e.run_id then coalesce(r.due_at < now(), false)',
-      'when p_early is null or r.run_id <> e.run_id then true',
+      CLAIM,
+      'bool_and(r.is_due) as may_go',
+      'bool_and(r.is_candidate and not r.held) as may_go',
     ),
     testFile: CLAIM_TEST,
     test: [SPARED, 'its policy was lengthened'],
@@ -32,9 +62,9 @@ export const claimMutations = [
     name: 'a hold is not checked again',
     promise: 1,
     edits: one(
-      LEASE,
-      '        and bool_and(\n          not r.held\n          and case',
-      '        and bool_and(\n          case',
+      CLAIM,
+      'bool_and(r.is_due) as may_go',
+      'bool_and(coalesce(r.due_at < now(), false)) as may_go',
     ),
     testFile: CLAIM_TEST,
     test: [SPARED, 'it is held'],
@@ -43,9 +73,9 @@ export const claimMutations = [
     name: 'a moved key is not noticed',
     promise: 1,
     edits: one(
-      LEASE,
-      '      where r.key = e.key\n        and r.bucket = e.bucket\n    ) o on true',
-      '      where r.run_id = e.run_id\n        and r.bucket = e.bucket\n    ) o on true',
+      CLAIM,
+      LOOKED_UP,
+      LOOKED_UP.replace('r.key = e.key collate "C"', 'r.run_id = e.run_id'),
     ),
     testFile: CLAIM_TEST,
     test: [SPARED, 'it points at another key'],
@@ -53,40 +83,36 @@ export const claimMutations = [
   {
     name: 'a moved bucket is not noticed',
     promise: 1,
-    edits: one(
-      LEASE,
-      '      where r.key = e.key\n        and r.bucket = e.bucket\n    ) o on true',
-      '      where r.key = e.key\n    ) o on true',
-    ),
+    edits: one(CLAIM, LOOKED_UP, LOOKED_UP.replace('        and r.bucket = p_batch.bucket\n', '')),
     testFile: CLAIM_TEST,
     test: [SPARED, 'it points at another bucket'],
-  },
-  {
-    name: 'a run that completed anew is not noticed',
-    promise: 1,
-    edits: one(
-      LEASE,
-      'select bool_or(r.run_id = e.run_id and r.completed_at = e.completed_at)',
-      'select bool_or(r.run_id = e.run_id)',
-    ),
-    testFile: CLAIM_TEST,
-    test: [SPARED, 'it completed again, and that is long ago too'],
   },
   {
     name: 'the status is not checked again',
     promise: 1,
     edits: one(
-      LEASE,
-      "            else r.status = 'COMPLETED'\n              and greatest",
-      '            else greatest',
+      CLAIM,
+      '            and r.is_candidate\n            and coalesce(greatest',
+      '            and coalesce(greatest',
     ),
     testFile: CLAIM_TEST,
     test: [SPARED_EARLY, 'it failed'],
   },
   {
+    name: 'a confirmed cutoff stands in for a hold as well',
+    promise: 1,
+    edits: one(
+      CLAIM,
+      '            and not r.held\n            and r.is_candidate\n',
+      '            and r.is_candidate\n',
+    ),
+    testFile: CLAIM_TEST,
+    test: [SPARED_EARLY, 'it is held'],
+  },
+  {
     name: 'what was cleared counts as live',
     promise: 1,
-    edits: one(WORK, '\nwhere r.cleared_at is null;\n', ';\n'),
+    edits: one(RESULT, '      where r.cleared_at is null\n    ) l\n', '    ) l\n'),
     testFile: CLAIM_TEST,
     test: [SPARED, 'it was cleared by somebody else'],
   },
@@ -94,9 +120,9 @@ export const claimMutations = [
     name: 'a shared object is not looked for',
     promise: 1,
     edits: one(
-      LEASE,
-      '          end\n        ) as may_go',
-      '          end\n        ) filter (where r.run_id = e.run_id) as may_go',
+      CLAIM,
+      'bool_and(r.is_due) as may_go',
+      'bool_and(r.is_due) filter (where r.run_id = e.run_id) as may_go',
     ),
     testFile: CLAIM_TEST,
     test: ['an object is spared while another run that points at it %s', 'is not due'],
@@ -105,9 +131,9 @@ export const claimMutations = [
     name: 'a held run does not protect a shared object',
     promise: 1,
     edits: one(
-      LEASE,
-      '          not r.held\n          and case',
-      '          (not r.held or r.run_id <> e.run_id)\n          and case',
+      CLAIM,
+      'bool_and(r.is_due) as may_go',
+      'bool_and(r.is_due or r.held and r.run_id <> e.run_id) as may_go',
     ),
     testFile: CLAIM_TEST,
     test: ['an object is spared while another run that points at it %s', 'is due but held'],
@@ -115,7 +141,11 @@ export const claimMutations = [
   {
     name: 'the date of the row is no floor',
     promise: 1,
-    edits: one(WORK, '      ),\n      r.retain_until\n    )', '      )\n    )'),
+    edits: one(
+      RESULT,
+      '            ),\n            r.retain_until\n          )\n',
+      '            )\n          )\n',
+    ),
     testFile: 'test/database/due-rule.test.ts',
     test: 'takes it as a floor: both it and the policy must have passed',
   },
@@ -123,7 +153,7 @@ export const claimMutations = [
     name: 'a claim in an old snapshot is let through',
     promise: 1,
     edits: one(
-      LEASE,
+      CLAIM,
       "if current_setting('transaction_isolation') <> 'read committed' then",
       'if false then',
     ),
@@ -131,9 +161,52 @@ export const claimMutations = [
     test: 'claim cannot be called where it would not see what has committed meanwhile',
   },
   {
+    name: 'a claim does not ask the gate',
+    promise: 1,
+    edits: one(CLAIM, 'if not retention._is_open(p_client) then', 'if false then'),
+    testFile: CLAIM_TEST,
+    test: 'nothing is handed out while the reactor is disabled',
+  },
+  {
+    name: 'flagging does not ask the gate',
+    promise: 1,
+    edits: one(FLAG, 'if not retention._is_open() then', 'if false then'),
+    testFile: FLAGGING_TEST,
+    test: 'does nothing while the reactor is disabled',
+  },
+  {
+    name: 'a halt by hand halts nothing',
+    promise: 1,
+    edits: one(GATE, 'if v_setting.halted_at is not null then', 'if false then'),
+    testFile: GATE_TEST,
+    test: [CLOSED, 'halted'],
+  },
+  {
+    name: 'another table under the old name is not noticed',
+    promise: 1,
+    edits: one(
+      GATE,
+      'if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then',
+      'if to_regclass(v_adapter.table_name) is null then',
+    ),
+    testFile: GATE_TEST,
+    test: [CLOSED, 'table replaced'],
+  },
+  {
+    name: 'a client that does not fit the schema may claim',
+    promise: 1,
+    edits: one(GATE, "if v_fits <> 'fits' then", 'if false then'),
+    testFile: GATE_TEST,
+    test: ['gives nothing to a client %s', 'that is older than what it serves'],
+  },
+  {
     name: 'a hold of a tenant is ignored',
     promise: 5,
-    edits: one(WORK, 'where h.tenant_id = r.tenant_id::text\n', 'where false\n'),
+    edits: one(
+      RESULT,
+      '            where h.tenant_id = r.tenant_id::text\n',
+      '            where false\n',
+    ),
     testFile: CLAIM_TEST,
     test: [SPARED, 'its tenant is held'],
   },
@@ -141,62 +214,83 @@ export const claimMutations = [
     name: 'placing a hold keeps quiet about what is in flight',
     promise: 5,
     edits: one(
-      POLICY,
-      'from retention.in_flight(v_run_id, v_tenant_id) f;',
-      'from retention.in_flight(v_run_id, v_tenant_id) f where false;',
+      HOLD,
+      'from retention._in_flight(v_run_id, v_tenant_id) f;',
+      'from retention._in_flight(v_run_id, v_tenant_id) f where false;',
     ),
     testFile: CLAIM_TEST,
     test: 'placing a hold on what is in flight says so',
   },
   {
-    name: 'a hold hears nothing of what is leased for another run that shares the object',
+    name: 'a hold on a run hears nothing of what was sent for another that shares the object',
     promise: 5,
-    edits: one(POLICY, '          and e.key = v_key collate "C"\n', '          and false\n'),
+    edits: one(
+      HOLD,
+      'where retention._unpack_key(e.key, e.run_id::text) = v_key collate "C"',
+      'where false',
+    ),
     testFile: IN_FLIGHT_TEST,
     test: ['and %s: while it is leased', 'is deleted'],
   },
   {
-    name: 'a hold hears nothing of what got no answer for another run that shares the object',
+    name: 'a hold on a tenant hears nothing of what was sent for another run that shares the object',
     promise: 5,
-    edits: one(POLICY, '      where u.key = v_key collate "C"\n', '      where false\n'),
+    edits: one(HOLD, '      where v_setting.check_shared_objects\n', '      where false\n'),
     testFile: IN_FLIGHT_TEST,
     test: ['and %s: once nobody waits for it any more', 'is re-run with another key'],
   },
   {
     name: 'a hold does not wait for claims',
     promise: 5,
-    edits: one(POLICY, '  lock table retention.hold in exclusive mode;\n', ''),
+    edits: one(HOLD, '  lock table retention.hold in exclusive mode;\n', ''),
     testFile: CLAIM_TEST,
     test: 'a hold waits for a claim that is being made, and then says that it is too late',
   },
   {
     name: 'a claim does not wait for holds',
     promise: 5,
-    edits: one(
-      LEASE,
-      'lock table retention.hold, retention.expired in',
-      'lock table retention.expired in',
-    ),
+    edits: one(CLAIM, '  lock table retention.hold in row share mode;\n', ''),
     testFile: CLAIM_TEST,
     test: 'a claim waits for a hold that is being placed, and then spares what it covers',
   },
   {
     name: 'a request that got no answer is forgotten',
     promise: 5,
-    edits: one(
-      LEASE,
-      '  where p_sent_at + s.unanswered_for > clock_timestamp()\n',
-      '  where false\n',
-    ),
+    edits: one(CLAIM, "if v_until <= clock_timestamp() or p_keys = '{}' then", 'if true then'),
     testFile: IN_FLIGHT_TEST,
     test: 'a request that got no answer is, for as long as S3 may take it',
   },
   {
     name: 'what a dead listener had asked for is forgotten by its heir',
     promise: 5,
-    edits: one(LEASE, '    if v_ran_out_at is not null then\n', '    if false then\n'),
+    edits: one(CLAIM, 'if v_before.lease is not null then', 'if false then'),
     testFile: IN_FLIGHT_TEST,
     test: 'what a dead listener had asked for is, also when others have it now',
+  },
+  {
+    name: 'what a dead listener had asked for is forgotten by a narrowed reconcile',
+    promise: 5,
+    edits: one(
+      SELECT,
+      '      from retention.batch b\n      where b.batch_id = v_batch.batch_id;\n',
+      '      from retention.batch b\n      where false;\n',
+    ),
+    testFile: IN_FLIGHT_TEST,
+    test: [
+      'what a dead listener had asked for is, also when %s has taken it over',
+      'reconcile --run',
+    ],
+  },
+  {
+    name: 'what a dead listener had asked for is forgotten by a retry of everything',
+    promise: 5,
+    edits: one(
+      SELECT,
+      '    where b.batch_id = any (v_batch_ids)\n      and b.lease is not null;\n',
+      '    where false;\n',
+    ),
+    testFile: IN_FLIGHT_TEST,
+    test: ['what a dead listener had asked for is, also when %s has taken it over', 'retry'],
   },
 ];
 
@@ -211,9 +305,11 @@ export const schemaMutations = [
     name: 'leases that have run out are not taken over',
     promise: 2,
     edits: one(
-      LEASE,
-      '        and b.visible_at <= clock_timestamp()\n      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
-      '        and b.visible_at <= clock_timestamp()\n        and b.lease is null\n      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
+      CLAIM,
+      '        and b.visible_at <= clock_timestamp()\n      order by b.visible_at, b.batch_id\n' +
+        '      limit 1\n      for update skip locked;\n    else',
+      '        and b.visible_at <= clock_timestamp()\n        and b.lease is null\n' +
+        '      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
     ),
     testFile: LEASE_TEST,
     test: 'a lease that has run out is taken over, with everything that is in the batch',
@@ -226,43 +322,25 @@ export const schemaMutations = [
       '  v_whole := p_whole\n    or v_by_time\n    or not',
       '  v_whole := p_whole\n    or false and not',
     ),
-    testFile: 'test/database/flagging.test.ts',
+    testFile: FLAGGING_TEST,
     test: 'finds what was committed late, behind the point that earlier passes had reached',
   },
   {
     name: 'a pass that hit its limit is the last of the day',
     promise: 2,
     edits: one(
-      FLAG,
+      TICK,
       '  if v_beat.more\n    or v_beat.passed_at is null',
       '  if v_beat.passed_at is null',
     ),
-    testFile: 'test/database/flagging.test.ts',
+    testFile: FLAGGING_TEST,
     test: 'comes with the next tick when the last one hit its limit',
-  },
-  {
-    name: 'rows that point elsewhere are stamped',
-    promise: 3,
-    edits: one(RESULT, '        and r.key = g.key collate "C"\n', ''),
-    testFile: SETTLE_TEST,
-    test: ['promise 3: a run that %s is not stamped', 'points at another key by now'],
-  },
-  {
-    name: 'what was not asked for in this batch is stamped',
-    promise: 3,
-    edits: one(
-      RESULT,
-      '          where e.batch_id = $1\n            and e.run_id',
-      '          where e.run_id',
-    ),
-    testFile: SETTLE_TEST,
-    test: 'promise 3: a run of another batch, or of none, cannot be stamped',
   },
   {
     name: 'a full notification queue fails a stamp',
     promise: 2,
     edits: one(
-      WORK,
+      ANNOUNCE,
       '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 0.5 then',
       '  v_batch record;\nbegin\n  if pg_notification_queue_usage() > 2 then',
     ),
@@ -270,12 +348,126 @@ export const schemaMutations = [
     test: 'really full: nothing is announced, the work goes on, and it is said everywhere',
   },
   {
+    name: 'what the reply did not name is lost',
+    promise: 2,
+    edits: one(SETTLE, '    left join (\n', '    join (\n'),
+    testFile: SETTLE_TEST,
+    test: 'promise 3: a key that the reply did not name was not deleted, and is tried again',
+  },
+  {
+    name: 'a batch that is split loses a result',
+    promise: 2,
+    edits: one(
+      SETTLE,
+      '    v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]\n',
+      '    v_batch.run_ids[2:v_half], v_batch.keys[2:v_half], v_batch.tenants[2:v_half]\n',
+    ),
+    testFile: LEASE_TEST,
+    test: 'a batch that is split becomes two that hold everything',
+  },
+  {
+    name: 'what is spared takes those after it along',
+    promise: 2,
+    edits: one(
+      CLAIM,
+      '    where u.n not in (select unnest(v_checked.spared));\n',
+      '    where u.n < (select min(s.n) from unnest(v_checked.spared) as s (n));\n',
+    ),
+    testFile: CLAIM_TEST,
+    test: 'of a batch, only what is no longer due is spared',
+  },
+  {
+    name: 'rows that point elsewhere are stamped',
+    promise: 3,
+    edits: stamping('      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"\n'),
+    testFile: SETTLE_TEST,
+    test: ['promise 3: a run that %s is not stamped', 'points at another key by now'],
+  },
+  {
+    name: 'rows that point at another bucket are stamped',
+    promise: 3,
+    edits: stamping("      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket\n"),
+    testFile: SETTLE_TEST,
+    test: ['promise 3: a run that %s is not stamped', 'points at another bucket by now'],
+  },
+  {
+    name: 'the stamp reaches a run that completed again',
+    promise: 3,
+    edits: stamping('      and r.completed_at < p_before\n'),
+    testFile: SETTLE_TEST,
+    test: ['promise 3: a run that %s is not stamped', 'has completed again by now'],
+  },
+  {
+    name: 'a key stamps whoever points at it',
+    promise: 3,
+    edits: stamping('    where r.run_id = g.run_id\n      and r.key', '    where r.key'),
+    testFile: SETTLE_TEST,
+    test: 'promise 3: another run on the same object is not stamped with it',
+  },
+  {
+    name: 'what was not asked for in this batch is stamped',
+    promise: 3,
+    edits: one(
+      SETTLE,
+      '    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u',
+      '    from retention.batch o\n' +
+        '    cross join unnest(o.run_ids, o.keys, o.tenants) with ordinality as u',
+    ),
+    testFile: SETTLE_TEST,
+    test: 'promise 3: a run of another batch, or of none, cannot be stamped',
+  },
+  {
+    name: 'what S3 did not name is stamped with the others',
+    promise: 3,
+    edits: one(
+      SETTLE,
+      '    where retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C");\n' +
+        '    v_cleared',
+      '    where cardinality(p_cleared) > 0;\n    v_cleared',
+    ),
+    testFile: SETTLE_TEST,
+    test: 'promise 3: a key that the reply did not name was not deleted, and is tried again',
+  },
+  {
+    name: 'a settled batch keeps what it did not clear',
+    promise: 3,
+    edits: one(SETTLE, 'if v_cleared < v_batch.results then', 'if false then'),
+    testFile: BATCHES_TEST,
+    test: 'of exactly the runs and keys that were cleared',
+  },
+  {
+    name: 'a key that holds the mark of an id is packed like any other',
+    promise: 3,
+    edits: one(
+      WORDS,
+      String.raw`when strpos(p_key, E'\x01') > 0 or starts_with(p_key, E'\x02')`,
+      String.raw`when starts_with(p_key, E'\x02')`,
+    ),
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
+  },
+  {
+    name: 'a key that begins with the mark of a whole one is packed like any other',
+    promise: 3,
+    edits: one(WORDS, String.raw` or starts_with(p_key, E'\x02') then`, ' then'),
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
+  },
+  {
+    name: 'a key that was kept whole is given with its mark',
+    promise: 3,
+    edits: one(WORDS, 'then substr(p_packed, 2)', 'then p_packed'),
+    testFile: BATCHES_TEST,
+    test: 'gives back the key that it was made of, whatever that and the run id are',
+  },
+  {
     name: 'rows are deleted',
     promise: 4,
     edits: one(
-      LEASE,
-      'from retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket) s;',
-      'from retention.stamp(p_batch_id, v_batch.bucket, p_cleared, v_setting.default_bucket) s;\n    delete from retention.result r where r.run_id = any (p_cleared);',
+      SETTLE,
+      '  get diagnostics v_stamped = row_count;\n',
+      '  get diagnostics v_stamped = row_count;\n' +
+        '  delete from retention.result r where r.run_id = any (p_run_ids);\n',
     ),
     testFile: SETTLE_TEST,
     test: 'promise 3 and 4: stamps what was deleted, moves updated_at with it, and touches no other row',
@@ -284,9 +476,9 @@ export const schemaMutations = [
     name: 'another column is written',
     promise: 4,
     edits: one(
-      RESULT,
-      'set cleared_at = now()%s\n      from unnest(v_run_ids',
-      "set status = ''GONE'', cleared_at = now()%s\n      from unnest(v_run_ids",
+      SETTLE,
+      'set cleared_at = now(),',
+      "set cleared_at = now(),\n      status = 'GONE',",
     ),
     testFile: SETTLE_TEST,
     test: 'leaves every other column as it was',
@@ -294,21 +486,28 @@ export const schemaMutations = [
   {
     name: 'a failure is final',
     promise: 6,
-    edits: one(LEASE, 'and (e.attempts + 1 >= p_max_attempts or', 'and (true or'),
+    edits: one(SETTLE, 'and (p_batch.attempts + 1 >= p_max_attempts or', 'and (true or'),
     testFile: SETTLE_TEST,
     test: 'promise 6: what was refused waits, and the others of its batch are cleared',
   },
   {
     name: 'a failure is never final',
     promise: 6,
-    edits: one(LEASE, 'and (e.attempts + 1 >= p_max_attempts or', 'and (false or'),
+    edits: one(SETTLE, 'and (p_batch.attempts + 1 >= p_max_attempts or', 'and (false or'),
     testFile: SETTLE_TEST,
     test: 'promise 6: pauses between attempts grow up to a cap, and the tenth failure is the last',
   },
   {
+    name: 'what cannot help is tried again',
+    promise: 6,
+    edits: one(SETTLE, ' or coalesce(f.final, false)) as is_dead', ') as is_dead'),
+    testFile: SETTLE_TEST,
+    test: 'what trying again cannot help is dead at once',
+  },
+  {
     name: 'pauses do not grow',
     promise: 6,
-    edits: one(LEASE, 'p_base * power(2, least(p_tries, 30))', 'p_base'),
+    edits: one(WORDS, 'p_base * power(2, least(p_tries, 30))', 'p_base'),
     testFile: SETTLE_TEST,
     test: 'promise 6: pauses between attempts grow up to a cap, and the tenth failure is the last',
   },
@@ -316,18 +515,25 @@ export const schemaMutations = [
     name: 'throttles count against a result',
     promise: 6,
     edits: one(
-      LEASE,
-      'set attempts = e.attempts + case when v_part.transient then 0 else 1 end,',
-      'set attempts = e.attempts + 1,',
+      SETTLE,
+      "coalesce(f.outcome = 'refused', false) as counted",
+      'f.outcome is not null as counted',
     ),
     testFile: SETTLE_TEST,
     test: 'what was throttled or timed out is not counted against a result',
   },
   {
+    name: 'what has no place ends the pass',
+    promise: 6,
+    edits: one(FLAG, 'r.is_due and r.has_place as may_go', 'r.is_due as may_go'),
+    testFile: FLAGGING_TEST,
+    test: 'counts what has no place, names the first ten, and is not stopped by it',
+  },
+  {
     name: 'a paused bucket is not passed by',
     promise: 6,
     edits: one(
-      LEASE,
+      CLAIM,
       'or k.paused_until <= clock_timestamp()\n    order by',
       'or true\n    order by',
     ),
@@ -337,13 +543,20 @@ export const schemaMutations = [
   {
     name: 'a bucket that is gone does not pause',
     promise: 6,
-    edits: one(
-      LEASE,
-      "if v_refusal = 'NoSuchBucket' or v_part.refused_in_row > 1 then",
-      'if false then',
-    ),
+    edits: one(SETTLE, 'if v_refusal.concerns_bucket or v_in_row > 1 then', 'if false then'),
     testFile: SETTLE_TEST,
     test: 'a bucket that is gone pauses at once; one that refuses everything, the second time',
+  },
+  {
+    name: 'one key that is refused pauses its bucket',
+    promise: 6,
+    edits: one(
+      SETTLE,
+      '    or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)\n',
+      '',
+    ),
+    testFile: SETTLE_TEST,
+    test: 'a single key that is refused says nothing about its bucket',
   },
   {
     name: 'flagging keeps writers out of the table',
@@ -353,27 +566,17 @@ export const schemaMutations = [
       '  select * into v_beat from retention.heartbeat for update skip locked;',
       '  lock table retention.result in share row exclusive mode;\n  select * into v_beat from retention.heartbeat for update skip locked;',
     ),
-    testFile: 'test/database/flagging.test.ts',
+    testFile: FLAGGING_TEST,
     test: "takes no lock on the application's table that its writers would notice",
-  },
-  {
-    name: 'a claim looks at results while they are moved',
-    promise: 2,
-    edits: one(
-      LEASE,
-      'lock table retention.hold, retention.expired in',
-      'lock table retention.hold in',
-    ),
-    testFile: 'test/database/reclaim.test.ts',
-    test: 'promise 2: a claim that waits for it finds every result where it is then',
   },
   {
     name: 'a claim locks rows of the table',
     promise: 7,
     edits: one(
-      LEASE,
-      '  lock table retention.hold, retention.expired in row share mode;\n',
-      '  lock table retention.hold, retention.expired in row share mode;\n  perform from retention.result r where r.run_id in (select e.run_id from retention.expired e where e.batch_id = v_batch_id) for update;\n',
+      CLAIM,
+      '  select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;\n',
+      '  select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;\n' +
+        '  perform from retention.result r where r.run_id = any (v_before.run_ids) for update;\n',
     ),
     testFile: 'test/database/locks.test.ts',
     test: 'claiming waits for no writer, not even for one that keeps all others out',
@@ -382,9 +585,10 @@ export const schemaMutations = [
     name: 'settling keeps writers out of the table',
     promise: 7,
     edits: one(
-      LEASE,
-      '  if cardinality(p_cleared) > 0 then\n',
-      "  set local lock_timeout = '3s';\n  lock table retention.result in share row exclusive mode;\n  if cardinality(p_cleared) > 0 then\n",
+      SETTLE,
+      '  if p_all then\n',
+      "  set local lock_timeout = '3s';\n" +
+        '  lock table retention.result in share row exclusive mode;\n  if p_all then\n',
     ),
     testFile: 'test/database/locks.test.ts',
     test: 'settling stands in the way of no other row, and leaves no lock behind',
@@ -393,7 +597,7 @@ export const schemaMutations = [
     name: 'settle is not fenced by the lease',
     promise: 8,
     edits: one(
-      LEASE,
+      SETTLE,
       '    and b.lease = p_lease\n  for update;\n  if not found then\n    return query',
       '  for update;\n  if not found then\n    return query',
     ),
@@ -404,9 +608,9 @@ export const schemaMutations = [
     name: 'postpone is not fenced by the lease',
     promise: 8,
     edits: one(
-      LEASE,
-      '    and b.lease = p_lease\n  for update;\n  if not found then\n    return null;\n  end if;\n  perform retention.note_unanswered_in(p_batch_id, p_unanswered);\n  v_until',
-      '  for update;\n  if not found then\n    return null;\n  end if;\n  perform retention.note_unanswered_in(p_batch_id, p_unanswered);\n  v_until',
+      SETTLE,
+      '    and b.lease = p_lease\n  for update;\n  if not found then\n    return null;',
+      '  for update;\n  if not found then\n    return null;',
     ),
     testFile: LEASE_TEST,
     test: FENCED,
@@ -414,18 +618,7 @@ export const schemaMutations = [
   {
     name: 'split is not fenced by the lease',
     promise: 8,
-    edits: one(LEASE, '    and b.lease = p_lease\n    and b.results > 1', '    and b.results > 1'),
-    testFile: LEASE_TEST,
-    test: FENCED,
-  },
-  {
-    name: 'give_back is not fenced by the lease',
-    promise: 8,
-    edits: one(
-      LEASE,
-      '  where b.batch_id = p_batch_id\n    and b.lease = p_lease;\n  return found;',
-      '  where b.batch_id = p_batch_id;\n  return found;',
-    ),
+    edits: one(SETTLE, '    and b.lease = p_lease\n    and b.results > 1', '    and b.results > 1'),
     testFile: LEASE_TEST,
     test: FENCED,
   },
@@ -433,7 +626,7 @@ export const schemaMutations = [
     name: 'a claim does not heed a valid lease',
     promise: 8,
     edits: one(
-      LEASE,
+      CLAIM,
       'visible_at = clock_timestamp() + p_lease_for',
       'visible_at = clock_timestamp()',
     ),
@@ -444,7 +637,7 @@ export const schemaMutations = [
     name: 'a batch is not locked while it is leased',
     promise: 8,
     edits: one(
-      LEASE,
+      CLAIM,
       '      limit 1\n      for update skip locked;\n    else',
       '      limit 1;\n    else',
     ),
@@ -452,31 +645,38 @@ export const schemaMutations = [
     test: 'listeners that claim at the same time get a batch each',
   },
   {
-    name: 'the role may write every column of the view',
-    promise: 10,
+    name: 'what is flagged is flagged a second time',
+    promise: 8,
     edits: one(
-      RIGHTS,
-      "execute format('grant update (cleared_at, updated_at) on retention.result to %I', p_role);",
-      "execute format('grant update on retention.result to %I', p_role);",
+      FLAG,
+      '        and s.run_id not in (select f.run_id from flagged f)\n    ) n\n',
+      '    ) n\n',
     ),
-    testFile: LISTED_TEST,
-    test: "the listener's role reads the schema, stamps through the view, and has nothing more",
+    testFile: FLAGGING_TEST,
+    test: 'writes results of no date down once, however often it comes',
   },
   {
-    name: 'the role may call what stamps without a batch',
+    name: 'the role may write the view',
     promise: 10,
     edits: one(
       RIGHTS,
-      'retention.pulse(), retention.read_status()',
-      'retention.stamp(bigint, text, retention.run_id[], text), retention.pulse(), retention.read_status()',
+      "  perform retention._check_role(v_role);\n  execute format('grant usage",
+      "  perform retention._check_role(v_role);\n  execute format('grant update (key) on retention.result to %I', v_role);\n  execute format('grant usage",
     ),
+    testFile: 'test/database/rights.test.ts',
+    test: ["cannot change the view's column %s", 'key'],
+  },
+  {
+    name: 'the role may call what is internal',
+    promise: 10,
+    edits: one(RIGHTS, "p.proname !~ '^_'\n        and p.prorettype", 'p.prorettype'),
     testFile: LISTED_TEST,
     test: "the listener's role may call these functions and no other",
   },
   {
     name: 'everybody may call everything',
     promise: 10,
-    edits: one(RIGHTS, 'revoke all on all functions in schema retention from public;\n', ''),
+    edits: one(RIGHTS, '  revoke all on all functions in schema retention from public;\n', ''),
     testFile: LISTED_TEST,
     test: 'a stranger may nothing, and PUBLIC neither',
   },
@@ -484,7 +684,7 @@ export const schemaMutations = [
     name: "a function runs as its owner under the caller's path",
     promise: 10,
     edits: one(
-      POLICY,
+      HOLD,
       'returns boolean\nlanguage plpgsql\nsecurity definer\nset search_path = pg_catalog, pg_temp\nas $$',
       'returns boolean\nlanguage plpgsql\nsecurity definer\nas $$',
     ),
@@ -495,7 +695,7 @@ export const schemaMutations = [
     name: 'a view reads a text under the path of who asks',
     promise: 10,
     edits: one(
-      WORK,
+      WORDS,
       'return (hashtextextended(p_run_id, 0::bigint) & 65535::bigint)::double precision / 65536::double precision;',
       'as $$ select (hashtextextended(p_run_id, 0) & 65535) / 65536.0::double precision $$;',
     ),
@@ -507,8 +707,8 @@ export const schemaMutations = [
     promise: 11,
     edits: one(
       FLAG,
-      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n      and r.has_key\n",
-      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n",
+      '    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at < p_before\n',
+      '    where r.tenant_id = p_tenant_id\n      and r.completed_at < p_before\n',
     ),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results of another tenant'],
@@ -518,26 +718,44 @@ export const schemaMutations = [
     promise: 11,
     edits: one(
       FLAG,
-      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n      and r.has_key\n      and r.completed_at < p_before\n",
-      "    where r.tenant_id = p_tenant_id\n      and r.status = 'COMPLETED'\n      and r.has_key\n      and r.completed_at + interval '0' < p_before\n",
+      '    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at < p_before\n',
+      "    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at + interval '0' < p_before\n",
     ),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results that are not due'],
   },
   {
+    name: 'a key is kept with its id',
+    promise: 11,
+    edits: one(WORDS, String.raw`  else replace(p_key, p_run_id, E'\x01')`, '  else p_key'),
+    testFile: BATCHES_TEST,
+    test: 'of a run id in the key is short',
+  },
+  {
+    name: 'a claim reads the whole table',
+    promise: 11,
+    edits: one(
+      CLAIM,
+      LOOKED_UP,
+      LOOKED_UP.replace('r.key = e.key collate "C"', `r.key || '' = e.key collate "C"`),
+    ),
+    testFile: 'test/database/cost.test.ts',
+    test: 'a claim reads what is in its batch',
+  },
+  {
     name: 'every pass starts from the oldest',
     promise: 11,
     edits: one(FLAG, '  v_whole := p_whole\n', '  v_whole := true or p_whole\n'),
-    testFile: 'test/database/flagging.test.ts',
+    testFile: FLAGGING_TEST,
     test: 'goes on from where it stopped while much lies behind',
   },
   {
     name: 'what was asked is counted as stamped',
     promise: 12,
     edits: one(
-      LEASE,
+      SETTLE,
       'select true, v_cleared::integer, v_stamped::integer,',
-      'select true, v_cleared::integer, cardinality(p_cleared),',
+      'select true, v_cleared::integer, v_cleared::integer,',
     ),
     testFile: SETTLE_TEST,
     test: ['promise 3: a run that %s is not stamped', 'points at another key by now'],
