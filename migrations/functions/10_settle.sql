@@ -139,7 +139,8 @@ returns table (
   stamped integer,
   failed integer,
   dead integer,
-  retry_at timestamptz
+  retry_at timestamptz,
+  problems jsonb
 )
 language plpgsql
 security definer
@@ -170,7 +171,7 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz;
+    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
     return;
   end if;
   select * into strict v_setting from retention.setting;
@@ -272,7 +273,7 @@ begin
     where b.batch_id = p_batch_id;
   end if;
   return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at;
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at, v_problems;
 end
 $$;
 

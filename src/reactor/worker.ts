@@ -9,7 +9,7 @@ import type { Logger } from '../logger.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
-import type { Claim, Failure, Settlement } from '../store/leases.ts';
+import type { Claim, Failure, Problem, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 
 /** What a worker works with. */
@@ -75,9 +75,6 @@ export interface Worker {
 
 /** What is kept of a lease for the settle after the last moment for S3. */
 const SETTLE_SHARE_OF_LEASE = 0.1;
-
-/** More failures of one batch are summed up in one line. */
-const MAX_FAILURE_LINES = 10;
 
 /** How long a settle is repeated: while the lease lasts, and until the signal. */
 interface Insistence {
@@ -223,11 +220,11 @@ class BatchWorker implements Worker {
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
-    this.#reportFailures(failed);
     const milliseconds = performance.now() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
+    this.#reportProblems(claim.bucket, settlement.problems);
     return describeSettlement(settlement);
   }
 
@@ -256,16 +253,16 @@ class BatchWorker implements Worker {
     }
   }
 
-  #reportFailures(failed: readonly Failure[]): void {
-    for (const failure of failed.slice(0, MAX_FAILURE_LINES)) {
-      this.#options.logger.error(
-        `Failed to delete S3 object ${failure.key}: ${failure.code} ${failure.reason}`,
-      );
-    }
-    if (failed.length > MAX_FAILURE_LINES) {
-      this.#options.logger.error(
-        `Failed to delete S3 objects for ${failed.length - MAX_FAILURE_LINES} more keys`,
-      );
+  /** One line for all that failed alike. */
+  #reportProblems(bucket: string, problems: readonly Problem[]): void {
+    for (const { code, message, results, run_ids: runIds } of problems) {
+      const [first = 'unknown'] = runIds;
+      const runs = results === 1 ? `run ${first}` : `run ${first} and ${results - 1} more`;
+      this.#options.logger.error(`Failed to delete S3 object for ${runs}: ${code} ${message}`, {
+        bucket,
+        results,
+        run_ids: runIds,
+      });
     }
   }
 

@@ -43,6 +43,17 @@ export interface Unanswered {
   readonly unanswered?: readonly string[] | undefined;
 }
 
+/** Results of one batch that failed alike. */
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+  readonly results: number;
+  /** Three of them at most. */
+  readonly run_ids: readonly string[];
+  /** Absent: they are dead. */
+  readonly retry_at?: string;
+}
+
 /** What settling a batch came to. */
 export interface Settlement {
   /** False: the lease was lost, and nothing was changed. */
@@ -52,6 +63,8 @@ export interface Settlement {
   readonly failed: number;
   readonly dead: number;
   readonly retryAt: Date | undefined;
+  /** What failed, once for all that failed alike; keys as in `retention.batch.problems`. */
+  readonly problems: readonly Problem[];
 }
 
 /**
@@ -113,8 +126,9 @@ export async function settle(
     failed: number;
     dead: number;
     retry_at: Date | null;
+    problems: readonly Problem[];
   }>(
-    `select settled, cleared, stamped, failed, dead, retry_at
+    `select settled, cleared, stamped, failed, dead, retry_at, problems
     from retention.settle($1, $2::uuid, $3::text[], $4, $5::jsonb, $6, $7::text[])`,
     [
       batchId,
@@ -135,6 +149,7 @@ export async function settle(
     failed: row.failed,
     dead: row.dead,
     retryAt: row.retry_at ?? undefined,
+    problems: row.problems,
   };
 }
 

@@ -53,8 +53,7 @@ describe.skipIf(isMissing)('promise 6: a key that the real S3 refuses', () => {
     expect(await database().countStamped()).toBe(19);
     expect((await database().run(refused)).result_cleared_at).toBeNull();
     expect(
-      await database()
-        .one(`select e.run_id::text, e.attempts, e.code, b.visible_at > now() as waits
+      await database().one(`select e.run_id::text, e.attempts, e.code, b.visible_at > now() as waits
         from retention.flagged e join retention.batch b using (batch_id)`),
     ).toEqual({ run_id: refused, attempts: 1, code: 'AccessDenied', waits: true });
 

@@ -225,10 +225,9 @@ describeDatabase('versioned buckets', () => {
         expect((await database().run(runId)).result_cleared_at).toBeNull();
         expect((await database().run(free)).result_cleared_at).not.toBeNull();
         expect(
-          await database().one(
-            `select code, error like $1 as names_date from retention.flagged`,
-            [`%${lockedUntil.toISOString().slice(0, 16)}%`],
-          ),
+          await database().one(`select code, error like $1 as names_date from retention.flagged`, [
+            `%${lockedUntil.toISOString().slice(0, 16)}%`,
+          ]),
         ).toEqual({ code: 'ObjectLocked', names_date: true });
       });
 

@@ -247,19 +247,14 @@ describeDatabase('secrets', () => {
         RETENTION_S3_MAX_ATTEMPTS: '1',
       });
       await run(['status']);
-      expectNoSecret(
-        await server.sql('select error from retention.flagged'),
-        'retention.flagged',
-      );
+      expectNoSecret(await server.sql('select error from retention.flagged'), 'retention.flagged');
       expectNoSecret(
         await server.sql('select pause_error from retention.bucket'),
         'retention.bucket',
       );
     } finally {
       await scripted.stop();
-      await server.sql(
-        'delete from retention.batch; delete from runs',
-      );
+      await server.sql('delete from retention.batch; delete from runs');
     }
   });
 

@@ -54,7 +54,7 @@ describe('settling while the database is away', () => {
         tries += 1;
         return tries > failures ? Promise.resolve(result) : Promise.reject(error);
       };
-    const settled = { settled: true, cleared: 1, stamped: 1, failed: 0, dead: 0 };
+    const settled = { settled: true, cleared: 1, stamped: 1, failed: 0, dead: 0, problems: [] };
     const store = {
       claim: () => Promise.resolve({ ...claim, purge: false }),
       settle: failing({ ...settled, retryAt: undefined }),

@@ -15,7 +15,7 @@ interface Told {
 async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> {
   const calls: (readonly [name: string, ...args: unknown[]])[] = [];
   const logger = createRecordingLogger();
-  const settled = { settled: true, cleared: 0, stamped: 0, failed: 0, dead: 0 };
+  const settled = { settled: true, cleared: 0, stamped: 0, failed: 0, dead: 0, problems: [] };
   const store = {
     claim: () =>
       Promise.resolve({
@@ -28,7 +28,14 @@ async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> 
       }),
     settle: (_batchId: number, _lease: string, outcome: { cleared: unknown; failed: unknown }) => {
       calls.push(['settle', outcome]);
-      return Promise.resolve({ ...settled, retryAt: undefined });
+      const problem = {
+        code: 'NoSuchBucket',
+        message: 'its words',
+        results: 3,
+        run_ids: ['1', '2', '3'],
+      };
+      const problems = outcome.cleared === 'all' ? [] : [problem];
+      return Promise.resolve({ ...settled, retryAt: undefined, problems });
     },
     postpone: (_batchId: number, _lease: string, problem: unknown) => {
       calls.push(['postpone', problem]);
@@ -73,7 +80,9 @@ describe('a request that fails as a whole', () => {
     const failure = { code: 'NoSuchBucket', reason: 'its words', outcome: 'refused', final: false };
     const failed = ['a', 'b', 'c'].map((key) => ({ key, concerns: 'bucket', ...failure }));
     expect(calls).toMatchObject([['settle', { cleared: [], failed, unanswered: [] }]]);
-    expect(logger.lines[0]?.message).toBe('Failed to delete S3 object a: NoSuchBucket its words');
+    expect(logger.lines[0]?.message).toBe(
+      'Failed to delete S3 object for run 1 and 2 more: NoSuchBucket its words',
+    );
   });
 
   test('and was refused for one of its keys is halved', async () => {
