@@ -12,8 +12,9 @@ of time: as many as the stretch holds, whatever the backlog.
 
 -- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
 -- p_after_*: where to go on from (null: from the oldest). Reads at most p_limit rows of one index
--- range. Without settings of its own, so that it becomes a part of the statement that names it: that
--- statement takes care that no plan that sorts or reads the table looks cheaper.
+-- range. A row without a run id could not be stamped and is not among them. Without settings of its own, so
+-- that it becomes a part of the statement that names it: that statement takes care that no plan that sorts or
+-- reads the table looks cheaper.
 create or replace function retention._past(
   p_tenant_id retention.tenant_id,
   p_after_completed_at timestamptz,
@@ -54,6 +55,7 @@ as $$
     where r.tenant_id = p_tenant_id
       and r.is_candidate
       and r.completed_at < p_before
+      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -75,6 +77,7 @@ as $$
       and r.tenant_id is null
       and r.is_candidate
       and r.completed_at < p_before
+      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit

@@ -15,11 +15,16 @@ create or replace function retention._stamp(
 )
 returns bigint
 language plpgsql
+-- Of a small table all rows may be cheaper to read than probes by run id: then they are to be looked up in a
+-- hash of the batch, and not each compared with all of it.
+set enable_hashjoin = on
 as $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);
   v_stamped bigint;
 begin
+  -- As "is null", the last condition would let the planner read an index over all live results instead of
+  -- probing by run id, where its statistics say that few are live.
   if (select a.columns -> 'updated_at' ->> 'name' from retention.adapter a) is null then
     update retention.result r
     set cleared_at = now()
@@ -28,7 +33,7 @@ begin
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
-      and r.cleared_at is null;
+      and num_nulls(r.cleared_at) = 1;
   else
     update retention.result r
     set cleared_at = now(),
@@ -38,7 +43,7 @@ begin
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
-      and r.cleared_at is null;
+      and num_nulls(r.cleared_at) = 1;
   end if;
   get diagnostics v_stamped = row_count;
   return v_stamped;
@@ -88,6 +93,7 @@ returns table (
 )
 language sql
 stable
+set enable_hashjoin = on
 as $$
   select f.code,
     min(f.reason),
@@ -187,7 +193,8 @@ begin
       coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
     into strict v_done
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-    where retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C");
+    -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
+    where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
     v_cleared := v_done.results;
     if v_cleared > 0 then
       v_stamped := retention._stamp(v_batch.bucket, v_done.run_ids, v_done.keys, v_batch.leased_at);

@@ -67,15 +67,26 @@ begin
     )
     select f.run_id, max(f.until)
     from (
+      -- The aggregate and the offset keep both a probe by run id and by key: of what comes out of arrays the
+      -- planner knows nothing, and a join may compare everything with all results of the tenant.
       select a.run_id, a.until
       from asked a
-      join retention.result r on r.run_id = a.run_id
-      where r.tenant_id = p_tenant_id
+      cross join lateral (
+        select bool_or(r.tenant_id = p_tenant_id) as is_asked
+        from retention.result r
+        where r.run_id = a.run_id
+      ) r
+      where r.is_asked
       union all
       select r.run_id::retention.run_id, a.until
       from asked a
-      join retention._live r on r.key = a.key collate "C"
-        and r.bucket = a.bucket
+      cross join lateral (
+        select r.run_id, r.tenant_id
+        from retention._live r
+        where r.key = a.key collate "C"
+          and r.bucket = a.bucket
+        offset 0
+      ) r
       where v_setting.check_shared_objects
         and r.tenant_id = p_tenant_id
     ) f

@@ -9,15 +9,14 @@ returns text
 language sql
 stable
 as $$
-  select o.run_id::text
+  -- Ordered by the run id with a limit, a plan without sorts would walk all runs in the order of their ids.
+  select min(o.run_id::text)
   from retention._live o
   where (select s.check_shared_objects from retention.setting s)
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
     and not o.is_due
-  order by o.run_id
-  limit 1
 $$;
 
 -- What would go now, oldest first by tenant, whether it is flagged already or not: what claim would

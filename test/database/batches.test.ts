@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 import { until } from '../support/until.ts';
@@ -297,6 +297,7 @@ describeDatabase('a run is flagged in one batch', () => {
       await passRetryTimes();
       const { batchId, lease, keys } = await claimNext();
       const settling = await connect();
+      onTestFinished(() => settling.end());
       await settling.query('begin');
       await settling.query('select from retention.settle($1, $2::uuid, p_failed => $3::jsonb)', [
         batchId,
@@ -314,7 +315,6 @@ describeDatabase('a run is flagged in one batch', () => {
         return locks.length > 0;
       });
       await settling.query('commit');
-      await settling.end();
       await waiting;
       const flagged = await query<{ run_id: string }>(
         'select run_id::text as run_id from retention.flagged',

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { failuresOf, useMigrated } from '../support/migrated.ts';
 
 // What this transaction has read of the application's table, by the server's own count.
 const READ = `select seq_scan::int as scans,
@@ -46,5 +46,56 @@ describeDatabase('promise 11: cost follows the work', () => {
     expect(claim.rows[0]?.keys).toHaveLength(20);
     expect(read.rows[0]?.scans).toBe(0);
     expect(read.rows[0]?.rows).toBeLessThan(200);
+  });
+
+  test.each([
+    ['as they are', true],
+    ['from before there was anything live', false],
+  ])('a settle reads what is in its batch, with statistics %s', async (_, isAnalyzed) => {
+    const { insertRuns, query, connect, claimNext } = database();
+    await insertRuns({ count: 3_000, completedAgo: '90 days', clearedAgo: '10 days' });
+    await query('vacuum analyze runs');
+    await insertRuns({ count: 3_000, completedAgo: '1 day' });
+    await insertRuns({ count: 20 });
+    if (isAnalyzed) await query('vacuum analyze runs');
+    await query('select retention.flag_expired()');
+    const { batchId, lease, keys } = await claimNext();
+    const session = await connect();
+    await session.query('begin');
+    const settled = await session.query(
+      'select stamped from retention.settle($1, $2::uuid, $3::text[])',
+      [batchId, lease, keys],
+    );
+    const read = await session.query<{ scans: number; rows: number }>(READ);
+    await session.query('commit');
+    expect(settled.rows).toEqual([{ stamped: 20 }]);
+    expect(read.rows[0]?.scans).toBe(0);
+    expect(read.rows[0]?.rows).toBeLessThan(200);
+  });
+
+  // With each result compared with all others, each takes several times as long as it may.
+  test('a settle, a hold on a tenant and a list of what is due cost as much as there is, not its square', async () => {
+    const { insertRuns, query, store, claimNext } = database();
+    await insertRuns({ count: 20_000 });
+    await query('select retention.flag_expired()');
+    for (const refused of [0, 1, 999]) {
+      const { batchId, lease, keys } = await claimNext();
+      const settling = performance.now();
+      await store.settle(batchId, lease, {
+        cleared: refused === 0 ? 'all' : keys.slice(refused),
+        failed: failuresOf(keys.slice(0, refused)),
+        milliseconds: 1,
+      });
+      expect(performance.now() - settling).toBeLessThan(1_000);
+    }
+    const listing = performance.now();
+    expect(await store.dueRuns({})).toHaveLength(18_000);
+    expect(performance.now() - listing).toBeLessThan(3_000);
+    for (let batch = 0; batch < 10; batch += 1) await claimNext();
+    const placing = performance.now();
+    expect(await store.placeHolds({ tenantIds: ['acme'], reason: 'audit' })).toMatchObject([
+      { too_late: 10_000 },
+    ]);
+    expect(performance.now() - placing).toBeLessThan(3_000);
   });
 });

@@ -485,3 +485,29 @@ describeDatabase('what is flagged', () => {
     await expectOnce(flagged + 1);
   });
 });
+
+describeDatabase('a row without a run id', () => {
+  const database = useMigrated({
+    before: `alter table runs drop constraint runs_pkey, alter column run_id drop not null;
+      create unique index on runs (run_id)`,
+  });
+
+  test("is in nobody's way, and nothing that is flagged", async () => {
+    const { insertRuns, store, query } = database();
+    const runIds = await insertRuns({ count: 3 });
+    await query(`
+      insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+      select null, 'acme', 'COMPLETED', now() - s.ago, 'dpp-results', 'results/none'
+      from (values (interval '90 days'), ('31 days'), ('30 days 1 hour')) s (ago)`);
+    expect(await store.flagExpired({ by: 'test', whole: true })).toBe(3);
+    const later = await insertRuns({ count: 2, completedAgo: '30 days 30 minutes' });
+    expect(await store.flagExpired({ by: 'test' })).toBe(2);
+    expect(await store.flagExpired({ by: 'test', whole: true })).toBe(0);
+    const flagged = await query<{ run_id: string | null }>(
+      'select run_id::text as run_id from retention.flagged',
+    );
+    expect(new Set(flagged.map(({ run_id }) => run_id))).toEqual(new Set([...runIds, ...later]));
+    expect(await store.dueRuns({})).toHaveLength(5);
+    expect(await store.readStatus()).toMatchObject({ due: 5, flagged: 5 });
+  });
+});

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import type { Claim } from '../../src/store/leases.ts';
 import { describeDatabase } from '../support/database.ts';
 import { failuresOf, useMigrated } from '../support/migrated.ts';
@@ -167,6 +167,7 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
         where relid = (select reltoastrelid from pg_class where oid = 'retention.batch'::regclass)
       ) as out_of_line`;
     const client = await connect();
+    onTestFinished(() => client.end());
     await client.query('begin');
     const { rows } = await client.query<{ keys: string[] }>(
       `select keys from retention.claim(gen_random_uuid(), '1 minute')`,
@@ -175,7 +176,6 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
     const { rows: written } = await client.query(writes);
     expect(written).toEqual([{ batches: 1, runs: 0, out_of_line: 0 }]);
     await client.query('commit');
-    await client.end();
     expect(
       await one('select count(*)::int as leased from retention.batch where lease is not null'),
     ).toEqual({ leased: 1 });

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 
@@ -10,6 +10,7 @@ describeDatabase("promise 7: locks on the application's table", () => {
     await insertRuns({ count: 3 });
     await query('select retention.flag_expired()');
     const writer = await connect();
+    onTestFinished(() => writer.end());
     await writer.query('begin');
     await writer.query('lock table runs in exclusive mode');
     const lease = crypto.randomUUID();
@@ -26,6 +27,7 @@ describeDatabase("promise 7: locks on the application's table", () => {
     const lease = crypto.randomUUID();
     const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
     const writer = await connect();
+    onTestFinished(() => writer.end());
     await writer.query('begin');
     await writer.query('update runs set updated_at = now() where run_id = $1', [other]);
     await store.settle(claim?.batchId ?? 0, lease, {
