@@ -3,7 +3,7 @@ import { type Config, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
 import type { Database } from './database/database.ts';
-import { runMigrations } from './database/migrations.ts';
+import { type MigrationSettings, runMigrations } from './database/migrations.ts';
 import {
   type Notifications,
   type NotificationsState,
@@ -32,7 +32,12 @@ import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
-export const CHANNELS = ['retention_expired', 'retention_cleared', 'retention_failed'] as const;
+export const CHANNELS = [
+  'retention_expired',
+  'retention_cleared',
+  'retention_failed',
+  'retention_attention',
+] as const;
 
 /** What every entry point of the library takes. */
 export interface LibraryOptions {
@@ -252,13 +257,7 @@ export async function migrate(
     direction,
     count,
     logger,
-    settings: {
-      table: formatTable(config.table),
-      columns: config.columns,
-      scheduler: config.scheduler,
-      cronDatabaseUrl: config.cronDatabaseUrl,
-      role: config.role,
-    },
+    settings: migrationSettings(config),
   }).catch((error: unknown) => {
     throw asConfigurationError(error, config);
   });
@@ -269,6 +268,17 @@ export async function migrate(
     });
   }
   return ran;
+}
+
+/** What the migrations are told of a configuration. */
+export function migrationSettings(config: Config): MigrationSettings {
+  return {
+    table: formatTable(config.table),
+    columns: config.columns,
+    scheduler: config.scheduler,
+    cronDatabaseUrl: config.cronDatabaseUrl,
+    role: config.role,
+  };
 }
 
 /** Writes the settings that live in the database, and logs what changed. */

@@ -33,6 +33,91 @@ begin
 end
 $$;
 
+-- The holds that bear on a run by now, as explain shows them; null: none. A hold on a tenant that has ended
+-- bears on a run until its turn to come back.
+create or replace function retention._bearing_holds(p_run_id retention.run_id, p_tenant_id text)
+returns jsonb
+language sql
+stable
+as $$
+  select jsonb_agg(
+    jsonb_build_object(
+      'hold_id', h.hold_id,
+      'reason', h.reason,
+      'placed_by', h.placed_by,
+      'placed_at', h.placed_at,
+      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity')
+    )
+    order by h.hold_id
+  )
+  from retention.hold h
+  cross join retention.setting s
+  where (h.run_id = p_run_id or h.tenant_id = p_tenant_id)
+    and retention._hold_end(h.released_at, h.expires_at)
+      + case
+        when h.tenant_id is null then interval '0'
+        else s.release_spread * retention._place_in_line(p_run_id::text)
+      end > now()
+$$;
+
+-- What becomes of a result by the batch that it is in: dead, in flight, failed or flagged, and why; null: it is
+-- in none.
+create or replace function retention._state_of_batch(
+  p_batch retention.batch,
+  p_bucket retention.bucket,
+  p_run_id text,
+  out state text,
+  out because text
+)
+language plpgsql
+stable
+as $$
+begin
+  if p_batch.dead_at is not null then
+    state := 'dead';
+    because := case p_batch.code
+      when 'BucketNotAllowed'
+      then format(
+        'bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s',
+        p_batch.bucket, p_run_id
+      )
+      else format(
+        'failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        case p_batch.attempts when 1 then 'once' else p_batch.attempts || ' times' end,
+        p_batch.code, p_batch.error, p_run_id
+      )
+    end;
+  elsif p_batch.lease is not null and p_batch.visible_at > now() then
+    state := 'in flight';
+    because := format(
+      '%s has been working on it since %s, until %s at most',
+      coalesce(p_batch.leased_by, 'a listener'), retention._iso(p_batch.leased_at), retention._iso(p_batch.visible_at)
+    );
+  elsif p_batch.failed_at is not null then
+    state := 'failed';
+    because := format(
+      'S3 answered %s (%s)%s; next attempt at %s',
+      p_batch.code,
+      p_batch.error,
+      case
+        when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
+        else ', which is not counted against it'
+      end,
+      retention._iso(greatest(p_batch.visible_at, p_bucket.paused_until))
+    );
+  elsif p_batch.batch_id is not null then
+    state := 'flagged';
+    because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
+      || case
+        when p_bucket.paused_until > now()
+        then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        else ''
+      end;
+  end if;
+end
+$$;
+
 -- Why a result is kept, or what becomes of it, in plain words. One row, whatever is asked; state is
 -- one of: unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept,
 -- shared, in flight, dead, failed, flagged, due, or the gate's reason (disabled, halted, ...). For observers.
@@ -74,6 +159,7 @@ declare
   v_batch retention.batch;
   v_bucket retention.bucket;
   v_hold record;
+  v_work record;
   v_setting retention.setting;
   v_policy text;
   v_completed text;
@@ -123,17 +209,8 @@ begin
     when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
     then greatest(v_batch.visible_at, v_bucket.paused_until)
   end;
-  select jsonb_agg(
-    jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
-      'on', case when h.run_id is null then 'tenant' else 'run' end,
-      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
-    order by h.hold_id
-  )
-  into holds
-  from retention.hold h
-  where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
-    and retention._hold_end(h.released_at, h.expires_at)
-      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention._place_in_line(v_run.run_id::text) end > now();
+  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
+  select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   v_policy := case
     when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
     then format('the policy of tenant %s', v_run.tenant_id)
@@ -153,17 +230,9 @@ begin
   elsif coalesce(v_run.key, '') = '' then
     state := 'no key';
     because := 'the run names no object, so there is nothing to delete';
-  elsif v_batch.dead_at is not null then
-    state := 'dead';
-    because := case v_batch.code
-      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_batch.bucket, v_run_id)
-      else format('failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
-        case v_batch.attempts when 1 then 'once' else v_batch.attempts || ' times' end, v_batch.code, v_batch.error, v_run_id)
-    end;
-  elsif v_batch.lease is not null and v_batch.visible_at > now() then
-    state := 'in flight';
-    because := format('%s has been working on it since %s, until %s at most',
-      coalesce(v_batch.leased_by, 'a listener'), retention._iso(v_batch.leased_at), retention._iso(v_batch.visible_at));
+  elsif v_work.state in ('dead', 'in flight') then
+    state := v_work.state;
+    because := v_work.because;
   elsif bucket is null then
     state := 'no bucket';
     because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
@@ -201,19 +270,9 @@ begin
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;
     because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
-  elsif v_batch.failed_at is not null then
-    state := 'failed';
-    because := format('S3 answered %s (%s)%s; next attempt at %s',
-      v_batch.code, v_batch.error,
-      case when v_batch.attempts > 0 then format(' on attempt %s', v_batch.attempts)
-        else ', which is not counted against it' end,
-      retention._iso(next_attempt_at));
-  elsif v_batch.batch_id is not null then
-    state := 'flagged';
-    because := format('it was flagged at %s and waits in batch %s', retention._iso(v_batch.flagged_at), v_batch.batch_id)
-      || case when v_bucket.paused_until > now()
-        then format('; its bucket pauses until %s after %s', retention._iso(v_bucket.paused_until), v_bucket.pause_code)
-        else '' end;
+  elsif v_work.state is not null then
+    state := v_work.state;
+    because := v_work.because;
   else
     state := 'due';
     because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), v_policy);

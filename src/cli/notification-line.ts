@@ -3,7 +3,7 @@ import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
 export interface NotificationLine {
-  /** `flagged`, `cleared`, `failed`; or the channel, where the schema did not send it. */
+  /** `flagged`, `cleared`, `failed`, `attention`; or the channel, where the schema did not send it. */
   readonly word: string;
   /** Without control characters: anyone may send one. */
   readonly text: string;
@@ -45,6 +45,7 @@ const READERS: ReadonlyMap<
   ['retention_expired', { word: 'flagged', read: readExpired }],
   ['retention_cleared', { word: 'cleared', read: readCleared }],
   ['retention_failed', { word: 'failed', read: readFailed }],
+  ['retention_attention', { word: 'attention', read: readAttention }],
 ]);
 
 function readExpired({ batches, results, buckets, oldest }: Fields): string | undefined {
@@ -82,6 +83,17 @@ function readFailed(fields: Fields): string | undefined {
     runIds.length === 0 ? '' : `, ${runIds.length < results ? 'among them ' : ''}${named}`;
   const next = isDead ? 'dead, until: retention retry' : `next attempt at ${retryAt}`;
   return `${showCount(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
+}
+
+function readAttention(fields: Fields): string | undefined {
+  const { kind, because, bucket, code, results } = fields;
+  if (kind === 'resumed') return 'results are flagged and deleted again';
+  if (kind === 'halted') {
+    return typeof because === 'string' ? `halted: ${safeText(because)}` : undefined;
+  }
+  if (kind !== 'dead' || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
+  if (!isCount(results)) return undefined;
+  return `${showCount(results, 'result')} dead (${safeText(bucket)}): ${safeText(code)}`;
 }
 
 function isCount(value: unknown): value is number {

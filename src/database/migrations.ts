@@ -1,12 +1,10 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { readFile, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { randomUUID } from 'node:crypto';
 import { type RunnerOption, runner } from 'node-pg-migrate';
 import pg from 'pg';
 import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
+import { MIGRATIONS, listMigrations, readFunctions } from './shipped-sql.ts';
 import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 import type { Queryable } from './queryable.ts';
 
@@ -46,9 +44,6 @@ export const MIGRATION_LOCK = 7_303_801_452_117_906;
 const SCHEMA = 'retention';
 const HANDED_OVER = Symbol.for('retention-reactor.handed-over');
 const TABLE = 'pgmigrations';
-
-/** The same in a checkout and in the package, where `dist` takes the place of `src`. */
-const FOLDER = fileURLToPath(new URL('../../migrations', import.meta.url));
 
 const UNDEFINED_FUNCTION = '42883';
 const UNDEFINED_RELATION = '42P01';
@@ -148,7 +143,7 @@ async function forgetWhatDiffers(
 ): Promise<readonly string[]> {
   const { table = 'public.runs', columns = '', scheduler = 'pg_cron', role = '' } = settings;
   const differs = await readDifferences(client, [
-    await functionsDigest(),
+    (await readFunctions()).digest,
     table,
     columns,
     scheduler,
@@ -186,16 +181,6 @@ async function readDifferences(
   }
 }
 
-/** As `migrations/support/functions.ts` digests them. */
-async function functionsDigest(): Promise<string> {
-  const folder = join(FOLDER, 'functions');
-  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).toSorted();
-  const digest = createHash('sha256');
-  for (const name of names)
-    digest.update(`${name}\0${await readFile(join(folder, name), 'utf8')}\0`);
-  return digest.digest('hex');
-}
-
 /**
  * Reads a mapping of columns as `migrate up` would; the schema's own function has the grammar.
  *
@@ -206,19 +191,11 @@ export async function checkColumns(database: Queryable, columns: string): Promis
   await database.query('select retention._parse_columns($1)', [columns]);
 }
 
-async function listMigrations(): Promise<readonly string[]> {
-  const entries = await readdir(FOLDER, { withFileTypes: true });
-  return entries
-    .filter((entry) => entry.isFile() && /^\d+_.*\.(?:sql|ts)$/u.test(entry.name))
-    .map((entry) => entry.name.replace(/\.(?:sql|ts)$/u, ''))
-    .toSorted();
-}
-
 function runnerOptions(client: pg.Client, options: MigrationOptions): RunnerOption {
   const { logger } = options;
   return {
     dbClient: client,
-    dir: FOLDER,
+    dir: MIGRATIONS,
     direction: options.direction,
     count: options.count ?? Number.POSITIVE_INFINITY,
     schema: 'public',

@@ -299,6 +299,70 @@ describeDatabase('explain', () => {
   });
 });
 
+describeDatabase('explain, beside a large backlog', () => {
+  const database = useMigrated();
+
+  /** 320 batches of 1,000 results, 20 of them dead. Of each batch one run is there, which completed with all others. */
+  async function makeBacklog(): Promise<void> {
+    await database().insertRuns({ count: 320 });
+    await database().query(`
+      insert into retention.bucket (bucket) values ('dpp-results');
+      insert into retention.batch (
+        bucket, results, oldest, newest, run_ids, keys, tenants, attempts, code, error, failed_at, dead_at
+      )
+      select 'dpp-results', 1000, s.oldest, s.newest, m.run_ids,
+        array_fill(E'results/\\x01'::text, array[1000]), array_fill('acme'::text, array[1000]),
+        d.attempts, d.code, d.error, d.at, d.at
+      from (select min(completed_at) as oldest, max(completed_at) as newest from runs) s
+      cross join (select run_id, row_number() over (order by completed_at) as n from runs) r
+      cross join lateral (
+        select array_agg(case when i = 500 then r.run_id else gen_random_uuid() end) as run_ids
+        from generate_series(1, 1000) i
+      ) m
+      cross join lateral (
+        select case when r.n > 300 then 10 else 0 end as attempts,
+          case when r.n > 300 then 'AccessDenied' end as code,
+          case when r.n > 300 then 'Access Denied' end as error,
+          case when r.n > 300 then now() end as at
+      ) d`);
+  }
+
+  test('finds the batch of one run in less than a second', async ({ annotate }) => {
+    const { query, one, store, insertRun } = database();
+    await makeBacklog();
+    await query('analyze runs; analyze retention.batch');
+    expect(await store.readStatus()).toMatchObject({ flagged: 300_000, dead: 20_000 });
+    const runs = await query<{ run_id: string }>(
+      'select run_id::text as run_id from runs order by completed_at',
+    );
+    const unflagged = await insertRun();
+    // Where the date has changed since, it is looked for in every batch.
+    const moved = runs[150]?.run_id ?? '';
+    await query(
+      `update runs set completed_at = completed_at - interval '10 days' where run_id = $1`,
+      [moved],
+    );
+    const cases = [
+      [runs[0]?.run_id ?? '', 'flagged'],
+      [runs[299]?.run_id ?? '', 'flagged'],
+      [runs[319]?.run_id ?? '', 'dead'],
+      [moved, 'flagged'],
+      [unflagged, 'due'],
+    ] as const;
+    const times: number[] = [];
+    for (const [runId, state] of cases) {
+      const startedAt = performance.now();
+      expect((await store.explain([runId]))[0]).toMatchObject({ state });
+      times.push(performance.now() - startedAt);
+    }
+    expect(await one('select key from retention.flagged where run_id = $1', [moved])).toEqual({
+      key: keyOf(moved),
+    });
+    expect(Math.max(...times)).toBeLessThan(1_000);
+    await annotate(`milliseconds: ${times.map(Math.round).join(', ')}`);
+  });
+});
+
 describeDatabase('explain, where the application has its own dates', () => {
   const database = useMigrated({
     before: 'alter table runs add column keep_until timestamptz',

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { keyOf, useMigrated } from '../support/migrated.ts';
+import { failuresOf, keyOf, useMigrated } from '../support/migrated.ts';
 import { listenInPsql } from '../support/psql.ts';
 import { until } from '../support/until.ts';
 
@@ -386,5 +386,102 @@ describeDatabase('a flagging pass', () => {
     expect(await flag()).toBe(3);
     await writer.query('rollback');
     await writer.end();
+  });
+});
+
+describeDatabase('what is flagged', () => {
+  const database = useMigrated();
+
+  /** Everything that may be flagged already, in all states. Returns how many results that is. */
+  async function flagEverything(): Promise<number> {
+    const { insertRuns, failRuns, store, query, claimNext, expireLeases, set } = database();
+    await set({ batch_size: '4', small_backlog: '0' });
+    const passed = await insertRuns({ count: 20, completedAgo: '40 days' });
+    expect(await store.flagExpired({ by: 'test', whole: true })).toBe(20);
+    // Ahead of the progress: selected by a person, and due when the next pass comes by.
+    const ahead = await insertRuns({ count: 20, completedAgo: '31 days' });
+    await store.flagSelected({ runIds: ahead });
+    await insertRuns({ count: 5, tenant: 'globex', completedAgo: '10 days' });
+    await store.flagSelected({ tenantId: 'globex', olderThanSeconds: 7 * 86_400, early: true });
+    await query(`
+      update runs set completed_at = completed_at - interval '500 hours' where tenant_id = 'globex';
+      update retention.batch
+      set oldest = oldest - interval '500 hours', newest = newest - interval '500 hours'
+      where early is not null`);
+    for (const runIds of [passed, ahead]) {
+      await failRuns(runIds.slice(0, 3));
+      await failRuns(runIds.slice(3, 6), { dead: true });
+    }
+    await claimNext();
+    await expireLeases();
+    await claimNext();
+    await claimNext();
+    // In part failed, in part dead, in part without an answer.
+    const { batchId, lease, keys } = await claimNext();
+    await store.settle(batchId, lease, {
+      cleared: keys.slice(0, 1),
+      failed: [...failuresOf(keys.slice(1, 2)), ...failuresOf(keys.slice(2, 3), { final: true })],
+      milliseconds: 1,
+    });
+    return 44;
+  }
+
+  async function expectOnce(results: number): Promise<void> {
+    expect(
+      await database().one(
+        'select count(*)::int as rows, count(distinct run_id)::int as runs from retention.flagged',
+      ),
+    ).toEqual({ rows: results, runs: results });
+  }
+
+  test('is not flagged a second time by a pass that goes on from its progress', async () => {
+    const { insertRuns, store, one } = database();
+    const flagged = await flagEverything();
+    await expectOnce(flagged);
+    await insertRuns({ count: 1, completedAgo: '30 days 1 hour' });
+    expect(await store.flagExpired({ by: 'test' })).toBe(1);
+    await expectOnce(flagged + 1);
+    // It looked at those ahead, and at none behind.
+    expect(await one('select looked_at from retention.scan order by scan_id desc limit 1')).toEqual(
+      { looked_at: 20 + 5 + 1 },
+    );
+  });
+
+  test.each([
+    ['that was asked for', async () => database().store.flagExpired({ by: 'test', whole: true })],
+    [
+      'whose time has come',
+      async () => {
+        await database().query(
+          `update retention.heartbeat set swept_at = now() - interval '2 hours'`,
+        );
+        return database().store.flagExpired({ by: 'test' });
+      },
+    ],
+    [
+      'over a small backlog',
+      async () => {
+        await database().set({ small_backlog: '5000' });
+        return database().store.flagExpired({ by: 'test' });
+      },
+    ],
+    [
+      'in parts of a few',
+      async () => {
+        await database().set({ flag_limit: '3' });
+        let flagged = await database().store.flagExpired({ by: 'test', whole: true });
+        while ((await database().one('select more from retention.heartbeat'))['more'] === true) {
+          flagged += await database().store.flagExpired({ by: 'test' });
+        }
+        return flagged;
+      },
+    ],
+  ])('is not flagged a second time by a sweep %s', async (_, sweep) => {
+    const flagged = await flagEverything();
+    await database().insertRuns({ count: 1, completedAgo: '90 days' });
+    expect(await sweep()).toBe(1);
+    await expectOnce(flagged + 1);
+    expect(await database().store.flagExpired({ by: 'test', whole: true })).toBe(0);
+    await expectOnce(flagged + 1);
   });
 });

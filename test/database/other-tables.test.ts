@@ -324,7 +324,7 @@ describeDatabase("another application's table", () => {
 async function runTheCycle(adopted: Adopted): Promise<void> {
   const { other } = adopted;
   const due = await adopted.insert('40 days', 'a due', 1);
-  const alsoDue = await adopted.insert('39 days', 'b due', 2);
+  await adopted.insert('39 days', 'b due', 2);
   const fresh = await adopted.insert('2 days', 'fresh', 1);
   const held = await adopted.insert('50 days', 'held', 1);
   await adopted.one(`select from retention.place_hold('audit', $1)`, [held]);

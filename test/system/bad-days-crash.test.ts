@@ -35,7 +35,7 @@ describeDatabase('a bad day of a listener', () => {
   /** Everything that a stale listener could change. */
   async function everything(): Promise<unknown> {
     const { query } = stack.database();
-    const tables = ['runs', 'retention.batch', 'retention.flagged', 'retention.bucket'];
+    const tables = ['runs', 'retention.batch', 'retention.bucket'];
     const rows = tables.map((table) => query(`select * from ${table} t order by t::text`));
     return Promise.all(rows);
   }

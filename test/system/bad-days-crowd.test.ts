@@ -87,13 +87,14 @@ describeDatabase('a bad day of a crowd', () => {
     await insertRuns({ count: dead, completedAgo: '60 days' });
     await query(`
       insert into retention.bucket (bucket) values ('dpp-results') on conflict do nothing;
-      insert into retention.flagged (
-        run_id, bucket, key, completed_at, due_at, attempts, last_code, last_error, failed_at, dead_at
+      insert into retention.batch (
+        bucket, results, oldest, newest, attempts, code, error, failed_at, dead_at, run_ids, keys, tenants
       )
-      select run_id, result_s3_bucket, result_s3_key, completed_at, completed_at + interval '30 days',
-        10, 'AccessDenied', 'Access Denied', now(), now()
-      from runs;
-      analyze runs; analyze retention.flagged`);
+      select result_s3_bucket, count(*), min(completed_at), max(completed_at), 10, 'AccessDenied',
+        'Access Denied', now(), now(), array_agg(run_id), array_agg(result_s3_key), array_agg(tenant_id)
+      from (select *, row_number() over (order by completed_at) / 500 as part from runs) r
+      group by result_s3_bucket, part;
+      analyze runs; analyze retention.batch`);
     /** Quick is what takes no longer than it does with nothing dead, on a loaded machine. */
     const quickly = async <Result>(
       limitMs: number,

@@ -25,7 +25,7 @@ describeDatabase('a bad day of a server that goes down', () => {
     await server?.stop();
   });
   beforeEach(async () => {
-    await server.sql('truncate runs, retention.flagged, retention.batch');
+    await server.sql('truncate runs, retention.batch');
   });
 
   const listen = (): RunningCli =>

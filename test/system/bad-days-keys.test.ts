@@ -74,8 +74,8 @@ describeDatabase('a bad day of keys', () => {
     await listener.waitForLine(/WARNING Run \S+ missing S3 info, skipping/u);
     await listener.waitForLine(/Failed to delete S3 object for run \S+: KeyTooLongError/u);
     expect(
-      await stack.database().query('select key, attempts, last_code from retention.flagged'),
-    ).toEqual([{ key: impossible, attempts: 1, last_code: 'KeyTooLongError' }]);
+      await stack.database().query('select key, attempts, code from retention.flagged'),
+    ).toEqual([{ key: impossible, attempts: 1, code: 'KeyTooLongError' }]);
     // DeleteBucket is what an empty key in a path would be.
     expect(stack.requests().map(({ operation }) => operation)).not.toContain('DeleteBucket');
   });

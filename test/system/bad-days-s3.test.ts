@@ -75,15 +75,15 @@ describeDatabase('a bad day of S3', () => {
     const listener = await listen();
     await until('all but three are stamped', async () => (await database().countStamped()) === 17);
     const left = () =>
-      database().query<{ run_id: string; attempts: number; last_code: string }>(
-        'select run_id::text, attempts, last_code from retention.flagged',
+      database().query<{ run_id: string; attempts: number; code: string }>(
+        'select run_id::text, attempts, code from retention.flagged',
       );
     await until('the refused one has been tried again', async () =>
       (await left()).some(({ run_id, attempts }) => run_id === denied && attempts > 1),
     );
     const byRun = new Map((await left()).map((row) => [row.run_id, row]));
-    expect(byRun.get(internal)).toMatchObject({ attempts: 0, last_code: 'InternalError' });
-    expect(byRun.get(unnamed)).toMatchObject({ attempts: 0, last_code: 'Unanswered' });
+    expect(byRun.get(internal)).toMatchObject({ attempts: 0, code: 'InternalError' });
+    expect(byRun.get(unnamed)).toMatchObject({ attempts: 0, code: 'Unanswered' });
     for (const runId of failing.keys()) {
       expect((await database().run(runId)).result_cleared_at).toBeNull();
     }

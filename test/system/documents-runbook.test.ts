@@ -72,7 +72,7 @@ describeDatabase('the operating guide', () => {
     const confirmed = await guide.run(`retention policy confirm '*'`, { answer: 'y' });
     expect(confirmed.stdout).toContain('The default policy is 30 days. 1,100 results became due');
     expect(await retain()).toBe('30');
-    await sql(`truncate runs, retention.flagged, retention.batch, retention.progress`);
+    await sql(`truncate runs, retention.batch, retention.progress`);
   }
 
   /** 2.1 and 2.2. Monitoring, metrics and alerts */

@@ -105,7 +105,7 @@ describeDatabase('a listener', () => {
         (rows) => rows.length > 0,
       ),
     );
-    const tables = ['setting', 'policy', 'hold', 'bucket', 'progress', 'batch', 'expired', 'scan'];
+    const tables = ['setting', 'policy', 'hold', 'bucket', 'progress', 'batch', 'scan'];
     const everything = (): Promise<unknown[]> =>
       Promise.all([
         query('select * from runs order by run_id'),
@@ -168,7 +168,7 @@ describeDatabase('a listener', () => {
       stack
         .database()
         .query(
-          `select from retention.flagged where dead_at is not null and last_code = 'BucketNotAllowed'`,
+          `select from retention.flagged where dead_at is not null and code = 'BucketNotAllowed'`,
         )
         .then((rows) => rows.length === 2),
     );

@@ -54,9 +54,9 @@ describe.skipIf(isMissing)('promise 6: a key that the real S3 refuses', () => {
     expect((await database().run(refused)).result_cleared_at).toBeNull();
     expect(
       await database()
-        .one(`select e.run_id::text, e.attempts, e.last_code, b.visible_at > now() as waits
+        .one(`select e.run_id::text, e.attempts, e.code, b.visible_at > now() as waits
         from retention.flagged e join retention.batch b using (batch_id)`),
-    ).toEqual({ run_id: refused, attempts: 1, last_code: 'AccessDenied', waits: true });
+    ).toEqual({ run_id: refused, attempts: 1, code: 'AccessDenied', waits: true });
 
     // While it waits, work that comes later goes its way.
     const later = await database().insertRuns({ count: 5, bucket: bucket.name });

@@ -147,8 +147,8 @@ describeDatabase('versioned buckets', () => {
         const { bucket, runId, key } = await makeDue();
         await reconcile(bucket);
         await database().query(
-          `insert into retention.unanswered (run_id, bucket, key, until)
-          values ($1, $2, $3, now() + interval '1 minute')`,
+          `insert into retention.unanswered (bucket, run_ids, keys, until)
+          values ($2, array[$1::uuid], array[$3], now() + interval '1 minute')`,
           [runId, bucket.name, key],
         );
         const refused = await restore(bucket, [runId]);
@@ -226,10 +226,10 @@ describeDatabase('versioned buckets', () => {
         expect((await database().run(free)).result_cleared_at).not.toBeNull();
         expect(
           await database().one(
-            `select last_code, last_error like $1 as names_date from retention.flagged`,
+            `select code, error like $1 as names_date from retention.flagged`,
             [`%${lockedUntil.toISOString().slice(0, 16)}%`],
           ),
-        ).toEqual({ last_code: 'ObjectLocked', names_date: true });
+        ).toEqual({ code: 'ObjectLocked', names_date: true });
       });
 
       test('is what a listener does too; it notes once what a deletion means', async () => {

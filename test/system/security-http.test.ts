@@ -158,8 +158,7 @@ describeDatabase('the HTTP port under attack', () => {
     await insertRuns({ count: 2, tenant: NASTY, bucket: NASTY, key: NASTY });
     await query('select retention.flag_expired()');
     await query(
-      `update retention.flagged set last_code = $1, last_error = $1, failed_at = now(),
-      dead_at = now(), batch_id = null`,
+      `update retention.batch set code = $1, error = $1, failed_at = now(), dead_at = now()`,
       [NASTY],
     );
     await query(

@@ -248,7 +248,7 @@ describeDatabase('secrets', () => {
       });
       await run(['status']);
       expectNoSecret(
-        await server.sql('select last_error from retention.flagged'),
+        await server.sql('select error from retention.flagged'),
         'retention.flagged',
       );
       expectNoSecret(
@@ -258,7 +258,7 @@ describeDatabase('secrets', () => {
     } finally {
       await scripted.stop();
       await server.sql(
-        'delete from retention.flagged; delete from retention.batch; delete from runs',
+        'delete from retention.batch; delete from runs',
       );
     }
   });

@@ -57,7 +57,7 @@ describeDatabase('text from outside, on a terminal and in a log', () => {
         pending_by = ${hostile} where tenant_id <> '*';
       select retention.place_hold(${hostile}, null, ${hostile} || 'held', null, ${hostile});
       select retention.flag_expired();
-      update retention.flagged set last_code = ${hostile}, last_error = ${hostile}, failed_at = now(),
+      update retention.batch set code = ${hostile}, error = ${hostile}, failed_at = now(),
         attempts = 1;
       update retention.bucket set pause_code = ${hostile}, pause_error = ${hostile}, pauses = 1,
         paused_until = now() + interval '1 hour' where bucket <> 'dpp-results';

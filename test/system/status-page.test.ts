@@ -68,10 +68,9 @@ describeDatabase('the status page in a real browser', () => {
       return rows.length === 10;
     });
     await query(`
-      update retention.flagged set dead_at = now(), batch_id = null, attempts = 10,
-        last_code = 'ObjectLocked', last_error = 'a version is kept until 2027-01-31'
-      where bucket = 'gone';
-      update retention.batch set settled_at = now(), results = 0 where bucket = 'gone' and settled_at is null;
+      update retention.batch set dead_at = now(), lease = null, attempts = 10, code = 'ObjectLocked',
+        error = 'a version is kept until 2027-01-31'
+      where bucket = 'gone' and settled_at is null;
       update retention.policy set pending_retain = '7 days', pending_results = 5120,
         pending_at = now() - interval '20 minutes', pending_by = 'lee' where tenant_id = '*'`);
     await insertRuns({ count: 40, tenant: 'umbrella' });

@@ -23,7 +23,7 @@ describe('a request that fails as a whole', () => {
     [400, 'RequestTimeout', 'timeout', 'failed', 'store'],
   ])('with %i %s is %s: %s, and concerns the %s', async (status, code, kind, outcome, concerns) => {
     play(refuse(status, code));
-    const error = await failure(open().deleteObjects('bucket', ['a']));
+    const error = await failure(open().deleteObjects('bucket', ['a', 'b']));
     expect(error).toMatchObject({ kind, code, bucket: 'bucket', httpStatus: status });
     expect(error).toMatchObject({ outcome, concerns, final: false, unanswered: [] });
     expect(error.reason).toBe('as the test wants');
@@ -35,10 +35,18 @@ describe('a request that fails as a whole', () => {
     'with "%s" for words has a reason without the code',
     async (words) => {
       play(refuse(403, 'AccessDenied', words));
-      const error = await failure(open().deleteObjects('bucket', ['a']));
+      const error = await failure(open().deleteObjects('bucket', ['a', 'b']));
       expect(error).toMatchObject({ code: 'AccessDenied', reason: 'the store gave no reason' });
     },
   );
+
+  test('and denies the only key that was asked for says nothing of the bucket', async () => {
+    play(refuse(403, 'AccessDenied'));
+    expect(await open().deleteObjects('bucket', ['a'])).toMatchObject({
+      deleted: [],
+      failures: [{ key: 'a', code: 'AccessDenied', outcome: 'refused', concerns: 'key' }],
+    });
+  });
 
   test('with a 400 without a word is malformed', async () => {
     play(reply(400, ''));

@@ -27,22 +27,6 @@ Example:
     .action(halt);
 }
 
-/** `retention resume` */
-export function resumeCommand(): Command {
-  return new Command('resume')
-    .description('End a halt by hand.')
-    .option('--json', 'print one JSON document')
-    .addHelpText(
-      'after',
-      `
-Other reasons for standing still (retention disabled, table detached, ...) stay; status names them.
-
-Example:
-  $ retention resume`,
-    )
-    .action(resume);
-}
-
 async function halt({ reason = '', by, json }: Options): Promise<void> {
   const { config, logger } = await readSettings('halt');
   const { withStore } = await import('../../assembly.ts');
@@ -57,21 +41,4 @@ async function halt({ reason = '', by, json }: Options): Promise<void> {
   if (json === true) printJson({ halted, reasons });
   else if (halted) printLine('Halted: nothing is flagged or claimed until `retention resume`.');
   else printLine(`It was halted already: ${reasons.map(({ because }) => because).join('; ')}`);
-}
-
-async function resume({ json }: Options): Promise<void> {
-  const { config, logger } = await readSettings('resume');
-  const { withStore } = await import('../../assembly.ts');
-  const { resumed, reasons } = await withStore({ config, logger }, async (store) => ({
-    resumed: await store.resume(),
-    reasons: await store.readGate(),
-  }));
-  if (json === true) {
-    printJson({ resumed, reasons });
-    return;
-  }
-  printLine(resumed ? 'Resumed.' : 'It was not halted by hand.');
-  for (const { because, remedy } of reasons) {
-    printLine(`Still nothing is flagged or claimed: ${because}. Remedy: ${remedy}`);
-  }
 }

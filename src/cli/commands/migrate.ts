@@ -10,7 +10,7 @@ interface DownOptions {
   readonly yes?: boolean;
 }
 
-/** `retention migrate up|down|status` */
+/** `retention migrate up|down|status|sql` */
 export function migrateCommand(): Command {
   const command = new Command('migrate').description('Manage the schema `retention`.');
   command
@@ -34,6 +34,13 @@ export function migrateCommand(): Command {
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention migrate status --json')
     .action(status);
+  command
+    .command('sql')
+    .description('Print what `up` would run, for migrations that another tool runs.')
+    .option('--from <migration>', 'the first to print, by its number or name')
+    .option('--to <migration>', 'the last to print')
+    .addHelpText('after', '\nExample:\n  $ retention migrate sql --from 0003 > V7__retention.sql')
+    .action(sql);
   return command;
 }
 
@@ -61,6 +68,13 @@ async function down(options: DownOptions): Promise<void> {
     ...(steps === undefined ? {} : { count: steps }),
   });
   printRan(ran, 'There was nothing to take back.');
+}
+
+async function sql({ from, to }: { readonly from?: string; readonly to?: string }): Promise<void> {
+  const { config } = await readSettings('migrate');
+  const { migrationSettings } = await import('../../assembly.ts');
+  const { writeMigrationSql } = await import('../../database/migration-sql.ts');
+  printLine(await writeMigrationSql({ from, to, settings: migrationSettings(config) }));
 }
 
 async function status(options: { readonly json?: boolean }): Promise<void> {

@@ -107,7 +107,7 @@ function checkJob(facts: CronFacts, where: string): Check {
   );
 }
 
-const AGAIN = 'retention migrate down --steps 1 --yes, then retention migrate up';
+const AGAIN = 'retention migrate up';
 
 function checkTicks(health: HealthFacts): Check {
   const name = 'ticks';

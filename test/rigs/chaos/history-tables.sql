@@ -59,23 +59,46 @@ create table history.item_change (
   key text not null
 );
 
-create function history.note_item()
+-- Of each flagged result, the batch that it is in. What goes from one batch to another within a transaction is an
+-- UPDATE; what leaves a batch and is in no other open one is a DELETE.
+create function history.note_items()
 returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog
 as $$
-declare
-  v_item retention.flagged := case when tg_op = 'DELETE' then old else new end;
 begin
-  insert into history.item_change (op, run_id, batch_id, bucket, key)
-  values (tg_op, v_item.run_id, v_item.batch_id, v_item.bucket, v_item.key);
+  if tg_op <> 'INSERT' and old.settled_at is null then
+    insert into history.item_change (op, run_id, batch_id, bucket, key)
+    select 'DELETE', r.run_id, old.batch_id, old.bucket, r.key
+    from retention._results(old) r
+    where r.run_id not in (
+      select unnest(b.run_ids)
+      from retention.batch b
+      where b.settled_at is null
+    );
+  end if;
+  if tg_op = 'INSERT' and new.settled_at is null then
+    insert into history.item_change (op, run_id, batch_id, bucket, key)
+    select case when m.run_id is null then 'INSERT' else 'UPDATE' end, r.run_id, new.batch_id, new.bucket, r.key
+    from retention._results(new) r
+    left join (
+      select distinct i.run_id
+      from history.item_change i
+      where i.xid = pg_current_xact_id()
+      union
+      select unnest(b.run_ids)
+      from retention.batch b
+      where b.settled_at is null
+        and b.batch_id <> new.batch_id
+    ) m on m.run_id = r.run_id;
+  end if;
   return null;
 end
 $$;
 
-create trigger note_item after insert or update or delete on retention.flagged
-for each row execute function history.note_item();
+create trigger note_items after insert or update or delete on retention.batch
+for each row execute function history.note_items();
 
 create table history.batch_change (
   seq bigint generated always as identity primary key,
