@@ -19,6 +19,7 @@ describeDatabase('a real tick of pg_cron', () => {
   beforeAll(async () => {
     server = await startOwnPostgres();
     s3 = await startMemoryS3();
+    s3.createBucket('dpp-results');
     await runMigrations({
       databaseUrl: server.url(),
       direction: 'up',
@@ -32,7 +33,6 @@ describeDatabase('a real tick of pg_cron', () => {
   });
 
   test('flags, is announced in psql, and leads to deletion with nothing else but a listener', async () => {
-    s3.createBucket('dpp-results');
     for (const name of ['due', 'fresh', 'failed']) s3.putObject('dpp-results', name);
     await server.sql(`insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key) values
       ('acme', 'COMPLETED', now() - interval '31 days', 'dpp-results', 'due'),

@@ -660,8 +660,8 @@ export const schemaMutations = [
     promise: 10,
     edits: one(
       RIGHTS,
-      "  perform retention._check_role(v_role);\n  execute format('grant usage",
-      "  perform retention._check_role(v_role);\n  execute format('grant update (key) on retention.result to %I', v_role);\n  execute format('grant usage",
+      '  end loop;\nend\n',
+      "  end loop;\n  execute format('grant update on retention.result to %I', v_role);\nend\n",
     ),
     testFile: 'test/database/rights.test.ts',
     test: ["cannot change the view's column %s", 'key'],
