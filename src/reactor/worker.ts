@@ -261,7 +261,7 @@ class BatchWorker implements Worker {
       this.#options.logger.error(`Failed to delete S3 object for ${runs}: ${code} ${message}`, {
         bucket,
         results,
-        run_ids: runIds,
+        ...(results === 1 ? {} : { run_ids: runIds }),
       });
     }
   }

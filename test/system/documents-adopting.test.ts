@@ -50,7 +50,7 @@ describeDatabase('adopting a live system', () => {
       'DPP_RETENTION_ENABLED=false RETENTION_ROLE=retention_listener retention migrate up',
     );
     const migrations = await guide.run('retention migrate status');
-    expect(migrations.stdout).toContain('0017_start');
+    expect(migrations.stdout).toContain('0003_functions');
 
     await guide.run('retention doctor');
     const dry = await guide.run('retention reconcile --dry-run');

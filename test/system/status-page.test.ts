@@ -18,8 +18,10 @@ const HISTORY = `
 insert into retention.scan (started_at, ms, asked_by, looked_at, flagged, batches, without_place, hit_limit)
 select now() - n * interval '30 minutes', 40, 'pg_cron', 1000, 400 + 9000 * (n % 8 = 7)::int + 37 * n, 1, 0, false
 from generate_series(1, 46) n;
-insert into retention.batch (bucket, results, settled_at, cleared, failed, ms)
-select 'dpp-results', 0, now() - n * interval '30 minutes' + interval '5 minutes',
+insert into retention.batch (
+  bucket, results, oldest, newest, run_ids, keys, tenants, settled_at, cleared, failed, ms
+)
+select 'dpp-results', 0, now(), now(), '{}', '{}', '{}', now() - n * interval '30 minutes' + interval '5 minutes',
   greatest(300, 4200 - 620 * ((54 - n) % 8)) + 11 * n, case when n = 12 then 600 else 0 end, 200
 from generate_series(1, 46) n;`;
 
