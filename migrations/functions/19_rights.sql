@@ -3,9 +3,38 @@ Rights, from the catalog: what does not begin with an underscore is the SQL inte
 adapter names may use it. Nothing here is open to PUBLIC.
 */
 
+-- Every function, table and view of the schema, the privilege that the listener's role gets on it, and whether it
+-- belongs to the SQL interface (is_public): what begins with an underscore, or changes the schema itself, does not.
+create or replace function retention._interface()
+returns table (kind text, oid oid, name text, signature text, privilege text, is_public boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select 'function',
+    p.oid,
+    format('function retention.%I', p.proname),
+    format('function %s', p.oid::regprocedure),
+    'execute',
+    p.proname !~ '^_'
+      and p.prorettype <> 'trigger'::regtype
+      and p.proname not in ('detach', 'attach', 'grant_rights')
+  from pg_proc p
+  where p.pronamespace = 'retention'::regnamespace
+  union all
+  select 'relation',
+    c.oid,
+    format('retention.%I', c.relname),
+    c.oid::regclass::text,
+    'select',
+    c.relname !~ '^_'
+  from pg_class c
+  where c.relnamespace = 'retention'::regnamespace
+    and c.relkind in ('r', 'v')
+$$;
+
 -- Revokes everything from PUBLIC and gives the recorded role its rights: to look at tables and views, and to call
--- the functions of the interface. What begins with an underscore, or changes the schema itself, is granted to
--- nobody. Runs as the role that migrates.
+-- the functions of the interface. The rest is granted to nobody. Runs as the role that migrates.
 create or replace function retention._grant_rights()
 returns void
 language plpgsql
@@ -33,24 +62,12 @@ begin
   perform retention._check_role(v_role);
   execute format('grant usage on schema retention to %I', v_role);
   for v_object in
-    select format('function %s', p.oid::regprocedure) as name,
-      'execute' as privilege,
-      p.proname !~ '^_'
-        and p.prorettype <> 'trigger'::regtype
-        and p.proname not in ('detach', 'attach', 'grant_rights') as is_public
-    from pg_proc p
-    where p.pronamespace = 'retention'::regnamespace
-    union all
-    select c.oid::regclass::text,
-      'select',
-      c.relname !~ '^_'
-    from pg_class c
-    where c.relnamespace = 'retention'::regnamespace
-      and c.relkind in ('r', 'v')
+    select i.signature, i.privilege, i.is_public
+    from retention._interface() i
   loop
-    execute format('revoke all on %s from %I', v_object.name, v_role);
+    execute format('revoke all on %s from %I', v_object.signature, v_role);
     if v_object.is_public then
-      execute format('grant %s on %s to %I', v_object.privilege, v_object.name, v_role);
+      execute format('grant %s on %s to %I', v_object.privilege, v_object.signature, v_role);
     end if;
   end loop;
 end

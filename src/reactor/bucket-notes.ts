@@ -41,8 +41,8 @@ export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
       return;
     }
     await store.noteBucket(bucket, versioning);
-    const level = versioning === 'off' || known.onVersioned === 'purge' ? 'info' : 'warning';
-    logger[level](`Bucket ${bucket}: ${describeDeletion(versioning, known.onVersioned)}`);
+    const level = versioning === 'off' || known.on_versioned === 'purge' ? 'info' : 'warning';
+    logger[level](`Bucket ${bucket}: ${describeDeletion(versioning, known.on_versioned)}`);
   };
   const note = async (bucket: string): Promise<void> => {
     if (stopping.signal.aborted) return;

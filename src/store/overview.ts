@@ -7,7 +7,7 @@ export interface Vitals {
   /** When this was so, by the database's clock: what ages are counted from. */
   readonly asOf: Date;
   readonly status: Status;
-  /** The names of the buckets that pause; at most {@link MOST_BUCKETS}. */
+  /** The names of the buckets that pause; at most 50. */
   readonly pausedBuckets: readonly string[];
   /** How much of the server's notification queue is used, from 0 to 1. */
   readonly notifyQueueUsage: number;
@@ -31,7 +31,7 @@ export interface WaitingTenant {
   /** When the oldest that waits completed. */
   readonly oldest: Date;
   readonly due_since: Date;
-  /** Among its {@link MOST_RESULTS_PER_TENANT} oldest. */
+  /** Among its 1,000 oldest. */
   readonly due: number;
   readonly flagged: number;
   /** Whether there may be more of both. */
@@ -111,33 +111,18 @@ export interface Overview {
 /** How far back {@link readOverview} tells what happened. */
 export const ACTIVITY_HOURS = 24;
 
-/** Beyond these, lists are cut and counts are "so many or more". */
-export const MOST_BUCKETS = 50;
-export const MOST_RESULTS_PER_TENANT = 1_000;
+/** Lists of the overview are cut here. */
 export const MOST_ROWS = 20;
 
 /**
- * The row of `retention.status` and what else a scrape asks for, in one statement.
+ * The row of `retention.status` and `retention.vitals`, in one statement.
  *
  * @throws DatabaseError
  */
 export async function readVitals(database: Queryable): Promise<Vitals> {
   const [row] = await database.query<
     Status & { as_of: Date; paused_bucket_names: readonly string[]; notify_queue_usage: number }
-  >(
-    `select s.*,
-      clock_timestamp() as as_of,
-      array(
-        select k.bucket
-        from retention.bucket k
-        where k.paused_until > now()
-        order by k.bucket
-        limit $1
-      ) as paused_bucket_names,
-      pg_notification_queue_usage() as notify_queue_usage
-    from retention.status s`,
-    [MOST_BUCKETS],
-  );
+  >('select * from retention.status cross join retention.vitals()');
   if (row === undefined) throw new Error('retention.status returned no row');
   const { as_of, paused_bucket_names, notify_queue_usage, ...status } = row;
   return {
@@ -156,131 +141,14 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
  */
 export async function readOverview(database: Queryable): Promise<Overview> {
   // One after the other: a page that is looked at takes one session from the work, not seven.
-  const activity = await database.query<ActivityPart>('select * from retention.activity($1)', [
-    ACTIVITY_HOURS,
-  ]);
-  const tenants = await database.query<WaitingTenant>(
-    'select * from retention.tenants_due($1, $2)',
-    [MOST_ROWS, MOST_RESULTS_PER_TENANT],
-  );
-  const buckets = await readBusyBuckets(database);
-  const troubles = await readTroubles(database);
-  const listeners = await readWorkingListeners(database);
-  const holds = await readActiveHolds(database);
-  const pendingPolicies = await readPendingPolicies(database);
+  const list = <Row extends object>(name: string, limit = MOST_ROWS): Promise<readonly Row[]> =>
+    database.query<Row>(`select * from retention.${name}($1)`, [limit]);
+  const activity = await list<ActivityPart>('activity', ACTIVITY_HOURS);
+  const tenants = await list<WaitingTenant>('tenants_due');
+  const buckets = await list<BusyBucket>('busy_buckets');
+  const troubles = await list<Trouble>('troubles');
+  const listeners = await list<WorkingListener>('working_listeners');
+  const holds = await list<ActiveHold>('active_holds');
+  const pendingPolicies = await list<PendingPolicy>('pending_policies');
   return { activity, tenants, buckets, troubles, listeners, holds, pendingPolicies };
-}
-
-function readBusyBuckets(database: Queryable): Promise<readonly BusyBucket[]> {
-  return database.query<BusyBucket>(
-    `select k.bucket,
-      k.versioning,
-      k.on_versioned,
-      coalesce(w.flagged, 0) as flagged,
-      coalesce(w.leased, 0) as leased,
-      w.oldest,
-      coalesce(c.cleared, 0) as cleared_24h,
-      coalesce(d.dead, 0) as dead,
-      case when k.paused_until > now() then k.paused_until end as paused_until,
-      case when k.paused_until > now() then k.pause_code end as pause_code,
-      case when k.paused_until > now() then k.pause_error end as pause_error
-    from retention.bucket k
-    left join (
-      select b.bucket,
-        sum(b.results)::bigint as flagged,
-        (sum(b.results) filter (where b.lease is not null and b.visible_at > now()))::bigint as leased,
-        min(b.oldest) as oldest
-      from retention.batch b
-      where b.settled_at is null
-        and b.dead_at is null
-      group by b.bucket
-    ) w on w.bucket = k.bucket
-    left join (
-      select b.bucket, sum(b.cleared)::bigint as cleared
-      from retention.batch b
-      where b.settled_at >= now() - interval '24 hours'
-      group by b.bucket
-    ) c on c.bucket = k.bucket
-    left join (
-      select b.bucket, sum(b.results)::bigint as dead
-      from retention.batch b
-      where b.dead_at is not null
-      group by b.bucket
-    ) d on d.bucket = k.bucket
-    order by k.paused_until > now() desc nulls last, w.flagged desc nulls last, c.cleared desc nulls last,
-      k.bucket
-    limit $1`,
-    [MOST_ROWS],
-  );
-}
-
-function readTroubles(database: Queryable): Promise<readonly Trouble[]> {
-  return database.query<Trouble>(
-    `select t.state,
-      t.bucket,
-      t.code,
-      t.results,
-      (t.last).run_ids[1]::text as run_id,
-      (t.last).error as error,
-      (t.last).failed_at as last_at,
-      case when t.state = 'failed' then (t.last).visible_at end as next_attempt_at
-    from (
-      select case when b.dead_at is null then 'failed' else 'dead' end as state,
-        b.bucket,
-        coalesce(b.code, 'unknown') as code,
-        sum(b.results)::bigint as results,
-        (array_agg(b order by b.failed_at desc))[1] as last
-      from retention.batch b
-      where b.failed_at is not null
-        and b.settled_at is null
-      group by 1, 2, 3
-      order by 1, 4 desc, 2, 3
-      limit $1
-    ) t
-    order by t.state, t.results desc, t.bucket, t.code`,
-    [MOST_ROWS],
-  );
-}
-
-function readWorkingListeners(database: Queryable): Promise<readonly WorkingListener[]> {
-  return database.query<WorkingListener>(
-    `select coalesce(b.leased_by, 'unknown') as listener,
-      count(*) as batches,
-      sum(b.results)::bigint as results,
-      max(b.visible_at) as leased_until
-    from retention.batch b
-    where b.lease is not null
-      and b.visible_at > now()
-    group by 1
-    order by 1
-    limit $1`,
-    [MOST_ROWS],
-  );
-}
-
-function readActiveHolds(database: Queryable): Promise<readonly ActiveHold[]> {
-  return database.query<ActiveHold>(
-    `select hold_id, run_id::text as run_id, tenant_id, reason, placed_by, placed_at, expires_at
-    from retention.hold
-    where coalesce(least(released_at, expires_at), 'infinity') > now()
-    order by hold_id desc
-    limit $1`,
-    [MOST_ROWS],
-  );
-}
-
-function readPendingPolicies(database: Queryable): Promise<readonly PendingPolicy[]> {
-  return database.query<PendingPolicy>(
-    `select tenant_id,
-      (extract(epoch from retain) / 86400)::double precision as retain_days,
-      (extract(epoch from pending_retain) / 86400)::double precision as pending_retain_days,
-      pending_results,
-      pending_at,
-      pending_by
-    from retention.policy
-    where pending_retain is not null
-    order by pending_at
-    limit $1`,
-    [MOST_ROWS],
-  );
 }

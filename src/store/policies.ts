@@ -1,7 +1,7 @@
 import type { Queryable } from '../database/queryable.ts';
 
 /** The tenant whose policy holds for all that have none of their own. */
-export const DEFAULT_TENANT = '*';
+const DEFAULT_TENANT = '*';
 
 /** A row of `retention.policy`; keys as in the command line's JSON. */
 export interface Policy {

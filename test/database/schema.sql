@@ -881,24 +881,12 @@ begin
   perform retention._check_role(v_role);
   execute format('grant usage on schema retention to %I', v_role);
   for v_object in
-    select format('function %s', p.oid::regprocedure) as name,
-      'execute' as privilege,
-      p.proname !~ '^_'
-        and p.prorettype <> 'trigger'::regtype
-        and p.proname not in ('detach', 'attach', 'grant_rights') as is_public
-    from pg_proc p
-    where p.pronamespace = 'retention'::regnamespace
-    union all
-    select c.oid::regclass::text,
-      'select',
-      c.relname !~ '^_'
-    from pg_class c
-    where c.relnamespace = 'retention'::regnamespace
-      and c.relkind in ('r', 'v')
+    select i.signature, i.privilege, i.is_public
+    from retention._interface() i
   loop
-    execute format('revoke all on %s from %I', v_object.name, v_role);
+    execute format('revoke all on %s from %I', v_object.signature, v_role);
     if v_object.is_public then
-      execute format('grant %s on %s to %I', v_object.privilege, v_object.name, v_role);
+      execute format('grant %s on %s to %I', v_object.privilege, v_object.signature, v_role);
     end if;
   end loop;
 end
@@ -1129,6 +1117,32 @@ CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
     when p_column ->> 'type' = 'date' then format('(%I::timestamp at time zone ''UTC'')', p_column ->> 'name')
     else format('%I', p_column ->> 'name')
   end
+$$;
+
+CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name text, signature text, privilege text, is_public boolean)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select 'function',
+    p.oid,
+    format('function retention.%I', p.proname),
+    format('function %s', p.oid::regprocedure),
+    'execute',
+    p.proname !~ '^_'
+      and p.prorettype <> 'trigger'::regtype
+      and p.proname not in ('detach', 'attach', 'grant_rights')
+  from pg_proc p
+  where p.pronamespace = 'retention'::regnamespace
+  union all
+  select 'relation',
+    c.oid,
+    format('retention.%I', c.relname),
+    c.oid::regclass::text,
+    'select',
+    c.relname !~ '^_'
+  from pg_class c
+  where c.relnamespace = 'retention'::regnamespace
+    and c.relkind in ('r', 'v')
 $$;
 
 CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
@@ -1719,25 +1733,32 @@ CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETUR
     AS $$
 #variable_conflict use_column
 declare
-  v_candidates bigint[];
+  v_candidates bigint[] := '{}';
+  v_found bigint[];
   v_batch record;
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
 begin
-  -- Found without a lock, and looked at again under it: a batch may change hands in between.
-  v_candidates := array(
-    select distinct b.batch_id
+  -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
+  -- batch that was not found: so look again until all are locked.
+  loop
+    v_found := array(
+      select distinct b.batch_id
+      from retention.batch b
+      cross join unnest(b.run_ids) as u (run_id)
+      where b.settled_at is null
+        and b.batch_id <> all (v_candidates)
+        and u.run_id in (select s.run_id from retention.selection s)
+    );
+    exit when v_found = '{}';
+    perform
     from retention.batch b
-    cross join unnest(b.run_ids) as u (run_id)
-    where b.settled_at is null
-      and u.run_id in (select s.run_id from retention.selection s)
-  );
-  perform
-  from retention.batch b
-  where b.batch_id = any (v_candidates)
-  order by b.batch_id
-  for update;
+    where b.batch_id = any (v_found)
+    order by b.batch_id
+    for update;
+    v_candidates := v_candidates || v_found;
+  end loop;
   for v_batch in
     select b.*,
       b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
@@ -1802,6 +1823,8 @@ CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id
     AS $$
   select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.tenant_id, u.n
   from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  -- Unpacked once, however often it is named.
+  offset 0
 $$;
 
 CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
@@ -2139,6 +2162,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select h.hold_id, h.run_id::text, h.tenant_id, h.reason, h.placed_by, h.placed_at, h.expires_at
+  from retention.hold h
+  where retention._hold_end(h.released_at, h.expires_at) > now()
+  order by h.hold_id desc
+  limit p_limit
+$$;
+
 CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(begins_at timestamp with time zone, flagged bigint, cleared bigint, failed bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2179,6 +2213,39 @@ CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(beg
   order by p.n
 $$;
 
+CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_owner text, view_owner text, row_security text, is_filtered boolean, policies bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select a.table_name,
+    pg_get_userbyid(c.relowner),
+    pg_get_userbyid(v.relowner),
+    case
+      when not c.relrowsecurity then 'off'
+      when c.relforcerowsecurity then 'forced'
+      else 'on'
+    end,
+    c.relrowsecurity
+      and not (o.rolsuper or o.rolbypassrls)
+      and (c.relforcerowsecurity or not pg_has_role(v.relowner, c.relowner, 'usage')),
+    (
+      select count(*)
+      from pg_policy p
+      where p.polrelid = c.oid
+        and p.polpermissive
+        and exists (
+          select
+          from unnest(p.polroles) as r (role)
+          where r.role = 0
+            or pg_has_role(v.relowner, r.role, 'usage')
+        )
+    )
+  from retention.adapter a
+  join pg_class c on c.oid = a.table_oid
+  join pg_class v on v.oid = to_regclass('retention.result')
+  join pg_roles o on o.oid = v.relowner
+$$;
+
 CREATE FUNCTION retention.attach() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2212,6 +2279,43 @@ begin
   update retention.adapter set detached_at = null;
   perform retention._note_gate();
 end
+$$;
+
+CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select k.bucket,
+    k.versioning,
+    k.on_versioned,
+    coalesce(w.flagged, 0),
+    coalesce(w.leased, 0),
+    w.oldest,
+    coalesce(c.cleared, 0),
+    coalesce(w.dead, 0),
+    case when k.paused_until > now() then k.paused_until end,
+    case when k.paused_until > now() then k.pause_code end,
+    case when k.paused_until > now() then k.pause_error end
+  from retention.bucket k
+  left join (
+    select b.bucket,
+      (sum(b.results) filter (where b.dead_at is null))::bigint as flagged,
+      (sum(b.results) filter (where b.lease is not null and b.visible_at > now()))::bigint as leased,
+      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      (sum(b.results) filter (where b.dead_at is not null))::bigint as dead
+    from retention.batch b
+    where b.settled_at is null
+    group by b.bucket
+  ) w on w.bucket = k.bucket
+  left join (
+    select b.bucket, sum(b.cleared)::bigint as cleared
+    from retention.batch b
+    where b.settled_at >= now() - interval '24 hours'
+    group by b.bucket
+  ) c on c.bucket = k.bucket
+  order by k.paused_until > now() desc nulls last, w.flagged desc nulls last, c.cleared desc nulls last, k.bucket
+  limit p_limit
 $$;
 
 CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
@@ -2428,6 +2532,48 @@ begin
   where p.tenant_id = p_tenant_id;
   return v_due;
 end
+$$;
+
+CREATE FUNCTION retention.cron_state() RETURNS TABLE(home text, may_see_settings boolean, extension text, may_look boolean, uses_workers boolean)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(
+      c.database_name,
+      case when not m.may_see_settings and e.extversion is not null then current_database() end
+    ),
+    m.may_see_settings,
+    e.extversion,
+    case
+      -- to_regclass() raises where the role may not use the schema.
+      when has_schema_privilege(to_regnamespace('cron')::oid, 'usage')
+      then coalesce(has_table_privilege(to_regclass('cron.job')::oid, 'select'), false)
+        and coalesce(has_table_privilege(to_regclass('cron.job_run_details')::oid, 'select'), false)
+      else false
+    end,
+    coalesce(c.uses_workers, false)
+  -- Its settings are for superusers: current_setting() raises where this view shows nothing.
+  from (
+    select max(setting) filter (where name = 'cron.database_name') as database_name,
+      bool_or(setting = 'on') filter (where name = 'cron.use_background_workers') as uses_workers
+    from pg_settings
+    where name like 'cron.%'
+  ) c
+  cross join (select pg_has_role('pg_read_all_settings', 'usage') as may_see_settings) m
+  left join pg_extension e on e.extname = 'pg_cron'
+$$;
+
+CREATE FUNCTION retention.dead_by_code() RETURNS TABLE(code text, results bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select coalesce(b.code, 'unknown'), sum(b.results)::bigint
+  from retention.batch b
+  where b.dead_at is not null
+    and b.settled_at is null
+  group by 1
+  order by 2 desc, 1
 $$;
 
 CREATE FUNCTION retention.detach() RETURNS void
@@ -2861,12 +3007,118 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.has_key_under(p_prefix text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+begin
+  if to_regclass('retention._live') is null then
+    return false;
+  end if;
+  return coalesce(
+    (
+      select starts_with(l.key, p_prefix)
+      from (
+        select r.key
+        from retention._live r
+        where r.key >= p_prefix collate "C"
+        order by r.key
+        limit 1
+      ) l
+    ),
+    false
+  );
+end
+$$;
+
+CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text, cron_database text, ticked_seconds_ago double precision, ticked_by text, installed_seconds_ago double precision, loop_interval_seconds double precision, naive_columns text[], default_bucket text, notify_queue_usage double precision, default_retain_days double precision, shortest_retain_days double precision, longest_retain_days double precision, tenant_policies bigint, pending_policies text[], holds bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select s.enabled,
+    a.scheduler,
+    a.cron_database,
+    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    h.ticked_by,
+    extract(epoch from clock_timestamp() - i.at)::double precision,
+    extract(epoch from s.loop_interval)::double precision,
+    array(
+      select format('%s (%s)', c.value ->> 'name', c.value ->> 'type')
+      from jsonb_each(a.columns) c
+      where c.value ->> 'type' ~ 'without time zone|^date$'
+        and c.key in ('completed_at', 'retain_until', 'cleared_at', 'updated_at')
+      order by c.key
+    ),
+    coalesce(a.columns -> 'bucket' ->> 'fixed', s.default_bucket),
+    pg_notification_queue_usage(),
+    p.default_retain_days,
+    p.shortest_retain_days,
+    p.longest_retain_days,
+    p.tenant_policies,
+    p.pending_policies,
+    (
+      select count(*)
+      from retention.hold o
+      where retention._hold_end(o.released_at, o.expires_at) > now()
+    )
+  from retention.setting s
+  cross join retention.adapter a
+  cross join retention.heartbeat h
+  cross join retention.installed i
+  cross join (
+    select (max(extract(epoch from retain)) filter (where tenant_id = '*') / 86400)::double precision
+        as default_retain_days,
+      (min(extract(epoch from retain)) / 86400)::double precision as shortest_retain_days,
+      (max(extract(epoch from retain)) / 86400)::double precision as longest_retain_days,
+      count(*) filter (where tenant_id <> '*') as tenant_policies,
+      coalesce(
+        array_agg(
+          format(
+            'tenant %s: %s instead of %s would make %s results due at once',
+            tenant_id, pending_retain, retain, pending_results
+          )
+          order by tenant_id
+        ) filter (where pending_retain is not null),
+        '{}'
+      ) as pending_policies
+    from retention.policy
+  ) p
+$_$;
+
 CREATE FUNCTION retention.index_state() RETURNS TABLE(name text, is_there boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select p.name, p.is_there
   from retention._index_plan() p
+$$;
+
+CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select k.bucket,
+    k.on_versioned,
+    k.versioning,
+    case
+      when k.paused_until > now()
+      then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
+    end
+  from retention.bucket k
+  where p_bucket is null
+    or k.bucket = p_bucket
+  order by (
+      exists (
+        select
+        from retention.batch b
+        where b.bucket = k.bucket
+          and b.settled_at is null
+      )
+    ) desc,
+    k.bucket
+  limit p_limit
 $$;
 
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
@@ -2924,6 +3176,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETURNS TABLE(missing text, granted_by text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select m.missing, pg_get_userbyid(s.nspowner)
+  from pg_namespace s
+  cross join lateral (
+    select 0 as place, 'usage on schema retention' as missing
+    where not has_schema_privilege(p_role, s.oid, 'usage')
+    union all
+    select 1, format('%s on %s', i.privilege, i.name)
+    from retention._interface() i
+    where i.is_public
+      and case i.kind
+        when 'function' then not has_function_privilege(p_role, i.oid, 'execute')
+        else not has_table_privilege(p_role, i.oid, 'select')
+      end
+  ) m
+  where s.nspname = 'retention'
+  order by m.place, m.missing
+$$;
+
 CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2955,6 +3229,22 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
   on conflict (bucket) do update
   set versioning = excluded.versioning,
     described_at = excluded.described_at
+$$;
+
+CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select p.tenant_id,
+    (extract(epoch from p.retain) / 86400)::double precision,
+    (extract(epoch from p.pending_retain) / 86400)::double precision,
+    p.pending_results,
+    p.pending_at,
+    p.pending_by
+  from retention.policy p
+  where p.pending_retain is not null
+  order by p.pending_at, p.tenant_id
+  limit p_limit
 $$;
 
 CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[])
@@ -3350,6 +3640,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+begin
+  if to_regclass('retention._live') is null then
+    return null;
+  end if;
+  return (
+    select l.key
+    from (
+      select r.bucket, r.key
+      from retention._live r
+      where r.key is not null
+      limit 1000
+    ) l
+    where l.bucket = p_bucket
+      and l.key <> ''
+    limit 1
+  );
+end
+$$;
+
 CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3728,6 +4042,135 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.tick_jobs(p_database text DEFAULT current_database()) RETURNS TABLE(job_id bigint, name text, active boolean, schedule text, owner text, last_runs jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not (select c.may_look from retention.cron_state() c) then
+    return;
+  end if;
+  return query
+  select j.jobid,
+    coalesce(j.jobname::text, j.command),
+    j.active,
+    j.schedule,
+    j.username,
+    (
+      select coalesce(
+        jsonb_agg(jsonb_build_object('status', d.status, 'message', d.return_message) order by d.runid desc),
+        '[]'
+      )
+      from (
+        select r.runid, r.status, r.return_message
+        from cron.job_run_details r
+        where r.jobid = j.jobid
+        order by r.runid desc
+        limit 5
+      ) d
+    )
+  from cron.job j
+  where j.database = p_database
+    and j.command like '%retention.tick()%'
+  order by j.active desc, j.jobid;
+end
+$$;
+
+CREATE FUNCTION retention.troubles(p_limit integer DEFAULT 20) RETURNS TABLE(state text, bucket text, code text, results bigint, run_id text, error text, last_at timestamp with time zone, next_attempt_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select t.state,
+    t.bucket,
+    t.code,
+    t.results,
+    l.run_ids[1]::text,
+    l.error,
+    l.failed_at,
+    case when t.state = 'failed' then l.visible_at end
+  from (
+    select case when b.dead_at is null then 'failed' else 'dead' end as state,
+      b.bucket,
+      coalesce(b.code, 'unknown') as code,
+      sum(b.results)::bigint as results,
+      (array_agg(b.batch_id order by b.failed_at desc))[1] as last
+    from retention.batch b
+    where b.failed_at is not null
+      and b.settled_at is null
+    group by 1, 2, 3
+    order by 1, 4 desc, 2, 3
+    limit p_limit
+  ) t
+  join retention.batch l on l.batch_id = t.last
+  order by t.state, t.results desc, t.bucket, t.code
+$$;
+
+CREATE FUNCTION retention.undated(p_bound integer DEFAULT 1000) RETURNS TABLE(results bigint, run_ids text[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if to_regclass('retention._live') is null then
+    return query select 0::bigint, '{}'::text[];
+    return;
+  end if;
+  return query
+  with recursive tenant(tenant_id) as (
+    (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is not null
+      order by r.tenant_id
+      limit 1
+    )
+    union all
+    select (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id > t.tenant_id
+      order by r.tenant_id
+      limit 1
+    )
+    from tenant t
+    where t.tenant_id is not null
+  ),
+  undated as (
+    select r.run_id::text as run_id
+    from tenant t
+    cross join lateral (
+      select x.run_id
+      from retention._live x
+      where x.tenant_id = t.tenant_id
+        and x.is_candidate
+        and x.completed_at is null
+      limit p_bound
+    ) r
+    union all
+    (
+      select x.run_id::text
+      from retention._live x
+      where x.tenant_id is null
+        and x.is_candidate
+        and x.completed_at is null
+      limit p_bound
+    )
+    limit p_bound
+  )
+  select count(*), coalesce((array_agg(u.run_id order by u.run_id))[1:3], '{}')
+  from undated u;
+end
+$$;
+
 CREATE FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3769,6 +4212,39 @@ CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client te
     LANGUAGE sql IMMUTABLE
     AS $$
   select '0.1.0', '0.1.0'
+$$;
+
+CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_of timestamp with time zone, paused_bucket_names text[], notify_queue_usage double precision)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select clock_timestamp(),
+    array(
+      select k.bucket
+      from retention.bucket k
+      where k.paused_until > now()
+      order by k.bucket
+      limit p_buckets
+    ),
+    pg_notification_queue_usage()
+$$;
+
+CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS TABLE(listener text, batches bigint, results bigint, leased_until timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select coalesce(b.leased_by, 'unknown') as listener,
+    count(*),
+    sum(b.results)::bigint,
+    max(b.visible_at)
+  from retention.batch b
+  where b.lease is not null
+    and b.visible_at > now()
+  group by 1
+  order by 1
+  limit p_limit
 $$;
 
 CREATE TABLE retention.hold (
@@ -3982,7 +4458,7 @@ CREATE VIEW retention.flagged AS
     b.bucket,
         CASE
             WHEN starts_with(u.key, ''::text) THEN substr(u.key, 2)
-            ELSE replace(u.key, ''::text, (u.run_id)::text)
+            ELSE replace(u.key, ''::text, ((u.run_id)::text COLLATE "C"))
         END AS key,
     b.batch_id,
     b.flagged_at,

@@ -129,12 +129,26 @@ const LEASE = '00000000-0000-4000-8000-000000000001';
 /** A call of each function that runs with its owner's rights; each reaches past its first lines. */
 const CALLS: Readonly<Record<string, string>> = {
   activity: 'select * from retention.activity(2)',
+  active_holds: 'select * from retention.active_holds()',
+  adopted_table: 'select * from retention.adopted_table()',
+  busy_buckets: 'select * from retention.busy_buckets()',
   claim: `select * from retention.claim('${LEASE}', '1 minute', 'x', null)`,
   compare_listing: `select * from retention.compare_listing('${LEASE}', 'dpp-results', 'results/', '', null, '{results/a}', '{1}', array[pg_catalog.now()], pg_catalog.now())`,
   configure: `select retention.configure('{"batch_size": 7, "retain": "29 days", "loop_interval": "1 hour"}')`,
   confirm_policy: `select retention.confirm_policy('acme')`,
+  dead_by_code: 'select * from retention.dead_by_code()',
   explain: `select * from retention.explain((select run_id::text from retention.result limit 1))`,
   gate: `select * from retention.gate('0.1.0')`,
+  has_key_under: `select retention.has_key_under('results/')`,
+  health: 'select * from retention.health()',
+  known_buckets: `select * from retention.known_buckets('dpp-results')`,
+  missing_rights: 'select * from retention.missing_rights()',
+  pending_policies: 'select * from retention.pending_policies()',
+  sample_key: `select retention.sample_key('dpp-results')`,
+  troubles: 'select * from retention.troubles()',
+  undated: 'select * from retention.undated()',
+  vitals: 'select * from retention.vitals()',
+  working_listeners: 'select * from retention.working_listeners()',
   halt: `select retention.halt('wrong policy', 'x')`,
   index_state: 'select * from retention.index_state()',
   resume: 'select retention.resume()',
@@ -253,6 +267,8 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       `delete from retention.policy where tenant_id = 'globex'`,
       `select retention.grant_rights('${LISTENER}')`,
       `select retention._schedule_tick()`,
+      `select * from retention.cron_state()`,
+      `select * from retention.tick_jobs()`,
     ]) {
       await operator.query(sql);
     }

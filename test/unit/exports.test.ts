@@ -18,19 +18,6 @@ const KEPT: ReadonlyMap<string, string> = new Map([
     'src/objects/s3/plain-xml.ts: namesAll',
     'src/objects/s3/plain-xml.ts: readKeys',
   ].map((name) => [name, 'tests hold the bounds and the form of requests'] as const),
-  ...[
-    'src/store/diagnosis.ts: readSession',
-    'src/store/diagnosis.ts: readRights',
-    'src/store/diagnosis.ts: readTable',
-    'src/store/diagnosis.ts: readHealth',
-    'src/store/diagnosis.ts: readUndated',
-    'src/store/diagnosis.ts: sampleKey',
-    'src/store/diagnosis.ts: hasKeyUnder',
-    'src/store/diagnosis.ts: readCron',
-    'src/store/overview.ts: MOST_BUCKETS',
-    'src/store/overview.ts: MOST_RESULTS_PER_TENANT',
-    'src/store/policies.ts: DEFAULT_TENANT',
-  ].map((name) => [name, 'its room is being rewritten'] as const),
 ]);
 
 const DECLARED =

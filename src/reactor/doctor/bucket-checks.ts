@@ -57,7 +57,7 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
 }
 
 function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket>): string[] {
-  const fixed = options.health?.defaultBucket ?? undefined;
+  const fixed = options.health?.default_bucket ?? undefined;
   return [
     ...new Set([
       ...options.allowedBuckets,
@@ -88,7 +88,7 @@ async function checkBucket(
   }
   const { versioning } = description;
   if (versioning !== 'unknown') await reader?.noteBucket(name, versioning);
-  const onVersioned = known?.onVersioned ?? 'marker';
+  const onVersioned = known?.on_versioned ?? 'marker';
   return [
     checkPause(name, known, description),
     checkVersions(name, onVersioned, description),
@@ -222,7 +222,7 @@ async function checkLifecycle(
 
 /** How a rule deletes before the longest policy does; undefined: it does not. */
 function undercutBy(rule: LifecycleRule, health: HealthFacts | undefined): string | undefined {
-  const longest = health?.longestRetainDays;
+  const longest = health?.longest_retain_days;
   if (longest === undefined) return undefined;
   const where = `${rule.prefix === '' ? '' : ` under ${rule.prefix}`}${rule.narrowed ? ' of some objects' : ''}`;
   if (rule.expirationDate !== undefined) {

@@ -40,7 +40,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
   const session = await connection.diagnosis.readSession();
   const pooled = await connection.isPooled();
   found.set(name, session);
-  const { role, version, isStandby, identity } = session;
+  const { role, version, identity } = session;
   const where = `${target} as ${role}, PostgreSQL ${version}, ${pooled ? 'through a pooler' : 'directly'}`;
   const other = [...found].find(([, facts]) => facts.identity !== identity);
   if (other !== undefined) {
@@ -50,7 +50,7 @@ async function reach(connection: Connection, found: Map<string, SessionFacts>): 
       'Point both at the same database of the same server.',
     );
   }
-  if (isStandby) {
+  if (session.is_standby) {
     return failed(
       name,
       `${where}; it is a standby, which cannot be written to`,

@@ -33,7 +33,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
       health = await reader.readHealth();
       return [];
     });
-    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health)));
+    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, main.role)));
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }

@@ -1,6 +1,7 @@
 import { SILENT_SCHEDULER_SECONDS } from '../../config/ticks.ts';
 import { showNumber } from '../../numbers.ts';
-import type { CronFacts, Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
+import type { CronFacts } from '../../store/cron.ts';
+import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
 
@@ -19,24 +20,24 @@ export async function checkScheduler(
   if (health.scheduler === 'internal') {
     return [ok('scheduler', 'internal: listeners tick by themselves'), ticks];
   }
-  const { cronDatabase } = health;
+  const { cron_database: cronDatabase } = health;
   const job = await attempt(name, async () => {
-    if (cronDatabase !== null && ports.cron === undefined) {
+    if (cronDatabase === null) return checkJob(await reader.readCron(), database);
+    if (ports.cron === undefined) {
       return warning(
         name,
         `the job was scheduled from database ${cronDatabase}, which cannot be looked into from here`,
         'Set CRON_DATABASE_URL to it.',
       );
     }
-    const there = cronDatabase === null ? reader : (ports.cron?.diagnosis ?? reader);
-    return checkJob(await there.readCron(database), cronDatabase ?? database);
+    return checkJob(await ports.cron.diagnosis.readCronElsewhere(database), cronDatabase);
   });
   return [...job, ticks];
 }
 
 function checkJob(facts: CronFacts, where: string): Check {
   const name = 'pg_cron';
-  if (facts.home === null && !facts.maySeeSettings) {
+  if (facts.home === null && !facts.may_see_settings) {
     return failed(
       name,
       `the extension is not there in database ${where}, and this role may not see where pg_cron lives`,
@@ -57,7 +58,7 @@ function checkJob(facts: CronFacts, where: string): Check {
       `As a superuser, in database ${facts.home}: create extension pg_cron; then schedule the job again: ${AGAIN}`,
     );
   }
-  if (!facts.mayLook) {
+  if (!facts.may_look) {
     return warning(
       name,
       `version ${facts.extension}; this role may not look at its jobs`,
@@ -72,38 +73,38 @@ function checkJob(facts: CronFacts, where: string): Check {
       `Schedule it again: ${AGAIN}`,
     );
   }
-  const about = `version ${facts.extension}, job ${job.jobId} "${job.name}" of ${job.owner}, ${job.schedule}`;
+  const about = `version ${facts.extension}, job ${job.job_id} "${job.name}" of ${job.owner}, ${job.schedule}`;
   if (!job.active) {
     return failed(
       name,
       `${about}: it is switched off`,
-      `In database ${where}: select cron.alter_job(${job.jobId}, active := true);`,
+      `In database ${where}: select cron.alter_job(${job.job_id}, active := true);`,
     );
   }
   if (others.length > 0) {
     return warning(
       name,
-      `${about}; ${others.length} more tick as well: ${others.map((it) => it.jobId).join(', ')}`,
-      `In database ${where}: select cron.unschedule(${others[0]?.jobId});`,
+      `${about}; ${others.length} more tick as well: ${others.map((it) => it.job_id).join(', ')}`,
+      `In database ${where}: select cron.unschedule(${others[0]?.job_id});`,
     );
   }
-  const [last] = facts.runs;
+  const [last] = job.last_runs;
   if (last === undefined) return ok(name, `${about}; no run is on record yet`);
-  const bad = facts.runs.filter(({ status }) => status === 'failed').length;
+  const bad = job.last_runs.filter(({ status }) => status === 'failed').length;
   if (last.status === 'failed') {
     const remedy =
-      CANNOT_CONNECT.test(last.message ?? '') && !facts.usesWorkers
+      CANNOT_CONNECT.test(last.message ?? '') && !facts.uses_workers
         ? 'Set cron.use_background_workers = on and restart the server, or let its jobs in by pg_hba.conf.'
         : 'Fix what the message says; cron.job_run_details has the earlier ones.';
     return failed(
       name,
-      `${about}; ${bad} of its last ${facts.runs.length} runs failed: ${last.message ?? 'no message'}`,
+      `${about}; ${bad} of its last ${job.last_runs.length} runs failed: ${last.message ?? 'no message'}`,
       remedy,
     );
   }
   return ok(
     name,
-    `${about}; ${facts.runs.length - bad} of its last ${facts.runs.length} runs are fine`,
+    `${about}; ${job.last_runs.length - bad} of its last ${job.last_runs.length} runs are fine`,
   );
 }
 
@@ -111,13 +112,13 @@ const AGAIN = 'retention migrate up';
 
 function checkTicks(health: HealthFacts): Check {
   const name = 'ticks';
-  const { tickedSecondsAgo, tickedBy, scheduler, migratedSecondsAgo } = health;
+  const { ticked_seconds_ago: tickedSecondsAgo, ticked_by: tickedBy, scheduler } = health;
   const remedy =
     scheduler === 'internal'
       ? 'Start a listener: retention listen'
       : "Look at pg_cron's check above and at the server's log (the launcher says why it fails there).";
   if (tickedSecondsAgo === null) {
-    if (migratedSecondsAgo < SILENT_SCHEDULER_SECONDS) {
+    if (health.installed_seconds_ago < SILENT_SCHEDULER_SECONDS) {
       return warning(
         name,
         'none yet; the schema is only just there',
@@ -132,5 +133,5 @@ function checkTicks(health: HealthFacts): Check {
   if (scheduler === 'pg_cron' && tickedBy === 'listener') {
     return failed(name, `${last}: listeners tick because pg_cron is silent`, remedy);
   }
-  return ok(name, `${last}; passes every ${showNumber(health.loopIntervalSeconds)} s`);
+  return ok(name, `${last}; passes every ${showNumber(health.loop_interval_seconds)} s`);
 }

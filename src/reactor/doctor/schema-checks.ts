@@ -1,9 +1,11 @@
 import { showCount, showNumber } from '../../numbers.ts';
 import {
+  type DeadResults,
   type Diagnosis,
   type HealthFacts,
+  type IndexState,
   MOST_UNDATED,
-  type RightsFacts,
+  type MissingRight,
   type TableFacts,
 } from '../../store/diagnosis.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
@@ -13,19 +15,31 @@ import type { DoctorPorts } from './ports.ts';
 const QUEUE_FAILED = 0.5;
 const QUEUE_WARNING = 0.1;
 
-/** What the schema, the adopted table and the settings say. */
+/** More rights than this are not told one by one: they are given together. */
+const MOST_RIGHTS = 5;
+
+/**
+ * What the schema, the adopted table and the settings say.
+ *
+ * @param role the one that DATABASE_URL leads in as.
+ */
 export async function checkSchemaHealth(
   ports: DoctorPorts,
   reader: Diagnosis,
   health: HealthFacts | undefined,
+  role: string,
 ): Promise<readonly Check[]> {
   const checks: Check[] = [];
   checks.push(
-    ...(await attempt('rights', async () => checkRights(await ports.main.diagnosis.readRights()))),
+    ...(await attempt('rights', async () =>
+      checkRights(role, await reader.readMissingRights(role)),
+    )),
   );
   const table = await attempt('table', async () => {
     const facts = await reader.readTable();
-    return [checkRowSecurity(facts), checkIndexes(facts)];
+    // While it is detached or gone, the gate says so.
+    if (facts === undefined) return [];
+    return [checkRowSecurity(facts), checkIndexes(facts.table_name, await reader.readIndexes())];
   });
   checks.push(...table);
   if (health !== undefined) {
@@ -35,43 +49,43 @@ export async function checkSchemaHealth(
       checkQueue(health),
       checkPolicies(health),
       ok('holds', showCount(health.holds, 'active hold')),
-      checkDead(health),
+      ...(await attempt('dead results', async () => checkDead(await reader.readDead()))),
     );
   }
   checks.push(...(await attempt('dates', () => checkDates(reader))), checkLease(ports));
   return checks;
 }
 
-function checkRights(facts: RightsFacts): Check {
+function checkRights(role: string, lacking: readonly MissingRight[]): Check {
   const name = 'rights';
-  const { role, owner, missing, missingForOperators } = facts;
-  const remedy =
-    `As ${owner}: select retention.grant_rights('${role.replaceAll("'", "''")}'); ` +
-    `or migrate up with RETENTION_ROLE=${role}. In single rights: ` +
-    [...missing, ...missingForOperators].map((right) => `grant ${right} to "${role}"`).join('; ');
-  if (missing.length > 0) {
-    return failed(name, `role ${role}, a listener's, lacks ${missing.join(', ')}`, remedy);
+  const [first] = lacking;
+  if (first === undefined) {
+    return ok(name, `role ${role} has what a listener and its operators need`);
   }
-  if (missingForOperators.length > 0) {
-    return warning(
-      name,
-      `role ${role} may listen, but lacks what other commands need: ${missingForOperators.join(', ')}`,
-      remedy,
-    );
-  }
-  return ok(name, `role ${role} has what a listener and its operators need`);
+  const told = lacking.slice(0, MOST_RIGHTS).map(({ missing }) => missing);
+  const more = lacking.length - told.length;
+  const together =
+    `As ${first.granted_by}: select retention.grant_rights('${role.replaceAll("'", "''")}'); ` +
+    `or migrate up with RETENTION_ROLE=${role}.`;
+  return failed(
+    name,
+    `role ${role} lacks ${told.join(', ')}${more === 0 ? '' : ` and ${showCount(more, 'more right')}`}`,
+    more > 0
+      ? together
+      : `${together} In single rights: ${told.map((right) => `grant ${right} to "${role}"`).join('; ')}`,
+  );
 }
 
 function checkRowSecurity(facts: TableFacts): Check {
   const name = 'row-level security';
-  const { table, tableOwner, viewOwner, rowSecurity, isFiltered, policies } = facts;
-  if (rowSecurity === 'off') return ok(name, `${table} has none`);
-  const kind = rowSecurity === 'forced' ? 'forced' : 'on';
-  if (!isFiltered) {
+  const { table_name: table, table_owner: tableOwner, view_owner: viewOwner, policies } = facts;
+  if (facts.row_security === 'off') return ok(name, `${table} has none`);
+  const kind = facts.row_security === 'forced' ? 'forced' : 'on';
+  if (!facts.is_filtered) {
     return ok(name, `${kind} for ${table}; ${viewOwner}, who owns the adapter view, is above it`);
   }
   const remedy =
-    rowSecurity === 'forced' && viewOwner === tableOwner
+    facts.row_security === 'forced' && viewOwner === tableOwner
       ? `alter table ${table} no force row level security; or, as a superuser: alter role "${viewOwner}" bypassrls;`
       : `As a superuser: alter role "${viewOwner}" bypassrls; or: alter view retention.result owner to "${tableOwner}";`;
   if (policies === 0) {
@@ -88,15 +102,15 @@ function checkRowSecurity(facts: TableFacts): Check {
   );
 }
 
-function checkIndexes(facts: TableFacts): Check {
+function checkIndexes(table: string, indexes: readonly IndexState[]): Check {
   const name = 'indexes';
-  const bad = facts.indexes.filter(({ state }) => state !== 'valid');
+  const bad = indexes.filter((index) => !index.is_there);
   if (bad.length === 0) {
-    return ok(name, facts.indexes.map((index) => `${index.name} is valid`).join(', '));
+    return ok(name, indexes.map((index) => `${index.name} is valid`).join(', '));
   }
   return failed(
     name,
-    `on ${facts.table}: ${bad.map((index) => `${index.name} is ${index.state}`).join(', ')}; passes read the whole table`,
+    `on ${table}: ${bad.map((index) => `${index.name} is missing`).join(', ')}; passes read the whole table`,
     'Build them again, concurrently; no work is lost: retention migrate up',
   );
 }
@@ -118,7 +132,7 @@ async function checkGate(reader: Diagnosis): Promise<readonly Check[]> {
 
 function checkTimeZones(health: HealthFacts): Check {
   const name = 'time zones';
-  const { naiveColumns } = health;
+  const { naive_columns: naiveColumns } = health;
   if (naiveColumns.length === 0) return ok(name, 'every date of the table has a time zone');
   return warning(
     name,
@@ -129,25 +143,25 @@ function checkTimeZones(health: HealthFacts): Check {
 
 function checkQueue(health: HealthFacts): Check {
   const name = 'notification queue';
-  const found = `${(health.notifyQueueUsage * 100).toFixed(1)} % full`;
+  const found = `${(health.notify_queue_usage * 100).toFixed(1)} % full`;
   const remedy =
     "End the session that holds it up: select pid, application_name, xact_start from pg_stat_activity where state like 'idle in transaction%' order by xact_start;";
-  if (health.notifyQueueUsage > QUEUE_FAILED) {
+  if (health.notify_queue_usage > QUEUE_FAILED) {
     return failed(
       name,
       `${found}: announcements are silent, and a full queue fails commits`,
       remedy,
     );
   }
-  return health.notifyQueueUsage > QUEUE_WARNING ? warning(name, found, remedy) : ok(name, found);
+  return health.notify_queue_usage > QUEUE_WARNING ? warning(name, found, remedy) : ok(name, found);
 }
 
 function checkPolicies(health: HealthFacts): Check {
   const name = 'policies';
-  const { pendingPolicies } = health;
+  const { pending_policies: pendingPolicies } = health;
   const found =
-    `${days(health.defaultRetainDays)} by default, ` +
-    `${showCount(health.tenantPolicies, 'tenant has its', 'tenants have their')} own`;
+    `${days(health.default_retain_days)} by default, ` +
+    `${showCount(health.tenant_policies, 'tenant has its', 'tenants have their')} own`;
   if (pendingPolicies.length === 0) return ok(name, found);
   return warning(
     name,
@@ -156,9 +170,8 @@ function checkPolicies(health: HealthFacts): Check {
   );
 }
 
-function checkDead(health: HealthFacts): Check {
+function checkDead(dead: readonly DeadResults[]): Check {
   const name = 'dead results';
-  const { dead } = health;
   if (dead.length === 0) return ok(name, 'none');
   const total = dead.reduce((sum, { results }) => sum + results, 0);
   const codes = dead.map(({ code, results }) => `${code} (${showNumber(results)})`);
@@ -172,7 +185,7 @@ function checkDead(health: HealthFacts): Check {
 
 async function checkDates(reader: Diagnosis): Promise<Check> {
   const name = 'dates';
-  const { results, runIds } = await reader.readUndated();
+  const { results, run_ids: runIds } = await reader.readUndated();
   if (results === 0) return ok(name, 'every completed run says when it completed');
   return warning(
     name,
