@@ -30,10 +30,8 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
 
   test('prints one table and writes one JSON file', async () => {
     const out = join(folder, 'figures.json');
-    const only = ['--only', 'drain,flag-growth', '--runs', '1', '--scale', '0.002'];
-    // The machine is not the test's to change.
-    const parameters = [...only, '--small-pages'];
-    const { stdout } = await run(process.execPath, [main, ...parameters, '--out', out]);
+    const only = ['--only', 'cost,drain,flag-growth', '--runs', '1', '--scale', '0.002'];
+    const { stdout } = await run(process.execPath, [main, ...only, '--out', out]);
 
     const report = JSON.parse(readFileSync(out, 'utf8')) as Report;
     expect(report).toMatchObject({ node: process.version, runs: 1, scale: 0.002 });
@@ -41,9 +39,14 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
     expect(report.machine.cpu).not.toBe('');
     expect(report.machine.cores).toBeGreaterThan(0);
     expect(report.postgres.major).toBeGreaterThan(0);
-    expect(report.postgres.settings).toMatchObject({ shared_buffers: '512MB', fsync: 'off' });
-    expect(report.postgres.huge_pages).toBeTypeOf('boolean');
+    expect(report.postgres.settings).toMatchObject({ shared_buffers: '512MB', fsync: 'on' });
+    expect(report.postgres.huge_pages).toBe(false);
+    expect(report.table).toEqual({ payload_bytes: 200, tenants: 50 });
+    expect(stdout).toContain('fsync = on');
     expect(report.figures.map(({ name }) => name)).toEqual([
+      'cost-cpu',
+      'cost-wal',
+      'kept',
       'drain-to-floor',
       'drain-to-floor-warm',
       'drain-to-loop',
@@ -52,7 +55,7 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
       'flag-policies',
     ]);
     for (const figure of report.figures) {
-      expect(figure.unit).toBe('×');
+      expect(figure.unit).toBe(figure.name === 'kept' ? 'bytes' : '×');
       expect(figure.samples).toHaveLength(figure.name === 'drain-to-floor' ? 3 : 1);
       expect(figure.samples).toContain(figure.median);
       const isToReach = figure.name !== 'drain-to-floor-warm';
@@ -65,7 +68,7 @@ describe.skipIf(inject('postgres').kind === 'missing')('the benchmark', () => {
 
   test('says which scenarios there are when it is asked for another', async () => {
     await expect(run(process.execPath, [main, '--only', 'nothing'])).rejects.toThrow(
-      /there is no nothing; there are start, drain, /u,
+      /there is no nothing; there are start, cost, drain, /u,
     );
   });
 });

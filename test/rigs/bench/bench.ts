@@ -5,25 +5,25 @@ import pg from 'pg';
 import { type PrivatePostgres, startPrivatePostgres } from '../../stack/private-postgres.ts';
 import { runsTableSql } from '../../stack/runs-table.ts';
 import type { Figure } from './figure.ts';
-import { freeHugePages, reserveHugePages } from './huge-pages.ts';
 import type { BenchOptions } from './options.ts';
 import { type Part, runCommand, startPart } from './processes.ts';
 
-const SHARED_MEGABYTES = 512;
-
 /**
- * The same for everything that is measured; nothing is written to disk for real. A server that has run
- * for a day writes its log over old files; this one, made a minute ago, has none and would stop all
- * writers for the time that it takes to fill one with zeros.
+ * The same for everything that is measured, on a server that writes to disk for real. An ordinary server
+ * has at least this much shared memory; what is not named here is at its default.
  */
 export const POSTGRES_SETTINGS = {
-  shared_buffers: `${SHARED_MEGABYTES}MB`,
-  max_wal_size: '8GB',
-  checkpoint_timeout: '30min',
-  maintenance_work_mem: '512MB',
-  wal_init_zero: 'off',
+  shared_buffers: '512MB',
+  huge_pages: 'off',
   shared_preload_libraries: 'pg_stat_statements',
 } as const;
+
+/** The application's table: rows with more in them than retention needs. */
+export const PAYLOAD_BYTES = 200;
+export const TENANTS = 50;
+
+const APPLICATION_TABLE = `${runsTableSql}
+alter table runs add payload text not null default repeat('x', ${PAYLOAD_BYTES});`;
 
 export const BUCKET = 'dpp-results';
 
@@ -48,8 +48,6 @@ export interface Bench {
   readonly postgres: PrivatePostgres;
   readonly s3: Part;
   readonly s3Endpoint: string;
-  /** Whether the server has its shared memory in huge pages. */
-  readonly hasHugePages: boolean;
   /** A folder that is removed at the end. */
   readonly folder: string;
   /** Tells what is under way. */
@@ -82,17 +80,12 @@ export async function withBench(
   const folder = mkdtempSync(join(tmpdir(), 'retention-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
-  const hugePages = options.smallPages ? undefined : reserveHugePages(SHARED_MEGABYTES);
-  process.once('exit', () => hugePages?.undo());
-  const freeBefore = freeHugePages();
-  const postgres = await startPrivatePostgres({ settings: POSTGRES_SETTINGS });
-  const hasHugePages = freeHugePages() < freeBefore;
-  say(`PostgreSQL has its shared memory in ${hasHugePages ? 'huge' : 'small'} pages`);
+  const postgres = await startPrivatePostgres({ settings: POSTGRES_SETTINGS, durable: true });
   const s3 = await startPart('null-s3');
   try {
     await postgres.sql('create extension if not exists pg_stat_statements');
     const { endpoint } = await s3.ask<{ endpoint: string }>({});
-    await work(new RunningBench(options, postgres, s3, { endpoint, hasHugePages, folder, say }));
+    await work(new RunningBench(options, postgres, s3, { endpoint, folder, say }));
   } finally {
     await s3.stop();
     await postgres.stop();
@@ -104,7 +97,6 @@ class RunningBench implements Bench {
   readonly postgres: PrivatePostgres;
   readonly s3: Part;
   readonly s3Endpoint: string;
-  readonly hasHugePages: boolean;
   readonly folder: string;
   readonly say: (line: string) => void;
   #databases = 0;
@@ -113,13 +105,12 @@ class RunningBench implements Bench {
     options: BenchOptions,
     postgres: PrivatePostgres,
     s3: Part,
-    rest: Pick<Bench, 'hasHugePages' | 'folder' | 'say'> & { readonly endpoint: string },
+    rest: Pick<Bench, 'folder' | 'say'> & { readonly endpoint: string },
   ) {
     this.options = options;
     this.postgres = postgres;
     this.s3 = s3;
     this.s3Endpoint = rest.endpoint;
-    this.hasHugePages = rest.hasHugePages;
     this.folder = rest.folder;
     this.say = rest.say;
   }
@@ -135,7 +126,7 @@ class RunningBench implements Bench {
     await this.postgres.sql(`create database ${name}`);
     await this.postgres.sql('create extension pg_stat_statements', name);
     const database = this.#open(name);
-    await database.query(runsTableSql);
+    await database.query(APPLICATION_TABLE);
     await fill((...statement) => database.query(...statement));
     await runCommand(['migrate', 'up'], database.env);
     await database.query('vacuum analyze');

@@ -7,13 +7,12 @@ import {
 } from '@aws-sdk/client-s3';
 import pg from 'pg';
 import { answerQuestions } from './processes.ts';
+import { STAMP } from './stamp.ts';
 
 /*
 The least work that can do the job, as a sensible person would write it: no lease, no check, no
 count. In a process of its own, like the reactor.
 */
-
-const STAMP = `update runs set result_cleared_at = now(), updated_at = now() where run_id = any($1)`;
 
 interface Place {
   readonly url: string;

@@ -1,7 +1,7 @@
 import { withBench } from './bench.ts';
 import { type Summary, summarise } from './figure.ts';
 import { readOptions } from './options.ts';
-import { formatTable, makeReport, writeReport } from './report.ts';
+import { describeServer, formatTable, makeReport, writeReport } from './report.ts';
 import { SCENARIOS } from './scenarios.ts';
 
 const options = readOptions(
@@ -20,9 +20,8 @@ await withBench(options, async (bench) => {
     summaries.push(...figures);
   }
   const seconds = (performance.now() - startedAt) / 1_000;
-  const { postgres, hasHugePages } = bench;
-  const run = { seconds, postgresMajor: postgres.major, hasHugePages };
+  const run = { seconds, postgresMajor: bench.postgres.major };
   writeReport(makeReport(summaries, options, run), options.out);
-  process.stdout.write(`${formatTable(summaries)}\n`);
+  process.stdout.write(`${formatTable(summaries)}\n\n${describeServer(bench.postgres.major)}\n`);
   bench.say(`\n${Math.round(seconds)} s; written to ${options.out}`);
 });

@@ -16,8 +16,6 @@ export interface BenchOptions {
   readonly profile: boolean;
   /** Draw the plots of the documents anew. */
   readonly plot: boolean;
-  /** Leave the kernel's huge pages alone. */
-  readonly smallPages: boolean;
 }
 
 const DEFAULT_RUNS = 5;
@@ -33,7 +31,6 @@ export function readOptions(parameters: readonly string[], known: readonly strin
       out: { type: 'string', default: join(PROJECT, '.scratch/bench/figures.json') },
       profile: { type: 'boolean', default: false },
       plot: { type: 'boolean', default: false },
-      'small-pages': { type: 'boolean', default: false },
     },
   });
   const only = values.only?.split(',');
@@ -45,6 +42,6 @@ export function readOptions(parameters: readonly string[], known: readonly strin
   const scale = Number(values.scale);
   if (!Number.isInteger(runs) || runs < 1) throw new Error('--runs: a whole number from 1');
   if (!(scale > 0 && scale <= 1)) throw new Error('--scale: above 0 and up to 1');
-  const { out, profile, plot, 'small-pages': smallPages } = values;
-  return { only, runs, scale, out, profile, plot, smallPages };
+  const { out, profile, plot } = values;
+  return { only, runs, scale, out, profile, plot };
 }

@@ -159,12 +159,20 @@ export function childrenCpuSeconds(parent: number): number {
   return sum;
 }
 
+/** The CPU seconds of a process of one thread, to the microsecond. Linux only; elsewhere 0. */
+export function ranSeconds(pid: number): number {
+  return schedulerStatistic(pid, 0);
+}
+
 /** The seconds that a process was ready to run and had no processor. Linux only; elsewhere 0. */
 export function waitedSeconds(pid: number): number {
+  return schedulerStatistic(pid, 1);
+}
+
+/** https://docs.kernel.org/scheduler/sched-stats.html: on a processor, waiting for one, times. */
+function schedulerStatistic(pid: number, place: 0 | 1): number {
   try {
-    // https://docs.kernel.org/scheduler/sched-stats.html: on a processor, waiting for one, times.
-    const [, nanoseconds] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ');
-    return Number(nanoseconds) / 1e9;
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[place]) / 1e9;
   } catch {
     return 0;
   }

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { dirname } from 'node:path';
-import { POSTGRES_SETTINGS } from './bench.ts';
+import { PAYLOAD_BYTES, POSTGRES_SETTINGS, TENANTS } from './bench.ts';
 import type { Summary } from './figure.ts';
 import type { BenchOptions } from './options.ts';
 
@@ -16,6 +16,8 @@ export interface Report {
     /** Whether its shared memory was in huge pages. */
     readonly huge_pages: boolean;
   };
+  /** The application's. */
+  readonly table: { readonly payload_bytes: number; readonly tenants: number };
   readonly runs: number;
   readonly scale: number;
   readonly seconds: number;
@@ -39,11 +41,7 @@ interface ReportedFigure {
 export function makeReport(
   summaries: readonly Summary[],
   options: BenchOptions,
-  run: {
-    readonly seconds: number;
-    readonly postgresMajor: number;
-    readonly hasHugePages: boolean;
-  },
+  run: { readonly seconds: number; readonly postgresMajor: number },
 ): Report {
   const processors = cpus();
   return {
@@ -56,9 +54,10 @@ export function makeReport(
     node: process.version,
     postgres: {
       major: run.postgresMajor,
-      settings: { ...POSTGRES_SETTINGS, fsync: 'off', full_page_writes: 'off' },
-      huge_pages: run.hasHugePages,
+      settings: SERVER_SETTINGS,
+      huge_pages: false,
     },
+    table: { payload_bytes: PAYLOAD_BYTES, tenants: TENANTS },
     runs: options.runs,
     scale: options.scale,
     seconds: Math.round(run.seconds),
@@ -75,6 +74,17 @@ export function makeReport(
       detail: it.detail ?? null,
     })),
   };
+}
+
+const SERVER_SETTINGS = { ...POSTGRES_SETTINGS, fsync: 'on', full_page_writes: 'on' };
+
+/** The server and the table behind the figures, as a sentence. */
+export function describeServer(major: number): string {
+  const settings = Object.entries(SERVER_SETTINGS).map(([name, value]) => `${name} = ${value}`);
+  return (
+    `PostgreSQL ${major} with ${settings.join(', ')}, all else at its defaults; ` +
+    `the application's table has ${PAYLOAD_BYTES} bytes of payload in each row and ${TENANTS} tenants.`
+  );
 }
 
 /** Writes the JSON file. */

@@ -1,7 +1,7 @@
 import { cpus } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Latency, INSERT_LIVE_RUNS, findApplication, latency } from '../application.ts';
-import { type Bench, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import { type Bench, type BenchDatabase, INSERT_RUNS, type Scenario, TENANTS } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { startPart } from '../processes.ts';
 import { drainShown, flagHidden, startListener } from '../work.ts';
@@ -31,7 +31,7 @@ export const beside: Scenario = {
     // More than a phase at full speed can work off.
     const rows = bench.rows(400_000);
     const base = await bench.makeDatabase(async (query) => {
-      await query(INSERT_RUNS, [rows, 10, '40 days']);
+      await query(INSERT_RUNS, [rows, TENANTS, '40 days']);
       await query(INSERT_LIVE_RUNS);
     });
     await flagHidden(base);

@@ -1,4 +1,11 @@
-import { type Bench, BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import {
+  type Bench,
+  BUCKET,
+  type BenchDatabase,
+  INSERT_RUNS,
+  type Scenario,
+  TENANTS,
+} from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
@@ -89,12 +96,13 @@ export const drain: Scenario = {
 
 /** A database with so many flagged results that nobody sees yet. */
 export async function flaggedDatabase(bench: Bench, rows: number): Promise<BenchDatabase> {
-  const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [rows, 10, '40 days']));
+  const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [rows, TENANTS, '40 days']));
   await flagHidden(base);
   return base;
 }
 
-async function runFloor(
+/** DeleteObjects and the bare UPDATE, four at once; returns the seconds. */
+export async function runFloor(
   bench: Bench,
   copy: BenchDatabase,
   rows: number,

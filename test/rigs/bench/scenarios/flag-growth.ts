@@ -128,12 +128,6 @@ async function timePass(session: pg.Client): Promise<number> {
 /** So many results that passes before have flagged and nobody has worked on. */
 async function makeBacklog(session: pg.Client, results: number): Promise<void> {
   await session.query(
-    `insert into retention.batch (batch_id, bucket, results, oldest, due_since)
-    select -b, $2, least(1000, $1 - (b - 1) * 1000), now(), now()
-    from generate_series(1, ceil($1 / 1000.0)::int) b`,
-    [results, BUCKET],
-  );
-  await session.query(
     `insert into runs (
       run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, created_at, updated_at
     )
@@ -143,11 +137,15 @@ async function makeBacklog(session: pg.Client, results: number): Promise<void> {
     [results, BUCKET],
   );
   await session.query(
-    `insert into retention.flagged (run_id, batch_id, bucket, key, completed_at, due_at)
-    select r.run_id, -1 - (row_number() over () - 1) / 1000, $1, r.result_s3_key, r.completed_at,
-      r.completed_at + interval '30 days'
-    from runs r
-    where r.result_s3_key like 'backlog/%'`,
+    `insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select $1, count(*), min(r.completed_at), max(r.completed_at), now(),
+      array_agg(r.run_id), array_agg(r.result_s3_key), array_agg(r.tenant_id)
+    from (
+      select *, (row_number() over (order by completed_at) - 1) / 1000 as part
+      from runs
+      where result_s3_key like 'backlog/%'
+    ) r
+    group by r.part`,
     [BUCKET],
   );
   // Passes have gone over it, so progress stands behind it.

@@ -1,19 +1,17 @@
-import { BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import { BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario, TENANTS } from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 
-/** The same rows into a table like ours, with its indexes, in one statement. */
+/** The ids and keys of the same rows into a table with a key and nothing else, in one statement. */
+const BARE_TABLE = 'create table bare (run_id uuid primary key, key text not null)';
 const BARE = `
-insert into bare (run_id, batch_id, bucket, key, completed_at, due_at)
-select run_id, (row_number() over (order by completed_at) - 1) / 1000, result_s3_bucket, result_s3_key,
-  completed_at, completed_at + interval '30 days'
+insert into bare (run_id, key)
+select run_id, result_s3_key
 from runs
 where tenant_id = any ($1)
   and status = 'COMPLETED'
   and completed_at < now() - interval '30 days'
   and result_cleared_at is null
   and result_s3_key is not null`;
-
-const TENANTS = 10;
 
 /** The first run over years of backlog: pass after pass until nothing is left to flag. */
 export const flagThroughput: Scenario = {
@@ -43,7 +41,7 @@ export const flagThroughput: Scenario = {
         title: 'flag 1,000,000 due / a bare INSERT ... SELECT, results per second',
         unit: '×',
         samples: ratios(seconds.bare, seconds.passes),
-        target: { is: 'at least', value: 0.6 },
+        target: { is: 'at least', value: 1 },
         detail: `flag ${rate(seconds.passes)} in ${median(passCounts)} passes, bare ${rate(seconds.bare)}`,
       },
       {
@@ -58,7 +56,7 @@ export const flagThroughput: Scenario = {
 };
 
 async function insertBare(copy: BenchDatabase): Promise<number> {
-  await copy.query('create table bare (like retention.flagged including all)');
+  await copy.query(BARE_TABLE);
   await copy.query('select count(*) from runs');
   const tenants = Array.from({ length: TENANTS }, (_, index) => `tenant-${index}`);
   const startedAt = performance.now();

@@ -1,6 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { type Bench, BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import {
+  type Bench,
+  BUCKET,
+  type BenchDatabase,
+  INSERT_RUNS,
+  type Scenario,
+  TENANTS,
+} from '../bench.ts';
 import { type Figure, median, quantile, ratios } from '../figure.ts';
 import { startPart } from '../processes.ts';
 import { startListener } from '../work.ts';
@@ -10,7 +17,9 @@ export const react: Scenario = {
   name: 'react',
   run: async (bench) => {
     const times = Math.max(bench.rows(300), 20);
-    const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [100_000, 10, '20 days']));
+    const base = await bench.makeDatabase((query) =>
+      query(INSERT_RUNS, [100_000, TENANTS, '20 days']),
+    );
     const bare: number[][] = [];
     const reactor: number[][] = [];
     for (let run = 0; run < bench.options.runs; run += 1) {
@@ -81,7 +90,7 @@ async function timeReaction(session: pg.Client, watcher: pg.Client): Promise<num
   // Each by itself: what a listener does after the one before is over.
   await delay(QUIET_MILLISECONDS);
   const cleared = new Promise((resolve) => watcher.once('notification', resolve));
-  await session.query(INSERT_RUNS, [1, 10, '31 days']);
+  await session.query(INSERT_RUNS, [1, TENANTS, '31 days']);
   for (;;) {
     const { rows } = await session.query<{ flagged: number }>(
       'select retention.flag_expired() as flagged',

@@ -1,6 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Bench, BUCKET, type BenchDatabase, INSERT_RUNS, type Scenario } from '../bench.ts';
+import {
+  type Bench,
+  BUCKET,
+  type BenchDatabase,
+  INSERT_RUNS,
+  type Scenario,
+  TENANTS,
+} from '../bench.ts';
 import { type Figure, median, ratios } from '../figure.ts';
 import { peakMegabytes, startCommand, startPart } from '../processes.ts';
 
@@ -21,7 +28,9 @@ export const verify: Scenario = {
       [rows, true],
     ] as const) {
       bench.say(`verify: making ${size} rows and objects`);
-      const base = await bench.makeDatabase((query) => query(INSERT_RUNS, [size, 10, '20 days']));
+      const base = await bench.makeDatabase((query) =>
+        query(INSERT_RUNS, [size, TENANTS, '20 days']),
+      );
       await listObjects(bench, base);
       for (let run = 0; run < bench.options.runs; run += 1) {
         bench.say(`verify: run ${run + 1}`);
