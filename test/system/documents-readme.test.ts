@@ -194,6 +194,8 @@ describeDatabase('the README', () => {
     await guide.type('retention migrate up');
     const applied = await guide.run('retention migrate status --json');
     expect(JSON.parse(applied.stdout)).toBeTypeOf('object');
+    const text = await guide.run('retention migrate sql --from 0003');
+    expect(text.stdout).toContain('create or replace function retention.claim(');
     await guide.run('DATABASE_URL=postgres://retention@db/app retention listen', LISTENS);
     const [live = ''] = await stack.insert({ days: 5 });
     await guide.run('retention reconcile --dry-run');
@@ -222,6 +224,10 @@ describeDatabase('the README', () => {
     guide.put('12 13', holds.join(' '));
     await guide.run('retention hold release 12 13');
     await guide.run('retention hold list --all --json');
+    await guide.run('retention halt --reason "wrong policy, see incident 114"');
+    expect(await sql('select reason from retention.gate()')).toBe('halted');
+    await guide.run('retention resume');
+    expect(await sql('select count(*) from retention.gate()')).toBe('0');
     await guide.run('retention retry');
     await guide.run('retention retry --bucket dpp-results --code AccessDenied');
     await stack.keepVersions();

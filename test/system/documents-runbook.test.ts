@@ -247,8 +247,6 @@ describeDatabase('the operating guide', () => {
       await guide.set(ceiling, 'retention listen', listens);
     }
     expect(await setting('batch_size')).toBe('100');
-    await guide.sql('update retention.setting set statements_at_once');
-    expect(await setting('statements_at_once')).toBe('1');
 
     const [gone = ''] = await stack.insert({ prefix: 'gone/', days: 5 });
     await sql(`update runs set result_s3_key = 'gone/elsewhere' where run_id = '${gone}'`);

@@ -39,7 +39,7 @@ export function migrateCommand(): Command {
     .description('Print what `up` would run, for migrations that another tool runs.')
     .option('--from <migration>', 'the first to print, by its number or name')
     .option('--to <migration>', 'the last to print')
-    .addHelpText('after', '\nExample:\n  $ retention migrate sql --from 0003 > V7__retention.sql')
+    .addHelpText('after', '\nExample:\n  $ retention migrate sql --from 0003')
     .action(sql);
   return command;
 }
