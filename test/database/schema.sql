@@ -267,6 +267,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select jsonb_agg(
+    jsonb_build_object(
+      'hold_id', h.hold_id,
+      'reason', h.reason,
+      'placed_by', h.placed_by,
+      'placed_at', h.placed_at,
+      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity')
+    )
+    order by h.hold_id
+  )
+  from retention.hold h
+  cross join retention.setting s
+  where (h.run_id = p_run_id or h.tenant_id = p_tenant_id)
+    and retention._hold_end(h.released_at, h.expires_at)
+      + case
+        when h.tenant_id is null then interval '0'
+        else s.release_spread * retention._place_in_line(p_run_id::text)
+      end > now()
+$$;
+
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -529,6 +553,7 @@ $$;
 
 CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
     LANGUAGE sql STABLE
+    SET enable_hashjoin TO 'on'
     AS $$
   select f.code,
     min(f.reason),
@@ -1026,15 +1051,26 @@ begin
     )
     select f.run_id, max(f.until)
     from (
+      -- The aggregate and the offset keep both a probe by run id and by key: of what comes out of arrays the
+      -- planner knows nothing, and a join may compare everything with all results of the tenant.
       select a.run_id, a.until
       from asked a
-      join retention.result r on r.run_id = a.run_id
-      where r.tenant_id = p_tenant_id
+      cross join lateral (
+        select bool_or(r.tenant_id = p_tenant_id) as is_asked
+        from retention.result r
+        where r.run_id = a.run_id
+      ) r
+      where r.is_asked
       union all
       select r.run_id::retention.run_id, a.until
       from asked a
-      join retention._live r on r.key = a.key collate "C"
-        and r.bucket = a.bucket
+      cross join lateral (
+        select r.run_id, r.tenant_id
+        from retention._live r
+        where r.key = a.key collate "C"
+          and r.bucket = a.bucket
+        offset 0
+      ) r
       where v_setting.check_shared_objects
         and r.tenant_id = p_tenant_id
     ) f
@@ -1660,6 +1696,7 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
     where r.tenant_id = p_tenant_id
       and r.is_candidate
       and r.completed_at < p_before
+      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1681,6 +1718,7 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
       and r.tenant_id is null
       and r.is_candidate
       and r.completed_at < p_before
+      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1947,24 +1985,26 @@ $$;
 CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
-  select o.run_id::text
+  -- Ordered by the run id with a limit, a plan without sorts would walk all runs in the order of their ids.
+  select min(o.run_id::text)
   from retention._live o
   where (select s.check_shared_objects from retention.setting s)
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
     and not o.is_due
-  order by o.run_id
-  limit 1
 $$;
 
 CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_before timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql
+    SET enable_hashjoin TO 'on'
     AS $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);
   v_stamped bigint;
 begin
+  -- As "is null", the last condition would let the planner read an index over all live results instead of
+  -- probing by run id, where its statistics say that few are live.
   if (select a.columns -> 'updated_at' ->> 'name' from retention.adapter a) is null then
     update retention.result r
     set cleared_at = now()
@@ -1973,7 +2013,7 @@ begin
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
-      and r.cleared_at is null;
+      and num_nulls(r.cleared_at) = 1;
   else
     update retention.result r
     set cleared_at = now(),
@@ -1983,10 +2023,73 @@ begin
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
-      and r.cleared_at is null;
+      and num_nulls(r.cleared_at) = 1;
   end if;
   get diagnostics v_stamped = row_count;
   return v_stamped;
+end
+$$;
+
+CREATE TABLE retention.bucket (
+    bucket text NOT NULL,
+    on_versioned text DEFAULT 'marker'::text NOT NULL,
+    versioning text,
+    described_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    pauses integer DEFAULT 0 NOT NULL,
+    pause_code text,
+    pause_error text,
+    refused_in_row integer DEFAULT 0 NOT NULL,
+    known_since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
+    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
+);
+
+CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_batch.dead_at is not null then
+    state := 'dead';
+    because := case p_batch.code
+      when 'BucketNotAllowed'
+      then format(
+        'bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s',
+        p_batch.bucket, p_run_id
+      )
+      else format(
+        'failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        case p_batch.attempts when 1 then 'once' else p_batch.attempts || ' times' end,
+        p_batch.code, p_batch.error, p_run_id
+      )
+    end;
+  elsif p_batch.lease is not null and p_batch.visible_at > now() then
+    state := 'in flight';
+    because := format(
+      '%s has been working on it since %s, until %s at most',
+      coalesce(p_batch.leased_by, 'a listener'), retention._iso(p_batch.leased_at), retention._iso(p_batch.visible_at)
+    );
+  elsif p_batch.failed_at is not null then
+    state := 'failed';
+    because := format(
+      'S3 answered %s (%s)%s; next attempt at %s',
+      p_batch.code,
+      p_batch.error,
+      case
+        when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
+        else ', which is not counted against it'
+      end,
+      retention._iso(greatest(p_batch.visible_at, p_bucket.paused_until))
+    );
+  elsif p_batch.batch_id is not null then
+    state := 'flagged';
+    because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
+      || case
+        when p_bucket.paused_until > now()
+        then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        else ''
+      end;
+  end if;
 end
 $$;
 
@@ -2603,6 +2706,7 @@ declare
   v_batch retention.batch;
   v_bucket retention.bucket;
   v_hold record;
+  v_work record;
   v_setting retention.setting;
   v_policy text;
   v_completed text;
@@ -2652,17 +2756,8 @@ begin
     when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
     then greatest(v_batch.visible_at, v_bucket.paused_until)
   end;
-  select jsonb_agg(
-    jsonb_build_object('hold_id', h.hold_id, 'reason', h.reason, 'placed_by', h.placed_by, 'placed_at', h.placed_at,
-      'on', case when h.run_id is null then 'tenant' else 'run' end,
-      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
-    order by h.hold_id
-  )
-  into holds
-  from retention.hold h
-  where (h.run_id = v_run_id or h.tenant_id = v_run.tenant_id::text)
-    and retention._hold_end(h.released_at, h.expires_at)
-      + case when h.tenant_id is null then interval '0' else v_setting.release_spread * retention._place_in_line(v_run.run_id::text) end > now();
+  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
+  select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   v_policy := case
     when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
     then format('the policy of tenant %s', v_run.tenant_id)
@@ -2682,17 +2777,9 @@ begin
   elsif coalesce(v_run.key, '') = '' then
     state := 'no key';
     because := 'the run names no object, so there is nothing to delete';
-  elsif v_batch.dead_at is not null then
-    state := 'dead';
-    because := case v_batch.code
-      when 'BucketNotAllowed' then format('bucket not allowed: %s is not listed in S3_RESULT_BUCKET; add it and revive with: retention retry --run %s', v_batch.bucket, v_run_id)
-      else format('failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
-        case v_batch.attempts when 1 then 'once' else v_batch.attempts || ' times' end, v_batch.code, v_batch.error, v_run_id)
-    end;
-  elsif v_batch.lease is not null and v_batch.visible_at > now() then
-    state := 'in flight';
-    because := format('%s has been working on it since %s, until %s at most',
-      coalesce(v_batch.leased_by, 'a listener'), retention._iso(v_batch.leased_at), retention._iso(v_batch.visible_at));
+  elsif v_work.state in ('dead', 'in flight') then
+    state := v_work.state;
+    because := v_work.because;
   elsif bucket is null then
     state := 'no bucket';
     because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
@@ -2730,19 +2817,9 @@ begin
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;
     because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
-  elsif v_batch.failed_at is not null then
-    state := 'failed';
-    because := format('S3 answered %s (%s)%s; next attempt at %s',
-      v_batch.code, v_batch.error,
-      case when v_batch.attempts > 0 then format(' on attempt %s', v_batch.attempts)
-        else ', which is not counted against it' end,
-      retention._iso(next_attempt_at));
-  elsif v_batch.batch_id is not null then
-    state := 'flagged';
-    because := format('it was flagged at %s and waits in batch %s', retention._iso(v_batch.flagged_at), v_batch.batch_id)
-      || case when v_bucket.paused_until > now()
-        then format('; its bucket pauses until %s after %s', retention._iso(v_bucket.paused_until), v_bucket.pause_code)
-        else '' end;
+  elsif v_work.state is not null then
+    state := v_work.state;
+    because := v_work.because;
   else
     state := 'due';
     because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), v_policy);
@@ -3708,7 +3785,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone)
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -3737,7 +3814,7 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz;
+    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
     return;
   end if;
   select * into strict v_setting from retention.setting;
@@ -3753,7 +3830,8 @@ begin
       coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
     into strict v_done
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-    where retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C");
+    -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
+    where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
     v_cleared := v_done.results;
     if v_cleared > 0 then
       v_stamped := retention._stamp(v_batch.bucket, v_done.run_ids, v_done.keys, v_batch.leased_at);
@@ -3839,7 +3917,7 @@ begin
     where b.batch_id = p_batch_id;
   end if;
   return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at;
+  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at, v_problems;
 end
 $$;
 
@@ -4435,21 +4513,6 @@ ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS ID
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
-);
-
-CREATE TABLE retention.bucket (
-    bucket text NOT NULL,
-    on_versioned text DEFAULT 'marker'::text NOT NULL,
-    versioning text,
-    described_at timestamp with time zone,
-    paused_until timestamp with time zone,
-    pauses integer DEFAULT 0 NOT NULL,
-    pause_code text,
-    pause_error text,
-    refused_in_row integer DEFAULT 0 NOT NULL,
-    known_since timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
-    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
 );
 
 CREATE VIEW retention.flagged AS

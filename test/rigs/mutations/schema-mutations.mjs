@@ -421,7 +421,7 @@ export const schemaMutations = [
     promise: 3,
     edits: one(
       SETTLE,
-      '    where retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C");\n' +
+      '    where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;\n' +
         '    v_cleared',
       '    where cardinality(p_cleared) > 0;\n    v_cleared',
     ),
@@ -669,7 +669,7 @@ export const schemaMutations = [
   {
     name: 'the role may call what is internal',
     promise: 10,
-    edits: one(RIGHTS, "p.proname !~ '^_'\n        and p.prorettype", 'p.prorettype'),
+    edits: one(RIGHTS, "p.proname !~ '^_'\n      and p.prorettype", 'p.prorettype'),
     testFile: LISTED_TEST,
     test: "the listener's role may call these functions and no other",
   },
