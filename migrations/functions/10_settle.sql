@@ -424,3 +424,20 @@ begin
   return v_batch_id;
 end
 $$;
+
+-- How many results wait in batches that the object store did not work on; p_batch_ids: of these batches only
+-- (null: of all). For operators.
+create or replace function retention.count_postponed(p_batch_ids bigint[] default null)
+returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(sum(b.results), 0)::bigint
+  from retention.batch b
+  where b.settled_at is null
+    and b.lease is null
+    and b.problems is not null
+    and (p_batch_ids is null or b.batch_id = any (p_batch_ids))
+$$;

@@ -260,3 +260,39 @@ begin
   return v_due;
 end
 $$;
+
+-- The policies, the default one first, with what waits for a confirmation and what was confirmed last. For
+-- observers.
+create or replace function retention.list_policies()
+returns table (
+  tenant_id text,
+  retain_days double precision,
+  set_at timestamptz,
+  set_by text,
+  pending_retain_days double precision,
+  pending_results bigint,
+  pending_at timestamptz,
+  pending_by text,
+  confirmed_results bigint,
+  confirmed_at timestamptz,
+  confirmed_by text
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select p.tenant_id,
+    (extract(epoch from p.retain) / 86400)::double precision,
+    p.set_at,
+    p.set_by,
+    (extract(epoch from p.pending_retain) / 86400)::double precision,
+    p.pending_results,
+    p.pending_at,
+    p.pending_by,
+    p.confirmed_results,
+    p.confirmed_at,
+    p.confirmed_by
+  from retention.policy p
+  order by p.tenant_id <> '*', p.tenant_id
+$$;

@@ -203,3 +203,110 @@ begin
   return false;
 end
 $$;
+
+-- Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
+-- a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises.
+create or replace function retention.place_holds(
+  p_reason text,
+  p_run_ids text[] default '{}',
+  p_tenant_ids text[] default '{}',
+  p_for interval default null,
+  p_placed_by text default null
+)
+returns table (
+  hold_id bigint,
+  run_id text,
+  tenant_id text,
+  too_late bigint,
+  too_late_run_ids text[],
+  cleared_at timestamptz
+)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  v_wanted record;
+begin
+  for v_wanted in
+    select distinct i.id as run_id, null::text as tenant_id
+    from unnest(p_run_ids) as i (id)
+    union all
+    select distinct null, i.id
+    from unnest(p_tenant_ids) as i (id)
+    order by 2 nulls first, 1
+  loop
+    return query
+    select h.hold_id,
+      v_wanted.run_id,
+      v_wanted.tenant_id,
+      h.too_late,
+      h.too_late_run_ids,
+      (
+        select r.cleared_at::timestamptz
+        from retention.result r
+        where r.run_id = v_wanted.run_id::retention.run_id
+        limit 1
+      )
+    from retention.place_hold(p_reason, v_wanted.run_id, v_wanted.tenant_id, p_for, p_placed_by) h;
+  end loop;
+end
+$$;
+
+-- Releases several holds, all of them or none; released is false for those that had been released before. For
+-- operators. Raises no_data_found for an unknown one.
+create or replace function retention.release_holds(p_hold_ids bigint[], p_released_by text default null)
+returns table (hold_id bigint, released boolean)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_hold_id bigint;
+begin
+  for v_hold_id in
+    select distinct i.id
+    from unnest(p_hold_ids) as i (id)
+    order by 1
+  loop
+    return query select v_hold_id, retention.release_hold(v_hold_id, p_released_by);
+  end loop;
+end
+$$;
+
+-- The holds that are in force, or with p_all every hold, oldest first. For observers.
+create or replace function retention.list_holds(p_all boolean default false)
+returns table (
+  hold_id bigint,
+  run_id text,
+  tenant_id text,
+  reason text,
+  placed_by text,
+  placed_at timestamptz,
+  expires_at timestamptz,
+  released_at timestamptz,
+  released_by text,
+  active boolean
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select h.hold_id,
+    h.run_id::text,
+    h.tenant_id,
+    h.reason,
+    h.placed_by,
+    h.placed_at,
+    h.expires_at,
+    h.released_at,
+    h.released_by,
+    retention._hold_end(h.released_at, h.expires_at) > now()
+  from retention.hold h
+  where p_all
+    or retention._hold_end(h.released_at, h.expires_at) > now()
+  order by h.hold_id
+$$;

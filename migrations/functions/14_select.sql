@@ -327,3 +327,24 @@ begin
   return v_revived;
 end
 $$;
+
+-- What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
+-- by the policy in force (early). Changes nothing. For operators. Raises what list_due raises.
+create or replace function retention.count_due(
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_older_than interval default null,
+  p_early boolean default false,
+  p_limit bigint default null
+)
+returns table (tenant_id text, bucket text, results bigint, oldest timestamptz, early bigint)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.early)
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d
+  group by d.tenant_id, d.bucket
+  order by d.tenant_id, d.bucket
+$$;

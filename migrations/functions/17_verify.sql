@@ -5,6 +5,17 @@ found by the index on the key. A listed key without a live row is set aside in r
 looked up among the cleared rows once, at the end.
 */
 
+-- Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
+-- object may be younger than the listing. Writes nothing. For operators.
+create or replace function retention.begin_verify()
+returns table (verify_id uuid, started_at timestamptz, before timestamptz)
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select gen_random_uuid(), now(), now() - interval '1 hour'
+$$;
+
 -- Sets listed keys aside that no live row points at. p_keys is in the order of bytes. One range of the
 -- index on the key is read and looked up by hash: key by key, it would be a thousand probes.
 -- Called by compare_listing alone.

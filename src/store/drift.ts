@@ -52,14 +52,14 @@ export interface Orphan {
 export const MISSING_PAGE = 1_000;
 
 /**
- * Names a verify. What completed within the last hour is not judged: its object may be younger than
- * the listing.
+ * `retention.begin_verify`: names a verify. What completed within the last hour is not judged: its
+ * object may be younger than the listing.
  *
  * @throws DatabaseError
  */
 export async function beginVerify(database: Queryable): Promise<VerifyStart> {
   const [row] = await database.query<{ verify_id: string; started_at: Date; before: Date }>(
-    `select gen_random_uuid() as verify_id, now() as started_at, now() - interval '1 hour' as before`,
+    'select * from retention.begin_verify()',
   );
   if (row === undefined) throw new Error('the database did not name the verify');
   return { verifyId: row.verify_id, startedAt: row.started_at, before: row.before };

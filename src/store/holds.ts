@@ -39,7 +39,7 @@ export interface Hold {
 }
 
 /**
- * `retention.place_hold` for each run and tenant, in one statement: all of them or none.
+ * `retention.place_holds`: on each run and tenant, all of them or none.
  *
  * @throws DatabaseError when one of them is not there, or is no id of this application.
  */
@@ -48,35 +48,14 @@ export async function placeHolds(
   { runIds = [], tenantIds = [], reason, forSeconds, by }: HoldRequest,
 ): Promise<readonly PlacedHold[]> {
   return database.query<PlacedHold>(
-    `select h.hold_id,
-      w.run_id,
-      w.tenant_id,
-      h.too_late,
-      h.too_late_run_ids,
-      (
-        select r.cleared_at
-        from retention.result r
-        where r.run_id = w.run_id::retention.run_id
-        limit 1
-      ) as cleared_at
-    from (
-      select distinct i as run_id, null::text as tenant_id
-      from unnest($1::text[]) i
-      union all
-      select distinct null, i
-      from unnest($2::text[]) i
-    ) w
-    cross join lateral retention.place_hold(
-      $3, w.run_id, w.tenant_id, make_interval(secs => $4), $5
-    ) h
-    order by h.hold_id`,
+    `select * from retention.place_holds($3, $1::text[], $2::text[], make_interval(secs => $4), $5)`,
     [runIds, tenantIds, reason, forSeconds ?? null, by ?? null],
   );
 }
 
 /**
- * `retention.release_hold` for each, in one statement: all of them or none. Returns which were
- * released now; the others had been before.
+ * `retention.release_holds`: all of them or none. Returns which were released now; the others had
+ * been before.
  *
  * @throws DatabaseError when one of them does not exist.
  */
@@ -86,15 +65,13 @@ export async function releaseHolds(
   by?: string,
 ): Promise<readonly { readonly hold_id: number; readonly released: boolean }[]> {
   return database.query<{ hold_id: number; released: boolean }>(
-    `select i as hold_id, retention.release_hold(i, $2) as released
-    from (select distinct unnest($1::bigint[]) as i) w
-    order by i`,
+    'select * from retention.release_holds($1::bigint[], $2)',
     [holdIds, by ?? null],
   );
 }
 
 /**
- * The holds, oldest first.
+ * `retention.list_holds`: oldest first.
  *
  * @param options `all`: also those that have ended.
  * @throws DatabaseError
@@ -103,20 +80,5 @@ export async function listHolds(
   database: Queryable,
   options: { readonly all: boolean },
 ): Promise<readonly Hold[]> {
-  return database.query<Hold>(
-    `select hold_id,
-      run_id::text,
-      tenant_id,
-      reason,
-      placed_by,
-      placed_at,
-      expires_at,
-      released_at,
-      released_by,
-      coalesce(least(released_at, expires_at), 'infinity') > now() as active
-    from retention.hold
-    where $1 or coalesce(least(released_at, expires_at), 'infinity') > now()
-    order by hold_id`,
-    [options.all],
-  );
+  return database.query<Hold>('select * from retention.list_holds($1)', [options.all]);
 }

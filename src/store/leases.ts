@@ -191,8 +191,9 @@ export async function split(
 }
 
 /**
- * How many results wait in batches that S3 did not work on; only of some batches, when they are
- * named.
+ * `retention.count_postponed`: how many results wait in batches that S3 did not work on.
+ *
+ * @param batchIds only of these. Default: of all.
  *
  * @throws DatabaseError
  */
@@ -201,12 +202,7 @@ export async function countPostponed(
   batchIds?: readonly number[],
 ): Promise<number> {
   const [row] = await database.query<{ results: number }>(
-    `select coalesce(sum(results), 0)::bigint as results
-    from retention.batch
-    where settled_at is null
-      and lease is null
-      and problems is not null
-      and ($1::bigint[] is null or batch_id = any ($1::bigint[]))`,
+    'select retention.count_postponed($1::bigint[]) as results',
     [batchIds ?? null],
   );
   return row?.results ?? 0;

@@ -1,8 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
 
-/** The tenant whose policy holds for all that have none of their own. */
-const DEFAULT_TENANT = '*';
-
 /** A row of `retention.policy`; keys as in the command line's JSON. */
 export interface Policy {
   /** `*` is the default. */
@@ -29,27 +26,12 @@ export interface NewlyDue {
 }
 
 /**
- * The policies, the default one first.
+ * `retention.list_policies`: the default one first.
  *
  * @throws DatabaseError
  */
 export async function listPolicies(database: Queryable): Promise<readonly Policy[]> {
-  return database.query<Policy>(
-    `select tenant_id,
-      (extract(epoch from retain) / 86400)::double precision as retain_days,
-      set_at,
-      set_by,
-      (extract(epoch from pending_retain) / 86400)::double precision as pending_retain_days,
-      pending_results,
-      pending_at,
-      pending_by,
-      confirmed_results,
-      confirmed_at,
-      confirmed_by
-    from retention.policy
-    order by tenant_id <> $1, tenant_id`,
-    [DEFAULT_TENANT],
-  );
+  return database.query<Policy>('select * from retention.list_policies()');
 }
 
 /**

@@ -36,7 +36,7 @@ export interface Selected {
   readonly selected: number;
 }
 
-const LIST = 'retention.list_due($1, $2::text[], make_interval(secs => $3), $4, $5)';
+const SELECTION = '$1, $2::text[], make_interval(secs => $3), $4, $5';
 
 function parameters(selection: Selection): unknown[] {
   return [
@@ -49,7 +49,7 @@ function parameters(selection: Selection): unknown[] {
 }
 
 /**
- * `retention.list_due`, counted per tenant and bucket. Changes nothing.
+ * `retention.count_due`: what is due by tenant and bucket. Changes nothing.
  *
  * @throws DatabaseError
  */
@@ -58,11 +58,7 @@ export async function dueGroups(
   selection: Selection,
 ): Promise<readonly DueGroup[]> {
   return database.query<DueGroup>(
-    `select tenant_id, bucket, count(*) as results, min(completed_at) as oldest,
-      count(*) filter (where early) as early
-    from ${LIST}
-    group by tenant_id, bucket
-    order by tenant_id, bucket`,
+    `select * from retention.count_due(${SELECTION})`,
     parameters(selection),
   );
 }
@@ -78,7 +74,7 @@ export async function dueRuns(
 ): Promise<readonly DueRun[]> {
   return database.query<DueRun>(
     `select run_id, tenant_id, bucket, key, completed_at
-    from ${LIST}
+    from retention.list_due(${SELECTION})
     order by completed_at, run_id`,
     parameters(selection),
   );

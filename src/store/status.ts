@@ -48,6 +48,7 @@ export async function readStatus(database: Queryable): Promise<Status> {
  * @throws DatabaseError
  */
 export async function readLosses(database: Queryable): Promise<string | undefined> {
+  // Not a function of the schema: migrating down takes the functions away before the tables.
   const [row] = await database.query<{ there: boolean }>(
     `select to_regclass('retention.hold') is not null
       and to_regclass('retention.policy') is not null

@@ -2384,6 +2384,13 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.begin_verify() RETURNS TABLE(verify_id uuid, started_at timestamp with time zone, before timestamp with time zone)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select gen_random_uuid(), now(), now() - interval '1 hour'
+$$;
+
 CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2635,6 +2642,28 @@ begin
   where p.tenant_id = p_tenant_id;
   return v_due;
 end
+$$;
+
+CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, early bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.early)
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d
+  group by d.tenant_id, d.bucket
+  order by d.tenant_id, d.bucket
+$$;
+
+CREATE FUNCTION retention.count_postponed(p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(sum(b.results), 0)::bigint
+  from retention.batch b
+  where b.settled_at is null
+    and b.lease is null
+    and b.problems is not null
+    and (p_batch_ids is null or b.batch_id = any (p_batch_ids))
 $$;
 
 CREATE FUNCTION retention.cron_state() RETURNS TABLE(home text, may_see_settings boolean, extension text, may_look boolean, uses_workers boolean)
@@ -3253,6 +3282,45 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select h.hold_id,
+    h.run_id::text,
+    h.tenant_id,
+    h.reason,
+    h.placed_by,
+    h.placed_at,
+    h.expires_at,
+    h.released_at,
+    h.released_by,
+    retention._hold_end(h.released_at, h.expires_at) > now()
+  from retention.hold h
+  where p_all
+    or retention._hold_end(h.released_at, h.expires_at) > now()
+  order by h.hold_id
+$$;
+
+CREATE FUNCTION retention.list_policies() RETURNS TABLE(tenant_id text, retain_days double precision, set_at timestamp with time zone, set_by text, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text, confirmed_results bigint, confirmed_at timestamp with time zone, confirmed_by text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select p.tenant_id,
+    (extract(epoch from p.retain) / 86400)::double precision,
+    p.set_at,
+    p.set_by,
+    (extract(epoch from p.pending_retain) / 86400)::double precision,
+    p.pending_results,
+    p.pending_at,
+    p.pending_by,
+    p.confirmed_results,
+    p.confirmed_at,
+    p.confirmed_by
+  from retention.policy p
+  order by p.tenant_id <> '*', p.tenant_id
+$$;
+
 CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETURNS TABLE(missing text, granted_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3391,6 +3459,40 @@ begin
     count(*),
     coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
   from retention._in_flight(v_run_id, v_tenant_id) f;
+end
+$$;
+
+CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_wanted record;
+begin
+  for v_wanted in
+    select distinct i.id as run_id, null::text as tenant_id
+    from unnest(p_run_ids) as i (id)
+    union all
+    select distinct null, i.id
+    from unnest(p_tenant_ids) as i (id)
+    order by 2 nulls first, 1
+  loop
+    return query
+    select h.hold_id,
+      v_wanted.run_id,
+      v_wanted.tenant_id,
+      h.too_late,
+      h.too_late_run_ids,
+      (
+        select r.cleared_at::timestamptz
+        from retention.result r
+        where r.run_id = v_wanted.run_id::retention.run_id
+        limit 1
+      )
+    from retention.place_hold(p_reason, v_wanted.run_id, v_wanted.tenant_id, p_for, p_placed_by) h;
+  end loop;
 end
 $$;
 
@@ -3603,6 +3705,23 @@ begin
       message = format('there is no hold %s', p_hold_id);
   end if;
   return false;
+end
+$$;
+
+CREATE FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, released boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_hold_id bigint;
+begin
+  for v_hold_id in
+    select distinct i.id
+    from unnest(p_hold_ids) as i (id)
+    order by 1
+  loop
+    return query select v_hold_id, retention.release_hold(v_hold_id, p_released_by);
+  end loop;
 end
 $$;
 

@@ -136,6 +136,8 @@ const CALLS: Readonly<Record<string, string>> = {
   compare_listing: `select * from retention.compare_listing('${LEASE}', 'dpp-results', 'results/', '', null, '{results/a}', '{1}', array[pg_catalog.now()], pg_catalog.now())`,
   configure: `select retention.configure('{"batch_size": 7, "retain": "29 days", "loop_interval": "1 hour"}')`,
   confirm_policy: `select retention.confirm_policy('acme')`,
+  count_due: `select * from retention.count_due('acme', null, '1 day', true, 5)`,
+  count_postponed: 'select retention.count_postponed()',
   dead_by_code: 'select * from retention.dead_by_code()',
   explain: `select * from retention.explain((select run_id::text from retention.result limit 1))`,
   gate: `select * from retention.gate('0.1.0')`,
@@ -156,6 +158,10 @@ const CALLS: Readonly<Record<string, string>> = {
   flag_selected: `select * from retention.flag_selected('acme', null, '1 day', true, 5, 3)`,
   forget_strays: `select retention.forget_strays('${LEASE}')`,
   list_due: `select * from retention.list_due('acme', null, '1 day', true, 5)`,
+  list_holds: 'select * from retention.list_holds(true)',
+  list_policies: 'select * from retention.list_policies()',
+  place_holds: `select * from retention.place_holds('audit',
+    array(select run_id::text from retention.result limit 1), '{acme}', '1 hour', 'x')`,
   preview_policy: `select * from retention.preview_policy('*', '1 day')`,
   next_orphans: `select * from retention.next_orphans('${LEASE}', 'dpp-results', '', '0', 5)`,
   note_bucket: `select retention.note_bucket('dpp-results', 'off')`,
@@ -165,6 +171,7 @@ const CALLS: Readonly<Record<string, string>> = {
   pulse: 'select * from retention.pulse()',
   read_status: 'select * from retention.read_status()',
   release_hold: 'select retention.release_hold((select max(hold_id) from retention.hold))',
+  release_holds: 'select * from retention.release_holds(array(select hold_id from retention.hold))',
   requeue_returned: `select retention.requeue_returned('${LEASE}', pg_catalog.now())`,
   retry: `select * from retention.retry(null, 'acme', null, null)`,
   set_policy: `select retention.set_policy('acme', '2 days', true)`,
@@ -227,7 +234,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     if (!['claim', 'flag_expired', 'tick'].includes(name)) {
       await query(`select * from retention.claim('${LEASE}', '1 minute')`);
       await query(
-        `select retention.place_hold('audit', null, 'acme') where ${name === 'release_hold'}`,
+        `select retention.place_hold('audit', null, 'acme') where ${name.startsWith('release_hold')}`,
       );
       await query(`insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
         values ('${LEASE}', 'dpp-results', 'results/a', 1, now() - interval '1 day')`);
@@ -269,6 +276,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       `select retention._schedule_tick()`,
       `select * from retention.cron_state()`,
       `select * from retention.tick_jobs()`,
+      `select * from retention.begin_verify()`,
     ]) {
       await operator.query(sql);
     }
