@@ -86,10 +86,12 @@ create table retention.setting (
   constraint a_halt_says_who_and_why check (num_nonnulls(halted_at, halted_by, halted_reason) in (0, 3))
 );
 
+comment on table retention.setting is
+  'one row: what operators choose for the whole database';
 comment on column retention.setting.enabled is
   'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
 comment on column retention.setting.halted_at is
-  'since when a person has halted everything (retention.halt); null: nobody has';
+  'since when a person has halted everything (retention.halt); null: there is no halt';
 comment on column retention.setting.loop_interval is
   'how often a tick flags; the tick itself comes every minute';
 comment on column retention.setting.sweep_interval is
@@ -128,6 +130,8 @@ create table retention.adapter (
   detached_at timestamptz
 );
 
+comment on table retention.adapter is
+  'one row: which table was adopted, and how its columns are called';
 comment on column retention.adapter.table_oid is
   'the table under the view retention.result; another table of that name is not worked on';
 comment on column retention.adapter.detached_at is
@@ -209,6 +213,19 @@ create table retention.bucket (
   known_since timestamptz not null default now()
 );
 
+comment on table retention.bucket is
+  'what is known and wanted of each bucket';
+comment on column retention.bucket.on_versioned is
+  'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+comment on column retention.bucket.versioning is
+  'what S3 said of it at described_at; null: it was not asked';
+comment on column retention.bucket.paused_until is
+  'no batch of it is claimed before then';
+comment on column retention.bucket.pauses is
+  'pauses since the last deletion that succeeded: what makes the next one longer';
+comment on column retention.bucket.refused_in_row is
+  'refusals since the last deletion that succeeded';
+
 create table retention.heartbeat (
   singleton boolean primary key default true
     constraint there_is_one_heartbeat_row check (singleton),
@@ -221,6 +238,8 @@ create table retention.heartbeat (
   cleaned_up_at timestamptz
 ) with (fillfactor = 20);
 
+comment on table retention.heartbeat is
+  'one row: when the scheduler last ticked, and what the last pass left';
 comment on column retention.heartbeat.more is
   'the last pass hit a limit: the next tick need not wait for the interval';
 comment on column retention.heartbeat.swept_at is
@@ -238,6 +257,9 @@ create table retention.gate_state (
   since timestamptz not null default now()
 );
 
+comment on table retention.gate_state is
+  'one row: the reasons of retention.gate() that were last announced';
+
 insert into retention.gate_state default values;
 
 create table retention.scan (
@@ -254,6 +276,8 @@ create table retention.scan (
   oldest timestamptz
 );
 
+comment on table retention.scan is
+  'one row for each flagging pass that did something';
 comment on column retention.scan.without_place is
   'due, but the row names no bucket or an empty key: not work, only counted';
 
@@ -266,6 +290,8 @@ create table retention.progress (
   run_id retention.run_id not null
 );
 
+comment on table retention.progress is
+  'by tenant, the last result that flagging has looked at';
 comment on column retention.progress.tenant_key is
   'see retention._tenant_key(): the empty string stands for results without a tenant';
 
@@ -311,6 +337,8 @@ alter table retention.batch
   alter column keys set storage extended,
   alter column tenants set storage extended;
 
+comment on table retention.batch is
+  'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 comment on column retention.batch.run_ids is
   'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
 comment on column retention.batch.oldest is
@@ -366,6 +394,9 @@ create unlogged table retention.selection (
   batch_id bigint
 );
 
+comment on table retention.selection is
+  'what a narrowed reconcile works with; empty between calls';
+
 create unlogged table retention.stray (
   verify_id uuid not null,
   bucket text not null,
@@ -377,6 +408,11 @@ create unlogged table retention.stray (
     constraint stray_kind_is_known check (kind in ('orphan', 'returned')),
   primary key (verify_id, bucket, key)
 );
+
+comment on table retention.stray is
+  'listed keys without a live row that a verify has set aside; empty between runs';
+comment on column retention.stray.kind is
+  'see retention.sort_strays(); null: neither, or not yet sorted';
 
 -- Down Migration
 

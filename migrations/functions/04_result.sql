@@ -131,14 +131,23 @@ begin
     v_candidate
   );
   comment on view retention.result is
-    'the application''s table under the names of this schema: the only way from here to it';
+    'The application''s table under the names of this schema: the only way from here to it. For observers.';
+  comment on column retention.result.tenant_id is 'null where the table has no tenants';
+  comment on column retention.result.status is 'only a run whose status means completed has a result to expire';
+  comment on column retention.result.completed_at is 'from when its retention is counted';
+  comment on column retention.result.retain_until is 'a date before which the result may not go, whatever the policy says';
+  comment on column retention.result.bucket is 'null or empty: setting.default_bucket';
+  comment on column retention.result.cleared_at is 'when the result was deleted, or found gone; null: it is live';
+  comment on column retention.result.updated_at is 'written with cleared_at, where the table has it';
   revoke all on retention.result, retention._live from public;
 end
 $make$;
 
--- Takes the views over the application's table away, so that the application's own migration can alter, swap
--- or rename it. Until retention.attach() or `retention migrate up` nothing is flagged or claimed. Holds,
--- policies, batches and receipts stay. For the owner of the schema. Waits for statements that use the views.
+-- Takes away the views over the application's table, so that the application's own migration can alter, swap
+-- or rename it. Nothing is flagged or claimed until retention.attach() or `retention migrate up`. Holds,
+-- policies, batches and receipts stay.
+-- For the owner of the schema.
+-- Locks both views: it waits for statements that use them.
 create or replace function retention.detach()
 returns void
 language plpgsql
@@ -152,8 +161,12 @@ begin
 end
 $$;
 
--- Puts the views back over the table that was adopted. For the owner of the schema. Raises what is missing
--- where the table is another one now or its columns differ: then `retention migrate up` adopts it again.
+-- Puts the views back over the table that was adopted. Where the table has changed since, `retention migrate
+-- up` adopts it again.
+-- For the owner of the schema.
+-- Locks the row of retention.adapter.
+-- Raises object_not_in_prerequisite_state where another table has its name now, or where a mapped column has
+-- another name or type.
 create or replace function retention.attach()
 returns void
 language plpgsql

@@ -2,8 +2,10 @@
 The gate: claiming and flagging ask it, and everything that shows how things stand shows its rows.
 */
 
--- Which version of the product installed this schema, and the oldest client that it serves. A client that
--- is older than oldest_client, or newer than version by more than its last part, works on nothing.
+-- The version of the product that installed this schema, and the oldest client that it serves. A client that
+-- is older than oldest_client works on nothing. A client that is newer than version by more than the last
+-- part works on nothing.
+-- For observers.
 create or replace function retention.version()
 returns table (version text, oldest_client text)
 language sql
@@ -32,9 +34,10 @@ as $$
   ) c
 $$;
 
--- The reasons to flag and claim nothing; no row: go. reason is one of: disabled, halted, detached,
--- table replaced, version. because says it in words, remedy what to do. p_client: the version of the client
--- that asks. Costs a few look-ups in catalogs.
+-- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
+-- disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+-- p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
+-- For observers.
 create or replace function retention.gate(p_client text default null)
 returns table (reason text, because text, since timestamptz, remedy text)
 language plpgsql
@@ -138,9 +141,12 @@ begin
 end
 $$;
 
--- Halts everything at once, for a reason that status, doctor and readiness show: nothing is flagged or claimed
--- until retention.resume(). What is in flight is finished. False: it was halted already, which stays as it
--- is. Raises invalid_parameter_value without a reason.
+-- Halts flagging and claiming for all listeners until retention.resume(). Status, doctor and readiness show
+-- p_reason. What is in flight is finished. p_by: who halts; by default the session's user. Returns false
+-- where a halt was there already: that halt stays as it is.
+-- For operators.
+-- Locks the row of retention.setting.
+-- Raises invalid_parameter_value without a reason.
 create or replace function retention.halt(p_reason text, p_by text default null)
 returns boolean
 language plpgsql
@@ -167,7 +173,9 @@ begin
 end
 $$;
 
--- Ends a halt by hand. False: nobody had halted it. Other reasons of the gate stay.
+-- Ends a halt. Other reasons of the gate stay. Returns false where there was no halt.
+-- For operators.
+-- Locks the row of retention.setting.
 create or replace function retention.resume()
 returns boolean
 language plpgsql

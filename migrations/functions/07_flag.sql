@@ -302,13 +302,14 @@ as $$
   ) n
 $$;
 
--- Flags what is due, oldest first, in batches of one bucket each; returns how many results. Works in
--- parts of 10,000 or so, which take less time together than one that keeps and sorts it all at once.
--- p_max_rows: at most so many results are looked at (default: setting.flag_limit).
--- p_whole: start from the oldest result whatever the progress says.
--- One pass at a time: while another runs, returns 0 at once. Locks the heartbeat row and nothing of
--- the application's. Does nothing when the gate is closed or the backlog is over its limit. For the listener.
--- Raises invalid_parameter_value.
+-- Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
+-- It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
+-- setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session's user. p_whole:
+-- start from the oldest result and not from the progress. Returns 0 at once while another pass runs, when the
+-- gate is closed, and when the backlog has reached its limit.
+-- For the listener.
+-- Locks the row of retention.heartbeat and nothing of the application's.
+-- Raises invalid_parameter_value for p_max_rows below 1.
 create or replace function retention.flag_expired(
   p_max_rows integer default null,
   p_asked_by text default null,

@@ -61,8 +61,11 @@ begin
 end
 $$;
 
--- What the scheduler calls every minute: notes that it is alive, and flags when the interval has
--- passed or the last pass hit a limit. Returns how many results it flagged. For the listener.
+-- What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
+-- flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
+-- results it flagged.
+-- For the listener.
+-- Locks the row of retention.heartbeat.
 create or replace function retention.tick(p_by text default 'pg_cron')
 returns integer
 language plpgsql

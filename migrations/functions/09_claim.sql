@@ -216,13 +216,16 @@ begin
 end
 $$;
 
--- Leases the next visible batch for p_lease_for and returns the keys that may go of it, each result checked
--- again against promise 1; spared results leave the batch here. No row: nothing is visible, or the gate is
--- closed. A row without keys: everything was spared, ask again. purge: every version is to go.
--- p_batch_ids: only these batches (a narrowed reconcile). p_client: the client's version, for the gate.
--- For the listener. Locks the batch row; waits for holds that are being placed. Raises
--- active_sql_transaction outside READ COMMITTED, where it could not see a hold that has committed meanwhile,
--- and invalid_parameter_value.
+-- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
+-- again: it is due, not held, still points at this key, and no run that is not due shares the object. What
+-- fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
+-- without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
+-- token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
+-- narrowed reconcile. p_client: the client's version, for the gate.
+-- For the listener.
+-- Locks the batch. Waits for transactions that are placing a hold.
+-- Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
+-- committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.
 create or replace function retention.claim(
   p_lease uuid,
   p_lease_for interval,

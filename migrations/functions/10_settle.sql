@@ -123,13 +123,17 @@ as $$
   order by min(f.n)
 $$;
 
--- Takes a batch back after S3 has answered. p_cleared: the keys that S3 named as deleted (or already gone), or
--- p_all: every key of the batch. p_failed: [{"key", "code", "reason", "outcome", "concerns", "final"}], with
--- outcome refused (counted against the result), failed or unknown (not counted), concerns key, bucket or store,
--- and final where trying again cannot help. What is in neither was not answered for and is tried again.
--- p_unanswered: the keys that S3 may still delete, whatever became of them. Stamps, reschedules or buries, in
--- this one transaction. retry_at: when the first of what waits is tried again. Returns settled = false, and
--- changes nothing, when p_lease is no longer the batch's lease. For the listener.
+-- Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What failed is tried
+-- again later, or is dead after too many attempts. p_cleared: the keys that S3 named as deleted or as already
+-- gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
+-- "concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
+-- counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
+-- neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
+-- the claim. p_unanswered: the keys that S3 may still delete later. stamped: how many rows were stamped.
+-- retry_at: when the first of what waits is tried again. When p_lease is no longer the batch's lease, settled
+-- is false and nothing is changed.
+-- For the listener.
+-- Locks the batch, its bucket, and the rows that it stamps.
 create or replace function retention.settle(
   p_batch_id bigint,
   p_lease uuid,
@@ -318,9 +322,12 @@ begin
 end
 $$;
 
--- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials): not
--- counted against its results. The bucket pauses, longer each time. p_unanswered: see settle. Returns
--- when it may be claimed again, or null when p_lease is no longer the batch's lease. For the listener.
+-- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
+-- counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
+-- that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
+-- longer the batch's lease.
+-- For the listener.
+-- Locks the batch and its bucket.
 create or replace function retention.postpone(
   p_batch_id bigint,
   p_lease uuid,
@@ -364,11 +371,13 @@ begin
 end
 $$;
 
--- Takes a batch back whose request was refused whole for one bad key: halves it, so that in a few
--- turns the bad key stands alone. Where request after request is refused, it is not a key that is
--- bad: then the bucket pauses and the batch stays whole. p_unanswered: see settle. Returns the batch that
--- was split off, or the batch itself when it stays whole, or null when p_lease is no longer the batch's
--- lease. For the listener.
+-- Takes a batch back whose request was refused whole because of one bad key, and halves it. After a few turns
+-- the bad key is alone in its batch. When more than 20 requests in a row were refused, no single key is the
+-- cause: the bucket pauses and the batch stays whole. p_unanswered: the keys that S3 may still delete later.
+-- Returns the batch that was split off, or the batch itself when it stays whole. Returns null when p_lease is
+-- no longer the batch's lease, and for a batch of one result.
+-- For the listener.
+-- Locks the batch and its bucket.
 create or replace function retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[] default '{}')
 returns bigint
 language plpgsql

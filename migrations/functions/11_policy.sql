@@ -2,8 +2,10 @@
 Policies: how long results are kept, and the guard against a slip of the hand.
 */
 
--- How many live results a policy for p_tenant_id ('*': for all without their own) would make due at
--- once that are not due now, by tenant. Reads what it counts. For operators.
+-- How many live results a policy would make due at once that are not due now, by tenant. p_tenant_id: a
+-- tenant, or '*' for all tenants without a policy of their own. It reads the rows that it counts and changes
+-- nothing.
+-- For operators.
 create or replace function retention.preview_policy(p_tenant_id text, p_retain interval)
 returns table (tenant_id text, results bigint)
 language plpgsql
@@ -139,11 +141,14 @@ before insert or update or delete on retention.policy
 for each row
 execute function retention._guard_policy();
 
--- Sets how long results are kept, for one tenant or ('*') for all without a policy of their own.
--- Returns how many live results it makes due at once. With more of them than setting.policy_guard it
--- takes effect only when p_confirm is true, now or by confirm_policy later. What is flagged or
--- claimed after that is judged by the new policy.
--- Raises check_violation (retain_is_at_least_one_day, retain_is_below_a_century).
+-- Sets how long results are kept, for one tenant or, with '*', for all tenants without a policy of their own.
+-- Returns how many live results it makes due at once. With more of them than setting.policy_guard, the policy
+-- is pending until confirm_policy, or takes effect at once with p_confirm. To ask for the policy in force
+-- withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy.
+-- For operators.
+-- Locks the policy.
+-- Raises invalid_parameter_value without a tenant. Raises check_violation for less than 1 day and more than
+-- 99 years.
 create or replace function retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean default false)
 returns bigint
 language plpgsql
@@ -190,8 +195,11 @@ begin
 end
 $$;
 
--- Lets a pending policy take effect; notes who, when and how many. Returns how many live results that
--- makes due now; 0 when nothing is pending. p_expected: refuse when it has become more than this.
+-- Lets a pending policy take effect, and notes who confirmed it, when, and how many results it made due.
+-- Returns that number; 0 when nothing is pending. p_expected: the number that was seen before.
+-- For operators.
+-- Locks the policy.
+-- Raises check_violation when the policy would now make more results due than p_expected.
 create or replace function retention.confirm_policy(p_tenant_id text, p_expected bigint default null)
 returns bigint
 language plpgsql
@@ -233,9 +241,12 @@ begin
 end
 $$;
 
--- Takes a tenant's own policy away, so that the default holds for it. Returns how many live results
--- that makes due at once; with more of them than setting.policy_guard the default's length is only
--- noted as pending, unless p_confirm. Raises no_data_found when the tenant has none.
+-- Takes away a tenant's own policy, so that the default holds for it. Returns how many live results that
+-- makes due at once. With more of them than setting.policy_guard, the length of the default is pending until
+-- confirm_policy, or takes effect at once with p_confirm.
+-- For operators.
+-- Locks the policy.
+-- Raises no_data_found when the tenant has no policy of its own.
 create or replace function retention.unset_policy(p_tenant_id text, p_confirm boolean default false)
 returns bigint
 language plpgsql
@@ -261,8 +272,8 @@ begin
 end
 $$;
 
--- The policies, the default one first, with what waits for a confirmation and what was confirmed last. For
--- observers.
+-- The policies, the default one first, with what waits for a confirmation and what was confirmed last.
+-- For observers.
 create or replace function retention.list_policies()
 returns table (
   tenant_id text,

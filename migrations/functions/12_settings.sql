@@ -1,9 +1,14 @@
 /*
-Settings that a process writes when it starts, and that a person may write in SQL.
+Settings: what a process writes when it starts, and a person may write in SQL.
 */
 
--- Writes the settings that live in the database, those that are given and differ; returns one line
--- per change, for the log: "batch_size: 1000 -> 500".
+-- Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
+-- loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
+-- policy, and is guarded as in set_policy. Returns one line for each change, for the log: "batch_size: 1000
+-- -> 500".
+-- For the listener.
+-- Locks the row of retention.setting, and the default policy where that changes.
+-- Raises invalid_parameter_value for an unknown setting. Raises check_violation for a value out of range.
 create or replace function retention.configure(p_settings jsonb)
 returns setof text
 language plpgsql

@@ -95,12 +95,16 @@ begin
 end
 $$;
 
--- Places a hold on a run or on a tenant. From its commit on nothing of it is claimed any more. A
--- deletion that is already in flight, or may be, cannot be called back: too_late counts those results and
--- too_late_run_ids names up to 1,000 of them. p_for: how long (default: until it is released).
--- Waits for claims that are just being made, and they for this transaction: keep it short.
--- Raises invalid_parameter_value, no_data_found for what is not there, active_sql_transaction outside
--- READ COMMITTED.
+-- Places a hold on one run or on one tenant. After its commit nothing of it is claimed. A deletion that is in
+-- flight, or may be, cannot be called back: too_late counts such results, and too_late_run_ids names up to
+-- 1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
+-- by default the session's user.
+-- For operators.
+-- Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
+-- Keep that transaction short.
+-- Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
+-- duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
+-- active_sql_transaction outside READ COMMITTED.
 create or replace function retention.place_hold(
   p_reason text,
   p_run_id text default null,
@@ -179,7 +183,11 @@ begin
 end
 $$;
 
--- Releases a hold; false when it was released before. Raises no_data_found for an unknown one.
+-- Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once.
+-- p_released_by: who releases it; by default the session's user. Returns false when it was released before.
+-- For operators.
+-- Locks the hold.
+-- Raises no_data_found for a hold that is not there.
 create or replace function retention.release_hold(p_hold_id bigint, p_released_by text default null)
 returns boolean
 language plpgsql
@@ -255,8 +263,9 @@ begin
 end
 $$;
 
--- Releases several holds, all of them or none; released is false for those that had been released before. For
--- operators. Raises no_data_found for an unknown one.
+-- Releases several holds, all of them or none; released is false for those that had been released before.
+-- For operators.
+-- Raises no_data_found for an unknown one.
 create or replace function retention.release_holds(p_hold_ids bigint[], p_released_by text default null)
 returns table (hold_id bigint, released boolean)
 language plpgsql

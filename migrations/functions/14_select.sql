@@ -19,10 +19,11 @@ as $$
     and not o.is_due
 $$;
 
--- What would go now, oldest first by tenant, whether it is flagged already or not: what claim would
--- hand out. Narrowed by p_tenant_id, p_run_ids and p_older_than (null: not narrowed).
--- p_early: p_older_than stands in for the policy where it is shorter. Changes nothing. early = true:
--- not due by the policy in force. For operators. Raises invalid_parameter_value for what cannot be a run id.
+-- What claim would hand out now, flagged or not, in the order of tenants and oldest first. p_tenant_id,
+-- p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
+-- where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
+-- For operators.
+-- Raises invalid_parameter_value for a text that cannot be a run id.
 create or replace function retention.list_due(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -203,9 +204,14 @@ begin
 end
 $$;
 
--- Puts what list_due finds into batches of its own, taking flagged results that nobody works on out
--- of theirs, and returns the batches: the work of a narrowed reconcile. Waits for a flagging pass
--- that runs. For operators. Raises invalid_parameter_value.
+-- Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
+-- Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
+-- by default setting.batch_size. Returns no batches when the gate is closed.
+-- For operators.
+-- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
+-- from.
+-- Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
+-- day.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -250,10 +256,12 @@ begin
 end
 $$;
 
--- Revives dead results and brings forward failed ones that wait for their next attempt: all, or those
--- of some runs, a tenant, a bucket, an error code. They are flagged results like any other again, and
--- their attempts count from the beginning. Returns how many. What is being worked on is left alone.
--- For operators. Raises invalid_parameter_value for what cannot be a run id.
+-- Revives dead results, and brings forward failed results that wait for their next attempt. Their attempts
+-- count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
+-- narrow. A batch with a valid lease is left as it is. Returns how many results.
+-- For operators.
+-- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
+-- Raises invalid_parameter_value for a text that cannot be a run id.
 create or replace function retention.retry(
   p_run_ids text[] default null,
   p_tenant_id text default null,

@@ -2,7 +2,8 @@
 How things stand: what status, metrics, page, doctor and people in psql read.
 */
 
--- One row per flagged result: what it is and what becomes of it.
+-- One row for each flagged result: its batch, its attempts, and why it failed.
+-- For observers.
 create or replace view retention.flagged as
 select u.run_id,
   u.tenant_id,
@@ -26,12 +27,22 @@ from retention.batch b
 cross join unnest(b.run_ids, b.keys, b.tenants) as u (run_id, key, tenant_id)
 where b.settled_at is null;
 
-comment on view retention.flagged is
-  'one row per flagged result: its batch, its attempts, and why it failed';
+comment on column retention.flagged.run_id is 'the run whose result it is';
+comment on column retention.flagged.key is 'the object, in the bucket beside it';
+comment on column retention.flagged.batch_id is 'the batch that carries it';
+comment on column retention.flagged.visible_at is
+  'when its batch may be claimed: now, at its next attempt, or when its lease runs out';
+comment on column retention.flagged.leased is 'a listener works on it';
+comment on column retention.flagged.attempts is 'how often S3 has refused it';
+comment on column retention.flagged.code is 'why it failed when it was last tried; null: it has not failed';
+comment on column retention.flagged.error is 'the message beside code';
+comment on column retention.flagged.dead_at is
+  'since when it is dead, and waits for retention.retry; null: it is not dead';
 
--- What a listener needs to know when it has nothing to do, in one statement: is something visible
--- now, when is something visible next, did the last pass hit a limit, how long has the scheduler
--- been silent, is the gate open. Cheap at any size. For the listener.
+-- What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
+-- when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
+-- the gate. p_client: the client's version, for the gate. Cheap at any size.
+-- For the listener.
 create or replace function retention.pulse(p_client text default null)
 returns table (
   enabled boolean,
@@ -150,9 +161,8 @@ as $$
   join pg_class c on c.oid = t.relid
 $$;
 
--- One row that says how things stand; cheap at any size. due counts what is past its policy and not yet
--- flagged plus what is flagged and waits; the part that is not flagged is counted up to 10,000 and
--- due_is_capped says when there are more. Everybody who may read retention.status calls it.
+-- The row of the view retention.status, which calls it with the rights of its reader.
+-- For observers.
 create or replace function retention.read_status()
 returns table (
   enabled boolean,
@@ -264,14 +274,43 @@ as $$
   ) v
 $$;
 
+-- One row that says how things stand. Cheap at any size.
+-- For observers.
 create or replace view retention.status as
 select * from retention.read_status();
 
-comment on view retention.status is
-  'one row that says how things stand; cheap at any size';
+comment on column retention.status.enabled is 'false: nothing is flagged and nothing is claimed';
+comment on column retention.status.live_estimate is
+  'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
+comment on column retention.status.due is
+  'results past their policy that wait, flagged or not; those not flagged are counted up to 10,000';
+comment on column retention.status.due_is_capped is 'there may be more due than were counted';
+comment on column retention.status.flagged is 'flagged results that are not dead, leased ones too';
+comment on column retention.status.leased is 'flagged results that a listener works on';
+comment on column retention.status.failed is 'results that S3 refused and that wait for their next attempt';
+comment on column retention.status.dead is 'results that wait for retention.retry';
+comment on column retention.status.held is 'holds in force, on runs and on tenants';
+comment on column retention.status.cleared_today is 'results cleared since midnight UTC';
+comment on column retention.status.spared_today is 'results spared since midnight UTC';
+comment on column retention.status.oldest_due is 'when the oldest of the due results completed';
+comment on column retention.status.due_since is 'when the due result that waits longest fell due';
+comment on column retention.status.batches is 'batches that are neither settled nor dead';
+comment on column retention.status.buckets_paused is 'buckets whose batches wait until a pause ends';
+comment on column retention.status.last_tick is 'when the scheduler last ticked';
+comment on column retention.status.last_pass is 'when a flagging pass last ended';
+comment on column retention.status.scheduler is 'pg_cron or internal';
+comment on column retention.status.scheduler_health is
+  'ok, disabled, never ticked, or silent: no tick of its own for 5 minutes';
+comment on column retention.status.loop_interval_seconds is 'how often a tick flags';
+comment on column retention.status.default_retain_days is 'the default policy';
+comment on column retention.status.policies_pending is 'policies that wait for retention.confirm_policy';
+comment on column retention.status.policy_pending is 'the same in words; null: none';
+comment on column retention.status.halted is 'the reasons of retention.gate(); empty: none';
 
--- What was flagged, cleared and refused over the last p_hours, in 48 equal parts, oldest first. Reads
--- the history of that time by its indexes: a row per pass and a row per batch, never results. For observers.
+-- What was flagged, cleared and refused in the last p_hours, in 48 equal parts, oldest first. failed counts
+-- refused results, dead ones too. It reads one row for each pass and each batch of that time, by index, and
+-- no results.
+-- For observers.
 create or replace function retention.activity(p_hours integer default 24)
 returns table (
   begins_at timestamptz,
@@ -320,10 +359,11 @@ as $$
   order by p.n
 $$;
 
--- The p_tenants tenants whose oldest result past its policy has waited longest, flagged or not, with
--- how many wait, counted among the p_bound oldest each; is_capped says that there may be more. One
--- index probe per tenant, and at most p_bound rows for each of those that are returned. A tenant under
--- a hold is left out. For observers.
+-- The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
+-- results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
+-- is_capped: there may be more. A tenant under a hold is left out. It costs one index probe for each tenant,
+-- and at most p_bound rows for each tenant that it returns.
+-- For observers.
 create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
 returns table (
   tenant_id text,
@@ -386,7 +426,8 @@ begin
 end
 $$;
 
--- Our indexes on the adopted table, and whether each is there and valid. For observers.
+-- The indexes of this schema on the adopted table, and whether each is there and valid.
+-- For observers.
 create or replace function retention.index_state()
 returns table (name text, is_there boolean)
 language sql

@@ -118,9 +118,10 @@ begin
 end
 $$;
 
--- Why a result is kept, or what becomes of it, in plain words. One row, whatever is asked; state is
--- one of: unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept,
--- shared, in flight, dead, failed, flagged, due, or the gate's reason (disabled, halted, ...). For observers.
+-- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
+-- unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept, shared, in flight,
+-- dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
+-- For observers.
 create or replace function retention.explain(p_run_id text)
 returns table (
   run_id text,

@@ -50,12 +50,14 @@ begin
 end
 $$;
 
--- Compares one stretch of a listing with the rows: p_keys are all the keys that S3 listed of the
--- bucket after p_after (exclusive; null: from the prefix's start) up to p_until (inclusive; null: to the
--- prefix's end), in the order of bytes. Returns the live rows of that stretch whose key was not listed;
--- rows that completed after p_before are left out, their object may be younger than the listing.
--- Sets listed keys without a live row aside under p_verify_id. 1,000 rows come back, and whatever else
--- points at the last one's key: as many as that or more, and there may be more after that key.
+-- Compares one stretch of a bucket's listing with the rows. p_keys: all keys that S3 listed in this stretch,
+-- in the order of bytes, with p_bytes and p_modified of each. The stretch begins after p_after (null: with
+-- the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
+-- rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
+-- because their object may be younger than the listing. At least 1,000 rows come back where there are so
+-- many; then there may be more after the last key. Listed keys without a live row are set aside under
+-- p_verify_id.
+-- For operators.
 create or replace function retention.compare_listing(
   p_verify_id uuid,
   p_bucket text,
@@ -103,9 +105,11 @@ begin
 end
 $$;
 
--- Stamps live rows whose object S3 has just said is gone: only rows that still point at that key.
--- p_run_ids[i] points at p_keys[i]. What of it is flagged is spared by the next claim. Returns how many.
+-- Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
+-- points at another key by now is left out. The next claim spares what of it is flagged. Returns how many
+-- rows.
 -- For operators.
+-- Locks the rows that it stamps.
 create or replace function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
 returns bigint
 language plpgsql
@@ -131,11 +135,13 @@ begin
 end
 $$;
 
--- Sorts what compare_listing set aside: returned (cleared rows point at the key: its object is back) or
--- orphan (no row does). Neither: what was cleared since p_started_at, for its object may have been
--- listed before; what a row has come to need since; and what a row without any bucket may mean. One
--- pass over the table. Returns the counts and sums, of orphans those older than p_margin: a younger one
--- may be an upload whose row is still to come.
+-- Sorts what compare_listing set aside. returned: only cleared rows point at the key, so its object is back.
+-- orphan: no row points at it. Three kinds of keys are left out: those that were cleared at p_started_at or
+-- later, because their object may have been listed before; those that a live row needs by now; and those that
+-- a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
+-- p_margin count, because a younger one may be an upload whose row is still to come. It reads the whole table
+-- once.
+-- For operators.
 create or replace function retention.sort_strays(
   p_verify_id uuid,
   p_started_at timestamptz,
@@ -185,8 +191,10 @@ begin
 end
 $$;
 
--- Makes rows that were cleared before p_started_at and whose object is back live again, so that they
--- fall due again. Returns how many.
+-- Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
+-- due again. It reads the whole table once. Returns how many rows.
+-- For operators.
+-- Locks the rows that it changes.
 create or replace function retention.requeue_returned(p_verify_id uuid, p_started_at timestamptz)
 returns bigint
 language plpgsql
@@ -216,8 +224,9 @@ begin
 end
 $$;
 
--- The next orphans older than p_margin, in key order, that no live row points at by now: what may be
--- deleted at this moment.
+-- The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
+-- p_margin. still_orphan: no live row points at the key now, so the object may be deleted at this moment.
+-- For operators.
 create or replace function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
 returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean)
 language sql
@@ -243,7 +252,8 @@ as $$
   limit p_limit
 $$;
 
--- Forgets what a verify set aside, and what earlier ones left behind.
+-- Removes what a verify set aside, and what verifies of more than 2 days ago left behind.
+-- For operators.
 create or replace function retention.forget_strays(p_verify_id uuid)
 returns void
 language sql
@@ -255,7 +265,10 @@ as $$
     or s.noted_at < now() - interval '2 days'
 $$;
 
--- Notes what S3 says of a bucket.
+-- Notes what S3 says of a bucket. p_versioning: off, enabled or suspended.
+-- For the listener.
+-- Locks the row of the bucket.
+-- Raises check_violation for any other word.
 create or replace function retention.note_bucket(p_bucket text, p_versioning text)
 returns void
 language sql
@@ -269,7 +282,9 @@ as $$
     described_at = excluded.described_at
 $$;
 
--- Clears the stamp of a run whose object was brought back. False when the run was not stamped.
+-- Takes the stamp from a run whose object was brought back. Returns false when the run was not stamped.
+-- For operators.
+-- Locks the row of the run.
 create or replace function retention.unstamp(p_run_id text)
 returns boolean
 language plpgsql

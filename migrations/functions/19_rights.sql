@@ -73,8 +73,10 @@ begin
 end
 $$;
 
--- Gives p_role, the listener's, its rights and remembers it: each installation grants them
--- again. For the owner of the schema. Raises undefined_object.
+-- Gives p_role the listener's rights and remembers the role. Each installation grants them again.
+-- For the owner of the schema.
+-- Locks the row of retention.adapter.
+-- Raises undefined_object for a role that is not there.
 create or replace function retention.grant_rights(p_role text)
 returns void
 language plpgsql

@@ -80,7 +80,8 @@ as $$
 $$;
 
 -- What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
--- it pauses; null: it does not. For the listener and operators.
+-- it pauses; null: it does not.
+-- For the listener.
 create or replace function retention.known_buckets(p_bucket text default null, p_limit integer default 100)
 returns table (bucket text, on_versioned text, versioning text, pause text)
 language sql

@@ -6,7 +6,9 @@ answer, and with the owner's where they are not.
 */
 
 -- What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. Reads
--- catalogs. For everybody who may use the schema. Raises undefined_object for a role that is not there.
+-- catalogs.
+-- For observers.
+-- Raises undefined_object for a role that is not there.
 create or replace function retention.missing_rights(p_role text default current_user)
 returns table (missing text, granted_by text)
 language sql
@@ -301,7 +303,8 @@ $$;
 
 -- What this role may know of pg_cron in this database, one row. home: the database it lives in; null: the server
 -- does not load it, or may_see_settings is false, and then that is not known. extension: its version; null: it is
--- not there. may_look: whether this role may read its jobs. Reads catalogs; asks with the caller's rights.
+-- not there. may_look: whether this role may read its jobs. It reads catalogs with the rights of its caller.
+-- For observers.
 create or replace function retention.cron_state()
 returns table (
   home text,
@@ -341,7 +344,8 @@ $$;
 
 -- The jobs of pg_cron in this database that tick for p_database (default: this one), as far as this role sees
 -- them, active ones first; last_runs: the newest five runs, newest first. No row where pg_cron is not there or
--- this role may not look. Asks with the caller's rights.
+-- this role may not look. It reads with the rights of its caller.
+-- For observers.
 create or replace function retention.tick_jobs(p_database text default current_database())
 returns table (
   job_id bigint,

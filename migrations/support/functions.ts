@@ -1,10 +1,7 @@
-import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync } from 'node:fs';
 import type { MigrationBuilder } from 'node-pg-migrate';
 import { cronDatabaseUrl, scheduleAcross, unscheduleAcross } from './cron-database.ts';
 import { setting } from './setting.ts';
-
-const FOLDER = new URL('../functions/', import.meta.url);
+import { readFunction, readFunctions } from './shipped.mjs';
 
 /** What names no type of the adopted table, and so can be there before it is adopted. */
 const ADOPTION = /^0[1-3]_/u;
@@ -65,20 +62,6 @@ interface Written {
   readonly mark: string;
 }
 
-/** The files of the current truth in their order, and one digest over them. */
-export function readFunctions(): {
-  readonly files: readonly { readonly name: string; readonly sql: string }[];
-  readonly digest: string;
-} {
-  const names = readdirSync(FOLDER)
-    .filter((name) => name.endsWith('.sql'))
-    .toSorted();
-  const files = names.map((name) => ({ name, sql: readFileSync(new URL(name, FOLDER), 'utf8') }));
-  const digest = createHash('sha256');
-  for (const { name, sql } of files) digest.update(`${name}\0${sql}\0`);
-  return { files, digest: digest.digest('hex') };
-}
-
 /** Installs what adopting a table needs. */
 export async function installAdoption(pgm: MigrationBuilder): Promise<void> {
   await run(pgm, (name) => ADOPTION.test(name));
@@ -136,7 +119,7 @@ export async function uninstallFunctions(pgm: MigrationBuilder): Promise<void> {
   const elsewhere = adapter?.cron_database ?? undefined;
   if (elsewhere === undefined) {
     // Where it has been dropped by hand, it is there again for this.
-    await pgm.db.query(sqlOf('18_schedule.sql'));
+    await pgm.db.query(readFunction('18_schedule.sql'));
     await pgm.db.query('select retention._unschedule_tick()');
   } else {
     await unscheduleAcross(pgm, await cronDatabaseUrl(pgm), elsewhere);
@@ -155,8 +138,4 @@ async function run(pgm: MigrationBuilder, wanted: (name: string) => boolean = ()
   for (const { name, sql } of readFunctions().files) {
     if (wanted(name)) await pgm.db.query(sql);
   }
-}
-
-function sqlOf(name: string): string {
-  return readFileSync(new URL(name, FOLDER), 'utf8');
 }

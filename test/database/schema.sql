@@ -226,6 +226,8 @@ CREATE TABLE retention.batch (
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
+
 COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 
 COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
@@ -1335,7 +1337,14 @@ begin
     v_candidate
   );
   comment on view retention.result is
-    'the application''s table under the names of this schema: the only way from here to it';
+    'The application''s table under the names of this schema: the only way from here to it. For observers.';
+  comment on column retention.result.tenant_id is 'null where the table has no tenants';
+  comment on column retention.result.status is 'only a run whose status means completed has a result to expire';
+  comment on column retention.result.completed_at is 'from when its retention is counted';
+  comment on column retention.result.retain_until is 'a date before which the result may not go, whatever the policy says';
+  comment on column retention.result.bucket is 'null or empty: setting.default_bucket';
+  comment on column retention.result.cleared_at is 'when the result was deleted, or found gone; null: it is live';
+  comment on column retention.result.updated_at is 'written with cleared_at, where the table has it';
   revoke all on retention.result, retention._live from public;
 end
 $_$;
@@ -2045,6 +2054,18 @@ CREATE TABLE retention.bucket (
     CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
 );
 
+COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
+
+COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+
+COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
+
+COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
+
+COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
+
+COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
+
 CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -2276,6 +2297,8 @@ CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE
   limit p_limit
 $$;
 
+COMMENT ON FUNCTION retention.active_holds(p_limit integer) IS 'The holds in force, the newest first. For observers.';
+
 CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(begins_at timestamp with time zone, flagged bigint, cleared bigint, failed bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2316,6 +2339,11 @@ CREATE FUNCTION retention.activity(p_hours integer DEFAULT 24) RETURNS TABLE(beg
   order by p.n
 $$;
 
+COMMENT ON FUNCTION retention.activity(p_hours integer) IS 'What was flagged, cleared and refused in the last p_hours, in 48 equal parts, oldest first. failed counts
+refused results, dead ones too. It reads one row for each pass and each batch of that time, by index, and
+no results.
+For observers.';
+
 CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_owner text, view_owner text, row_security text, is_filtered boolean, policies bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2348,6 +2376,10 @@ CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_o
   join pg_class v on v.oid = to_regclass('retention.result')
   join pg_roles o on o.oid = v.relowner
 $$;
+
+COMMENT ON FUNCTION retention.adopted_table() IS 'The adopted table: who owns it and the view over it, its row-level security (off, on or forced), whether its
+policies are asked when the view''s owner reads it (is_filtered), and how many of them let the view''s owner see
+rows. No row while it is detached or gone. Reads catalogs. For observers.';
 
 CREATE FUNCTION retention.attach() RETURNS void
     LANGUAGE plpgsql
@@ -2384,12 +2416,22 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.attach() IS 'Puts the views back over the table that was adopted. Where the table has changed since, `retention migrate
+up` adopts it again.
+For the owner of the schema.
+Locks the row of retention.adapter.
+Raises object_not_in_prerequisite_state where another table has its name now, or where a mapped column has
+another name or type.';
+
 CREATE FUNCTION retention.begin_verify() RETURNS TABLE(verify_id uuid, started_at timestamp with time zone, before timestamp with time zone)
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
   select gen_random_uuid(), now(), now() - interval '1 hour'
 $$;
+
+COMMENT ON FUNCTION retention.begin_verify() IS 'Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
+object may be younger than the listing. Writes nothing. For operators.';
 
 CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -2427,6 +2469,9 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
   order by k.paused_until > now() desc nulls last, w.flagged desc nulls last, c.cleared desc nulls last, k.bucket
   limit p_limit
 $$;
+
+COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. Reads open batches, dead
+ones and those of the last 24 hours by their indexes. For observers.';
 
 CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2519,6 +2564,17 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
+again: it is due, not held, still points at this key, and no run that is not due shares the object. What
+fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
+without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
+token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
+narrowed reconcile. p_client: the client''s version, for the gate.
+For the listener.
+Locks the batch. Waits for transactions that are placing a hold.
+Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
+committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.';
+
 CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2551,6 +2607,15 @@ begin
   fetch first 1000 rows with ties;
 end
 $$;
+
+COMMENT ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) IS 'Compares one stretch of a bucket''s listing with the rows. p_keys: all keys that S3 listed in this stretch,
+in the order of bytes, with p_bytes and p_modified of each. The stretch begins after p_after (null: with
+the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
+rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
+because their object may be younger than the listing. At least 1,000 rows come back where there are so
+many; then there may be more after the last key. Listed keys without a live row are set aside under
+p_verify_id.
+For operators.';
 
 CREATE FUNCTION retention.configure(p_settings jsonb) RETURNS SETOF text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2605,6 +2670,14 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
+loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
+policy, and is guarded as in set_policy. Returns one line for each change, for the log: "batch_size: 1000
+-> 500".
+For the listener.
+Locks the row of retention.setting, and the default policy where that changes.
+Raises invalid_parameter_value for an unknown setting. Raises check_violation for a value out of range.';
+
 CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2644,6 +2717,12 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint) IS 'Lets a pending policy take effect, and notes who confirmed it, when, and how many results it made due.
+Returns that number; 0 when nothing is pending. p_expected: the number that was seen before.
+For operators.
+Locks the policy.
+Raises check_violation when the policy would now make more results due than p_expected.';
+
 CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, early bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2653,6 +2732,9 @@ CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_i
   group by d.tenant_id, d.bucket
   order by d.tenant_id, d.bucket
 $$;
+
+COMMENT ON FUNCTION retention.count_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
+by the policy in force (early). Changes nothing. For operators. Raises what list_due raises.';
 
 CREATE FUNCTION retention.count_postponed(p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -2665,6 +2747,9 @@ CREATE FUNCTION retention.count_postponed(p_batch_ids bigint[] DEFAULT NULL::big
     and b.problems is not null
     and (p_batch_ids is null or b.batch_id = any (p_batch_ids))
 $$;
+
+COMMENT ON FUNCTION retention.count_postponed(p_batch_ids bigint[]) IS 'How many results wait in batches that the object store did not work on; p_batch_ids: of these batches only
+(null: of all). For operators.';
 
 CREATE FUNCTION retention.cron_state() RETURNS TABLE(home text, may_see_settings boolean, extension text, may_look boolean, uses_workers boolean)
     LANGUAGE sql STABLE
@@ -2695,6 +2780,11 @@ CREATE FUNCTION retention.cron_state() RETURNS TABLE(home text, may_see_settings
   left join pg_extension e on e.extname = 'pg_cron'
 $$;
 
+COMMENT ON FUNCTION retention.cron_state() IS 'What this role may know of pg_cron in this database, one row. home: the database it lives in; null: the server
+does not load it, or may_see_settings is false, and then that is not known. extension: its version; null: it is
+not there. may_look: whether this role may read its jobs. It reads catalogs with the rights of its caller.
+For observers.';
+
 CREATE FUNCTION retention.dead_by_code() RETURNS TABLE(code text, results bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2708,6 +2798,8 @@ CREATE FUNCTION retention.dead_by_code() RETURNS TABLE(code text, results bigint
   order by 2 desc, 1
 $$;
 
+COMMENT ON FUNCTION retention.dead_by_code() IS 'How many results are dead, by code, most first. Reads dead batches by their index. For observers.';
+
 CREATE FUNCTION retention.detach() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2719,6 +2811,12 @@ begin
   perform retention._note_gate();
 end
 $$;
+
+COMMENT ON FUNCTION retention.detach() IS 'Takes away the views over the application''s table, so that the application''s own migration can alter, swap
+or rename it. Nothing is flagged or claimed until retention.attach() or `retention migrate up`. Holds,
+policies, batches and receipts stay.
+For the owner of the schema.
+Locks both views: it waits for statements that use them.';
 
 CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -2865,6 +2963,11 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.explain(p_run_id text) IS 'Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
+unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept, shared, in flight,
+dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
+For observers.';
+
 CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2974,6 +3077,15 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean) IS 'Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
+It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
+setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session''s user. p_whole:
+start from the oldest result and not from the progress. Returns 0 at once while another pass runs, when the
+gate is closed, and when the backlog has reached its limit.
+For the listener.
+Locks the row of retention.heartbeat and nothing of the application''s.
+Raises invalid_parameter_value for p_max_rows below 1.';
+
 CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3009,6 +3121,15 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer) IS 'Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
+Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
+by default setting.batch_size. Returns no batches when the gate is closed.
+For operators.
+Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
+from.
+Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
+day.';
+
 CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3017,6 +3138,9 @@ CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
   where s.verify_id = p_verify_id
     or s.noted_at < now() - interval '2 days'
 $$;
+
+COMMENT ON FUNCTION retention.forget_strays(p_verify_id uuid) IS 'Removes what a verify set aside, and what verifies of more than 2 days ago left behind.
+For operators.';
 
 CREATE FUNCTION retention.gate(p_client text DEFAULT NULL::text) RETURNS TABLE(reason text, because text, since timestamp with time zone, remedy text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3078,6 +3202,11 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
+disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
+For observers.';
+
 CREATE FUNCTION retention.grant_rights(p_role text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3088,6 +3217,11 @@ begin
   perform retention._grant_rights();
 end
 $$;
+
+COMMENT ON FUNCTION retention.grant_rights(p_role text) IS 'Gives p_role the listener''s rights and remembers the role. Each installation grants them again.
+For the owner of the schema.
+Locks the row of retention.adapter.
+Raises undefined_object for a role that is not there.';
 
 CREATE FUNCTION retention.halt(p_reason text, p_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3113,6 +3247,13 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.halt(p_reason text, p_by text) IS 'Halts flagging and claiming for all listeners until retention.resume(). Status, doctor and readiness show
+p_reason. What is in flight is finished. p_by: who halts; by default the session''s user. Returns false
+where a halt was there already: that halt stays as it is.
+For operators.
+Locks the row of retention.setting.
+Raises invalid_parameter_value without a reason.';
+
 CREATE FUNCTION retention.has_key_under(p_prefix text) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3137,6 +3278,8 @@ begin
   );
 end
 $$;
+
+COMMENT ON FUNCTION retention.has_key_under(p_prefix text) IS 'Whether some live result''s key begins with p_prefix. One probe of the index over keys. For observers.';
 
 CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text, cron_database text, ticked_seconds_ago double precision, ticked_by text, installed_seconds_ago double precision, loop_interval_seconds double precision, naive_columns text[], default_bucket text, notify_queue_usage double precision, default_retain_days double precision, shortest_retain_days double precision, longest_retain_days double precision, tenant_policies bigint, pending_policies text[], holds bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3192,6 +3335,10 @@ CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text
   ) p
 $_$;
 
+COMMENT ON FUNCTION retention.health() IS 'One row of what the tables of the schema say of the reactor''s health. naive_columns: mapped dates without a
+time zone, as `completed_at (timestamp without time zone)`. default_bucket: of results whose row names none.
+installed_seconds_ago: since the functions were installed. Cheap at any size. For observers.';
+
 CREATE FUNCTION retention.index_state() RETURNS TABLE(name text, is_there boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3199,6 +3346,9 @@ CREATE FUNCTION retention.index_state() RETURNS TABLE(name text, is_there boolea
   select p.name, p.is_there
   from retention._index_plan() p
 $$;
+
+COMMENT ON FUNCTION retention.index_state() IS 'The indexes of this schema on the adopted table, and whether each is there and valid.
+For observers.';
 
 CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3226,6 +3376,10 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
     k.bucket
   limit p_limit
 $$;
+
+COMMENT ON FUNCTION retention.known_buckets(p_bucket text, p_limit integer) IS 'What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
+it pauses; null: it does not.
+For the listener.';
 
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3282,6 +3436,12 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What claim would hand out now, flagged or not, in the order of tenants and oldest first. p_tenant_id,
+p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
+where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
+For operators.
+Raises invalid_parameter_value for a text that cannot be a run id.';
+
 CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3302,6 +3462,8 @@ CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(
   order by h.hold_id
 $$;
 
+COMMENT ON FUNCTION retention.list_holds(p_all boolean) IS 'The holds that are in force, or with p_all every hold, oldest first. For observers.';
+
 CREATE FUNCTION retention.list_policies() RETURNS TABLE(tenant_id text, retain_days double precision, set_at timestamp with time zone, set_by text, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text, confirmed_results bigint, confirmed_at timestamp with time zone, confirmed_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3320,6 +3482,9 @@ CREATE FUNCTION retention.list_policies() RETURNS TABLE(tenant_id text, retain_d
   from retention.policy p
   order by p.tenant_id <> '*', p.tenant_id
 $$;
+
+COMMENT ON FUNCTION retention.list_policies() IS 'The policies, the default one first, with what waits for a confirmation and what was confirmed last.
+For observers.';
 
 CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETURNS TABLE(missing text, granted_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3343,6 +3508,11 @@ CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETUR
   order by m.place, m.missing
 $$;
 
+COMMENT ON FUNCTION retention.missing_rights(p_role text) IS 'What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. Reads
+catalogs.
+For observers.
+Raises undefined_object for a role that is not there.';
+
 CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3365,6 +3535,10 @@ CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after 
   limit p_limit
 $$;
 
+COMMENT ON FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) IS 'The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
+p_margin. still_orphan: no live row points at the key now, so the object may be deleted at this moment.
+For operators.';
+
 CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3375,6 +3549,11 @@ CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS 
   set versioning = excluded.versioning,
     described_at = excluded.described_at
 $$;
+
+COMMENT ON FUNCTION retention.note_bucket(p_bucket text, p_versioning text) IS 'Notes what S3 says of a bucket. p_versioning: off, enabled or suspended.
+For the listener.
+Locks the row of the bucket.
+Raises check_violation for any other word.';
 
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3391,6 +3570,8 @@ CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS T
   order by p.pending_at, p.tenant_id
   limit p_limit
 $$;
+
+COMMENT ON FUNCTION retention.pending_policies(p_limit integer) IS 'The policies that wait for a confirmation, the longest waiting first. For observers.';
 
 CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[])
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3462,6 +3643,17 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.place_hold(p_reason text, p_run_id text, p_tenant_id text, p_for interval, p_placed_by text) IS 'Places a hold on one run or on one tenant. After its commit nothing of it is claimed. A deletion that is in
+flight, or may be, cannot be called back: too_late counts such results, and too_late_run_ids names up to
+1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
+by default the session''s user.
+For operators.
+Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
+Keep that transaction short.
+Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
+duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
+active_sql_transaction outside READ COMMITTED.';
+
 CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3495,6 +3687,9 @@ begin
   end loop;
 end
 $$;
+
+COMMENT ON FUNCTION retention.place_holds(p_reason text, p_run_ids text[], p_tenant_ids text[], p_for interval, p_placed_by text) IS 'Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
+a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises.';
 
 CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3530,6 +3725,13 @@ begin
   return v_until;
 end
 $$;
+
+COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
+counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
+that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
+longer the batch''s lease.
+For the listener.
+Locks the batch and its bucket.';
 
 CREATE FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) RETURNS TABLE(tenant_id text, results bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3571,6 +3773,11 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) IS 'How many live results a policy would make due at once that are not due now, by tenant. p_tenant_id: a
+tenant, or ''*'' for all tenants without a policy of their own. It reads the rows that it counts and changes
+nothing.
+For operators.';
+
 CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3603,6 +3810,11 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
   cross join retention.adapter a
   cross join next n
 $$;
+
+COMMENT ON FUNCTION retention.pulse(p_client text) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
+when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
+the gate. p_client: the client''s version, for the gate. Cheap at any size.
+For the listener.';
 
 CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[])
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3686,6 +3898,9 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
   ) v
 $$;
 
+COMMENT ON FUNCTION retention.read_status() IS 'The row of the view retention.status, which calls it with the rights of its reader.
+For observers.';
+
 CREATE FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3708,6 +3923,12 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text) IS 'Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once.
+p_released_by: who releases it; by default the session''s user. Returns false when it was released before.
+For operators.
+Locks the hold.
+Raises no_data_found for a hold that is not there.';
+
 CREATE FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, released boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3724,6 +3945,10 @@ begin
   end loop;
 end
 $$;
+
+COMMENT ON FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text) IS 'Releases several holds, all of them or none; released is false for those that had been released before.
+For operators.
+Raises no_data_found for an unknown one.';
 
 CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3751,6 +3976,11 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) IS 'Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
+due again. It reads the whole table once. Returns how many rows.
+For operators.
+Locks the rows that it changes.';
+
 CREATE FUNCTION retention.resume() RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3768,6 +3998,10 @@ begin
   return true;
 end
 $$;
+
+COMMENT ON FUNCTION retention.resume() IS 'Ends a halt. Other reasons of the gate stay. Returns false where there was no halt.
+For operators.
+Locks the row of retention.setting.';
 
 CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3836,6 +4070,13 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket text, p_code text) IS 'Revives dead results, and brings forward failed results that wait for their next attempt. Their attempts
+count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
+narrow. A batch with a valid lease is left as it is. Returns how many results.
+For operators.
+Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
+Raises invalid_parameter_value for a text that cannot be a run id.';
+
 CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3859,6 +4100,8 @@ begin
   );
 end
 $$;
+
+COMMENT ON FUNCTION retention.sample_key(p_bucket text) IS 'The key of some live result in a bucket, looked for among a thousand; null: none was found. For observers.';
 
 CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3903,6 +4146,15 @@ begin
   return v_due;
 end
 $$;
+
+COMMENT ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean) IS 'Sets how long results are kept, for one tenant or, with ''*'', for all tenants without a policy of their own.
+Returns how many live results it makes due at once. With more of them than setting.policy_guard, the policy
+is pending until confirm_policy, or takes effect at once with p_confirm. To ask for the policy in force
+withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy.
+For operators.
+Locks the policy.
+Raises invalid_parameter_value without a tenant. Raises check_violation for less than 1 day and more than
+99 years.';
 
 CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4040,6 +4292,18 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What failed is tried
+again later, or is dead after too many attempts. p_cleared: the keys that S3 named as deleted or as already
+gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
+"concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
+counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
+neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
+the claim. p_unanswered: the keys that S3 may still delete later. stamped: how many rows were stamped.
+retry_at: when the first of what waits is tried again. When p_lease is no longer the batch''s lease, settled
+is false and nothing is changed.
+For the listener.
+Locks the batch, its bucket, and the rows that it stamps.';
+
 CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval DEFAULT '00:00:00'::interval) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4082,6 +4346,14 @@ begin
   where s.verify_id = p_verify_id;
 end
 $$;
+
+COMMENT ON FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval) IS 'Sorts what compare_listing set aside. returned: only cleared rows point at the key, so its object is back.
+orphan: no row points at it. Three kinds of keys are left out: those that were cleared at p_started_at or
+later, because their object may have been listed before; those that a live row needs by now; and those that
+a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
+p_margin count, because a younger one may be an upload whose row is still to come. It reads the whole table
+once.
+For operators.';
 
 CREATE FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4137,6 +4409,14 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[]) IS 'Takes a batch back whose request was refused whole because of one bad key, and halves it. After a few turns
+the bad key is alone in its batch. When more than 20 requests in a row were refused, no single key is the
+cause: the bucket pauses and the batch stays whole. p_unanswered: the keys that S3 may still delete later.
+Returns the batch that was split off, or the batch itself when it stays whole. Returns null when p_lease is
+no longer the batch''s lease, and for a batch of one result.
+For the listener.
+Locks the batch and its bucket.';
+
 CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4159,6 +4439,12 @@ begin
   );
 end
 $$;
+
+COMMENT ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) IS 'Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
+points at another key by now is left out. The next claim spares what of it is flagged. Returns how many
+rows.
+For operators.
+Locks the rows that it stamps.';
 
 CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -4211,6 +4497,12 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.tenants_due(p_tenants integer, p_bound integer) IS 'The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
+results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
+is_capped: there may be more. A tenant under a hold is left out. It costs one index probe for each tenant,
+and at most p_bound rows for each tenant that it returns.
+For observers.';
+
 CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4238,6 +4530,12 @@ begin
   return 0;
 end
 $$;
+
+COMMENT ON FUNCTION retention.tick(p_by text) IS 'What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
+flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
+results it flagged.
+For the listener.
+Locks the row of retention.heartbeat.';
 
 CREATE FUNCTION retention.tick_jobs(p_database text DEFAULT current_database()) RETURNS TABLE(job_id bigint, name text, active boolean, schedule text, owner text, last_runs jsonb)
     LANGUAGE plpgsql STABLE
@@ -4273,6 +4571,11 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.tick_jobs(p_database text) IS 'The jobs of pg_cron in this database that tick for p_database (default: this one), as far as this role sees
+them, active ones first; last_runs: the newest five runs, newest first. No row where pg_cron is not there or
+this role may not look. It reads with the rights of its caller.
+For observers.';
+
 CREATE FUNCTION retention.troubles(p_limit integer DEFAULT 20) RETURNS TABLE(state text, bucket text, code text, results bigint, run_id text, error text, last_at timestamp with time zone, next_attempt_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4302,6 +4605,10 @@ CREATE FUNCTION retention.troubles(p_limit integer DEFAULT 20) RETURNS TABLE(sta
   join retention.batch l on l.batch_id = t.last
   order by t.state, t.results desc, t.bucket, t.code
 $$;
+
+COMMENT ON FUNCTION retention.troubles(p_limit integer) IS 'Failed and dead results by bucket and code, dead ones first and then by how many. run_id and error are those
+of the batch that failed last; next_attempt_at is null for dead ones, which wait for a person. Reads what has
+failed by its index. For observers.';
 
 CREATE FUNCTION retention.undated(p_bound integer DEFAULT 1000) RETURNS TABLE(results bigint, run_ids text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -4368,6 +4675,9 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.undated(p_bound integer) IS 'Runs that are completed and have an object, but no date, and so never fall due: how many, counted up to
+p_bound, and three of them. One index probe per tenant, and at most p_bound rows. For observers.';
+
 CREATE FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4391,6 +4701,13 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.unset_policy(p_tenant_id text, p_confirm boolean) IS 'Takes away a tenant''s own policy, so that the default holds for it. Returns how many live results that
+makes due at once. With more of them than setting.policy_guard, the length of the default is pending until
+confirm_policy, or takes effect at once with p_confirm.
+For operators.
+Locks the policy.
+Raises no_data_found when the tenant has no policy of its own.';
+
 CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4405,11 +4722,20 @@ begin
 end
 $$;
 
+COMMENT ON FUNCTION retention.unstamp(p_run_id text) IS 'Takes the stamp from a run whose object was brought back. Returns false when the run was not stamped.
+For operators.
+Locks the row of the run.';
+
 CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client text)
     LANGUAGE sql IMMUTABLE
     AS $$
   select '0.1.0', '0.1.0'
 $$;
+
+COMMENT ON FUNCTION retention.version() IS 'The version of the product that installed this schema, and the oldest client that it serves. A client that
+is older than oldest_client works on nothing. A client that is newer than version by more than the last
+part works on nothing.
+For observers.';
 
 CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_of timestamp with time zone, paused_bucket_names text[], notify_queue_usage double precision)
     LANGUAGE sql SECURITY DEFINER
@@ -4427,6 +4753,9 @@ CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_
     pg_notification_queue_usage()
 $$;
 
+COMMENT ON FUNCTION retention.vitals(p_buckets integer) IS 'What a scrape asks for beside retention.status: the database''s clock, the first p_buckets buckets that pause,
+and how much of the server''s notification queue is used, from 0 to 1. Cheap at any size. For observers.';
+
 CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS TABLE(listener text, batches bigint, results bigint, leased_until timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4443,6 +4772,8 @@ CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS 
   order by 1
   limit p_limit
 $$;
+
+COMMENT ON FUNCTION retention.working_listeners(p_limit integer) IS 'Who works on batches at this moment, and on how many. Reads what is leased by its index. For observers.';
 
 CREATE TABLE retention.hold (
     hold_id bigint NOT NULL,
@@ -4495,7 +4826,21 @@ CREATE VIEW retention.result AS
     runs.updated_at
    FROM public.runs;
 
-COMMENT ON VIEW retention.result IS 'the application''s table under the names of this schema: the only way from here to it';
+COMMENT ON VIEW retention.result IS 'The application''s table under the names of this schema: the only way from here to it. For observers.';
+
+COMMENT ON COLUMN retention.result.tenant_id IS 'null where the table has no tenants';
+
+COMMENT ON COLUMN retention.result.status IS 'only a run whose status means completed has a result to expire';
+
+COMMENT ON COLUMN retention.result.completed_at IS 'from when its retention is counted';
+
+COMMENT ON COLUMN retention.result.retain_until IS 'a date before which the result may not go, whatever the policy says';
+
+COMMENT ON COLUMN retention.result.bucket IS 'null or empty: setting.default_bucket';
+
+COMMENT ON COLUMN retention.result.cleared_at IS 'when the result was deleted, or found gone; null: it is live';
+
+COMMENT ON COLUMN retention.result.updated_at IS 'written with cleared_at, where the table has it';
 
 CREATE TABLE retention.setting (
     singleton boolean DEFAULT true NOT NULL,
@@ -4535,9 +4880,11 @@ CREATE TABLE retention.setting (
     CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
 );
 
+COMMENT ON TABLE retention.setting IS 'one row: what operators choose for the whole database';
+
 COMMENT ON COLUMN retention.setting.enabled IS 'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
 
-COMMENT ON COLUMN retention.setting.halted_at IS 'since when a person has halted everything (retention.halt); null: nobody has';
+COMMENT ON COLUMN retention.setting.halted_at IS 'since when a person has halted everything (retention.halt); null: there is no halt';
 
 COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
 
@@ -4621,6 +4968,8 @@ CREATE TABLE retention.adapter (
     CONSTRAINT there_is_one_adapter_row CHECK (singleton)
 );
 
+COMMENT ON TABLE retention.adapter IS 'one row: which table was adopted, and how its columns are called';
+
 COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
 
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
@@ -4655,7 +5004,26 @@ CREATE VIEW retention.flagged AS
      CROSS JOIN LATERAL UNNEST(b.run_ids, b.keys, b.tenants) u(run_id, key, tenant_id))
   WHERE (b.settled_at IS NULL);
 
-COMMENT ON VIEW retention.flagged IS 'one row per flagged result: its batch, its attempts, and why it failed';
+COMMENT ON VIEW retention.flagged IS 'One row for each flagged result: its batch, its attempts, and why it failed.
+For observers.';
+
+COMMENT ON COLUMN retention.flagged.run_id IS 'the run whose result it is';
+
+COMMENT ON COLUMN retention.flagged.key IS 'the object, in the bucket beside it';
+
+COMMENT ON COLUMN retention.flagged.batch_id IS 'the batch that carries it';
+
+COMMENT ON COLUMN retention.flagged.visible_at IS 'when its batch may be claimed: now, at its next attempt, or when its lease runs out';
+
+COMMENT ON COLUMN retention.flagged.leased IS 'a listener works on it';
+
+COMMENT ON COLUMN retention.flagged.attempts IS 'how often S3 has refused it';
+
+COMMENT ON COLUMN retention.flagged.code IS 'why it failed when it was last tried; null: it has not failed';
+
+COMMENT ON COLUMN retention.flagged.error IS 'the message beside code';
+
+COMMENT ON COLUMN retention.flagged.dead_at IS 'since when it is dead, and waits for retention.retry; null: it is not dead';
 
 CREATE TABLE retention.gate_state (
     singleton boolean DEFAULT true NOT NULL,
@@ -4663,6 +5031,8 @@ CREATE TABLE retention.gate_state (
     since timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT there_is_one_gate_state_row CHECK (singleton)
 );
+
+COMMENT ON TABLE retention.gate_state IS 'one row: the reasons of retention.gate() that were last announced';
 
 CREATE TABLE retention.heartbeat (
     singleton boolean DEFAULT true NOT NULL,
@@ -4676,6 +5046,8 @@ CREATE TABLE retention.heartbeat (
     CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
 )
 WITH (fillfactor='20');
+
+COMMENT ON TABLE retention.heartbeat IS 'one row: when the scheduler last ticked, and what the last pass left';
 
 COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the next tick need not wait for the interval';
 
@@ -4725,6 +5097,8 @@ CREATE TABLE retention.progress (
     run_id retention.run_id NOT NULL
 );
 
+COMMENT ON TABLE retention.progress IS 'by tenant, the last result that flagging has looked at';
+
 COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention._tenant_key(): the empty string stands for results without a tenant';
 
 CREATE TABLE retention.scan (
@@ -4740,6 +5114,8 @@ CREATE TABLE retention.scan (
     hit_limit boolean NOT NULL,
     oldest timestamp with time zone
 );
+
+COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
 
 COMMENT ON COLUMN retention.scan.without_place IS 'due, but the row names no bucket or an empty key: not work, only counted';
 
@@ -4761,6 +5137,8 @@ CREATE UNLOGGED TABLE retention.selection (
     due_at timestamp with time zone,
     batch_id bigint
 );
+
+COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
 
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
@@ -4789,7 +5167,56 @@ CREATE VIEW retention.status AS
     read_status.halted
    FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted);
 
-COMMENT ON VIEW retention.status IS 'one row that says how things stand; cheap at any size';
+COMMENT ON VIEW retention.status IS 'One row that says how things stand. Cheap at any size.
+For observers.';
+
+COMMENT ON COLUMN retention.status.enabled IS 'false: nothing is flagged and nothing is claimed';
+
+COMMENT ON COLUMN retention.status.live_estimate IS 'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
+
+COMMENT ON COLUMN retention.status.due IS 'results past their policy that wait, flagged or not; those not flagged are counted up to 10,000';
+
+COMMENT ON COLUMN retention.status.due_is_capped IS 'there may be more due than were counted';
+
+COMMENT ON COLUMN retention.status.flagged IS 'flagged results that are not dead, leased ones too';
+
+COMMENT ON COLUMN retention.status.leased IS 'flagged results that a listener works on';
+
+COMMENT ON COLUMN retention.status.failed IS 'results that S3 refused and that wait for their next attempt';
+
+COMMENT ON COLUMN retention.status.dead IS 'results that wait for retention.retry';
+
+COMMENT ON COLUMN retention.status.held IS 'holds in force, on runs and on tenants';
+
+COMMENT ON COLUMN retention.status.cleared_today IS 'results cleared since midnight UTC';
+
+COMMENT ON COLUMN retention.status.spared_today IS 'results spared since midnight UTC';
+
+COMMENT ON COLUMN retention.status.oldest_due IS 'when the oldest of the due results completed';
+
+COMMENT ON COLUMN retention.status.batches IS 'batches that are neither settled nor dead';
+
+COMMENT ON COLUMN retention.status.buckets_paused IS 'buckets whose batches wait until a pause ends';
+
+COMMENT ON COLUMN retention.status.last_tick IS 'when the scheduler last ticked';
+
+COMMENT ON COLUMN retention.status.last_pass IS 'when a flagging pass last ended';
+
+COMMENT ON COLUMN retention.status.scheduler IS 'pg_cron or internal';
+
+COMMENT ON COLUMN retention.status.scheduler_health IS 'ok, disabled, never ticked, or silent: no tick of its own for 5 minutes';
+
+COMMENT ON COLUMN retention.status.loop_interval_seconds IS 'how often a tick flags';
+
+COMMENT ON COLUMN retention.status.default_retain_days IS 'the default policy';
+
+COMMENT ON COLUMN retention.status.policies_pending IS 'policies that wait for retention.confirm_policy';
+
+COMMENT ON COLUMN retention.status.policy_pending IS 'the same in words; null: none';
+
+COMMENT ON COLUMN retention.status.due_since IS 'when the due result that waits longest fell due';
+
+COMMENT ON COLUMN retention.status.halted IS 'the reasons of retention.gate(); empty: none';
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,
@@ -4801,6 +5228,10 @@ CREATE UNLOGGED TABLE retention.stray (
     kind text,
     CONSTRAINT stray_kind_is_known CHECK ((kind = ANY (ARRAY['orphan'::text, 'returned'::text])))
 );
+
+COMMENT ON TABLE retention.stray IS 'listed keys without a live row that a verify has set aside; empty between runs';
+
+COMMENT ON COLUMN retention.stray.kind IS 'see retention.sort_strays(); null: neither, or not yet sorted';
 
 CREATE TABLE retention.unanswered (
     unanswered_id bigint NOT NULL,
