@@ -254,14 +254,7 @@ begin
   end if;
 
   if v_cleared > 0 then
-    update retention.bucket k
-    set pauses = 0,
-      paused_until = null,
-      pause_code = null,
-      pause_error = null,
-      refused_in_row = 0
-    where k.bucket = v_batch.bucket
-      and (k.pauses > 0 or k.refused_in_row > 0);
+    perform retention._note_success(v_batch.bucket);
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
@@ -286,6 +279,22 @@ begin
   return query
   select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at, v_problems;
 end
+$$;
+
+-- Ends the pauses of a bucket from which something was deleted. Locks the bucket's row where it had paused.
+-- Called by settle alone.
+create or replace function retention._note_success(p_bucket text)
+returns void
+language sql
+as $$
+  update retention.bucket k
+  set pauses = 0,
+    paused_until = null,
+    pause_code = null,
+    pause_error = null,
+    refused_in_row = 0
+  where k.bucket = p_bucket
+    and (k.pauses > 0 or k.refused_in_row > 0)
 $$;
 
 -- What a batch of which nothing was cleared says of its bucket: where all that was refused concerns the bucket,
