@@ -719,8 +719,11 @@ CREATE FUNCTION retention._fits(p_client text) RETURNS text
 $$;
 
 CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], more boolean, tenants bigint)
-    LANGUAGE sql
+    LANGUAGE plpgsql
     AS $$
+#variable_conflict use_column
+begin
+  return query
   with tenant as materialized (
     select t.tenant_id,
       t.tenant_key,
@@ -754,9 +757,17 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
+  given as materialized (
+    select s.tenant,
+      count(*) as results,
+      min(s.completed_at) as first_completed_at,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant
+  ),
   flagged as materialized (
     select retention._flagged_between(
-      (select min(s.completed_at) from seen s), (select max(s.completed_at) from seen s)
+      (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
   made as (
@@ -793,13 +804,6 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
     from made m
     where not exists (select from retention.bucket k where k.bucket = m.bucket)
     on conflict do nothing
-  ),
-  given as materialized (
-    select s.tenant,
-      count(*) as results,
-      max(s.completed_at) as completed_at
-    from seen s
-    group by s.tenant
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
@@ -842,7 +846,8 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
         '{}'
       ) as without_place_run_ids
     from seen s
-  ) n
+  ) n;
+end
 $$;
 
 CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
@@ -1719,25 +1724,32 @@ CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETUR
     AS $$
 #variable_conflict use_column
 declare
-  v_candidates bigint[];
+  v_candidates bigint[] := '{}';
+  v_found bigint[];
   v_batch record;
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
 begin
-  -- Found without a lock, and looked at again under it: a batch may change hands in between.
-  v_candidates := array(
-    select distinct b.batch_id
+  -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
+  -- batch that was not found: so look again until all are locked.
+  loop
+    v_found := array(
+      select distinct b.batch_id
+      from retention.batch b
+      cross join unnest(b.run_ids) as u (run_id)
+      where b.settled_at is null
+        and b.batch_id <> all (v_candidates)
+        and u.run_id in (select s.run_id from retention.selection s)
+    );
+    exit when v_found = '{}';
+    perform
     from retention.batch b
-    cross join unnest(b.run_ids) as u (run_id)
-    where b.settled_at is null
-      and u.run_id in (select s.run_id from retention.selection s)
-  );
-  perform
-  from retention.batch b
-  where b.batch_id = any (v_candidates)
-  order by b.batch_id
-  for update;
+    where b.batch_id = any (v_found)
+    order by b.batch_id
+    for update;
+    v_candidates := v_candidates || v_found;
+  end loop;
   for v_batch in
     select b.*,
       b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
@@ -1802,6 +1814,8 @@ CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id
     AS $$
   select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.tenant_id, u.n
   from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  -- Unpacked once, however often it is named.
+  offset 0
 $$;
 
 CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
@@ -2000,7 +2014,7 @@ CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
     RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
 
 CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
-    LANGUAGE sql STABLE ROWS 100
+    LANGUAGE plpgsql STABLE ROWS 100
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
@@ -2009,6 +2023,9 @@ CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
+begin
+  return query
   with recursive name(tenant_id) as (
     (
       select r.tenant_id
@@ -2055,7 +2072,8 @@ CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id
     from retention.hold h
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
-  )
+  );
+end
 $$;
 
 CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
@@ -3982,7 +4000,7 @@ CREATE VIEW retention.flagged AS
     b.bucket,
         CASE
             WHEN starts_with(u.key, ''::text) THEN substr(u.key, 2)
-            ELSE replace(u.key, ''::text, (u.run_id)::text)
+            ELSE replace(u.key, ''::text, ((u.run_id)::text COLLATE "C"))
         END AS key,
     b.batch_id,
     b.flagged_at,
