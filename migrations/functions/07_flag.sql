@@ -88,7 +88,7 @@ $$;
 -- per tenant. A tenant under a hold is left out.
 create or replace function retention._tenants()
 returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
-language sql
+language plpgsql
 stable
 rows 100
 set enable_seqscan = off
@@ -99,6 +99,9 @@ set enable_mergejoin = off
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
+#variable_conflict use_column
+begin
+  return query
   with recursive name(tenant_id) as (
     (
       select r.tenant_id
@@ -145,7 +148,8 @@ as $$
     from retention.hold h
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
-  )
+  );
+end
 $$;
 
 -- The flagged results that completed between two points in time (as they were flagged), dead ones too.
@@ -164,6 +168,7 @@ $$;
 
 -- One part of a pass: looks at up to p_rows results and flags what is due of them, in batches of one bucket
 -- each. more: there is more to look at. Called by flag_expired, under its settings.
+-- In PL/pgSQL, which keeps the plan: a function in SQL is planned at each call, and that is a tenth of a part.
 create or replace function retention._flag_part(p_rows bigint, p_batch_size integer)
 returns table (
   flagged bigint,
@@ -176,8 +181,11 @@ returns table (
   more boolean,
   tenants bigint
 )
-language sql
+language plpgsql
 as $$
+#variable_conflict use_column
+begin
+  return query
   with tenant as materialized (
     select t.tenant_id,
       t.tenant_key,
@@ -211,9 +219,17 @@ as $$
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
+  given as materialized (
+    select s.tenant,
+      count(*) as results,
+      min(s.completed_at) as first_completed_at,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant
+  ),
   flagged as materialized (
     select retention._flagged_between(
-      (select min(s.completed_at) from seen s), (select max(s.completed_at) from seen s)
+      (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
   made as (
@@ -250,13 +266,6 @@ as $$
     from made m
     where not exists (select from retention.bucket k where k.bucket = m.bucket)
     on conflict do nothing
-  ),
-  given as materialized (
-    select s.tenant,
-      count(*) as results,
-      max(s.completed_at) as completed_at
-    from seen s
-    group by s.tenant
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
@@ -299,7 +308,8 @@ as $$
         '{}'
       ) as without_place_run_ids
     from seen s
-  ) n
+  ) n;
+end
 $$;
 
 -- Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.

@@ -746,8 +746,11 @@ CREATE FUNCTION retention._fits(p_client text) RETURNS text
 $$;
 
 CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], more boolean, tenants bigint)
-    LANGUAGE sql
+    LANGUAGE plpgsql
     AS $$
+#variable_conflict use_column
+begin
+  return query
   with tenant as materialized (
     select t.tenant_id,
       t.tenant_key,
@@ -781,9 +784,17 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
+  given as materialized (
+    select s.tenant,
+      count(*) as results,
+      min(s.completed_at) as first_completed_at,
+      max(s.completed_at) as completed_at
+    from seen s
+    group by s.tenant
+  ),
   flagged as materialized (
     select retention._flagged_between(
-      (select min(s.completed_at) from seen s), (select max(s.completed_at) from seen s)
+      (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
   made as (
@@ -820,13 +831,6 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
     from made m
     where not exists (select from retention.bucket k where k.bucket = m.bucket)
     on conflict do nothing
-  ),
-  given as materialized (
-    select s.tenant,
-      count(*) as results,
-      max(s.completed_at) as completed_at
-    from seen s
-    group by s.tenant
   ),
   moved as (
     insert into retention.progress (tenant_key, completed_at, run_id)
@@ -869,7 +873,8 @@ CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURN
         '{}'
       ) as without_place_run_ids
     from seen s
-  ) n
+  ) n;
+end
 $$;
 
 CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
@@ -2147,7 +2152,7 @@ CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
     RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
 
 CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
-    LANGUAGE sql STABLE ROWS 100
+    LANGUAGE plpgsql STABLE ROWS 100
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
@@ -2156,6 +2161,9 @@ CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
+begin
+  return query
   with recursive name(tenant_id) as (
     (
       select r.tenant_id
@@ -2202,7 +2210,8 @@ CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id
     from retention.hold h
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
-  )
+  );
+end
 $$;
 
 CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)

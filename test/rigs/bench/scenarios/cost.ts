@@ -6,12 +6,15 @@ import { STAMP } from '../stamp.ts';
 
 const BATCH_SIZE = 1_000;
 
+/** As many as a listener works with, and the floor. */
+const SESSIONS = 4;
+
 /** Linux counts processor time in hundredths of a second: what takes less tells nothing. */
 const LEAST_ROWS = 5_000;
 
 /** What one way of stamping all rows cost the server. */
 interface Cost {
-  /** Processor seconds of the session's process, user and system. */
+  /** Processor seconds of the sessions' processes, user and system. */
   readonly cpu: number;
   /** Bytes of the write-ahead log. */
   readonly wal: number;
@@ -75,18 +78,31 @@ export const cost: Scenario = {
   },
 };
 
+/** A session with its process in the server. */
+interface Session {
+  readonly client: pg.Client;
+  readonly pid: number;
+}
+
 /** The floor's UPDATE of all rows, oldest first, committed per 1,000. */
 async function updateBare(copy: BenchDatabase): Promise<Cost> {
-  const session = await copy.connect();
-  const { rows } = await session.query<{ run_id: string }>(
+  const sessions = await openSessions(copy);
+  const rows = await copy.query<{ run_id: string }>(
     'select run_id from runs order by completed_at',
   );
   const runIds = rows.map((row) => row.run_id);
-  return measure(session, async () => {
-    for (let from = 0; from < runIds.length; from += BATCH_SIZE) {
-      const values = [runIds.slice(from, from + BATCH_SIZE)];
-      await session.query({ name: 'stamp', text: STAMP, values });
-    }
+  const batches = Array.from({ length: Math.ceil(runIds.length / BATCH_SIZE) }, (_, index) =>
+    runIds.slice(index * BATCH_SIZE, (index + 1) * BATCH_SIZE),
+  );
+  return measure(sessions, async () => {
+    const queue = batches.values();
+    await Promise.all(
+      sessions.map(async ({ client }) => {
+        for (const batch of queue) {
+          await client.query({ name: 'stamp', text: STAMP, values: [batch] });
+        }
+      }),
+    );
   });
 }
 
@@ -95,23 +111,32 @@ async function workOff(
   copy: BenchDatabase,
   rows: number,
 ): Promise<Cost & { readonly steps: Steps; readonly kept: number }> {
-  const session = await copy.connect();
+  const sessions = await openSessions(copy);
+  const [first] = sessions;
+  if (first === undefined) throw new Error('a session is needed');
   await copy.query('select count(*) from runs');
   const steps: Steps = { flag: 0, claim: 0, settle: 0 };
-  const pid = await processId(session);
-  const step = async <Result>(name: keyof Steps, work: Promise<Result>): Promise<Result> => {
+  const step = async <Result>(
+    name: keyof Steps,
+    { client, pid }: Session,
+    work: (client: pg.Client) => Promise<Result>,
+  ): Promise<Result> => {
     const before = ranSeconds(pid);
-    const result = await work;
+    const result = await work(client);
     steps[name] += ranSeconds(pid) - before;
     return result;
   };
-  const used = await measure(session, async () => {
-    while ((await step('flag', flag(session))) > 0);
-    for (;;) {
-      const batch = await step('claim', claim(session));
-      if (batch === undefined) break;
-      await step('settle', settle(session, batch));
-    }
+  const used = await measure(sessions, async () => {
+    while ((await step('flag', first, flag)) > 0);
+    await Promise.all(
+      sessions.map(async (session) => {
+        for (;;) {
+          const batch = await step('claim', session, claim);
+          if (batch === undefined) break;
+          await step('settle', session, (client) => settle(client, batch));
+        }
+      }),
+    );
   });
   await checkAllCleared(copy, rows);
   await copy.query('vacuum retention.batch');
@@ -155,25 +180,32 @@ async function checkAllCleared(copy: BenchDatabase, rows: number): Promise<void>
 }
 
 /**
- * What `work` costs in one session. A checkpoint goes before, so that each page that is changed is written
+ * What `work` costs in these sessions. A checkpoint goes before, so that each page that is changed is written
  * whole to the log once, here as there.
  */
-async function measure(session: pg.Client, work: () => Promise<void>): Promise<Cost> {
-  const pid = await processId(session);
-  await session.query('checkpoint');
-  const [cpuBefore, walBefore] = [cpuSeconds(pid), await walPosition(session)];
+async function measure(sessions: readonly Session[], work: () => Promise<void>): Promise<Cost> {
+  const [first] = sessions;
+  if (first === undefined) throw new Error('a session is needed');
+  await first.client.query('checkpoint');
+  const cpu = (): number => sessions.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+  const [cpuBefore, walBefore] = [cpu(), await walPosition(first.client)];
   await work();
-  return { wal: (await walPosition(session)) - walBefore, cpu: cpuSeconds(pid) - cpuBefore };
+  return { cpu: cpu() - cpuBefore, wal: (await walPosition(first.client)) - walBefore };
 }
 
-async function walPosition(session: pg.Client): Promise<number> {
-  const { rows } = await session.query<{ bytes: string }>(
+async function walPosition(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ bytes: string }>(
     `select pg_current_wal_insert_lsn() - '0/0'::pg_lsn as bytes`,
   );
   return Number(rows[0]?.bytes);
 }
 
-async function processId(session: pg.Client): Promise<number> {
-  const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
-  return rows[0]?.pid ?? 0;
+async function openSessions(copy: BenchDatabase): Promise<Session[]> {
+  return Promise.all(
+    Array.from({ length: SESSIONS }, async () => {
+      const client = await copy.connect();
+      const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+      return { client, pid: rows[0]?.pid ?? 0 };
+    }),
+  );
 }
