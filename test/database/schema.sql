@@ -996,6 +996,16 @@ CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_ex
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
 
+CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('hold %s on its %s, placed by %s: %s', h ->> 'hold_id', h ->> 'on', h ->> 'placed_by', h ->> 'reason')
+  from jsonb_array_elements(p_holds) h
+  where (h ->> 'ends') is null
+    or (h ->> 'ends')::timestamptz > now()
+  limit 1
+$$;
+
 CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
@@ -1552,6 +1562,19 @@ begin
     perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._note_success(p_bucket text) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.bucket k
+  set pauses = 0,
+    paused_until = null,
+    pause_code = null,
+    pause_error = null,
+    refused_in_row = 0
+  where k.bucket = p_bucket
+    and (k.pauses > 0 or k.refused_in_row > 0)
 $$;
 
 CREATE FUNCTION retention._note_unanswered(p_batch retention.batch, p_keys text[], p_sent_at timestamp with time zone) RETURNS void
@@ -2117,6 +2140,18 @@ begin
       end;
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(
+    (
+      select format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(f.until))
+      from retention._in_flight(p_run_id, null) f
+    ),
+    ''
+  )
 $$;
 
 CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
@@ -2841,13 +2876,11 @@ declare
   v_live record;
   v_batch retention.batch;
   v_bucket retention.bucket;
-  v_hold record;
   v_work record;
   v_setting retention.setting;
   v_policy text;
   v_completed text;
   v_gate record;
-  v_in_flight_until timestamptz;
 begin
   select * into strict v_setting from retention.setting;
   select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
@@ -2894,11 +2927,8 @@ begin
   end;
   holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
-  v_policy := case
-    when exists (select from retention.policy p where p.tenant_id = v_run.tenant_id::text and p.tenant_id <> '*')
-    then format('the policy of tenant %s', v_run.tenant_id)
-    else 'the default policy'
-  end;
+  select format('the policy of tenant %s', p.tenant_id) into v_policy
+  from retention.policy p where p.tenant_id = nullif(explain.tenant_id, '*');
   shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
 
   if v_run.cleared_at is not null then
@@ -2919,18 +2949,9 @@ begin
   elsif bucket is null then
     state := 'no bucket';
     because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
-  elsif exists (
-    select
-    from jsonb_array_elements(holds) h
-    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
-  ) then
-    select h ->> 'hold_id' as hold_id, h ->> 'on' as kind, h ->> 'reason' as reason, h ->> 'placed_by' as placed_by
-    into v_hold
-    from jsonb_array_elements(holds) h
-    where (h ->> 'ends') is null or (h ->> 'ends')::timestamptz > now()
-    limit 1;
+  elsif retention._hold_in_force(holds) is not null then
     state := 'held';
-    because := format('hold %s on its %s, placed by %s: %s', v_hold.hold_id, v_hold.kind, v_hold.placed_by, v_hold.reason);
+    because := retention._hold_in_force(holds);
   elsif holds is not null then
     state := 'coming back';
     because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
@@ -2944,7 +2965,7 @@ begin
     because := case
       when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
       then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
-      else format('%s keeps results for %s: due at %s', v_policy, v_live.retain, retention._iso(v_live.due_at))
+      else format('%s keeps results for %s: due at %s', coalesce(v_policy, 'the default policy'), v_live.retain, retention._iso(v_live.due_at))
     end;
   elsif shares_with is not null then
     state := 'shared';
@@ -2958,15 +2979,10 @@ begin
     because := v_work.because;
   else
     state := 'due';
-    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), v_policy);
+    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), coalesce(v_policy, 'the default policy'));
   end if;
   if state <> 'in flight' then
-    select f.until into v_in_flight_until from retention._in_flight(v_run_id, null) f;
-    because := because || case
-      when v_in_flight_until is not null
-      then format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(v_in_flight_until))
-      else ''
-    end;
+    because := because || retention._still_asked(v_run_id);
   end if;
   return next;
 end
@@ -4267,14 +4283,7 @@ begin
   end if;
 
   if v_cleared > 0 then
-    update retention.bucket k
-    set pauses = 0,
-      paused_until = null,
-      pause_code = null,
-      pause_error = null,
-      refused_in_row = 0
-    where k.bucket = v_batch.bucket
-      and (k.pauses > 0 or k.refused_in_row > 0);
+    perform retention._note_success(v_batch.bucket);
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
