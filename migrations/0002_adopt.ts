@@ -2,7 +2,7 @@ import type { MigrationBuilder } from 'node-pg-migrate';
 import { checkCronDatabase, cronDatabaseUrl } from './support/cron-database.ts';
 import { dropFunctions, installAdoption } from './support/functions.ts';
 import { buildIndexes, dropIndexes } from './support/indexes.ts';
-import { outsideTransaction, withLockRetries } from './support/live-table.ts';
+import { outsideTransaction, withAllLocks, withLockRetries } from './support/live-table.ts';
 import { setting } from './support/setting.ts';
 
 interface Adapter {
@@ -23,10 +23,12 @@ export async function up(pgm: MigrationBuilder): Promise<void> {
   const scheduler = setting('scheduler', 'RETENTION_SCHEDULER', 'pg_cron');
   await pgm.db.query(`select retention._check_scheduler(${scheduler}, ${cronUrl !== undefined})`);
   await pgm.db.query(`select retention._check_role(${setting('role', 'RETENTION_ROLE', '')})`);
-  await pgm.db.query(
-    `select retention._adopt(${setting('table', 'RETENTION_TABLE', 'public.runs')}, ` +
-      `${setting('columns', 'RETENTION_COLUMNS', '')}, ${scheduler})`,
-  );
+  await withAllLocks(pgm, async () => {
+    await pgm.db.query(
+      `select retention._adopt(${setting('table', 'RETENTION_TABLE', 'public.runs')}, ` +
+        `${setting('columns', 'RETENTION_COLUMNS', '')}, ${scheduler})`,
+    );
+  });
   const [adapter] = (await pgm.db.select(
     `select table_oid::regclass::text as table_name,
       columns -> 'cleared_at' ->> 'type' is null as lacks_cleared_at,

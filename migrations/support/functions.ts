@@ -1,5 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 import { cronDatabaseUrl, scheduleAcross, unscheduleAcross } from './cron-database.ts';
+import { withAllLocks } from './live-table.ts';
 import { setting } from './setting.ts';
 import { readFunction, readFunctions } from './shipped.mjs';
 
@@ -73,21 +74,7 @@ export async function installAdoption(pgm: MigrationBuilder): Promise<void> {
  * dropped first.
  */
 export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
-  const before = (await pgm.db.select(WRITTEN)) as Written[];
-  await pgm.db.query('savepoint functions');
-  try {
-    await run(pgm);
-    const unwritten = new Set(before.map(({ name, mark }) => `${name} ${mark}`));
-    const stale = ((await pgm.db.select(WRITTEN)) as Written[]).filter(({ name, mark }) =>
-      unwritten.has(`${name} ${mark}`),
-    );
-    for (const { name } of stale) await pgm.db.query(`drop ${name}`);
-  } catch (error) {
-    if (!OTHER_SHAPE.has((error as { readonly code?: string }).code ?? '')) throw error;
-    await pgm.db.query('rollback to savepoint functions');
-    await dropFunctions(pgm);
-    await run(pgm);
-  }
+  await withAllLocks(pgm, () => replaceFunctions(pgm));
   const role = setting('role', 'RETENTION_ROLE', '');
   await pgm.db.query(
     `update retention.adapter
@@ -109,6 +96,24 @@ export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
       found = excluded.found,
       at = excluded.at`,
   );
+}
+
+async function replaceFunctions(pgm: MigrationBuilder): Promise<void> {
+  const before = (await pgm.db.select(WRITTEN)) as Written[];
+  await pgm.db.query('savepoint functions');
+  try {
+    await run(pgm);
+    const unwritten = new Set(before.map(({ name, mark }) => `${name} ${mark}`));
+    const stale = ((await pgm.db.select(WRITTEN)) as Written[]).filter(({ name, mark }) =>
+      unwritten.has(`${name} ${mark}`),
+    );
+    for (const { name } of stale) await pgm.db.query(`drop ${name}`);
+  } catch (error) {
+    if (!OTHER_SHAPE.has((error as { readonly code?: string }).code ?? '')) throw error;
+    await pgm.db.query('rollback to savepoint functions');
+    await dropFunctions(pgm);
+    await run(pgm);
+  }
 }
 
 /** Takes the job away and leaves what adopting a table has installed. */

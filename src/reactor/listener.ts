@@ -119,7 +119,8 @@ class RetentionListener implements Listener {
       await this.#reportScans(pulse);
       await this.#reportGate(pulse);
       if (pulse.halted.length > 0) {
-        await this.#tickIfNeeded(pulse);
+        // A listener of another release does nothing at all; the others keep the scheduler's time.
+        if (!pulse.halted.includes('version')) await this.#tickIfNeeded(pulse);
         return jittered(this.#options.pollSeconds) * 1_000;
       }
       if (stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;

@@ -45,6 +45,7 @@ describeDatabase('a listener of another release', () => {
       await listener.waitForLine(said, 20_000);
       expect(await stack.countCleared()).toBe(0);
       expect(stack.requests()).toEqual([]);
+      expect(await stack.database().query('select from retention.flagged')).toEqual([]);
       await using fitting = await stack.listen();
       await stack.cleared(5);
       expect(fitting.stderr).not.toMatch(said);
@@ -55,8 +56,8 @@ describeDatabase('a listener of another release', () => {
 
   test('goes on while the schema is installed under it again and again, and loses nothing', async () => {
     const { query, url } = stack.database();
-    await stack.database().set({ batch_size: '20' });
-    await stack.insertResults({ count: 1_000 });
+    await stack.database().set({ batch_size: '10' });
+    await stack.insertResults({ count: 2_000 });
     await using listener = listenAs('0.1.9');
     const install = async (): Promise<readonly string[]> => {
       await query(`create or replace function retention.version()
@@ -73,13 +74,20 @@ describeDatabase('a listener of another release', () => {
       limitMs: 20_000,
       seen: () => listener.stderr,
     });
-    for (let time = 0; time < 3; time += 1) {
+    let installing = true;
+    const read = async (): Promise<void> => {
+      while (installing) await query('select flagged from retention.status');
+    };
+    const reading = read();
+    for (let time = 0; time < 5; time += 1) {
       expect(await install()).toEqual(['0003_functions']);
     }
-    await stack.cleared(1_000, 60_000);
+    installing = false;
+    await reading;
+    await stack.cleared(2_000, 60_000);
     expect(await query('select from retention.flagged')).toEqual([]);
     expect(await query('select sum(cleared)::int as cleared from retention.batch')).toEqual([
-      { cleared: 1_000 },
+      { cleared: 2_000 },
     ]);
   });
 });
