@@ -3705,7 +3705,7 @@ begin
       (
         select r.cleared_at::timestamptz
         from retention.result r
-        where r.run_id = v_wanted.run_id::retention.run_id
+        where r.run_id = retention._read_run_id(v_wanted.run_id)
         limit 1
       )
     from retention.place_hold(p_reason, v_wanted.run_id, v_wanted.tenant_id, p_for, p_placed_by) h;

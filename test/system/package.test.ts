@@ -50,7 +50,9 @@ describe('the package', () => {
     const others = files.filter((path) => !/^(?:dist|migrations)\//u.test(path));
     expect(others.toSorted()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
     const isFit = (path: string): boolean =>
-      path.startsWith('migrations/') ? /\.(?:sql|ts)$/u.test(path) : /\.(?:js|d\.ts)$/u.test(path);
+      path.startsWith('migrations/')
+        ? /\.(?:sql|m?ts|mjs)$/u.test(path)
+        : /\.(?:js|d\.ts)$/u.test(path);
     expect(files.filter((path) => !others.includes(path) && !isFit(path))).toEqual([]);
     expect(files.filter((path) => /demo|stack|memory-s3|install/u.test(path))).toEqual([]);
     expect(size).toBeLessThan(MAX_PACKED_BYTES);

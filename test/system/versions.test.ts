@@ -74,15 +74,15 @@ describeDatabase('a listener of another release', () => {
       limitMs: 20_000,
       seen: () => listener.stderr,
     });
-    let installing = true;
+    const installed = new AbortController();
     const read = async (): Promise<void> => {
-      while (installing) await query('select flagged from retention.status');
+      while (!installed.signal.aborted) await query('select flagged from retention.status');
     };
     const reading = read();
     for (let time = 0; time < 5; time += 1) {
       expect(await install()).toEqual(['0003_functions']);
     }
-    installing = false;
+    installed.abort();
     await reading;
     await stack.cleared(2_000, 60_000);
     expect(await query('select from retention.flagged')).toEqual([]);
