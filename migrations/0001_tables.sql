@@ -27,7 +27,7 @@ scan           one row per flagging pass that did something
 batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
                results, one DeleteObjects request, one lease. It carries its results
                in arrays; there is no row per result anywhere
-unanswered     requests that S3 may still perform although nobody waits for them
+unanswered     requests that S3 may still perform after their sender has stopped waiting
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
 

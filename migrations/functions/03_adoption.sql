@@ -1,6 +1,6 @@
 /*
 Adoption: the only place that knows the application's table. What is here runs as the role that
-migrates, is granted to nobody but retention.detach and retention.attach's callers, and names no type of
+migrates, is granted to no other role, and names no type of
 the adopted table, for 0002_adopt runs it before those are known.
 */
 

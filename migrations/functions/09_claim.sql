@@ -17,7 +17,7 @@ as $$
 $$;
 
 -- Notes that S3 may still perform a request for these keys of a batch (null: for all of them), sent at
--- p_sent_at at the latest, for which nobody waits any more. See setting.unanswered_for and _in_flight.
+-- p_sent_at at the latest, whose sender has stopped waiting. See setting.unanswered_for and _in_flight.
 create or replace function retention._note_unanswered(p_batch retention.batch, p_keys text[], p_sent_at timestamptz)
 returns void
 language plpgsql

@@ -63,7 +63,7 @@ $$;
 
 /*
 The guard against a slip of the hand: a policy that would make more live results due at once than
-setting.policy_guard does not take effect, however it is written, until somebody confirms it. Until
+setting.policy_guard does not take effect, however it is written, until a person confirms it. Until
 then the earlier policy is in force and the wish is written down beside it.
 */
 create or replace function retention._guard_policy()

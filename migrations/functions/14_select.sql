@@ -109,7 +109,7 @@ as $$
     and b.settled_at is null
 $$;
 
--- Puts the rows of retention.selection into visible batches of their own: flagged ones that nobody
+-- Puts the rows of retention.selection into visible batches of their own: flagged ones that no listener
 -- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
 -- stays where it is. The caller has locked the heartbeat's row. p_early: see retention.batch.early.
 create or replace function retention._regroup(p_batch_size integer, p_early interval)

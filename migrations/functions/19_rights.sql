@@ -34,7 +34,7 @@ as $$
 $$;
 
 -- Revokes everything from PUBLIC and gives the recorded role its rights: to look at tables and views, and to call
--- the functions of the interface. The rest is granted to nobody. Runs as the role that migrates.
+-- the functions of the interface. The rest stays with the owner. Runs as the role that migrates.
 create or replace function retention._grant_rights()
 returns void
 language plpgsql

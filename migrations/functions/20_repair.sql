@@ -31,7 +31,7 @@ as $$
 $$;
 
 -- What differs from what `migrate up` would leave, in words; empty: nothing. p_shipped: the digest of the
--- functions/*.sql of whoever asks; the others as the settings of a migration. Reasons that begin with
+-- functions/*.sql of the release that asks; the others as the settings of a migration. Reasons that begin with
 -- "table" want the table adopted again. Raises what _find_columns raises.
 create or replace function retention._differs(
   p_shipped text,

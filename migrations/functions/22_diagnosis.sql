@@ -1,7 +1,7 @@
 /*
 Diagnosis: what `retention doctor` asks, and what a person in psql can ask as well. Nothing here changes anything.
 
-What may be asked about a role or about pg_cron runs with the rights of whoever asks where those rights are the
+What may be asked about a role or about pg_cron runs with the rights of its caller where those rights are the
 answer, and with the owner's where they are not.
 */
 
