@@ -285,6 +285,7 @@ $$;
 -- Takes the stamp from a run whose object was brought back. Returns false when the run was not stamped.
 -- For operators.
 -- Locks the row of the run.
+-- Raises invalid_parameter_value for what cannot be a run id.
 create or replace function retention.unstamp(p_run_id text)
 returns boolean
 language plpgsql
@@ -295,7 +296,7 @@ as $$
 begin
   update retention.result r
   set cleared_at = null
-  where r.run_id = p_run_id::retention.run_id
+  where r.run_id = retention._read_run_id(p_run_id)
     and r.cleared_at is not null;
   return found;
 end

@@ -4734,7 +4734,7 @@ CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
 begin
   update retention.result r
   set cleared_at = null
-  where r.run_id = p_run_id::retention.run_id
+  where r.run_id = retention._read_run_id(p_run_id)
     and r.cleared_at is not null;
   return found;
 end
@@ -4742,7 +4742,8 @@ $$;
 
 COMMENT ON FUNCTION retention.unstamp(p_run_id text) IS 'Takes the stamp from a run whose object was brought back. Returns false when the run was not stamped.
 For operators.
-Locks the row of the run.';
+Locks the row of the run.
+Raises invalid_parameter_value for what cannot be a run id.';
 
 CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client text)
     LANGUAGE sql IMMUTABLE

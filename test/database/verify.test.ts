@@ -162,4 +162,11 @@ describeDatabase('comparing a listing with the rows', () => {
     await store.forgetStrays(other.verifyId);
     expect(await query('select from retention.stray')).toEqual([]);
   });
+
+  test('taking a stamp from what is no run id is refused in words', async () => {
+    await expect(database().query(`select retention.unstamp('42')`)).rejects.toMatchObject({
+      code: '22023',
+      message: '42 is not a run id of this application (type uuid)',
+    });
+  });
 });
