@@ -4,13 +4,26 @@ would be read again under the path of the session that asks, where a better fitt
 of a stranger would run with that session's rights.
 */
 
--- When a hold ends or has ended.
+-- When a hold ends or has ended. An end so far ahead that nothing can be added to it is none.
 create or replace function retention._hold_end(p_released_at timestamptz, p_expires_at timestamptz)
 returns timestamptz
 language sql
 immutable
 parallel safe
-return coalesce(least(p_released_at, p_expires_at), 'infinity');
+return case
+  when least(p_released_at, p_expires_at) < timestamptz '290000-01-01 00:00Z'
+  then least(p_released_at, p_expires_at)
+  else 'infinity'
+end;
+
+-- Whether an error says something of the server, the session or another transaction, and nothing of the rows
+-- that were read: the same statement may succeed later as it is.
+create or replace function retention._is_passing(p_sqlstate text)
+returns boolean
+language sql
+immutable
+parallel safe
+return p_sqlstate ~ '^(08|25|40|53|55|57)';
 
 -- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
 -- come back all at once.

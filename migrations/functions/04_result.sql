@@ -91,11 +91,12 @@ begin
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
+          -- A date that is none, and one so late that nothing can be added to it, are no errors.
           when %1$s
-            and r.completed_at is not null
+            and r.completed_at > '-infinity'
             and exists (select from retention.policy d where d.tenant_id = '*')
           then greatest(
-            r.completed_at + coalesce(
+            least(r.completed_at, timestamptz '290000-01-01 00:00Z') + coalesce(
               retention._in_seconds(p.retain),
               (select retention._in_seconds(d.retain) from retention.policy d where d.tenant_id = '*')
             ),

@@ -8,168 +8,33 @@ start from the oldest again: every pass while little lies behind, and one per sw
 
 Whether a result is flagged already is looked up in the batches whose results completed in the same stretch
 of time: as many as the stretch holds, whatever the backlog.
+
+Rows are flagged in parts. A part that raises is tried again in smaller ones, until the row that raises
+stands alone and is passed by: it is counted, named and in nobody's way.
 */
 
--- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
--- p_after_*: where to go on from (null: from the oldest). Reads at most p_limit rows of one index
--- range. A row without a run id could not be stamped and is not among them. Without settings of its own, so
--- that it becomes a part of the statement that names it: that statement takes care that no plan that sorts or
--- reads the table looks cheaper.
-create or replace function retention._past(
-  p_tenant_id retention.tenant_id,
-  p_after_completed_at timestamptz,
-  p_after_run_id retention.run_id,
-  p_before timestamptz,
-  p_limit bigint
-)
-returns table (
-  run_id retention.run_id,
-  tenant_id text,
-  bucket text,
-  key text,
-  completed_at timestamptz,
-  retain_until timestamptz,
-  due_at timestamptz,
-  held boolean,
-  is_due boolean,
-  has_place boolean
-)
+-- Why a row that is due cannot be flagged; null: it can.
+create or replace function retention._why_skipped(p_run_id text, p_tenant_id text, p_bucket text, p_key text)
+returns text
 language sql
-stable
-rows 1000
+immutable
 as $$
-  -- A comparison of rows with a null at its end is still decided by its first pair, and still a range
-  -- of the index.
-  (
-    select r.run_id::retention.run_id,
-      r.tenant_id::text,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      r.is_due,
-      r.has_place
-    from retention._live r
-    where r.tenant_id = p_tenant_id
-      and r.is_candidate
-      and r.completed_at < p_before
-      and r.run_id is not null
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit
-  )
-  union all
-  (
-    select r.run_id::retention.run_id,
-      r.tenant_id::text,
-      r.bucket::text,
-      r.key::text,
-      r.completed_at,
-      r.retain_until::timestamptz,
-      r.due_at,
-      r.held,
-      r.is_due,
-      r.has_place
-    from retention._live r
-    where p_tenant_id is null
-      and r.tenant_id is null
-      and r.is_candidate
-      and r.completed_at < p_before
-      and r.run_id is not null
-      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
-    order by r.tenant_id, r.completed_at, r.run_id
-    limit p_limit
-  )
-$$;
-
--- The tenants that have results not yet cleared, with the policy in force for each: one index probe
--- per tenant. A tenant under a hold is left out.
-create or replace function retention._tenants()
-returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
-language plpgsql
-stable
-rows 100
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set max_parallel_workers_per_gather = 0
-set jit = off
-as $$
-#variable_conflict use_column
-begin
-  return query
-  with recursive name(tenant_id) as (
-    (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is not null
-      order by r.tenant_id
-      limit 1
-    )
-    union all
-    select (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id > n.tenant_id
-      order by r.tenant_id
-      limit 1
-    )
-    from name n
-    where n.tenant_id is not null
-  ),
-  named as (
-    select n.tenant_id
-    from name n
-    where n.tenant_id is not null
-    union all
-    select null
-    where exists (
-      select
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is null
-    )
-  )
-  select n.tenant_id::retention.tenant_id,
-    retention._tenant_key(n.tenant_id::text),
-    coalesce(p.retain, d.retain)
-  from named n
-  join retention.policy d on d.tenant_id = '*'
-  left join retention.policy p on p.tenant_id = n.tenant_id::text
-    and p.tenant_id <> '*'
-  where not exists (
-    select
-    from retention.hold h
-    where h.tenant_id = n.tenant_id::text
-      and retention._hold_end(h.released_at, h.expires_at) > now()
-  );
-end
-$$;
-
--- The flagged results that completed between two points in time (as they were flagged), dead ones too.
-create or replace function retention._flagged_between(p_from timestamptz, p_to timestamptz)
-returns setof retention.run_id
-language sql
-stable
-rows 1000
-as $$
-  select unnest(b.run_ids)
-  from retention.batch b
-  where b.settled_at is null
-    and b.oldest <= p_to
-    and b.newest >= p_from
+  select case
+    when p_run_id is null then format('a row without a run id, with the key %s', left(p_key, 100))
+    when octet_length(p_bucket) > 255
+    then format('run %s: the name of its bucket has %s bytes, and 255 are possible', left(p_run_id, 100), octet_length(p_bucket))
+    when octet_length(p_key) > 1024
+    then format('run %s: its key has %s bytes, and S3 holds 1024', left(p_run_id, 100), octet_length(p_key))
+    when octet_length(p_tenant_id) > 1024
+    then format('run %s: its tenant has %s bytes, and 1024 are possible', left(p_run_id, 100), octet_length(p_tenant_id))
+  end
 $$;
 
 -- One part of a pass: looks at up to p_rows results and flags what is due of them, in batches of one bucket
--- each. more: there is more to look at. Called by flag_expired, under its settings.
+-- each. p_tenant_keys: of these tenants only (null: of all). skipped: rows that cannot be flagged. more: there is
+-- more to look at. Called by flag_expired, under its settings.
 -- In PL/pgSQL, which keeps the plan: a function in SQL is planned at each call, and that is a tenth of a part.
-create or replace function retention._flag_part(p_rows bigint, p_batch_size integer)
+create or replace function retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] default null)
 returns table (
   flagged bigint,
   batches bigint,
@@ -178,6 +43,8 @@ returns table (
   left_alone bigint,
   without_place bigint,
   without_place_run_ids text[],
+  skipped bigint,
+  skipped_rows text[],
   more boolean,
   tenants bigint
 )
@@ -194,6 +61,8 @@ begin
       g.run_id as after_run_id
     from retention._tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
+    where p_tenant_keys is null
+      or t.tenant_key = any (p_tenant_keys)
   ),
   -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
   -- more to give goes on in the next part, among fewer.
@@ -211,7 +80,21 @@ begin
       r.completed_at,
       r.due_at,
       t.tenant,
-      r.is_due and r.has_place as may_go,
+      r.is_due
+        and r.has_place
+        and r.run_id is not null
+        and octet_length(r.bucket) <= 255
+        and octet_length(r.key) <= 1024
+        and (r.tenant_id is null or octet_length(r.tenant_id) <= 1024) as may_go,
+      r.is_due and not r.has_place and r.run_id is not null as lacks_place,
+      -- Where no object is known to be shared, none is looked up.
+      r.is_due and (select exists (select from retention.shared_object)) and exists (
+        select
+        from retention.shared_object o
+        where o.bucket = r.bucket
+          and o.key = r.key collate "C"
+          and o.until > now()
+      ) as is_shared,
       r.is_due,
       r.bucket,
       r.key,
@@ -254,6 +137,7 @@ begin
         ) / p_batch_size as part
       from seen s
       where s.may_go
+        and not s.is_shared
         and s.run_id not in (select f.run_id from flagged f)
     ) n
     group by n.bucket, n.part
@@ -286,6 +170,8 @@ begin
     n.left_alone,
     n.without_place,
     n.without_place_run_ids,
+    n.skipped,
+    n.skipped_rows,
     exists (
       select
       from given g
@@ -300,141 +186,26 @@ begin
   cross join (
     select count(*) as looked_at,
       count(*) filter (
-        where case when s.may_go then false else s.run_id not in (select f.run_id from flagged f) end
+        where case
+          when s.may_go and not s.is_shared then false
+          when s.run_id is null then true
+          else s.run_id not in (select f.run_id from flagged f)
+        end
       ) as left_alone,
-      count(*) filter (where s.is_due and not s.may_go) as without_place,
+      count(*) filter (where s.lacks_place) as without_place,
       coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.may_go))[1:10],
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10],
         '{}'
-      ) as without_place_run_ids
+      ) as without_place_run_ids,
+      count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
+      coalesce(
+        (
+          array_agg(retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) order by s.completed_at)
+          filter (where s.is_due and not s.may_go and not s.lacks_place)
+        )[1:10],
+        '{}'
+      ) as skipped_rows
     from seen s
   ) n;
-end
-$$;
-
--- Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
--- It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
--- setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session's user. p_whole:
--- start from the oldest result and not from the progress. Returns 0 at once while another pass runs, when the
--- gate is closed, and when the backlog has reached its limit.
--- For the listener.
--- Locks the row of retention.heartbeat and nothing of the application's.
--- Raises invalid_parameter_value for p_max_rows below 1.
-create or replace function retention.flag_expired(
-  p_max_rows integer default null,
-  p_asked_by text default null,
-  p_whole boolean default false
-)
-returns integer
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
--- The application's table is read in the order of one index, and nothing else: whatever the statistics say, a
--- plan that reads the table or sorts what it finds would cost the table and not what is due. What was found
--- there is sorted once and joined by hash, since there is no other way.
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set enable_mergejoin = off
-set max_parallel_workers_per_gather = 0
-set jit = off
--- A part is sorted in memory, and so is the list of what is flagged beside it.
-set work_mem = '128MB'
-as $$
-declare
-  v_started_at timestamptz := clock_timestamp();
-  v_setting retention.setting;
-  v_beat retention.heartbeat;
-  v_backlog bigint;
-  v_dead bigint;
-  v_left bigint;
-  v_by_time boolean;
-  v_whole boolean;
-  v_part_rows bigint := 10000;
-  v_part record;
-  v_pass retention.scan;
-  v_left_alone bigint := 0;
-begin
-  if p_max_rows < 1 then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('max_rows must be 1 or more, given: %s', p_max_rows);
-  end if;
-  if not retention._is_open() then
-    return 0;
-  end if;
-  select * into strict v_setting from retention.setting;
-  select * into v_beat from retention.heartbeat for update skip locked;
-  if not found then
-    return 0;
-  end if;
-
-  select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
-    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
-  into v_backlog, v_dead
-  from retention.batch b
-  where b.settled_at is null;
-  v_left := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
-  if v_left <= 0 then
-    -- As if there had been no pass: the next tick looks again, whatever the interval.
-    update retention.heartbeat set passed_at = null, more = false;
-    return 0;
-  end if;
-
-  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
-  -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
-  v_whole := p_whole
-    or v_by_time
-    or not v_beat.more and v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
-  if v_whole then
-    delete from retention.progress;
-  end if;
-
-  v_pass.flagged := 0;
-  v_pass.batches := 0;
-  v_pass.looked_at := 0;
-  v_pass.without_place := 0;
-  v_pass.without_place_run_ids := '{}';
-  loop
-    v_part_rows := least(v_part_rows, v_left);
-    select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
-    v_pass.flagged := v_pass.flagged + v_part.flagged;
-    v_pass.batches := v_pass.batches + v_part.batches;
-    v_pass.oldest := least(v_pass.oldest, v_part.oldest);
-    v_pass.looked_at := v_pass.looked_at + v_part.looked_at;
-    v_pass.without_place := v_pass.without_place + v_part.without_place;
-    v_pass.without_place_run_ids := (v_pass.without_place_run_ids || v_part.without_place_run_ids)[1:10];
-    v_left_alone := v_left_alone + v_part.left_alone;
-    v_left := v_left - v_part.looked_at;
-    exit when not v_part.more or v_left <= 0;
-    -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
-    v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
-  end loop;
-
-  update retention.heartbeat
-  set passed_at = clock_timestamp(),
-    more = v_part.more,
-    swept_at = case when v_whole then clock_timestamp() else swept_at end,
-    left_alone = v_left_alone + case when v_whole then 0 else left_alone end;
-
-  if v_pass.flagged > 0 or v_pass.without_place > 0 and (v_by_time or p_whole) then
-    insert into retention.scan (
-      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids, hit_limit, oldest
-    )
-    values (
-      v_started_at,
-      extract(epoch from clock_timestamp() - v_started_at) * 1000,
-      coalesce(p_asked_by, session_user),
-      v_pass.looked_at,
-      v_pass.flagged,
-      v_pass.batches,
-      v_pass.without_place,
-      v_pass.without_place_run_ids,
-      v_part.more,
-      v_pass.oldest
-    );
-  end if;
-  return v_pass.flagged;
 end
 $$;

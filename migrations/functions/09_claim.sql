@@ -3,19 +3,6 @@ Claiming: hands out a batch under a lease. One statement for its caller, so no t
 called.
 */
 
--- The results of a batch, in their order, with their keys as S3 knows them.
-create or replace function retention._results(p_batch retention.batch)
-returns table (run_id retention.run_id, key text, tenant_id text, n bigint)
-language sql
-stable
-rows 1000
-as $$
-  select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.tenant_id, u.n
-  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-  -- Unpacked once, however often it is named.
-  offset 0
-$$;
-
 -- Notes that S3 may still perform a request for these keys of a batch (null: for all of them), sent at
 -- p_sent_at at the latest, whose sender has stopped waiting. See setting.unanswered_for and _in_flight.
 create or replace function retention._note_unanswered(p_batch retention.batch, p_keys text[], p_sent_at timestamptz)
@@ -67,85 +54,47 @@ begin
 end
 $$;
 
--- Promise 1, for the results of one batch: spared are the places (from 1) of those that may not go, keys
--- those of the others. A result may when its run is due by the policy in force now (or by the cutoff that a
--- person confirmed for this batch), is not held, still points at that very bucket and key, and no other run
--- that is not itself due points at them too. Called by claim under its planner settings.
-create or replace function retention._may_go(
-  p_batch retention.batch,
-  p_shared boolean,
-  out spared bigint[],
-  out keys text[]
-)
-language plpgsql
+-- Whether the command lives that flagged results at p_flagged_at with a cutoff of its own. While it does, nobody else
+-- works on them; after it they go by the policy.
+create or replace function retention._has_command(p_flagged_at timestamptz)
+returns boolean
+language sql
 stable
 as $$
-declare
-  v_early interval := retention._in_seconds(p_batch.early);
-begin
-  -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
-  if p_shared and v_early is null then
-    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
-    from retention._results(p_batch) e
-    cross join lateral (
-      -- By its key, one probe finds the run itself and any other that needs the object.
-      select bool_or(r.run_id = e.run_id) and bool_and(r.is_due) as may_go
-      from retention._live r
-      where r.key = e.key collate "C"
-        and r.bucket = p_batch.bucket
-    ) o;
-  elsif p_shared then
-    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
-    from retention._results(p_batch) e
-    cross join lateral (
-      select bool_or(r.run_id = e.run_id)
-        and bool_and(
-          r.is_due
-          or r.run_id = e.run_id
-            and not r.held
-            and r.is_candidate
-            and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
-        ) as may_go
-      from retention._live r
-      where r.key = e.key collate "C"
-        and r.bucket = p_batch.bucket
-    ) o;
-  else
-    select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
-    from retention._results(p_batch) e
-    cross join lateral (
-      select bool_and(
-        r.is_due
-        or v_early is not null
-          and not r.held
-          and r.is_candidate
-          and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
-      ) as may_go
-      from retention._live r
-      where r.run_id = e.run_id
-        and r.key = e.key collate "C"
-        and r.bucket = p_batch.bucket
-    ) o;
-  end if;
-end
+  select exists (
+    select
+    from retention.cutoff c
+    where c.flagged_at = p_flagged_at
+      and c.until > now()
+  )
+$$;
+
+-- Ends the cutoff of a reconcile that is over: what is left of its batches goes by the policy again. p_batch_ids: what
+-- flag_selected returned.
+-- For operators.
+-- Locks a row of retention.cutoff.
+create or replace function retention.end_cutoff(p_batch_ids bigint[])
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from retention.cutoff c
+  where c.flagged_at in (select b.flagged_at from retention.batch b where b.batch_id = any (p_batch_ids))
 $$;
 
 -- Picks the batch to work on next and locks its row, or returns null. The bucket with the fewest
 -- batches in flight goes first, so that no bucket waits behind another's backlog. A bucket that is
--- paused is passed by; one that was, and has not yet succeeded, gets one batch at a time.
-create or replace function retention._next_batch(p_batch_ids bigint[])
+-- paused is passed by; one that was, and has not yet succeeded, gets one batch at a time. p_batch_ids: of these only,
+-- and of what was split off them. p_buckets: of these only. Null does not narrow.
+create or replace function retention._next_batch(p_batch_ids bigint[], p_buckets text[])
 returns bigint
 language plpgsql
 as $$
 declare
   v_bucket record;
   v_batch_id bigint;
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
   for v_bucket in
     select k.bucket,
@@ -158,6 +107,7 @@ begin
         and b.settled_at is null
         and b.dead_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or p_batch_ids is not null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
       limit 1
     ) first
@@ -167,8 +117,8 @@ begin
       where b.bucket = k.bucket
         and b.lease is not null
     ) leased
-    where k.paused_until is null
-      or k.paused_until <= clock_timestamp()
+    where (k.paused_until is null or k.paused_until <= clock_timestamp())
+      and (p_buckets is null or k.bucket = any (p_buckets))
     order by leased.batches, first.visible_at
   loop
     if v_bucket.is_on_trial then
@@ -192,6 +142,7 @@ begin
         and b.settled_at is null
         and b.dead_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
@@ -207,6 +158,20 @@ begin
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
+      if not found then
+        -- What was split off keeps the moment of flagging, which no other command has.
+        select b.batch_id
+        into v_batch_id
+        from retention.batch b
+        where b.bucket = v_bucket.bucket
+          and b.flagged_at = v_flagged_at
+          and b.settled_at is null
+          and b.dead_at is null
+          and b.visible_at <= clock_timestamp()
+        order by b.visible_at, b.batch_id
+        limit 1
+        for update skip locked;
+      end if;
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -216,22 +181,27 @@ begin
 end
 $$;
 
--- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
--- again: it is due, not held, still points at this key, and no run that is not due shares the object. What
--- fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
--- without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
--- token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
--- narrowed reconcile. p_client: the client's version, for the gate.
+-- Leases the next visible batch for p_lease_for and returns the keys that may go, each once. Each result is
+-- checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
+-- What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
+-- too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
+-- does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
+-- so ask again. purge: every version of the keys is to go. p_lease: the token that settle, postpone and split ask
+-- for. p_by: who claims. p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
+-- cutoff of its own counts in such a claim alone. p_client: the client's version, for the gate. p_buckets: only
+-- batches of these buckets; by default of any.
 -- For the listener.
--- Locks the batch. Waits for transactions that are placing a hold.
+-- Locks the batch. Waits for a transaction that is placing a hold, for 5 seconds at most.
 -- Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
--- committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.
+-- committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero. Raises
+-- lock_not_available when a transaction that places a hold stays open.
 create or replace function retention.claim(
   p_lease uuid,
   p_lease_for interval,
   p_by text default null,
   p_batch_ids bigint[] default null,
-  p_client text default null
+  p_client text default null,
+  p_buckets text[] default null
 )
 returns table (
   batch_id bigint,
@@ -240,7 +210,10 @@ returns table (
   spared integer,
   attempts integer,
   leased_until timestamptz,
-  purge boolean
+  purge boolean,
+  failed integer,
+  dead integer,
+  problems jsonb
 )
 language plpgsql
 security definer
@@ -250,6 +223,7 @@ set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
+set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare
@@ -258,7 +232,7 @@ declare
   v_batch retention.batch;
   v_batch_id bigint;
   v_checked record;
-  v_kept record;
+  v_problems jsonb := '[]';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -273,13 +247,22 @@ begin
   if not retention._is_open(p_client) then
     return;
   end if;
-  v_batch_id := retention._next_batch(p_batch_ids);
+  v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
   if v_batch_id is null then
     return;
   end if;
   -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
   -- check below sees it, or it waits for us and then sees the lease.
-  lock table retention.hold in row share mode;
+  begin
+    lock table retention.hold in row share mode;
+  exception
+    when lock_not_available then
+      raise exception using
+        errcode = 'lock_not_available',
+        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
+        detail = retention._lockers('retention.hold'),
+        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
+  end;
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
@@ -291,31 +274,30 @@ begin
   set lease = p_lease,
     leased_at = clock_timestamp(),
     leased_by = p_by,
+    early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
     visible_at = clock_timestamp() + p_lease_for
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
-  select m.spared, m.keys
-  into strict v_checked
-  from retention._may_go(v_batch, v_setting.check_shared_objects) m;
-  if cardinality(v_checked.spared) > 0 then
-    select count(*) as results,
-      coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
-      coalesce(array_agg(u.key order by u.n), '{}') as keys,
-      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
-    into strict v_kept
-    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-    where u.n not in (select unnest(v_checked.spared));
-    update retention.batch b
-    set results = v_kept.results,
-      run_ids = v_kept.run_ids,
-      keys = v_kept.keys,
-      tenants = v_kept.tenants,
-      spared = b.spared + cardinality(v_checked.spared),
-      lease = case when v_kept.results > 0 then b.lease end,
-      ms = case when v_kept.results > 0 then b.ms else 0 end,
-      settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
-    where b.batch_id = v_batch_id;
+  if v_batch.early is not null then
+    -- Its command lives.
+    update retention.cutoff c
+    set until = now() + interval '15 minutes'
+    where c.flagged_at = v_batch.flagged_at
+      and c.until < now() + interval '10 minutes';
+  end if;
+
+  select * into strict v_checked from retention._check(v_batch, v_setting.check_shared_objects);
+  if v_checked.is_late then
+    perform retention._set_aside(v_batch, v_checked.errors[1]);
+    return query
+    select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb;
+    return;
+  end if;
+  if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
+    v_problems := retention._sort_out(
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+    );
   end if;
   return query
   select v_batch_id,
@@ -329,6 +311,10 @@ begin
       from retention.bucket k
       where k.bucket = v_batch.bucket
         and k.on_versioned = 'purge'
-    );
+    ),
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is not null), 0)::integer,
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
+    v_problems
+  from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;

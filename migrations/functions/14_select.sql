@@ -2,118 +2,12 @@
 Selections: what a narrowed reconcile and a retry work on, put into batches of its own.
 */
 
--- Another live run that needs the object of a run: it points at the same bucket and key and is not due.
--- Null: none does, or runs that share objects are not looked for.
-create or replace function retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text)
-returns text
-language sql
-stable
-as $$
-  -- Ordered by the run id with a limit, a plan without sorts would walk all runs in the order of their ids.
-  select min(o.run_id::text)
-  from retention._live o
-  where (select s.check_shared_objects from retention.setting s)
-    and o.key = p_key collate "C"
-    and o.bucket = p_bucket
-    and o.run_id <> p_run_id
-    and not o.is_due
-$$;
-
--- What claim would hand out now, flagged or not, in the order of tenants and oldest first. p_tenant_id,
--- p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
--- where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
--- For operators.
--- Raises invalid_parameter_value for a text that cannot be a run id.
-create or replace function retention.list_due(
-  p_tenant_id text default null,
-  p_run_ids text[] default null,
-  p_older_than interval default null,
-  p_early boolean default false,
-  p_limit bigint default null
-)
-returns table (
-  run_id retention.run_id,
-  tenant_id text,
-  bucket text,
-  key text,
-  completed_at timestamptz,
-  due_at timestamptz,
-  early boolean
-)
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set max_parallel_workers_per_gather = 0
-set jit = off
-set work_mem = '128MB'
-as $$
-#variable_conflict use_column
-declare
-  v_run_ids retention.run_id[];
-begin
-  if p_run_ids is not null then
-    v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
-    return query
-    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at,
-      r.due_at >= now()
-    from retention._live r
-    where r.run_id = any (v_run_ids)
-      and r.is_candidate
-      and r.has_place
-      and not r.held
-      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
-      and (p_older_than is null or r.completed_at < now() - retention._in_seconds(p_older_than))
-      and (r.is_due or p_early and coalesce(r.retain_until, '-infinity') < now())
-      and r.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(r.run_id, r.bucket, r.key) is null
-    limit p_limit;
-  else
-    return query
-    select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
-    from retention._tenants() t
-    cross join lateral retention._past(
-      t.tenant_id,
-      null,
-      null,
-      now() - retention._in_seconds(
-        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
-      ),
-      null
-    ) s
-    where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
-      and s.has_place
-      and not s.held
-      and (s.is_due or p_early and coalesce(s.retain_until, '-infinity') < now())
-      and s.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(s.run_id, s.bucket, s.key) is null
-    limit p_limit;
-  end if;
-end
-$$;
-
--- The runs whose result failed for good: they wait for retention.retry.
-create or replace function retention._dead_run_ids()
-returns setof retention.run_id
-language sql
-stable
-rows 100
-as $$
-  select unnest(b.run_ids)
-  from retention.batch b
-  where b.dead_at is not null
-    and b.settled_at is null
-$$;
-
 -- Puts the rows of retention.selection into visible batches of their own: flagged ones that no listener
 -- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
--- stays where it is. The caller has locked the heartbeat's row. p_early: see retention.batch.early.
+-- stays where it is: leased names those batches. The caller has taken the lock of the pass. p_early: see
+-- retention.batch.early.
 create or replace function retention._regroup(p_batch_size integer, p_early interval)
-returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
 language plpgsql
 set work_mem = '128MB'
 as $$
@@ -125,6 +19,7 @@ declare
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
+  v_leased bigint[] := '{}';
 begin
   -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
   -- batch that was not found: so look again until all are locked.
@@ -159,6 +54,7 @@ begin
   loop
     if v_batch.is_leased then
       delete from retention.selection s where s.run_id = any (v_batch.chosen);
+      v_leased := v_leased || v_batch.batch_id;
       continue;
     end if;
     if v_batch.lease is not null then
@@ -200,18 +96,20 @@ begin
   into v_batch_ids, v_selected
   from made m;
   delete from retention.selection;
-  return query select v_batch_ids, v_selected - v_taken, v_selected;
+  return query select v_batch_ids, greatest(v_selected - v_taken, 0), v_selected, v_leased;
 end
 $$;
 
 -- Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
 -- Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
--- by default setting.batch_size. Returns no batches when the gate is closed.
+-- by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it.
+-- With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
+-- minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 -- For operators.
--- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
--- from.
+-- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+-- takes results from. No tick waits for it.
 -- Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
--- day.
+-- day. Raises lock_not_available when another transaction keeps a lock for a minute.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -220,12 +118,13 @@ create or replace function retention.flag_selected(
   p_limit bigint default null,
   p_batch_size integer default null
 )
-returns table (batch_ids bigint[], newly_flagged bigint, selected bigint)
+returns table (batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set jit = off
+set lock_timeout = '60s'
 as $$
 #variable_conflict use_column
 declare
@@ -238,10 +137,16 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not retention._is_open() then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[];
     return;
   end if;
-  perform from retention.heartbeat for update;
+  perform retention._take_pass_lock();
+  if p_early then
+    insert into retention.cutoff (flagged_at, until)
+    values (now(), now() + interval '15 minutes')
+    on conflict (flagged_at) do update
+    set until = excluded.until;
+  end if;
 
   delete from retention.selection;
   insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
@@ -249,7 +154,7 @@ begin
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
 
   return query
-  select g.batch_ids, g.newly_flagged, g.selected
+  select g.batch_ids, g.newly_flagged, g.selected, g.leased
   from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;
@@ -260,7 +165,8 @@ $$;
 -- count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
 -- narrow. A batch with a valid lease is left as it is. Returns how many results.
 -- For operators.
--- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
+-- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+-- changes.
 -- Raises invalid_parameter_value for a text that cannot be a run id.
 create or replace function retention.retry(
   p_run_ids text[] default null,
@@ -274,6 +180,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set jit = off
+set lock_timeout = '60s'
 as $$
 declare
   v_run_ids retention.run_id[];
@@ -281,7 +188,7 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
-  perform from retention.heartbeat for update;
+  perform retention._take_pass_lock();
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(
       select b.batch_id
@@ -334,25 +241,4 @@ begin
   from retention._regroup((select s.batch_size from retention.setting s), null) g;
   return v_revived;
 end
-$$;
-
--- What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
--- by the policy in force (early). Changes nothing. For operators. Raises what list_due raises.
-create or replace function retention.count_due(
-  p_tenant_id text default null,
-  p_run_ids text[] default null,
-  p_older_than interval default null,
-  p_early boolean default false,
-  p_limit bigint default null
-)
-returns table (tenant_id text, bucket text, results bigint, oldest timestamptz, early bigint)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.early)
-  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d
-  group by d.tenant_id, d.bucket
-  order by d.tenant_id, d.bucket
 $$;

@@ -41,9 +41,10 @@ comment on column retention.flagged.dead_at is
 
 -- What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 -- when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
--- the gate. p_client: the client's version, for the gate. Cheap at any size.
+-- the gate. p_client: the client's version, for the gate. p_buckets: what is visible in these buckets; by default in
+-- any. Cheap at any size.
 -- For the listener.
-create or replace function retention.pulse(p_client text default null)
+create or replace function retention.pulse(p_client text default null, p_buckets text[] default null)
 returns table (
   enabled boolean,
   halted text[],
@@ -70,9 +71,11 @@ as $$
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
       limit 1
     ) f
+    where p_buckets is null or k.bucket = any (p_buckets)
   )
   select s.enabled,
     array(select g.reason from retention.gate(p_client) g),
@@ -421,6 +424,7 @@ begin
     min(s.looked_at) >= p_bound
   from seen s
   where s.is_due
+    and s.run_id is not null
   group by s.tenant_id, s.tenant_key, s.retain
   order by min(s.due_at), s.tenant_key;
 end

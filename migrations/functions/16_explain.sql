@@ -248,7 +248,7 @@ begin
   elsif v_run.status::text is distinct from v_completed then
     state := 'not completed';
     because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
-  elsif v_run.completed_at is null then
+  elsif v_run.completed_at is null or v_run.completed_at = '-infinity' then
     state := 'no date';
     because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
   elsif coalesce(v_run.key, '') = '' then
@@ -268,12 +268,17 @@ begin
     because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
   elsif v_live.due_at >= now()
     -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
-    and not coalesce(
-      greatest(v_live.completed_at + retention._in_seconds(v_batch.early), v_live.retain_until) < now(), false
+    and not (
+      v_batch.early is not null
+      and retention._has_command(v_batch.flagged_at)
+      and retention._is_past(
+        v_live.due_at, v_live.completed_at, retention._in_seconds(v_batch.early), v_live.retain_until
+      )
     )
   then
     state := 'kept';
     because := case
+      when v_live.due_at = 'infinity' then 'its own retain-until date keeps it for ever'
       when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
       then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
       else format('%s keeps results for %s: due at %s', coalesce(v_policy, 'the default policy'), v_live.retain, retention._iso(v_live.due_at))

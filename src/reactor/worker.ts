@@ -6,6 +6,7 @@ import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
+import { showCount } from '../numbers.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
@@ -116,14 +117,15 @@ class BatchWorker implements Worker {
     batchIds,
     onClaimed,
   }: WorkOptions): Promise<BatchOutcome | undefined> {
-    const { store, leaseSeconds, name, rateLimit } = this.#options;
+    const { store, leaseSeconds, name, rateLimit, allowedBuckets = [] } = this.#options;
+    const buckets = allowedBuckets.length > 0 ? allowedBuckets : undefined;
     const taken = await rateLimit.inTurn(
       stop,
       async () => {
         const lease = randomUUID();
         // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
         const startedAt = performance.now();
-        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
+        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds, buckets });
         return claim && { claim, lease, startedAt };
       },
       (it) => it?.claim.keys.length ?? 0,
@@ -131,6 +133,7 @@ class BatchWorker implements Worker {
     if (taken === undefined) return undefined;
     const { claim, lease, startedAt } = taken;
     onClaimed?.(claim);
+    this.#reportUnchecked(claim);
 
     const base = {
       batchId: claim.batchId,
@@ -138,7 +141,8 @@ class BatchWorker implements Worker {
       claimed: claim.keys.length,
       spared: claim.spared,
     };
-    const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
+    const { failed, dead } = claim;
+    const nothing = { cleared: 0, stamped: 0, failed, dead, postponed: false };
     if (claim.keys.length === 0) {
       const milliseconds = performance.now() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
@@ -150,6 +154,8 @@ class BatchWorker implements Worker {
       ...base,
       ...nothing,
       ...settled,
+      failed: failed + (settled.failed ?? 0),
+      dead: dead + (settled.dead ?? 0),
       milliseconds: performance.now() - startedAt,
     };
     this.#report(outcome);
@@ -250,6 +256,16 @@ class BatchWorker implements Worker {
         this.#options.logger[level](`Settling is tried again: ${describeError(error)}`, { error });
         await pause(wait, signal);
       }
+    }
+  }
+
+  /** What the check of a claim raised. */
+  #reportUnchecked({ bucket, problems }: Claim): void {
+    for (const { code, message, results, run_ids: runIds } of problems) {
+      this.#options.logger.error(
+        `Whether ${showCount(results, 'result', 'results')} may go could not be checked: ${code} ${message}`,
+        { bucket, results, run_ids: runIds },
+      );
     }
   }
 

@@ -11,6 +11,10 @@ export interface Scan {
   readonly withoutPlace: number;
   /** The first ten of them. */
   readonly withoutPlaceRunIds: readonly string[];
+  /** Rows that cannot be flagged. */
+  readonly skipped: number;
+  /** The first ten of them, each with its reason, or why the pass failed. */
+  readonly skippedRows: readonly string[];
   readonly milliseconds: number;
 }
 
@@ -47,15 +51,17 @@ export async function tick(database: Queryable, by: string): Promise<number> {
 /**
  * `retention.flag_expired`: flags what is due whatever the interval. Returns how many results.
  *
+ * @param options `whole`: from the oldest result on. `waits`: for another pass that is running.
+ *
  * @throws DatabaseError
  */
 export async function flagExpired(
   database: Queryable,
-  options: { readonly by: string; readonly whole?: boolean },
+  options: { readonly by: string; readonly whole?: boolean; readonly waits?: boolean },
 ): Promise<number> {
   const [row] = await database.query<{ flagged: number }>(
-    'select retention.flag_expired(null, $1, $2) as flagged',
-    [options.by, options.whole ?? false],
+    'select retention.flag_expired(null, $1, $2, $3) as flagged',
+    [options.by, options.whole ?? false, options.waits ?? false],
   );
   return row?.flagged ?? 0;
 }
@@ -63,9 +69,11 @@ export async function flagExpired(
 /**
  * `retention.pulse`
  *
+ * @param buckets what is visible in these. Default: in any.
+ *
  * @throws DatabaseError
  */
-export async function pulse(database: Queryable): Promise<Pulse> {
+export async function pulse(database: Queryable, buckets?: readonly string[]): Promise<Pulse> {
   const [row] = await database.query<{
     enabled: boolean;
     halted: string[];
@@ -76,7 +84,9 @@ export async function pulse(database: Queryable): Promise<Pulse> {
     ticked_seconds_ago: number | null;
     ticked_by: string | null;
     last_scan_id: number;
-  }>('select * from retention.pulse($1)', [PRODUCT_VERSION], { name: 'retention-pulse' });
+  }>('select * from retention.pulse($1, $2::text[])', [PRODUCT_VERSION, buckets ?? null], {
+    name: 'retention-pulse',
+  });
   if (row === undefined) throw new Error('retention.pulse returned no row');
   return {
     enabled: row.enabled,
@@ -104,9 +114,12 @@ export async function scansAfter(database: Queryable, scanId: number): Promise<r
     looked_at: number;
     without_place: number;
     without_place_run_ids: string[];
+    skipped: number;
+    skipped_rows: string[];
     ms: number;
   }>(
-    `select scan_id, flagged, batches, looked_at, without_place, without_place_run_ids, ms
+    `select scan_id, flagged, batches, looked_at, without_place, without_place_run_ids,
+      skipped, skipped_rows, ms
     from retention.scan
     where scan_id > $1
     order by scan_id
@@ -120,6 +133,8 @@ export async function scansAfter(database: Queryable, scanId: number): Promise<r
     lookedAt: row.looked_at,
     withoutPlace: row.without_place,
     withoutPlaceRunIds: row.without_place_run_ids,
+    skipped: row.skipped,
+    skippedRows: row.skipped_rows,
     milliseconds: row.ms,
   }));
 }

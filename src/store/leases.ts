@@ -12,6 +12,12 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
+  /** Results whose check raised an error, and that wait for their next attempt. */
+  readonly failed: number;
+  /** The same, too often. */
+  readonly dead: number;
+  /** What was raised; keys as in `retention.batch.problems`. */
+  readonly problems: readonly Problem[];
 }
 
 /** Who claims, and for how long. */
@@ -21,8 +27,10 @@ export interface ClaimRequest {
   readonly leaseSeconds: number;
   /** Shown in `retention.batch.leased_by`. */
   readonly by: string;
-  /** Only these batches. Default: any. */
+  /** Only these batches, and what was split off them. Default: any. */
   readonly batchIds?: readonly number[] | undefined;
+  /** Only batches of these buckets. Default: any. */
+  readonly buckets?: readonly string[] | undefined;
 }
 
 /** A key that the object store did not delete, as `retention.settle` takes it. */
@@ -83,11 +91,21 @@ export async function claim(
     spared: number;
     attempts: number;
     purge: boolean;
+    failed: number;
+    dead: number;
+    problems: readonly Problem[];
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge
-    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5)`,
-    [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null, PRODUCT_VERSION],
+    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems
+    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5, $6::text[])`,
+    [
+      request.lease,
+      request.leaseSeconds,
+      request.by,
+      request.batchIds ?? null,
+      PRODUCT_VERSION,
+      request.buckets ?? null,
+    ],
     { name: 'retention-claim' },
   );
   if (row === undefined) return undefined;
@@ -98,6 +116,9 @@ export async function claim(
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
+    failed: row.failed,
+    dead: row.dead,
+    problems: row.problems,
   };
 }
 

@@ -34,6 +34,17 @@ export interface Selected {
   readonly batchIds: readonly number[];
   readonly newlyFlagged: number;
   readonly selected: number;
+  /** Batches that keep what was selected, since a listener works on them. */
+  readonly leasedBatchIds: readonly number[];
+}
+
+/** Flagged results that wait, and why; keys as in the command line's JSON. */
+export interface Waiting {
+  readonly bucket: string;
+  readonly reason: string;
+  /** Null: until a person does something. */
+  readonly until: Date | null;
+  readonly results: number;
 }
 
 const SELECTION = '$1, $2::text[], make_interval(secs => $3), $4, $5';
@@ -93,8 +104,9 @@ export async function flagSelected(
     batch_ids: (number | string)[];
     newly_flagged: number;
     selected: number;
+    leased: (number | string)[];
   }>(
-    `select batch_ids, newly_flagged, selected
+    `select batch_ids, newly_flagged, selected, leased
     from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6)`,
     [...parameters(selection), selection.batchSize ?? null],
   );
@@ -102,5 +114,41 @@ export async function flagSelected(
     batchIds: (row?.batch_ids ?? []).map(Number),
     newlyFlagged: row?.newly_flagged ?? 0,
     selected: row?.selected ?? 0,
+    leasedBatchIds: (row?.leased ?? []).map(Number),
   };
+}
+
+/**
+ * `retention.end_cutoff`: what is left of the batches of an early reconcile goes by the policy again.
+ *
+ * @throws DatabaseError
+ */
+export async function endCutoff(database: Queryable, batchIds: readonly number[]): Promise<void> {
+  await database.query('select retention.end_cutoff($1::bigint[])', [batchIds]);
+}
+
+/**
+ * `retention.waiting`: what is flagged and waits. Nothing given: everything.
+ *
+ * @throws DatabaseError
+ */
+export async function readWaiting(
+  database: Queryable,
+  options: {
+    readonly batchIds?: readonly number[] | undefined;
+    readonly tenantId?: string | undefined;
+    readonly runIds?: readonly string[] | undefined;
+    /** The buckets that may be deleted from here. Default: any. */
+    readonly buckets?: readonly string[] | undefined;
+  },
+): Promise<readonly Waiting[]> {
+  return database.query<Waiting>(
+    'select bucket, reason, until, results from retention.waiting($1::bigint[], $2, $3::text[], $4::text[])',
+    [
+      options.batchIds ?? null,
+      options.tenantId ?? null,
+      options.runIds ?? null,
+      options.buckets ?? null,
+    ],
+  );
 }

@@ -18,7 +18,7 @@ import { readOverview, readVitals } from './overview.ts';
 import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
-import { dueGroups, dueRuns, flagSelected } from './selection.ts';
+import { dueGroups, dueRuns, endCutoff, flagSelected, readWaiting } from './selection.ts';
 import { configure } from './settings.ts';
 import { unstamp } from './stamps.ts';
 import { readLosses, readStatus } from './status.ts';
@@ -50,6 +50,8 @@ const functions = {
   dueGroups,
   dueRuns,
   flagSelected,
+  endCutoff,
+  readWaiting,
   readStatus,
   readLosses,
   readVitals,

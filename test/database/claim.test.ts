@@ -163,10 +163,14 @@ describeDatabase('promise 1: nothing live is deleted', () => {
   ])('a result that was selected early is spared when %s', async (_, change) => {
     const { insertRun, query, store } = database();
     await insertRun({ completedAgo: '10 days' });
-    const { newlyFlagged } = await store.flagSelected({ olderThanSeconds: 86_400, early: true });
+    const { newlyFlagged, batchIds } = await store.flagSelected({
+      olderThanSeconds: 86_400,
+      early: true,
+    });
     expect(newlyFlagged).toBe(1);
     await query(change);
-    const claim = await store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
+    const lease = crypto.randomUUID();
+    const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds });
     expect(claim).toMatchObject({ keys: [], spared: 1 });
   });
 

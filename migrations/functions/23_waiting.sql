@@ -1,0 +1,72 @@
+/*
+What waits: whatever is flagged and not settled, why, and until when.
+*/
+
+-- What is flagged and waits, by bucket, reason and until when (null: until a person does something). Without
+-- arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
+-- p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
+-- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
+-- the batches that are not settled.
+-- For observers.
+-- Raises invalid_parameter_value for a text that cannot be a run id.
+create or replace function retention.waiting(
+  p_batch_ids bigint[] default null,
+  p_tenant_id text default null,
+  p_run_ids text[] default null,
+  p_buckets text[] default null
+)
+returns table (bucket text, reason text, until timestamptz, results bigint)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+#variable_conflict use_column
+declare
+  v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
+begin
+  return query
+  select w.bucket, w.reason, w.until, sum(w.results)::bigint
+  from (
+    select b.bucket,
+      case
+        when b.dead_at is not null then format('dead: %s %s', b.code, b.error)
+        when b.lease is not null and b.visible_at > clock_timestamp()
+        then format('%s works on it', coalesce(b.leased_by, 'a listener'))
+        when p_buckets is not null and b.bucket <> all (p_buckets)
+        then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
+        when k.paused_until > clock_timestamp() then format('the bucket pauses: %s %s', k.pause_code, k.pause_error)
+        when b.failed_at is not null then format('failed: %s %s', b.code, b.error)
+        when b.visible_at > clock_timestamp() then 'it waits for its next attempt'
+        when b.visible_at < clock_timestamp() - interval '5 minutes'
+        then 'no listener has taken it up: does one have the bucket in its S3_RESULT_BUCKET?'
+        else 'it waits for a listener'
+      end as reason,
+      case
+        when b.dead_at is not null then null
+        when p_buckets is not null and b.bucket <> all (p_buckets) then null
+        when k.paused_until > clock_timestamp() then greatest(k.paused_until, b.visible_at)
+        when b.visible_at > clock_timestamp() then b.visible_at
+      end as until,
+      case
+        when p_tenant_id is null and p_run_ids is null then b.results
+        else (
+          select count(*)
+          from unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+          where (p_tenant_id is null or u.tenant_id = p_tenant_id)
+            and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+        )
+      end as results
+    from retention.batch b
+    left join retention.bucket k on k.bucket = b.bucket
+    where b.settled_at is null
+      and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
+  ) w
+  where w.results > 0
+  group by w.bucket, w.reason, w.until
+  order by w.bucket, w.until, w.reason;
+end
+$$;
