@@ -109,6 +109,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     ),
     logger,
     concurrency: config.concurrency,
+    buckets: allowedBuckets(config),
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: async () => {
@@ -183,6 +184,7 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
         concurrency: config.concurrency,
         selection,
         batchSize,
+        buckets: allowedBuckets(config),
         signal,
         ...(onProgress === undefined ? {} : { onProgress }),
       });
@@ -290,6 +292,11 @@ async function applySettings(config: Config, database: Queryable, logger: Logger
   for (const { change } of changes) logger.info(`Setting changed: ${change}`);
 }
 
+/** The buckets that this process may delete from; undefined: any. */
+function allowedBuckets({ resultBuckets }: Config): readonly string[] | undefined {
+  return resultBuckets.length > 0 ? resultBuckets : undefined;
+}
+
 function openPool(
   config: Config,
   logger: Logger,
@@ -328,7 +335,7 @@ function makeWorker(
     logger,
     name: `${hostname()}:${process.pid}`,
     leaseSeconds: config.leaseSeconds,
-    allowedBuckets: config.resultBuckets,
+    allowedBuckets: allowedBuckets(config),
     rateLimit:
       config.maxDeletesPerSecond === undefined
         ? unlimited

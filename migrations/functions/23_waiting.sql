@@ -2,7 +2,8 @@
 What waits: whatever is flagged and not settled, why, and until when.
 */
 
--- What is flagged and waits, by bucket, reason and until when (null: until a person does something). Without
+-- What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
+-- leased, not allowed, paused, failed, later, visible. reason says it in words. Without
 -- arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 -- p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 -- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
@@ -15,7 +16,7 @@ create or replace function retention.waiting(
   p_run_ids text[] default null,
   p_buckets text[] default null
 )
-returns table (bucket text, reason text, until timestamptz, results bigint)
+returns table (bucket text, kind text, reason text, until timestamptz, results bigint)
 language plpgsql
 stable
 security definer
@@ -29,28 +30,44 @@ declare
   v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
   return query
-  select w.bucket, w.reason, w.until, sum(w.results)::bigint
+  select w.bucket,
+    w.kind,
+    case w.kind
+      when 'dead' then format('dead: %s %s', w.code, w.error)
+      when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
+      when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
+      when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
+      when 'failed' then format('failed: %s %s', w.code, w.error)
+      when 'later' then 'it waits for its next attempt'
+      else case
+        when min(w.visible_at) < clock_timestamp() - interval '5 minutes'
+        then 'no listener has taken it up: is the bucket in the S3_RESULT_BUCKET of one?'
+        else 'it waits for a listener'
+      end
+    end,
+    case
+      when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
+      when w.kind in ('leased', 'failed', 'later') then min(w.visible_at)
+    end,
+    sum(w.results)::bigint
   from (
     select b.bucket,
       case
-        when b.dead_at is not null then format('dead: %s %s', b.code, b.error)
-        when b.lease is not null and b.visible_at > clock_timestamp()
-        then format('%s works on it', coalesce(b.leased_by, 'a listener'))
-        when p_buckets is not null and b.bucket <> all (p_buckets)
-        then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
-        when k.paused_until > clock_timestamp() then format('the bucket pauses: %s %s', k.pause_code, k.pause_error)
-        when b.failed_at is not null then format('failed: %s %s', b.code, b.error)
-        when b.visible_at > clock_timestamp() then 'it waits for its next attempt'
-        when b.visible_at < clock_timestamp() - interval '5 minutes'
-        then 'no listener has taken it up: does one have the bucket in its S3_RESULT_BUCKET?'
-        else 'it waits for a listener'
-      end as reason,
-      case
-        when b.dead_at is not null then null
-        when p_buckets is not null and b.bucket <> all (p_buckets) then null
-        when k.paused_until > clock_timestamp() then greatest(k.paused_until, b.visible_at)
-        when b.visible_at > clock_timestamp() then b.visible_at
-      end as until,
+        when b.dead_at is not null then 'dead'
+        when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
+        when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
+        when k.paused_until > clock_timestamp() then 'paused'
+        when b.visible_at <= clock_timestamp() then 'visible'
+        when b.failed_at is not null then 'failed'
+        else 'later'
+      end as kind,
+      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
+      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.error end as error,
+      case when b.visible_at > clock_timestamp() then b.leased_by end as leased_by,
+      k.pause_code,
+      k.pause_error,
+      k.paused_until,
+      b.visible_at,
       case
         when p_tenant_id is null and p_run_ids is null then b.results
         else (
@@ -66,7 +83,7 @@ begin
       and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
   ) w
   where w.results > 0
-  group by w.bucket, w.reason, w.until
-  order by w.bucket, w.until, w.reason;
+  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until
+  order by w.bucket, w.kind, 4, 3;
 end
 $$;

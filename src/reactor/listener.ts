@@ -16,6 +16,8 @@ export interface ListenerOptions {
   readonly worker: Worker;
   readonly logger: Logger;
   readonly concurrency: number;
+  /** The buckets that may be deleted from. Default: any. */
+  readonly buckets?: readonly string[] | undefined;
   /** How often it looks for work that no notification announced; each wait is jittered. */
   readonly pollSeconds: number;
   /** How long batches in flight may take when it is stopped; then their calls are cut. */
@@ -115,7 +117,7 @@ class RetentionListener implements Listener {
     }
     this.#hinted = false;
     for (;;) {
-      const pulse = await this.#options.store.pulse();
+      const pulse = await this.#options.store.pulse(this.#options.buckets);
       await this.#reportScans(pulse);
       await this.#reportGate(pulse);
       if (pulse.halted.length > 0) {
@@ -237,6 +239,9 @@ class RetentionListener implements Listener {
       }
       const others = scan.withoutPlace - scan.withoutPlaceRunIds.length;
       if (others > 0) logger.warning(`${others} more runs missing S3 info, skipping`);
+      for (const row of scan.skippedRows) logger.warning(`Not flagged: ${row}`);
+      const unnamed = scan.skipped - scan.skippedRows.length;
+      if (unnamed > 0) logger.warning(`${unnamed} more rows cannot be flagged`);
       this.#lastScanId = scan.scanId;
     }
   }

@@ -1,6 +1,6 @@
 import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
-import type { Selection } from '../store/selection.ts';
+import type { Selection, Waiting } from '../store/selection.ts';
 import type { Store } from '../store/store.ts';
 import { refuseWhileClosed } from './gate.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
@@ -14,6 +14,8 @@ export interface ReconcileOptions {
   readonly selection?: Selection | undefined;
   /** Results per batch, for this reconcile. Default: the database's setting. */
   readonly batchSize?: number | undefined;
+  /** The buckets that may be deleted from. Default: any. */
+  readonly buckets?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Told of every batch: how many results are done, of how many that are known of so far. */
   readonly onProgress?: (done: number, known: number) => void;
@@ -27,6 +29,8 @@ export interface Reconciliation {
   /** Results that wait for their next attempt. */
   readonly failed: number;
   readonly dead: number;
+  /** What is flagged, was asked for and is still there, and why. */
+  readonly waiting: readonly Waiting[];
   /** True when it was stopped before all was done. */
   readonly interrupted: boolean;
   readonly seconds: number;
@@ -37,12 +41,16 @@ const PATIENCE_SECONDS = 10;
 
 const MAX_WAITS = 12;
 
-/** How long to wait while a listener holds what is left. */
+/** How often to look while a listener holds what is left. */
 const BUSY_MILLISECONDS = 250;
+
+/** For how long: a listener that lives is done sooner. */
+const MAX_BUSY_LOOKS = 20;
 
 /**
  * Flags what is due, also before the interval has passed, takes over expired leases, and works until
- * nothing visible is left. Needs no listener and no scheduler.
+ * nothing visible is left. Waits for a flagging pass that is running, for short pauses of a bucket and for
+ * what a listener has in hand. Needs no listener and no scheduler.
  *
  * @throws RefusedError while the reactor is disabled.
  * @throws DatabaseError
@@ -58,6 +66,8 @@ class Sweep {
   #totals: Totals = NO_TOTALS;
   #flagged = 0;
   #batchIds: readonly number[] | undefined;
+  #leasedBatchIds: readonly number[] = [];
+  #waiting: readonly Waiting[] = [];
   #known = 0;
 
   constructor(options: ReconcileOptions) {
@@ -70,6 +80,7 @@ class Sweep {
     await refuseWhileClosed(store);
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
+    if (this.#signal.aborted) this.#waiting = await this.#readWaiting();
     const { cleared, spared, dead } = this.#totals;
     // Results of a bucket that still pauses wait for an attempt, as refused ones do.
     const failed = this.#totals.failed + (await store.countPostponed(this.#batchIds));
@@ -79,6 +90,7 @@ class Sweep {
       spared,
       failed,
       dead,
+      waiting: this.#waiting,
       interrupted: this.#signal.aborted,
       seconds: Number(((performance.now() - this.#startedAt) / 1_000).toFixed(3)),
     };
@@ -88,13 +100,15 @@ class Sweep {
     const { store } = this.#options;
     this.#known = (await store.readStatus()).flagged;
     for (let whole = true; !this.#signal.aborted; whole = false) {
-      const flagged = await store.flagExpired({ by: 'reconcile', whole });
+      const before = this.#totals.cleared;
+      const flagged = await store.flagExpired({ by: 'reconcile', whole, waits: true });
       this.#flagged += flagged;
       this.#known += flagged;
       await this.#drain();
       const { more } = await store.pulse();
-      if (!more) return;
-      // Another pass was running, or this one found only results that are flagged already.
+      // What was cleared may have made room in a backlog that was at its limit.
+      if (!more && (flagged === 0 || this.#totals.cleared === before)) return;
+      // This pass found only results that are flagged already.
       if (flagged === 0) await pause(BUSY_MILLISECONDS, this.#signal);
     }
   }
@@ -107,15 +121,43 @@ class Sweep {
     this.#flagged = selected.newlyFlagged;
     this.#known = selected.selected;
     this.#batchIds = selected.batchIds;
-    if (selected.batchIds.length > 0) await this.#drain(selected.batchIds);
+    this.#leasedBatchIds = selected.leasedBatchIds;
+    try {
+      await this.#drain(selected.batchIds);
+    } finally {
+      // What is left goes by the policy again, also where that has changed meanwhile.
+      if (selection.early === true) await this.#options.store.endCutoff(selected.batchIds);
+    }
   }
 
-  /** Drains, and waits for short pauses of a bucket, such as after a throttled request. */
+  /** What is left of what was asked for. */
+  #readWaiting(): Promise<readonly Waiting[]> {
+    const { store, buckets, selection } = this.#options;
+    const isByAge = selection?.olderThanSeconds !== undefined || selection?.limit !== undefined;
+    const isByBatch = this.#batchIds !== undefined && (isByAge || selection === undefined);
+    return store.readWaiting({
+      buckets,
+      tenantId: selection?.tenantId,
+      runIds: selection?.runIds,
+      // No batch has the id 0. It stands where the first of its own batches would, to whose kin it looks.
+      ...(isByBatch
+        ? {
+            batchIds: [
+              ...(this.#batchIds?.length === 0 ? [0] : (this.#batchIds ?? [])),
+              ...this.#leasedBatchIds,
+            ],
+          }
+        : {}),
+    });
+  }
+
+  /** Drains, and waits for what is over soon: a pause after a throttled request, the batch of a listener. */
   async #drain(batchIds?: readonly number[]): Promise<void> {
-    const { worker, concurrency, store, onProgress } = this.#options;
+    const { worker, concurrency, onProgress } = this.#options;
     let waits = 0;
+    let looks = 0;
     while (!this.#signal.aborted) {
-      const { batches, postponed } = await drain({
+      const { batches } = await drain({
         worker,
         concurrency,
         stop: this.#signal,
@@ -126,12 +168,24 @@ class Sweep {
           onProgress?.(this.#totals.cleared + this.#totals.spared, this.#known);
         },
       });
-      const { visibleNow, nextVisibleSeconds = Infinity } = await store.pulse();
-      if (visibleNow && batches > 0 && batchIds === undefined) continue;
-      const isWorthWaiting = postponed > 0 && nextVisibleSeconds <= PATIENCE_SECONDS;
-      if (!isWorthWaiting || waits >= MAX_WAITS) return;
-      waits += 1;
-      await pause(Math.max(nextVisibleSeconds * 1_000, BUSY_MILLISECONDS), this.#signal);
+      this.#waiting = await this.#readWaiting();
+      if (batches > 0) looks = 0;
+      const isBusy = this.#waiting.some(({ kind }) => kind === 'leased' || kind === 'visible');
+      const next = Math.min(...this.#waiting.map((it) => millisecondsUntil(it)));
+      if (next <= PATIENCE_SECONDS * 1_000 && waits < MAX_WAITS) {
+        waits += 1;
+        await pause(Math.max(next, BUSY_MILLISECONDS), this.#signal);
+      } else if (isBusy && looks < MAX_BUSY_LOOKS) {
+        looks += 1;
+        await pause(BUSY_MILLISECONDS, this.#signal);
+      } else {
+        return;
+      }
     }
   }
+}
+
+/** Until a retry or the end of a pause; a lease may end sooner than it says, and is looked at more often. */
+function millisecondsUntil({ kind, until_seconds: seconds }: Waiting): number {
+  return seconds === null || kind === 'leased' ? Infinity : seconds * 1_000;
 }

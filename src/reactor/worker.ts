@@ -117,8 +117,7 @@ class BatchWorker implements Worker {
     batchIds,
     onClaimed,
   }: WorkOptions): Promise<BatchOutcome | undefined> {
-    const { store, leaseSeconds, name, rateLimit, allowedBuckets = [] } = this.#options;
-    const buckets = allowedBuckets.length > 0 ? allowedBuckets : undefined;
+    const { store, leaseSeconds, name, rateLimit, allowedBuckets: buckets } = this.#options;
     const taken = await rateLimit.inTurn(
       stop,
       async () => {
@@ -141,7 +140,7 @@ class BatchWorker implements Worker {
       claimed: claim.keys.length,
       spared: claim.spared,
     };
-    const { failed, dead } = claim;
+    const { failed = 0, dead = 0 } = claim.unchecked ?? {};
     const nothing = { cleared: 0, stamped: 0, failed, dead, postponed: false };
     if (claim.keys.length === 0) {
       const milliseconds = performance.now() - startedAt;
@@ -260,8 +259,8 @@ class BatchWorker implements Worker {
   }
 
   /** What the check of a claim raised. */
-  #reportUnchecked({ bucket, problems }: Claim): void {
-    for (const { code, message, results, run_ids: runIds } of problems) {
+  #reportUnchecked({ bucket, unchecked }: Claim): void {
+    for (const { code, message, results, run_ids: runIds } of unchecked?.problems ?? []) {
       this.#options.logger.error(
         `Whether ${showCount(results, 'result', 'results')} may go could not be checked: ${code} ${message}`,
         { bucket, results, run_ids: runIds },

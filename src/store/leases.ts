@@ -12,9 +12,15 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
-  /** Results whose check raised an error, and that wait for their next attempt. */
+  /** Results that left the batch since their check raised an error. Undefined: there are none. */
+  readonly unchecked?: Unchecked;
+}
+
+/** Results whose check raised an error when their batch was claimed. */
+export interface Unchecked {
+  /** How many wait for their next attempt. */
   readonly failed: number;
-  /** The same, too often. */
+  /** How many have failed too often. */
   readonly dead: number;
   /** What was raised; keys as in `retention.batch.problems`. */
   readonly problems: readonly Problem[];
@@ -116,9 +122,9 @@ export async function claim(
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
-    failed: row.failed,
-    dead: row.dead,
-    problems: row.problems,
+    ...(row.problems.length > 0
+      ? { unchecked: { failed: row.failed, dead: row.dead, problems: row.problems } }
+      : {}),
   };
 }
 

@@ -41,9 +41,13 @@ export interface Selected {
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
 export interface Waiting {
   readonly bucket: string;
+  readonly kind: 'dead' | 'leased' | 'not allowed' | 'paused' | 'failed' | 'later' | 'visible';
+  /** The same in words. */
   readonly reason: string;
-  /** Null: until a person does something. */
+  /** Null: nothing says when. */
   readonly until: Date | null;
+  /** The same by the database's clock. */
+  readonly until_seconds: number | null;
   readonly results: number;
 }
 
@@ -143,7 +147,9 @@ export async function readWaiting(
   },
 ): Promise<readonly Waiting[]> {
   return database.query<Waiting>(
-    'select bucket, reason, until, results from retention.waiting($1::bigint[], $2, $3::text[], $4::text[])',
+    `select bucket, kind, reason, until,
+      extract(epoch from until - clock_timestamp())::double precision as until_seconds, results
+    from retention.waiting($1::bigint[], $2, $3::text[], $4::text[])`,
     [
       options.batchIds ?? null,
       options.tenantId ?? null,

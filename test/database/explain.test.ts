@@ -217,9 +217,12 @@ describeDatabase('explain', () => {
 
   test('flagged: before its policy, with a cutoff that was confirmed', async () => {
     const runId = await database().insertRun({ completedAgo: '10 days' });
-    await database().store.flagSelected({ olderThanSeconds: 7 * 86_400, early: true });
+    const { store } = database();
+    const { batchIds } = await store.flagSelected({ olderThanSeconds: 7 * 86_400, early: true });
     expect(await explain(runId)).toMatchObject({ state: 'flagged' });
-    expect((await database().claimNext()).keys).toEqual([keyOf(runId)]);
+    const lease = crypto.randomUUID();
+    const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds });
+    expect(claim?.keys).toEqual([keyOf(runId)]);
   });
 
   test('in flight', async () => {

@@ -4,8 +4,9 @@ import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import type { Verification } from '../../reactor/verify.ts';
-import type { Selection } from '../../store/selection.ts';
+import type { DueGroup, Selection, Waiting } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
+import { escapeControls } from '../../safe-text.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
@@ -107,7 +108,7 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
       await dryRun(
         store,
         typed.selection,
-        options,
+        { ...options, allowedBuckets: config.resultBuckets },
         await verifyIfAsked(config, logger, objects, options),
       );
     }
@@ -154,9 +155,21 @@ async function reconcileNow(
     progress.end();
     signals.dispose();
   });
-  const { interrupted, ...counts } = result;
+  const { interrupted, waiting, ...counts } = result;
   if (options.json === true) {
-    printJson({ dry_run: false, ...counts, interrupted, ...describeVerified(verified, options) });
+    const plain = waiting.map(({ bucket, reason, until, results }) => ({
+      bucket,
+      reason,
+      until,
+      results,
+    }));
+    printJson({
+      dry_run: false,
+      ...counts,
+      waiting: plain,
+      interrupted,
+      ...describeVerified(verified, options),
+    });
   } else {
     printVerified(verified, options);
     printLine(
@@ -164,34 +177,59 @@ async function reconcileNow(
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
+    printWaiting(waiting);
   }
   const orphansFailed = verified?.orphans.failed ?? 0;
-  if (counts.failed > 0 || counts.dead > 0 || orphansFailed > 0 || interrupted)
-    process.exitCode = 1;
+  const isLeft = waiting.length > 0 || counts.failed > 0 || counts.dead > 0;
+  if (isLeft || orphansFailed > 0 || interrupted) process.exitCode = 1;
+}
+
+/** What is flagged and was not cleared, why, and until when. */
+function printWaiting(waiting: readonly Waiting[]): void {
+  if (waiting.length === 0) return;
+  printLine();
+  printLine('Still there:');
+  printTable(
+    ['bucket', 'results', 'until', 'reason'],
+    waiting.map((it) => [it.bucket, it.results, it.until, it.reason]),
+  );
 }
 
 async function dryRun(
   store: Store,
   selection: Selection | undefined,
-  options: Options,
+  options: Options & { readonly allowedBuckets: readonly string[] },
   verified: Verification | undefined,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
-  const due = groups.reduce((sum, group) => sum + group.results, 0);
+  const sum = (some: readonly DueGroup[]): number =>
+    some.reduce((total, { results }) => total + results, 0);
+  const due = sum(groups);
+  const { allowedBuckets } = options;
+  const isRefused = ({ bucket }: DueGroup): boolean =>
+    allowedBuckets.length > 0 && !allowedBuckets.includes(bucket);
+  const refused = groups.filter((group) => isRefused(group));
   const wantsRuns = options.json === true || options.verbose === true;
   const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
   if (options.json === true) {
-    const plain = groups.map(({ tenant_id, bucket, results, oldest }) => ({
-      tenant_id,
-      bucket,
-      results,
-      oldest,
+    const plain = groups.map((group) => ({
+      tenant_id: group.tenant_id,
+      bucket: group.bucket,
+      results: group.results,
+      oldest: group.oldest,
+      ...(isRefused(group) ? { refused: 'bucket not allowed' } : {}),
     }));
     printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
     return;
   }
   printVerified(verified, options);
-  printLine(`${due} results would go; nothing was changed.`);
+  printLine(`${due - sum(refused)} results would go; nothing was changed.`);
+  if (refused.length > 0) {
+    const names = [...new Set(refused.map(({ bucket }) => bucket))].join(', ');
+    printLine(
+      `${sum(refused)} results would be refused: S3_RESULT_BUCKET does not list ${escapeControls(names)}.`,
+    );
+  }
   if (groups.length > 0) {
     printLine();
     printTable(
