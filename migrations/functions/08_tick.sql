@@ -125,7 +125,7 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not v_beat.more
-    and v_beat.passed_at > now() - least(retention._in_seconds(v_setting.loop_interval), '100 years')
+    and v_beat.passed_at > now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
   then
     return 0;
   end if;

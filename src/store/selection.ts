@@ -51,13 +51,18 @@ export interface Waiting {
   readonly results: number;
 }
 
+/** Longer ago than anything: an interval of more seconds would overflow. */
+const MAX_SECONDS = 1e11;
+
 const SELECTION = '$1, $2::text[], make_interval(secs => $3), $4, $5';
 
 function parameters(selection: Selection): unknown[] {
   return [
     selection.tenantId ?? null,
     selection.runIds ?? null,
-    selection.olderThanSeconds ?? null,
+    selection.olderThanSeconds === undefined
+      ? null
+      : Math.min(selection.olderThanSeconds, MAX_SECONDS),
     selection.early ?? false,
     selection.limit ?? null,
   ];
