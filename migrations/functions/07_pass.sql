@@ -142,7 +142,7 @@ set jit = off
 -- A part is sorted in memory, and so is the list of what is flagged beside it.
 set work_mem = '128MB'
 -- Where somebody has locked the table for good, the pass fails and says so.
-set lock_timeout = '5s'
+set lock_timeout = '2s'
 as $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -166,6 +166,7 @@ begin
       message = format('max_rows must be 1 or more, given: %s', p_max_rows);
   end if;
   if p_wait then
+    perform set_config('lock_timeout', '60s', true);
     perform retention._take_pass_lock();
   else
     perform from retention.pass_lock for update skip locked;

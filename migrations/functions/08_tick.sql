@@ -99,7 +99,7 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
-set lock_timeout = '2s'
+set lock_timeout = '1s'
 as $$
 declare
   v_beat retention.heartbeat;
