@@ -157,6 +157,7 @@ begin
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at
       limit 1
@@ -191,6 +192,7 @@ begin
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
@@ -203,6 +205,7 @@ begin
         and b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
@@ -270,7 +273,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'claim needs a lease token and a duration above zero';
   end if;
-  if not retention._is_open(p_client) then
+  if not retention._is_open(p_client) or not retention._may_stamp() then
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids);

@@ -1,6 +1,7 @@
 import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection } from '../store/selection.ts';
+import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
 import { refuseWhileClosed } from './gate.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
@@ -59,6 +60,7 @@ class Sweep {
   #flagged = 0;
   #batchIds: readonly number[] | undefined;
   #known = 0;
+  #stampedLater = 0;
 
   constructor(options: ReconcileOptions) {
     this.#options = options;
@@ -67,17 +69,20 @@ class Sweep {
 
   async run(): Promise<Reconciliation> {
     const { store, selection } = this.#options;
+    await store.tryStamp();
+    await this.#stampAgain();
     await refuseWhileClosed(store);
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
     const { cleared, spared, dead } = this.#totals;
+    const unstamped = await this.#stampAgain();
     // Results of a bucket that still pauses wait for an attempt, as refused ones do.
     const failed = this.#totals.failed + (await store.countPostponed(this.#batchIds));
     return {
       flagged: this.#flagged,
-      cleared,
+      cleared: cleared + this.#stampedLater,
       spared,
-      failed,
+      failed: Math.max(failed - this.#stampedLater, unstamped.waiting - unstamped.dead),
       dead,
       interrupted: this.#signal.aborted,
       seconds: Number(((performance.now() - this.#startedAt) / 1_000).toFixed(3)),
@@ -126,12 +131,25 @@ class Sweep {
           onProgress?.(this.#totals.cleared + this.#totals.spared, this.#known);
         },
       });
+      const again = await this.#stampAgain();
       const { visibleNow, nextVisibleSeconds = Infinity } = await store.pulse();
+      // While slow stamps wait, nothing is claimed.
+      if (again.stamped > 0) continue;
       if (visibleNow && batches > 0 && batchIds === undefined) continue;
-      const isWorthWaiting = postponed > 0 && nextVisibleSeconds <= PATIENCE_SECONDS;
-      if (!isWorthWaiting || waits >= MAX_WAITS) return;
+      const nextSeconds = Math.min(
+        postponed > 0 ? nextVisibleSeconds : Infinity,
+        again.next_seconds ?? Infinity,
+      );
+      if (nextSeconds > PATIENCE_SECONDS || waits >= MAX_WAITS) return;
       waits += 1;
-      await pause(Math.max(nextVisibleSeconds * 1_000, BUSY_MILLISECONDS), this.#signal);
+      await pause(Math.max(nextSeconds * 1_000, BUSY_MILLISECONDS), this.#signal);
     }
+  }
+
+  /** Stamps what was deleted and could not be stamped at once, as behind a lock. */
+  async #stampAgain(): Promise<StampedAgain> {
+    const again = await this.#options.store.stampAgain();
+    this.#stampedLater += again.stamped;
+    return again;
   }
 }

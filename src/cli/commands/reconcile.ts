@@ -14,6 +14,7 @@ import { keepHeapSmall } from '../small-heap.ts';
 import {
   type VerifyOptions,
   describeVerified,
+  hasFailed,
   printVerified,
   verifyIfAsked,
 } from '../verification.ts';
@@ -104,12 +105,9 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   const { withStore } = await import('../../assembly.ts');
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
-      await dryRun(
-        store,
-        typed.selection,
-        options,
-        await verifyIfAsked(config, logger, objects, options),
-      );
+      const verified = await verifyIfAsked(config, logger, objects, options);
+      await dryRun(store, typed.selection, options, verified);
+      if (hasFailed(verified)) process.exitCode = 1;
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
     const groups = await store.dueGroups(typed.selection);
@@ -165,8 +163,7 @@ async function reconcileNow(
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
   }
-  const orphansFailed = verified?.orphans.failed ?? 0;
-  if (counts.failed > 0 || counts.dead > 0 || orphansFailed > 0 || interrupted)
+  if (counts.failed > 0 || counts.dead > 0 || hasFailed(verified) || interrupted)
     process.exitCode = 1;
 }
 
