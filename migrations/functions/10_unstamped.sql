@@ -14,14 +14,15 @@ as $$
   select s.most from retention.stamping s
 $$;
 
--- Learns from p_results stamped in p_taken how many fit into five seconds, and forgets the bound when a whole batch
--- fits. Locks the row of retention.stamping where that changes.
+-- Learns from p_results stamped in p_taken how many fit into five seconds, or a third of what a statement may take,
+-- and forgets the bound when a whole batch fits. Locks the row of retention.stamping where that changes.
 create or replace function retention._note_pace(p_results bigint, p_taken interval)
 returns void
 language plpgsql
 as $$
 declare
-  v_fits integer := least(1000, greatest(1, 5 * p_results / greatest(extract(epoch from p_taken), 0.001)));
+  v_seconds numeric := least(5, nullif(extract(epoch from current_setting('statement_timeout')::interval), 0) / 3);
+  v_fits integer := least(1000, greatest(1, v_seconds * p_results / greatest(extract(epoch from p_taken), 0.001)));
 begin
   update retention.stamping s
   set most = nullif(v_fits, 1000)
@@ -100,7 +101,7 @@ begin
     v_codes := v_parts.codes;
     v_messages := v_parts.messages;
     if v_code = '57014' then
-      perform retention._note_pace(cardinality(p_run_ids), (clock_timestamp() - v_started_at) * 4);
+      perform retention._note_pace(cardinality(p_run_ids), (clock_timestamp() - v_started_at) * 2);
     elsif stamped > 0 and v_most is not null then
       perform retention._note_pace(stamped, clock_timestamp() - v_started_at);
     end if;
@@ -159,7 +160,7 @@ begin
     v_is_dead := v_is_counted and v_tries + 1 >= v_setting.max_attempts;
     v_retry_at := case
       when not v_is_dead then clock_timestamp() + case
-        when v_kind.code = 'StampLater' then interval '0'
+        when v_kind.code = 'StampLater' and not p_is_all then interval '0'
         when v_is_counted then retention._backoff(v_setting.retry_base, v_setting.retry_cap, v_tries)
         else retention._backoff(v_setting.pause_base, v_setting.pause_cap, v_postponed)
       end
