@@ -23,6 +23,7 @@ bucket         what is known and wanted of each bucket
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
 gate_state     one row: the reasons to stand still that were last announced
 pass_lock      one row, locked by whoever flags: one at a time
+stamping       one row: whether stamps work, and how many are written in time
 progress       by tenant, the last result that flagging has looked at
 scan           one row per flagging pass that did something
 batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
@@ -130,6 +131,7 @@ create table retention.adapter (
   cron_database text,
   cron_job_owner text,
   listener_role text,
+  application_path text,
   detached_at timestamptz
 );
 
@@ -137,6 +139,8 @@ comment on table retention.adapter is
   'one row: which table was adopted, and how its columns are called';
 comment on column retention.adapter.table_oid is
   'the table under the view retention.result; another table of that name is not worked on';
+comment on column retention.adapter.application_path is
+  'the search path under which the application''s triggers run when a row is stamped; first that of whoever migrated';
 comment on column retention.adapter.detached_at is
   'since when retention.detach has taken the views away; null: they are there';
 
@@ -283,6 +287,34 @@ comment on table retention.gate_state is
 
 insert into retention.gate_state default values;
 
+create table retention.stamping (
+  singleton boolean primary key default true
+    constraint there_is_one_stamping_row check (singleton),
+  tried_for text,
+  failed_since timestamptz,
+  code text,
+  message text,
+  context text,
+  tries integer not null default 0,
+  try_at timestamptz,
+  most integer
+    constraint at_least_one_stamp_fits check (most > 0),
+  constraint what_fails_has_a_code check ((failed_since is null) = (code is null))
+);
+
+comment on table retention.stamping is
+  'one row: whether stamps work, and how many are written in time';
+comment on column retention.stamping.tried_for is
+  'the view and the installation that a trial last looked at; others want another trial';
+comment on column retention.stamping.failed_since is
+  'since when no row could be stamped: the gate is closed; null: it is not known that stamps fail';
+comment on column retention.stamping.try_at is
+  'when a single row is tried again';
+comment on column retention.stamping.most is
+  'how many results are stamped in time, where the application''s triggers are slow; null: a whole batch is';
+
+insert into retention.stamping default values;
+
 create table retention.scan (
   scan_id bigint generated always as identity primary key,
   started_at timestamptz not null default now(),
@@ -344,7 +376,10 @@ create table retention.batch (
   error text,
   failed_at timestamptz,
   dead_at timestamptz,
+  deleted_at timestamptz,
+  given_back uuid,
   cleared integer not null default 0,
+  stamped integer not null default 0,
   spared integer not null default 0,
   failed integer not null default 0,
   dead integer not null default 0,
@@ -356,6 +391,7 @@ create table retention.batch (
   tenants text[] not null,
   constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
   constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
+  constraint what_s3_has_deleted_is_not_claimed_again check (deleted_at is null or lease is null),
   constraint a_batch_ends_after_it_begins check (oldest <= newest)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
@@ -380,6 +416,10 @@ comment on column retention.batch.code is
   'why all of its results failed when they were last tried (of S3, or an SQLSTATE); null: they have not failed';
 comment on column retention.batch.dead_at is
   'failed too often, or for good: waits for retention.retry';
+comment on column retention.batch.deleted_at is
+  'since when S3 has deleted its objects and only the stamps are missing: never sent to S3 again, only stamped; null: not so';
+comment on column retention.batch.given_back is
+  'the lease that it was last given back under: who asks again gets the same answer';
 comment on column retention.batch.problems is
   'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
@@ -393,6 +433,9 @@ where failed_at is not null
   and settled_at is null;
 create index batch_leased on retention.batch (bucket)
 where lease is not null;
+create index batch_unstamped on retention.batch (visible_at, batch_id)
+where deleted_at is not null
+  and settled_at is null;
 create index batch_settled on retention.batch (settled_at)
 where settled_at is not null;
 
@@ -474,6 +517,6 @@ comment on column retention.stray.kind is
 -- Down Migration
 
 drop table retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
-  retention.scan, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.hold,
+  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -196,16 +196,16 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
 
 /** What a verify looks at, and what it may do. */
 export type VerifyRequest = LibraryOptions &
-  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets'> & {
+  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets' | 'allowedBuckets'> & {
     /** Default: the allowed buckets and every bucket that results were flagged in. */
     readonly buckets?: readonly string[];
   };
 
 /**
- * Looks for drift between the rows and the buckets both ways, and for orphans.
+ * Looks for drift between the rows and the buckets both ways, and for orphans. A bucket that is missing or
+ * closed is named in what it returns, and the others are looked at.
  *
  * @throws UsageError when no bucket is known, or the given object store cannot list.
- * @throws ObjectStoreError when a bucket cannot be listed.
  * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
  * reactor is disabled, unless this is a dry run.
  * @throws DatabaseError
@@ -225,6 +225,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
     try {
       return await runVerify({
         ...request,
+        allowedBuckets: config.resultBuckets,
         store,
         logger,
         buckets,

@@ -136,7 +136,7 @@ const TRANSIENT_CLASSES: ReadonlySet<string> = new Set(['08', '53']);
 
 /** What pg and poolers say of a lost or refused connection without giving it a code of its own. */
 const TRANSIENT_MESSAGES =
-  /connection terminated|timeout expired|timeout exceeded when trying to connect|query read timeout|not queryable|connection ended|no more connections|too many (clients|connections)|query_wait_timeout|server (conn(ection)? )?(crashed|login)|(is|database) paused|server_lifetime|idle.*timeout/iu;
+  /connection terminated|timeout expired|timeout exceeded when trying to connect|query read timeout|not queryable|connection ended|no more connections|too many (clients|connections)|max(imum)? (client |number of )?connections|no available (server )?connection|remaining connection slots|query_wait_timeout|server (conn(ection)? )?(crashed|login)|(is|database) paused|server_lifetime|idle.*timeout/iu;
 
 /**
  * Whether the same thing may succeed later: the connection was lost or refused, the server is
@@ -152,8 +152,9 @@ function isTransientLink(link: Error): boolean {
   // A missing file stays missing; a missing Unix socket is a server that is not up.
   if (code === 'ENOENT') return 'syscall' in link && link.syscall === 'connect';
   const sqlState = link instanceof DatabaseError ? link.sqlState : code;
-  // Poolers give every refusal this one code, so only its words tell "busy" from "never".
-  if (sqlState === SQLSTATE.protocol_violation) return TRANSIENT_MESSAGES.test(link.message);
+  // Poolers give every refusal one of these codes, so only its words tell "busy" from "never".
+  if (sqlState === SQLSTATE.protocol_violation || sqlState === SQLSTATE.internal_error)
+    return TRANSIENT_MESSAGES.test(link.message);
   if (sqlState !== undefined && /^[0-9A-Z]{5}$/u.test(sqlState)) {
     return TRANSIENT_SQLSTATES.has(sqlState) || TRANSIENT_CLASSES.has(sqlState.slice(0, 2));
   }

@@ -28,6 +28,7 @@ export const SQLSTATE = {
   idle_session_timeout: '57P05',
   raise_exception: 'P0001',
   no_data_found: 'P0002',
+  internal_error: 'XX000',
 } as const;
 
 /** What Node calls a server that cannot be reached or a connection that broke. */

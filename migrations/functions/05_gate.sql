@@ -35,7 +35,7 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+-- disabled, halted, detached, table replaced, stamps fail, version. because says it in words, and remedy says what to do.
 -- p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 -- For observers.
 create or replace function retention.gate(p_client text default null)
@@ -50,6 +50,7 @@ declare
   v_setting retention.setting;
   v_adapter retention.adapter;
   v_seen retention.gate_state;
+  v_stamping retention.stamping;
   v_fits text;
 begin
   select * into strict v_setting from retention.setting;
@@ -80,6 +81,12 @@ begin
       ),
       case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
       'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+  end if;
+  select * into v_stamping from retention.stamping;
+  if v_stamping.failed_since is not null then
+    return query select 'stamps fail',
+      format('stamps fail with %s: %s', v_stamping.code, v_stamping.message) || coalesce(format(' (%s)', v_stamping.context), ''),
+      v_stamping.failed_since, retention._stamp_remedy(v_stamping);
   end if;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then

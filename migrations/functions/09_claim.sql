@@ -106,6 +106,7 @@ begin
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
         and (b.early is null or p_batch_ids is not null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
@@ -141,6 +142,7 @@ begin
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
         and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at, b.batch_id
@@ -154,6 +156,7 @@ begin
         and b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
@@ -244,7 +247,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'claim needs a lease token and a duration above zero';
   end if;
-  if not retention._is_open(p_client) then
+  if not retention._is_open(p_client) or not retention._may_stamp() then
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids, p_buckets);

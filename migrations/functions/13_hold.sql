@@ -37,6 +37,12 @@ begin
       from retention.batch b
       where b.lease is not null
       union all
+      -- What S3 has deleted, and only the stamp is missing.
+      select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+      from retention.batch b
+      where b.deleted_at is not null
+        and b.settled_at is null
+      union all
       select u.bucket, u.run_ids, u.keys, u.until
       from retention.unanswered u
     ) f
@@ -58,6 +64,11 @@ begin
         select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
         from retention.batch b
         where b.lease is not null
+        union all
+        select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+        from retention.batch b
+        where b.deleted_at is not null
+          and b.settled_at is null
         union all
         select u.bucket, u.run_ids, u.keys, u.until
         from retention.unanswered u

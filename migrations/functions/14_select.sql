@@ -42,7 +42,7 @@ begin
   end loop;
   for v_batch in
     select b.*,
-      b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
+      b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null as is_leased,
       array(
         select u.run_id
         from unnest(b.run_ids) as u (run_id)
@@ -239,6 +239,33 @@ begin
   select g.selected
   into v_revived
   from retention._regroup((select s.batch_size from retention.setting s), null) g;
+  -- What S3 has deleted stays in its batches, which are stamped again whole.
+  with chosen as (
+    select b.batch_id, count(*) as results
+    from retention.batch b
+    cross join unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.failed_at is not null
+      and (p_bucket is null or b.bucket = p_bucket)
+      and (p_code is null or b.code = p_code)
+      and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+      and (p_tenant_id is null or u.tenant_id = p_tenant_id)
+    group by b.batch_id
+  ),
+  revived as (
+    update retention.batch b
+    set attempts = 0,
+      code = null,
+      error = null,
+      failed_at = null,
+      dead_at = null,
+      visible_at = now()
+    from chosen c
+    where b.batch_id = c.batch_id
+    returning c.results
+  )
+  select v_revived + coalesce(sum(r.results), 0) into v_revived from revived r;
   return v_revived;
 end
 $$;

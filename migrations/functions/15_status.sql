@@ -22,7 +22,8 @@ select u.run_id,
   b.code,
   b.error,
   b.failed_at,
-  b.dead_at
+  b.dead_at,
+  b.deleted_at
 from retention.batch b
 cross join unnest(b.run_ids, b.keys, b.tenants) as u (run_id, key, tenant_id)
 where b.settled_at is null;
@@ -34,10 +35,13 @@ comment on column retention.flagged.visible_at is
   'when its batch may be claimed: now, at its next attempt, or when its lease runs out';
 comment on column retention.flagged.leased is 'a listener works on it';
 comment on column retention.flagged.attempts is 'how often S3 has refused it';
-comment on column retention.flagged.code is 'why it failed when it was last tried; null: it has not failed';
+comment on column retention.flagged.code is
+  'why it failed when it was last tried, by S3 or by the stamp (a SQLSTATE); null: it has not failed';
 comment on column retention.flagged.error is 'the message beside code';
 comment on column retention.flagged.dead_at is
   'since when it is dead, and waits for retention.retry; null: it is not dead';
+comment on column retention.flagged.deleted_at is
+  'since when S3 has deleted it and only its stamp is missing, for the reason in code; null: not so';
 
 -- What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 -- when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
@@ -72,6 +76,7 @@ as $$
         and b.settled_at is null
         and b.dead_at is null
         and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
+        and b.deleted_at is null
       order by b.visible_at
       limit 1
     ) f

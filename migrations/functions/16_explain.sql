@@ -102,7 +102,17 @@ language plpgsql
 stable
 as $$
 begin
-  if p_batch.dead_at is not null then
+  if p_batch.deleted_at is not null then
+    state := case when p_batch.dead_at is null then 'failed' else 'dead' end;
+    because := format(
+      'S3 deleted its object at %s, but the run could not be stamped: %s (%s); %s',
+      retention._iso(p_batch.deleted_at), p_batch.code, p_batch.error,
+      case
+        when p_batch.dead_at is null then format('it is stamped again from %s on, without asking S3', retention._iso(p_batch.visible_at))
+        else format('fix the cause and revive with: retention retry --run %s', p_run_id)
+      end
+    );
+  elsif p_batch.dead_at is not null then
     state := 'dead';
     because := case p_batch.code
       when 'BucketNotAllowed'

@@ -106,8 +106,8 @@ end
 $$;
 
 -- Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
--- points at another key by now is left out. The next claim spares what of it is flagged. Returns how many
--- rows.
+-- points at another key by now is left out, and so is one that cannot be stamped: the next verify finds it again. The
+-- next claim spares what of it is flagged. Returns how many rows.
 -- For operators.
 -- Locks the rows that it stamps.
 create or replace function retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[])
@@ -121,16 +121,28 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
 as $$
+declare
+  v_batch retention.batch;
+  v_run_ids retention.run_id[] := p_run_ids::retention.run_id[];
+  v_keys text[] := array(
+    select retention._pack_key(u.key, u.run_id::retention.run_id::text)
+    from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+    order by u.n
+  );
+  v_code text;
 begin
-  return retention._stamp(
-    p_bucket,
-    p_run_ids::retention.run_id[],
-    array(
-      select retention._pack_key(u.key, u.run_id::retention.run_id::text)
-      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
-      order by u.n
-    ),
-    'infinity'
+  begin
+    return retention._stamp(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity');
+  exception
+    when query_canceled or assert_failure or others then
+      get stacked diagnostics v_code = returned_sqlstate;
+  end;
+  v_batch.bucket := p_bucket;
+  v_batch.oldest := '-infinity';
+  v_batch.newest := 'infinity';
+  return (
+    select t.stamped
+    from retention._stamp_parts(v_batch, v_run_ids, v_keys, v_code, 1000, retention._stamp_until()) t
   );
 end
 $$;
@@ -191,8 +203,33 @@ begin
 end
 $$;
 
+-- Takes the stamp from runs that were cleared before p_before. Returns how many. The application's triggers find what
+-- they find when the application writes: see 10_stamp. Raises whatever they raise.
+create or replace function retention._clear_stamps(p_run_ids retention.run_id[], p_before timestamptz)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+declare
+  v_path text := (select retention._application_path(a.application_path) from retention.adapter a);
+  v_changed bigint;
+begin
+  perform set_config('search_path', v_path, true);
+  update retention.result r
+  set cleared_at = null
+  where r.run_id operator(pg_catalog.=) any (p_run_ids)
+    and r.cleared_at operator(pg_catalog.<) p_before;
+  get diagnostics v_changed = row_count;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  return v_changed;
+end
+$$;
+
 -- Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
--- due again. It reads the whole table once. Returns how many rows.
+-- due again. A row whose stamp cannot be taken is left out: the next verify finds it again. It reads the whole table
+-- once. Returns how many rows.
 -- For operators.
 -- Locks the rows that it changes.
 create or replace function retention.requeue_returned(p_verify_id uuid, p_started_at timestamptz)
@@ -206,17 +243,37 @@ set jit = off
 set enable_nestloop = off
 as $$
 declare
-  v_requeued bigint;
+  v_run_ids retention.run_id[] := array(
+    select r.run_id
+    from retention.stray s
+    cross join retention.setting t
+    join retention.result r on r.key = s.key collate "default"
+      and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+    where s.verify_id = p_verify_id
+      and s.kind = 'returned'
+      and r.cleared_at < p_started_at
+      and r.run_id is not null
+  );
+  v_some retention.run_id[];
+  v_run_id retention.run_id;
+  v_requeued bigint := 0;
 begin
-  update retention.result r
-  set cleared_at = null
-  from retention.stray s, retention.setting t
-  where s.verify_id = p_verify_id
-    and s.kind = 'returned'
-    and r.key = s.key collate "default"
-    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at < p_started_at;
-  get diagnostics v_requeued = row_count;
+  for v_first in 1..cardinality(v_run_ids) by 1000 loop
+    v_some := v_run_ids[v_first:v_first + 999];
+    begin
+      v_requeued := v_requeued + retention._clear_stamps(v_some, p_started_at);
+    exception
+      when others then
+        foreach v_run_id in array v_some loop
+          begin
+            v_requeued := v_requeued + retention._clear_stamps(array[v_run_id], p_started_at);
+          exception
+            when others then
+              raise warning 'the stamp of run % cannot be taken: %', v_run_id, sqlerrm;
+          end;
+        end loop;
+    end;
+  end loop;
   if v_requeued > 0 then
     delete from retention.progress;
   end if;
@@ -294,10 +351,6 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 begin
-  update retention.result r
-  set cleared_at = null
-  where r.run_id = retention._read_run_id(p_run_id)
-    and r.cleared_at is not null;
-  return found;
+  return retention._clear_stamps(array[retention._read_run_id(p_run_id)], 'infinity') > 0;
 end
 $$;

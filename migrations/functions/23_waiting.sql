@@ -3,7 +3,7 @@ What waits: whatever is flagged and not settled, why, and until when.
 */
 
 -- What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
--- leased, not allowed, paused, failed, later, visible. reason says it in words. Without
+-- unstamped, leased, not allowed, paused, failed, later, visible. reason says it in words. Without
 -- arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 -- p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 -- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
@@ -34,6 +34,7 @@ begin
     w.kind,
     case w.kind
       when 'dead' then format('dead: %s %s', w.code, w.error)
+      when 'unstamped' then format('deleted, and not stamped yet: %s %s', w.code, w.error)
       when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
       when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
@@ -47,13 +48,14 @@ begin
     end,
     case
       when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
-      when w.kind in ('leased', 'failed', 'later') then min(w.visible_at)
+      when w.kind in ('unstamped', 'leased', 'failed', 'later') then min(w.visible_at)
     end,
     sum(w.results)::bigint
   from (
     select b.bucket,
       case
         when b.dead_at is not null then 'dead'
+        when b.deleted_at is not null then 'unstamped'
         when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
         when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
         when k.paused_until > clock_timestamp() then 'paused'
@@ -61,8 +63,8 @@ begin
         when b.failed_at is not null then 'failed'
         else 'later'
       end as kind,
-      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
-      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.error end as error,
+      case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
+      case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.error end as error,
       case when b.visible_at > clock_timestamp() then b.leased_by end as leased_by,
       k.pause_code,
       k.pause_error,

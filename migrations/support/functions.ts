@@ -77,8 +77,12 @@ export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
   await withAllLocks(pgm, () => replaceFunctions(pgm));
   const role = setting('role', 'RETENTION_ROLE', '');
   await pgm.db.query(
+    // What this session began with, whatever the runner has set: the application's triggers expect no other.
     `update retention.adapter
     set detached_at = null,
+      application_path = coalesce(application_path, (
+        select reset_val from pg_catalog.pg_settings where name = 'search_path'
+      )),
       listener_role = coalesce(nullif(${role}, ''), listener_role)`,
   );
   const cronUrl = await cronDatabaseUrl(pgm);

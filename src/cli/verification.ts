@@ -4,6 +4,7 @@ import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
+import { escapeControls } from '../safe-text.ts';
 import { confirm, printLine } from './output.ts';
 
 /** The options of `reconcile` that are about drift and orphans. */
@@ -84,7 +85,7 @@ export async function verifyIfAsked(
     list?.end();
   }
   const { listed, stamped } = verified;
-  if (options.prefix !== undefined && listed === 0 && stamped === 0) {
+  if (options.prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
     throw new UsageError(`no object and no run has a key that begins with "${options.prefix}"`, {
       remedy: 'A prefix is the literal beginning of the keys, such as results/2026-.',
     });
@@ -98,17 +99,19 @@ export function describeVerified(
   options: VerifyOptions,
 ): object {
   if (verified === undefined) return {};
-  const { stamped, requeued, orphans } = verified;
+  const { stamped, requeued, orphans, failedBuckets, passedBy } = verified;
   return {
     ...(options.verify === true ? { drift: { stamped, requeued } } : {}),
     ...(options.orphans === true ? { orphans } : {}),
+    buckets_failed: failedBuckets,
+    buckets_passed_by: passedBy,
   };
 }
 
 /** The lines that a verify adds to the text output. */
 export function printVerified(verified: Verification | undefined, options: VerifyOptions): void {
   if (verified === undefined) return;
-  const { listed, stamped, requeued, orphans } = verified;
+  const { listed, stamped, requeued, orphans, failedBuckets, passedBy } = verified;
   const would = options.dryRun === true ? 'would be ' : '';
   printLine(`${listed} objects listed`);
   if (options.verify === true) {
@@ -121,6 +124,19 @@ export function printVerified(verified: Verification | undefined, options: Verif
         `${orphans.failed} failed`,
     );
   }
+  for (const { bucket, code, reason } of failedBuckets) {
+    printLine(escapeControls(`bucket ${bucket} could not be verified: ${code} ${reason}`));
+  }
+  for (const bucket of passedBy) {
+    printLine(escapeControls(`bucket ${bucket} was passed by: S3_RESULT_BUCKET does not name it`));
+  }
+}
+
+/** Whether a part of a verify failed: the command does the rest, and exits 1. */
+export function hasFailed(verified: Verification | undefined): boolean {
+  return (
+    verified !== undefined && (verified.orphans.failed > 0 || verified.failedBuckets.length > 0)
+  );
 }
 
 /** Opened before anything is deleted, and written at once: it must name all that is gone. */

@@ -6,6 +6,7 @@ import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 import type { Pulse } from '../store/flagging.ts';
+import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
@@ -40,6 +41,9 @@ const BUSY_MILLISECONDS = 500;
 
 /** A backlog may take hours, and a listener that logs nothing meanwhile looks hung. */
 const REPORT_SECONDS = 60;
+
+/** How often what could not be stamped is looked at while a backlog is worked off. */
+const STAMP_AGAIN_MILLISECONDS = 15_000;
 
 /** The random part of each wait, so that listeners do not poll all at once. */
 const JITTER = 0.1;
@@ -107,7 +111,11 @@ class RetentionListener implements Listener {
 
   /** One turn; returns how many milliseconds to wait for the next at most. */
   async #turn(stop: AbortSignal): Promise<number> {
-    if (!this.#isPrepared) await this.#options.prepare?.();
+    if (!this.#isPrepared) {
+      await this.#options.prepare?.();
+      // Before the first batch: what cannot be stamped must not be deleted. The gate says what it showed.
+      await this.#options.store.tryStamp();
+    }
     this.#isPrepared = true;
     // A hint costs one claim; a look without a hint costs one pulse.
     if (this.#hinted && this.#lastScanId !== undefined) {
@@ -117,13 +125,14 @@ class RetentionListener implements Listener {
     }
     this.#hinted = false;
     for (;;) {
+      const { next_seconds: nextStampSeconds } = await this.#stampAgain();
       const pulse = await this.#options.store.pulse(this.#options.buckets);
       await this.#reportScans(pulse);
       await this.#reportGate(pulse);
       if (pulse.halted.length > 0) {
         // A listener of another release does nothing at all; the others keep the scheduler's time.
         if (!pulse.halted.includes('version')) await this.#tickIfNeeded(pulse);
-        return jittered(this.#options.pollSeconds) * 1_000;
+        return untilStamp(jittered(this.#options.pollSeconds) * 1_000, nextStampSeconds);
       }
       if (stop.aborted) return jittered(this.#options.pollSeconds) * 1_000;
       const ticked = await this.#tickIfNeeded(pulse);
@@ -135,15 +144,29 @@ class RetentionListener implements Listener {
         const flagged = await this.#options.store.flagExpired({ by: 'listener' });
         if (flagged === 0) await pause(BUSY_MILLISECONDS, stop);
       } else if (!ticked) {
-        return this.#waitMilliseconds(pulse);
+        return untilStamp(this.#waitMilliseconds(pulse), nextStampSeconds);
       }
     }
+  }
+
+  /** Stamps what was deleted before and could not be stamped then. */
+  async #stampAgain(): Promise<StampedAgain> {
+    const again = await this.#options.store.stampAgain();
+    if (again.stamped > 0) {
+      this.#options.logger.info(
+        `${again.stamped} runs were stamped whose S3 objects had been deleted before`,
+        { waiting: again.waiting },
+      );
+    }
+    return again;
   }
 
   async #drain(stop: AbortSignal): Promise<number> {
     const { worker, concurrency, onBatch, reportEverySeconds = REPORT_SECONDS } = this.#options;
     let reportedAt = performance.now();
     let news = NO_TOTALS;
+    let stampedAt = performance.now();
+    let stamping: Promise<unknown> | undefined;
     const report = (): void => {
       this.#reportTotals(news);
       reportedAt = performance.now();
@@ -159,12 +182,17 @@ class RetentionListener implements Listener {
           onBatch?.(outcome);
           news = addBatch(news, outcome);
           if (performance.now() - reportedAt >= reportEverySeconds * 1_000) report();
+          if (performance.now() - stampedAt < STAMP_AGAIN_MILLISECONDS) return;
+          stampedAt = performance.now();
+          // Its failure is that of the turn's own, which comes after the backlog.
+          stamping = this.#stampAgain().catch(() => undefined);
         },
       });
       return batches;
     } finally {
       // Also after a failed slot, since the others have done their part.
       report();
+      await stamping;
     }
   }
 
@@ -255,6 +283,12 @@ class RetentionListener implements Listener {
       { batches, spared, failed, dead },
     );
   }
+}
+
+/** A wait that ends when the next stamp is due; another listener may be at it just now. */
+function untilStamp(milliseconds: number, nextStampSeconds: number | null): number {
+  if (nextStampSeconds === null) return milliseconds;
+  return Math.min(milliseconds, Math.max(nextStampSeconds * 1_000, BUSY_MILLISECONDS));
 }
 
 function jittered(seconds: number): number {

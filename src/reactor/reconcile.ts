@@ -1,6 +1,7 @@
 import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Selection, Waiting } from '../store/selection.ts';
+import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
 import { refuseWhileClosed } from './gate.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
@@ -69,6 +70,7 @@ class Sweep {
   #leasedBatchIds: readonly number[] = [];
   #waiting: readonly Waiting[] = [];
   #known = 0;
+  #stampedLater = 0;
 
   constructor(options: ReconcileOptions) {
     this.#options = options;
@@ -77,18 +79,21 @@ class Sweep {
 
   async run(): Promise<Reconciliation> {
     const { store, selection } = this.#options;
+    await store.tryStamp();
+    await this.#stampAgain();
     await refuseWhileClosed(store);
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? {});
     if (this.#signal.aborted) this.#waiting = await this.#readWaiting();
     const { cleared, spared, dead } = this.#totals;
+    const unstamped = await this.#stampAgain();
     // Results of a bucket that still pauses wait for an attempt, as refused ones do.
     const failed = this.#totals.failed + (await store.countPostponed(this.#batchIds));
     return {
       flagged: this.#flagged,
-      cleared,
+      cleared: cleared + this.#stampedLater,
       spared,
-      failed,
+      failed: Math.max(failed - this.#stampedLater, unstamped.waiting - unstamped.dead),
       dead,
       waiting: this.#waiting,
       interrupted: this.#signal.aborted,
@@ -168,10 +173,16 @@ class Sweep {
           onProgress?.(this.#totals.cleared + this.#totals.spared, this.#known);
         },
       });
+      const again = await this.#stampAgain();
       this.#waiting = await this.#readWaiting();
       if (batches > 0) looks = 0;
+      // While slow stamps wait, nothing is claimed.
+      if (again.stamped > 0) continue;
       const isBusy = this.#waiting.some(({ kind }) => kind === 'leased' || kind === 'visible');
-      const next = Math.min(...this.#waiting.map((it) => millisecondsUntil(it)));
+      const next = Math.min(
+        ...this.#waiting.map((it) => millisecondsUntil(it)),
+        again.next_seconds === null ? Infinity : again.next_seconds * 1_000,
+      );
       if (next <= PATIENCE_SECONDS * 1_000 && waits < MAX_WAITS) {
         waits += 1;
         await pause(Math.max(next, BUSY_MILLISECONDS), this.#signal);
@@ -182,6 +193,13 @@ class Sweep {
         return;
       }
     }
+  }
+
+  /** Stamps what was deleted and could not be stamped at once, as behind a lock. */
+  async #stampAgain(): Promise<StampedAgain> {
+    const again = await this.#options.store.stampAgain();
+    this.#stampedLater += again.stamped;
+    return again;
   }
 }
 

@@ -3,6 +3,7 @@ import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
 import type { ListedObject } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
+import { ObjectStoreError } from '../objects/store-failure.ts';
 import {
   MISSING_PAGE,
   type ListedStretch,
@@ -20,6 +21,8 @@ export interface VerifyOptions {
   readonly objects: Pick<ObjectStore, 'deleteObjects'> & Required<Pick<ObjectStore, 'listing'>>;
   readonly logger: Logger;
   readonly buckets: readonly string[];
+  /** The buckets that may be looked at and stamped for. Default: any. */
+  readonly allowedBuckets?: readonly string[] | undefined;
   /** Only keys that begin with this. Default: all. */
   readonly prefix?: string | undefined;
   /** Report what would be done, and change nothing. */
@@ -51,6 +54,17 @@ export interface Verification {
     readonly deleted: number;
     readonly failed: number;
   };
+  /** Buckets that could not be looked at to their end, and why; the others were. */
+  readonly failedBuckets: readonly FailedBucket[];
+  /** Buckets that are known but not allowed, and so were passed by. */
+  readonly passedBy: readonly string[];
+}
+
+/** Why a bucket could not be looked at; keys as in the command line's JSON. */
+export interface FailedBucket {
+  readonly bucket: string;
+  readonly code: string;
+  readonly reason: string;
 }
 
 /** With more live results gone before they are due than this, the store is probably the wrong one. */
@@ -66,7 +80,8 @@ const LOOKS_AT_ONCE = 16;
  * Looks for drift both ways, and for orphans: streams each bucket's sorted listing against the rows
  * in key order. Memory is constant, and no transaction is open while S3 is asked.
  *
- * @throws ObjectStoreError when a bucket cannot be listed.
+ * A bucket that is missing, closed or not allowed is named, and the others are looked at.
+ *
  * @throws RefusedError when so much is gone that this looks like the wrong store.
  * @throws DatabaseError
  */
@@ -79,12 +94,19 @@ class VerifyRun {
   #listed = 0;
   #stamped = 0;
   #goneTooSoon = 0;
+  readonly #passedBy: readonly string[];
+  readonly #failed = new Map<string, FailedBucket>();
   /** Stamped at the end, when there are not too many of them. */
   readonly #suspicious: { readonly bucket: string; readonly gone: readonly MissingResult[] }[] = [];
 
   constructor(options: VerifyOptions) {
     // A bucket that is named twice is looked at once.
-    this.#options = { ...options, buckets: [...new Set(options.buckets)] };
+    const buckets = [...new Set(options.buckets)];
+    const { allowedBuckets = [] } = options;
+    const isAllowed = (bucket: string): boolean =>
+      allowedBuckets.length === 0 || allowedBuckets.includes(bucket);
+    this.#options = { ...options, buckets: buckets.filter(isAllowed) };
+    this.#passedBy = buckets.filter((bucket) => !isAllowed(bucket));
   }
 
   async run(): Promise<Verification> {
@@ -99,7 +121,14 @@ class VerifyRun {
     if (!dryRun) await refuseWhileClosed(this.#options.store);
     const start = await store.beginVerify();
     try {
-      for (const bucket of buckets) await this.#compareBucket(start, bucket);
+      for (const bucket of this.#passedBy) {
+        this.#options.logger.warning(`Bucket ${bucket} is passed by: it is not allowed`, {
+          bucket,
+        });
+      }
+      for (const bucket of buckets) {
+        await this.#apart(bucket, () => this.#compareBucket(start, bucket));
+      }
       for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
       const strays = await store.sortStrays(start, orphanMarginSeconds);
       const requeued =
@@ -115,9 +144,26 @@ class VerifyRun {
         stamped: this.#stamped,
         requeued,
         orphans: { objects: strays.orphans, bytes: strays.orphanBytes, deleted, failed },
+        failedBuckets: [...this.#failed.values()],
+        passedBy: this.#passedBy,
       };
     } finally {
       await store.forgetStrays(start.verifyId);
+    }
+  }
+
+  /** What S3 refuses of one bucket is noted, and stops no other. */
+  async #apart(bucket: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const isItsOwn = error instanceof ObjectStoreError && error.kind !== 'aborted';
+      if (!isItsOwn) throw error;
+      const { code, reason } = error;
+      this.#failed.set(bucket, { bucket, code, reason });
+      this.#options.logger.error(`Bucket ${bucket} cannot be verified: ${code} ${reason}`, {
+        bucket,
+      });
     }
   }
 
@@ -193,8 +239,14 @@ class VerifyRun {
 
   async #stamp(bucket: string, gone: readonly MissingResult[]): Promise<void> {
     if (gone.length === 0) return;
-    const { store, dryRun = false } = this.#options;
-    this.#stamped += dryRun ? gone.length : await store.stampGone(bucket, gone);
+    const { store, logger, dryRun = false } = this.#options;
+    const stamped = dryRun ? gone.length : await store.stampGone(bucket, gone);
+    this.#stamped += stamped;
+    if (stamped < gone.length) {
+      logger.warning(`${gone.length - stamped} results whose object is gone were not stamped`, {
+        bucket,
+      });
+    }
   }
 
   async #isGone(bucket: string, key: string): Promise<boolean> {
@@ -211,18 +263,21 @@ class VerifyRun {
     let deleted = 0;
     let failed = 0;
     for (const bucket of this.#options.buckets) {
-      const counts = await this.#deleteOrphansOf(start, bucket, marginSeconds);
-      deleted += counts.deleted;
-      failed += counts.failed;
+      if (this.#failed.has(bucket)) continue;
+      await this.#apart(bucket, async () => {
+        for await (const counts of this.#deleteOrphansOf(start, bucket, marginSeconds)) {
+          deleted += counts.deleted;
+          failed += counts.failed;
+        }
+      });
     }
     return { deleted, failed };
   }
 
-  async #deleteOrphansOf(start: VerifyStart, bucket: string, marginSeconds: number) {
+  /** Yields the counts of each request, which stay where a later one fails. */
+  async *#deleteOrphansOf(start: VerifyStart, bucket: string, marginSeconds: number) {
     const { store, objects, logger, signal, onOrphansDeleted } = this.#options;
     let after: string | undefined;
-    let deleted = 0;
-    let failed = 0;
     for (;;) {
       signal?.throwIfAborted();
       const { verifyId } = start;
@@ -245,14 +300,12 @@ class VerifyRun {
       const deletedKeys = new Set(report.deleted);
       const gone = orphans.filter((orphan) => deletedKeys.has(orphan.key));
       onOrphansDeleted?.(bucket, gone);
-      deleted += gone.length;
-      failed += report.failures.length;
+      yield { deleted: gone.length, failed: report.failures.length };
       for (const failure of report.failures.slice(0, 10)) {
         logger.error(
           `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.reason}`,
         );
       }
     }
-    return { deleted, failed };
   }
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { describeError, isTransientDatabaseError } from '../errors.ts';
+import { SQLSTATE, codeOf, describeError, isTransientDatabaseError } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
@@ -249,7 +249,7 @@ class BatchWorker implements Worker {
       } catch (error) {
         const wait = backoff.next();
         const isOver = signal.aborted || performance.now() + wait > endsAt;
-        if (isOver || !isTransientDatabaseError(error)) throw error;
+        if (isOver || !isWorthRepeating(error)) throw error;
         // The 1st, 2nd, 4th ... time: an outage takes one line, not one for every few seconds of it.
         const level = Number.isInteger(Math.log2(backoff.attempts)) ? 'warning' : 'debug';
         this.#options.logger[level](`Settling is tried again: ${describeError(error)}`, { error });
@@ -270,10 +270,14 @@ class BatchWorker implements Worker {
 
   /** One line for all that failed alike. */
   #reportProblems(bucket: string, problems: readonly Problem[]): void {
-    for (const { code, message, results, run_ids: runIds } of problems) {
+    for (const { code, message, results, run_ids: runIds, deleted } of problems) {
       const [first = 'unknown'] = runIds;
       const runs = results === 1 ? `run ${first}` : `run ${first} and ${results - 1} more`;
-      this.#options.logger.error(`Failed to delete S3 object for ${runs}: ${code} ${message}`, {
+      const what =
+        deleted === true
+          ? `The S3 object is deleted, but its stamp failed for ${runs}`
+          : `Failed to delete S3 object for ${runs}`;
+      this.#options.logger.error(`${what}: ${code} ${message}`, {
         bucket,
         results,
         ...(results === 1 ? {} : { run_ids: runIds }),
@@ -290,6 +294,11 @@ class BatchWorker implements Worker {
       this.#options.logger.debug('Batch settled', fields);
     }
   }
+}
+
+/** A pooler gives one code to many faults; under a lease it costs nothing to take each for a passing one. */
+function isWorthRepeating(error: unknown): boolean {
+  return isTransientDatabaseError(error) || codeOf(error) === SQLSTATE.internal_error;
 }
 
 function describeSettlement(settlement: Settlement) {

@@ -1,6 +1,7 @@
 import type { Queryable } from '../database/queryable.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
+import { type StampTrial, tryStamp } from './stamps.ts';
 import { type KnownBucket, readBuckets, noteBucket } from './buckets.ts';
 
 /** Where a session ended up. */
@@ -93,6 +94,8 @@ export interface Diagnosis {
   /** `retention.dead_by_code` */
   readDead(): Promise<readonly DeadResults[]>;
   readGate(): Promise<readonly GateReason[]>;
+  /** `retention.try_stamp` */
+  tryStamp(): Promise<StampTrial>;
   /** `retention.undated` */
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
@@ -119,6 +122,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readHealth: () => readHealth(database),
     readDead: () => database.query<DeadResults>('select * from retention.dead_by_code()'),
     readGate: () => readGate(database),
+    tryStamp: () => tryStamp(database),
     readUndated: async () => {
       const [row] = await database.query<UndatedFacts>('select * from retention.undated($1)', [
         MOST_UNDATED,

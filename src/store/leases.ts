@@ -57,7 +57,7 @@ export interface Unanswered {
   readonly unanswered?: readonly string[] | undefined;
 }
 
-/** Results of one batch that failed alike. */
+/** Results of one batch that failed alike, at S3 or at their stamp. */
 export interface Problem {
   readonly code: string;
   readonly message: string;
@@ -66,6 +66,8 @@ export interface Problem {
   readonly run_ids: readonly string[];
   /** Absent: they are dead. */
   readonly retry_at?: string;
+  /** S3 has deleted their objects, and only the stamp is missing. Absent: it has not. */
+  readonly deleted?: boolean;
 }
 
 /** What settling a batch came to. */
@@ -130,7 +132,7 @@ export async function claim(
 
 /**
  * `retention.settle`: stamps what was deleted and reschedules or buries the rest, in one
- * transaction, fenced by the lease.
+ * transaction, fenced by the lease. Asked again after it was done, it answers the same.
  *
  * @throws DatabaseError
  */

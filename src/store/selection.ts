@@ -41,7 +41,7 @@ export interface Selected {
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
 export interface Waiting {
   readonly bucket: string;
-  readonly kind: 'dead' | 'leased' | 'not allowed' | 'paused' | 'failed' | 'later' | 'visible';
+  readonly kind: 'dead' | 'unstamped' | 'leased' | 'not allowed' | 'paused' | 'failed' | 'later' | 'visible';
   /** The same in words. */
   readonly reason: string;
   /** Null: nothing says when. */

@@ -20,7 +20,7 @@ import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readWaiting } from './selection.ts';
 import { configure } from './settings.ts';
-import { unstamp } from './stamps.ts';
+import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readLosses, readStatus } from './status.ts';
 
 const functions = {
@@ -67,6 +67,8 @@ const functions = {
   knownBucket,
   noteBucket,
   unstamp,
+  stampAgain,
+  tryStamp,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

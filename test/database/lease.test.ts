@@ -106,7 +106,7 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
     },
   );
 
-  test('a batch can be settled once', async () => {
+  test('a batch is settled once, and who asks again after a lost answer hears the same', async () => {
     await flag(2);
     const lease = crypto.randomUUID();
     const { batchId, keys } = await mustClaim(lease);
@@ -117,6 +117,11 @@ describeDatabase('promise 8: two listeners never work on the same batch', () => 
     });
     const before = await everything();
     expect(await database().store.settle(batchId, lease, outcome)).toMatchObject({
+      settled: true,
+      cleared: 2,
+      stamped: 2,
+    });
+    expect(await database().store.settle(batchId, crypto.randomUUID(), outcome)).toMatchObject({
       settled: false,
     });
     expect(await everything()).toEqual(before);

@@ -124,7 +124,7 @@ describeDatabase("promise 10: the listener's role", () => {
       'select retention.detach()',
       'select retention.attach()',
       `select retention.grant_rights('${STRANGER}')`,
-      `select retention._stamp('b', '{}', '{}', now())`,
+      `select retention._stamp('b', '{}', '{}', now(), now())`,
       'select retention._schedule_tick()',
       'select retention._unschedule_tick()',
       'create function retention.mine() returns int language sql as $$ select 1 $$',

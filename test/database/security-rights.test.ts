@@ -56,11 +56,13 @@ const CALLABLE = [
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
+  'stamp_again(text)',
   'stamp_gone(text,text[],text[])',
   'tenants_due(integer,integer)',
   'tick(text)',
   'tick_jobs(text)',
   'troubles(integer)',
+  'try_stamp()',
   'undated(integer)',
   'unset_policy(text,boolean)',
   'unstamp(text)',
@@ -71,7 +73,7 @@ const CALLABLE = [
 
 const READABLE = (
   'adapter batch bucket flagged gate_state heartbeat hold installed pgmigrations policy progress result ' +
-  'scan selection setting status stray unanswered'
+  'scan selection setting stamping status stray unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
@@ -231,7 +233,7 @@ const ATTEMPTS = [
   `alter role ${OWNER} superuser`,
   'create role more login',
   'grant select on public.runs to current_user',
-  'grant execute on function retention._stamp(text, retention.run_id[], text[], timestamptz) to current_user',
+  'grant execute on function retention._stamp(text, retention.run_id[], text[], timestamptz, timestamptz) to current_user',
   'set session_replication_role = replica',
   `select pg_read_file('PG_VERSION')`,
   `select pg_ls_dir('.')`,

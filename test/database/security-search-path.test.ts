@@ -182,9 +182,11 @@ const CALLS: Readonly<Record<string, string>> = {
   sort_strays: `select * from retention.sort_strays('${LEASE}', pg_catalog.now(), '0')`,
   split: `select retention.split((select max(batch_id) from retention.batch), '${LEASE}',
     array(select key from retention.flagged))`,
+  stamp_again: `select * from retention.stamp_again('0.1.0')`,
   stamp_gone: `select retention.stamp_gone('dpp-results', array(select run_id::text from retention.result limit 1), array(select key from retention.result limit 1))`,
   tenants_due: 'select * from retention.tenants_due(5, 5)',
   tick: `select retention.tick('x')`,
+  try_stamp: 'select * from retention.try_stamp()',
   unset_policy: `select retention.unset_policy('acme', true)`,
   unstamp: `select retention.unstamp((select run_id::text from retention.result limit 1))`,
 };

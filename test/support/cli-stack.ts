@@ -29,7 +29,7 @@ export interface CliStack {
   readonly env: (more?: Variables) => Variables;
   /** Runs the command to its end. */
   readonly run: (parameters: readonly string[], more?: Variables) => Promise<CliResult>;
-  /** Lets everybody read the table and nobody stamp in it, until what it returns is called. */
+  /** Lets everybody claim and nobody settle, until what it returns is called. */
   readonly holdStamps: () => Promise<() => Promise<void>>;
   /** Waits until a listener stands before its stamp; returns its session's process id. */
   readonly settleWaits: () => Promise<number>;
@@ -45,6 +45,21 @@ from retention.heartbeat h, retention.setting s, retention.adapter a
 where h.ticked_at is not null
   or not s.enabled
   or a.scheduler <> 'internal'`;
+
+/** Lets no settle commit, until this session ends or unlocks. */
+const HOLD_STAMPS = `
+select pg_advisory_lock(4711);
+create or replace function public.hold_stamps() returns trigger language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(4711);
+  return null;
+end
+$$;
+create or replace trigger hold_stamps
+after update on retention.batch
+for each row
+when (new.settled_at is not null)
+execute function public.hold_stamps()`;
 
 /** The variables by which the command finds the small S3. */
 export function memoryS3Variables(s3: MemoryS3): Variables {
@@ -121,11 +136,12 @@ export function useCliStack(settings: MigratedOptions = {}): CliStack {
     holdStamps: async () => {
       const session = await database().connect();
       onTestFinished(() => session.end().catch(() => undefined));
-      await session.query('begin');
-      // Claiming reads the table, stamping writes it.
-      await session.query('lock table runs in share mode');
+      // A lock on the table would not do: a stamp waits half a second for one.
+      await session.query(HOLD_STAMPS);
       return async () => {
-        await session.query('rollback');
+        await session.query(
+          'select pg_advisory_unlock_all(); drop trigger hold_stamps on retention.batch',
+        );
         await session.end();
       };
     },

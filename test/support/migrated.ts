@@ -102,6 +102,8 @@ delete from retention.setting;
 insert into retention.setting default values;
 delete from retention.heartbeat;
 insert into retention.heartbeat default values;
+delete from retention.stamping;
+insert into retention.stamping default values;
 delete from retention.policy where tenant_id <> '*';
 update retention.policy set retain = '30 days';
 `;

@@ -15,6 +15,7 @@ import { keepHeapSmall } from '../small-heap.ts';
 import {
   type VerifyOptions,
   describeVerified,
+  hasFailed,
   printVerified,
   verifyIfAsked,
 } from '../verification.ts';
@@ -105,12 +106,14 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   const { withStore } = await import('../../assembly.ts');
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
+      const verified = await verifyIfAsked(config, logger, objects, options);
       await dryRun(
         store,
         typed.selection,
         { ...options, allowedBuckets: config.resultBuckets },
-        await verifyIfAsked(config, logger, objects, options),
+        verified,
       );
+      if (hasFailed(verified)) process.exitCode = 1;
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
     const groups = await store.dueGroups(typed.selection);
@@ -179,9 +182,8 @@ async function reconcileNow(
     );
     printWaiting(waiting);
   }
-  const orphansFailed = verified?.orphans.failed ?? 0;
   const isLeft = waiting.length > 0 || counts.failed > 0 || counts.dead > 0;
-  if (isLeft || orphansFailed > 0 || interrupted) process.exitCode = 1;
+  if (isLeft || hasFailed(verified) || interrupted) process.exitCode = 1;
 }
 
 /** What is flagged and was not cleared, why, and until when. */

@@ -8,6 +8,7 @@ import {
   type MissingRight,
   type TableFacts,
 } from '../../store/diagnosis.ts';
+import type { StampTrial } from '../../store/stamps.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
 
@@ -43,6 +44,8 @@ export async function checkSchemaHealth(
   });
   checks.push(...table);
   if (health !== undefined) {
+    // Before the gate, which says what it showed.
+    checks.push(...(await attempt('stamps', async () => checkStamps(await reader.tryStamp()))));
     checks.push(
       ...(await checkGate(reader)),
       checkTimeZones(health),
@@ -113,6 +116,14 @@ function checkIndexes(table: string, indexes: readonly IndexState[]): Check {
     `on ${table}: ${bad.map((index) => `${index.name} is missing`).join(', ')}; passes read the whole table`,
     'Build them again, concurrently; no work is lost: retention migrate up',
   );
+}
+
+function checkStamps({ works, code, message, context, remedy }: StampTrial): Check {
+  const name = 'stamps';
+  if (works === null) return ok(name, 'there is no live result to try a stamp on');
+  if (works) return ok(name, 'a live row was stamped, and that was rolled back');
+  const where = context === null ? '' : ` (${context})`;
+  return failed(name, `a live row could not be stamped: ${code} ${message}${where}`, remedy ?? '');
 }
 
 async function checkGate(reader: Diagnosis): Promise<readonly Check[]> {
