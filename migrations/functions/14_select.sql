@@ -23,7 +23,7 @@ $$;
 -- p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
 -- where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
 -- For operators.
--- Raises invalid_parameter_value for a text that cannot be a run id.
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.
 create or replace function retention.list_due(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -56,6 +56,7 @@ as $$
 declare
   v_run_ids retention.run_id[];
 begin
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
     return query
@@ -210,7 +211,7 @@ $$;
 -- For operators.
 -- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
 -- from.
--- Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff below 1
 -- day.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
@@ -261,7 +262,7 @@ $$;
 -- narrow. A batch with a valid lease is left as it is. Returns how many results.
 -- For operators.
 -- Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
--- Raises invalid_parameter_value for a text that cannot be a run id.
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.
 create or replace function retention.retry(
   p_run_ids text[] default null,
   p_tenant_id text default null,
@@ -281,6 +282,7 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   perform from retention.heartbeat for update;
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(
