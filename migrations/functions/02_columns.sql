@@ -108,7 +108,8 @@ $$;
 -- The predicate of a run that is completed and has an object, over the columns of the mapping; p_row: what they
 -- are columns of, with a dot. The index retention_live has it, and only a query that has it too can use that
 -- index. It leaves out what the index cannot hold (a row of it has 2,704 bytes at most), so that no INSERT of
--- the application fails because of us.
+-- the application fails because of us. As varchar, a cast stays in its text, and the application may alter the column
+-- to any type that can be written.
 create or replace function retention._candidate(p_columns jsonb, p_view boolean)
 returns text
 language sql
@@ -125,12 +126,12 @@ as $$
     case
       when p_columns -> 'tenant_id' ->> 'name' is not null
         and coalesce((p_columns -> 'tenant_id' ->> 'most_bytes')::integer, 2000) > 1024
-      then format('coalesce(octet_length(%s::text), 0) <= 1024',
+      then format('coalesce(octet_length(%s::varchar), 0) <= 1024',
         case when p_view then 'r.tenant_id' else quote_ident(p_columns -> 'tenant_id' ->> 'name') end)
     end,
     case
       when coalesce((p_columns -> 'run_id' ->> 'most_bytes')::integer, 2000) > 1024
-      then format('octet_length(%s::text) <= 1024',
+      then format('octet_length(%s::varchar) <= 1024',
         case when p_view then 'r.run_id' else quote_ident(p_columns -> 'run_id' ->> 'name') end)
     end
   )

@@ -14,6 +14,7 @@ returns table (
   oid oid,
   typmod integer,
   is_deterministic boolean,
+  is_domain boolean,
   is_nullable boolean,
   most_bytes integer
 )
@@ -43,6 +44,7 @@ as $$
     t.oid,
     p.typmod,
     coalesce((select c.collisdeterministic from pg_collation c where c.oid = p.collation_oid), true),
+    (select count(*) from part) > 1,
     p.is_nullable,
     case
       when t.typlen > 0 then t.typlen::integer
@@ -74,8 +76,8 @@ as $$
         'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'oid'::regtype, 'inet'::regtype, 'cidr'::regtype,
         'macaddr'::regtype, 'macaddr8'::regtype
       )
-      or c.category = 'E'
       then null
+    when c.category = 'E' then format('column %I is of the enum %s, whose operators take no domain', p_column, c.type)
     else format('column %I is of type %s, of which one value may be written in several ways', p_column, c.type)
   end
   from retention._column_type(p_table, p_column) c
@@ -229,7 +231,9 @@ as $$
       then format('column %I is an enum without %L; it has %s', p_name, p_completed, (
         select string_agg(e.enumlabel, ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = c.oid
       ))
-    when p_column = 'status' and c.oid <> 'boolean'::regtype then retention._identity_fault(p_table, p_name)
+    when p_column = 'status' and c.category = 'E' and c.is_domain
+      then format('column %I is of a domain over the enum %s, whose operators take no domain', p_name, c.type)
+    when p_column = 'status' and c.category <> 'E' and c.oid <> 'boolean'::regtype then retention._identity_fault(p_table, p_name)
   end
   from retention._column_type(p_table, p_name) c
 $$;

@@ -39,23 +39,25 @@ begin
 end
 $$;
 
--- Whether a tenant is known: it has a run, or a policy of its own. '*' is. It may read the table.
+-- A tenant in the spelling of its column, as policies and holds keep it, and whether it is known: it has a run, or a
+-- policy of its own. '*' is. It may read the table.
 -- For operators.
 -- Raises invalid_parameter_value for what cannot be a tenant id.
-create or replace function retention.knows_tenant(p_tenant_id text)
-returns boolean
+create or replace function retention.find_tenant(p_tenant_id text)
+returns table (tenant_id text, is_known boolean)
 language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_tenant_id text := retention._policy_tenant(p_tenant_id);
+#variable_conflict use_column
 begin
-  if exists (select from retention.policy p where p.tenant_id = v_tenant_id) then
-    return true;
+  tenant_id := retention._policy_tenant(p_tenant_id);
+  is_known := exists (select from retention.policy p where p.tenant_id = find_tenant.tenant_id);
+  if not is_known then
+    is_known := retention._has_runs(retention._read_tenant_id(tenant_id));
   end if;
-  return retention._has_runs(retention._read_tenant_id(v_tenant_id));
+  return next;
 end
 $$;
 
@@ -238,7 +240,7 @@ begin
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
       message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
   end if;
-  if not p_new_tenant and not retention.knows_tenant(p_tenant_id) then
+  if not p_new_tenant and not (select t.is_known from retention.find_tenant(p_tenant_id) t) then
     raise exception using
       errcode = 'no_data_found',
       message = format('there is no run of tenant %s', p_tenant_id),
