@@ -21,13 +21,17 @@ export async function up(pgm: MigrationBuilder): Promise<void> {
   const cronUrl = await cronDatabaseUrl(pgm);
   if (cronUrl !== undefined) await checkCronDatabase(pgm, cronUrl);
   const scheduler = setting('scheduler', 'RETENTION_SCHEDULER', 'pg_cron');
-  await pgm.db.query(`select retention._check_scheduler(${scheduler}, ${cronUrl !== undefined})`);
-  await pgm.db.query(`select retention._check_role(${setting('role', 'RETENTION_ROLE', '')})`);
+  const table = setting('table', 'RETENTION_TABLE', 'public.runs');
+  const columns = setting('columns', 'RETENTION_COLUMNS', '');
+  const role = setting('role', 'RETENTION_ROLE', '');
+  const isElsewhere = String(cronUrl !== undefined);
+  await pgm.db.query(`select retention._check_renamed(${table})`);
+  await pgm.db.query(
+    `select retention._check_adoption(${table}, ${columns}, ${scheduler}, ${isElsewhere}, ${role})`,
+  );
+  await pgm.db.query(`select retention._check_scheduler(${scheduler}, ${isElsewhere})`);
   await withAllLocks(pgm, async () => {
-    await pgm.db.query(
-      `select retention._adopt(${setting('table', 'RETENTION_TABLE', 'public.runs')}, ` +
-        `${setting('columns', 'RETENTION_COLUMNS', '')}, ${scheduler})`,
-    );
+    await pgm.db.query(`select retention._adopt(${table}, ${columns}, ${scheduler})`);
   });
   const [adapter] = (await pgm.db.select(
     `select table_oid::regclass::text as table_name,

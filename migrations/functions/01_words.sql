@@ -42,6 +42,14 @@ immutable
 parallel safe
 return case when p_tenant_id is null then '' else '=' || p_tenant_id end;
 
+-- The bucket of a result: what its row names, else the default. Null: it has none.
+create or replace function retention._bucket(p_bucket text, p_default_bucket text)
+returns text
+language sql
+immutable
+parallel safe
+return coalesce(nullif(p_bucket, ''), p_default_bucket);
+
 -- An interval as plain seconds, so that no session's time zone makes a day 23 or 25 hours long.
 create or replace function retention._in_seconds(p_interval interval)
 returns interval

@@ -1,6 +1,6 @@
 /*
-The mapping of the application's columns: the one parser of RETENTION_COLUMNS, and what it finds in the
-catalog. Nothing here names a type of the adopted table, for 0002_adopt runs it before those are known.
+The mapping of the application's columns: the one parser of RETENTION_COLUMNS, and the expressions that are made of
+a mapping. Nothing here names a type of the adopted table, for 0002_adopt runs it before those are known.
 */
 
 -- The mapping that RETENTION_COLUMNS asks for, over the runbook's names.
@@ -105,155 +105,46 @@ begin
 end
 $$;
 
--- Finds what the mapping names in the application's table, or says all that is missing at once.
--- Returns {view column: {"name", "type", "collation", "completed"} | {"fixed"} | null}; cleared_at is null-typed
--- where the column is still to be added. Reads catalogs only.
--- Raises undefined_table, undefined_column, datatype_mismatch, insufficient_privilege.
-create or replace function retention._find_columns(p_table text, p_columns text)
-returns jsonb
-language plpgsql
-stable
+-- The predicate of a run that is completed and has an object, over the columns of the mapping; p_row: what they
+-- are columns of, with a dot. The index retention_live has it, and only a query that has it too can use that
+-- index. It leaves out what the index cannot hold (a row of it has 2,704 bytes at most), so that no INSERT of
+-- the application fails because of us. As varchar, a cast stays in its text, and the application may alter the column
+-- to any type that can be written.
+create or replace function retention._candidate(p_columns jsonb, p_view boolean)
+returns text
+language sql
+immutable
 as $$
-declare
-  v_table regclass;
-  v_owner name;
-  v_columns jsonb := retention._parse_columns(p_columns);
-  v_found jsonb := '{}';
-  v_faults text[] := '{}';
-  v_column text;
-  v_name text;
-  v_attribute record;
-  v_names text;
-begin
-  begin
-    v_table := to_regclass(p_table);
-  exception
-    when others then
-      raise exception using
-        errcode = 'undefined_table',
-        message = format('RETENTION_TABLE cannot be read as the name of a table: %s', p_table),
-        hint = 'Write it as schema.table; put double quotes around odd names.';
-  end;
-  if v_table is null then
-    raise exception using
-      errcode = 'undefined_table',
-      message = format('the application''s table %s was not found in database %s', p_table, current_database()),
-      detail = coalesce(
-        'Tables here with a column like a result key: ' || (
-          select string_agg(distinct a.attrelid::regclass::text, ', ')
-          from pg_attribute a
-          join pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
-          join pg_namespace n on n.oid = c.relnamespace
-          where a.attname like '%result%key%'
-            and n.nspname not in ('pg_catalog', 'information_schema', 'retention')
-        ),
-        'No table here has a column like a result key.'
-      ),
-      hint = 'Set RETENTION_TABLE to the table that holds the runs (schema.table), or point the database URL at the right database.';
-  end if;
-  select string_agg(a.attname, ', ' order by a.attnum), pg_get_userbyid(c.relowner)
-  into v_names, v_owner
-  from pg_class c
-  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-  where c.oid = v_table
-    and c.relkind in ('r', 'p')
-  group by c.relowner;
-  if v_names is null then
-    raise exception using
-      errcode = 'wrong_object_type',
-      message = format('%s is not a table', v_table),
-      hint = 'Set RETENTION_TABLE to a plain or partitioned table.';
-  end if;
-  if not pg_has_role(v_owner, 'usage') then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not adopt %s, which belongs to %s', current_user, v_table, v_owner),
-      hint = format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
-  end if;
+  select concat_ws(
+    ' and ',
+    case
+      when p_columns -> 'status' ->> 'name' is not null
+      then format('%s = %L', case when p_view then 'r.status' else quote_ident(p_columns -> 'status' ->> 'name') end,
+        p_columns -> 'status' ->> 'completed')
+    end,
+    case when p_view then 'r.key' else quote_ident(p_columns -> 'key' ->> 'name') end || ' is not null',
+    case
+      when p_columns -> 'tenant_id' ->> 'name' is not null
+        and coalesce((p_columns -> 'tenant_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('coalesce(octet_length(%s::varchar), 0) <= 1024',
+        case when p_view then 'r.tenant_id' else quote_ident(p_columns -> 'tenant_id' ->> 'name') end)
+    end,
+    case
+      when coalesce((p_columns -> 'run_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('octet_length(%s::varchar) <= 1024',
+        case when p_view then 'r.run_id' else quote_ident(p_columns -> 'run_id' ->> 'name') end)
+    end
+  )
+$$;
 
-  if not (
-    select has_schema_privilege(c.relnamespace, 'create')
-    from pg_class c
-    where c.oid = v_table
-  ) then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not create indexes in the schema of %s', current_user, v_table),
-      hint = format('grant create on schema %s to %I;', (
-        select n.nspname
-        from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = v_table
-      ), current_user);
-  end if;
-
-  for v_column in select jsonb_object_keys(v_columns) loop
-    v_name := v_columns -> v_column ->> 'name';
-    -- The runbook has no such column; where the application does, it counts without being named.
-    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
-      v_name := 'retain_until';
-    end if;
-    if v_name is null then
-      v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
-      continue;
-    end if;
-    select format_type(a.atttypid, a.atttypmod) as type,
-      t.typcategory as category,
-      case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end as collation
-    into v_attribute
-    from pg_attribute a
-    join pg_type t on t.oid = a.atttypid
-    where a.attrelid = v_table
-      and a.attname = v_name
-      and a.attnum > 0
-      and not a.attisdropped;
-    if not found then
-      if v_column = 'cleared_at' then
-        v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
-      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
-        v_found := v_found || jsonb_build_object(v_column, null);
-      else
-        v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
-      end if;
-      continue;
-    end if;
-    if v_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') and v_attribute.category <> 'D' then
-      v_faults := v_faults || format('%s: column %I is of type %s, a timestamp is needed', v_column, v_name, v_attribute.type);
-    elsif v_column in ('bucket', 'key') and v_attribute.category <> 'S' then
-      v_faults := v_faults || format('%s: column %I is of type %s, text is needed', v_column, v_name, v_attribute.type);
-    end if;
-    v_found := v_found || jsonb_build_object(
-      v_column,
-      -- A JSON null before || would make an array.
-      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
-        || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
-    );
-  end loop;
-
-  if v_faults <> '{}' then
-    raise exception using
-      errcode = 'undefined_column',
-      message = format('the columns of %s differ from what was looked for: %s', v_table, array_to_string(v_faults, '; ')),
-      detail = format('%s has: %s', v_table, v_names),
-      hint = 'Name what the table has in RETENTION_COLUMNS, for example bucket=result_bucket,key=result_key; an empty right side (updated_at=) says that there is none.';
-  end if;
-  if not exists (
-    select
-    from pg_index i
-    join pg_attribute a on a.attrelid = v_table and a.attnum = i.indkey[0]
-    where i.indrelid = v_table
-      and i.indisunique
-      and i.indpred is null
-      and a.attname = v_found -> 'run_id' ->> 'name'
-      and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = v_table))
-  ) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('%s has no primary key or unique index that begins with %I', v_table, v_found -> 'run_id' ->> 'name'),
-      hint = 'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...';
-  end if;
-  return v_found;
-end
+-- The key as the index retention_key has it, in the order of bytes, as S3 lists: null where S3 can hold no such
+-- key, so that no INSERT of the application fails because of us. p_column: the column, as SQL writes it.
+create or replace function retention._indexed_key(p_column text)
+returns text
+language sql
+immutable
+as $$
+  select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
 $$;
 
 -- The expression of a point in time over one of the table's columns. A timestamp without time zone

@@ -4,102 +4,9 @@ migrates, is granted to no other role, and names no type of
 the adopted table, for 0002_adopt runs it before those are known.
 */
 
--- Stops the migration before anything is done when the scheduler cannot be had.
--- p_scheduler: 'pg_cron' or 'internal'; p_elsewhere: pg_cron lives in another database.
--- Raises object_not_in_prerequisite_state with what to install or set.
-create or replace function retention._check_scheduler(p_scheduler text, p_elsewhere boolean)
-returns void
-language plpgsql
-as $$
-declare
-  v_home text;
-begin
-  if p_scheduler not in ('pg_cron', 'internal') then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
-  end if;
-  if p_scheduler = 'internal' or p_elsewhere then
-    return;
-  end if;
-  if not exists (select from pg_available_extensions where name = 'pg_cron') then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed',
-      hint = format(
-        'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_setting('server_version_num')::integer / 10000, current_database()
-      );
-  end if;
-  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
-  if exists (select from pg_extension where extname = 'pg_cron') then
-    v_home := current_database();
-  else
-    begin
-      v_home := current_setting('cron.database_name', true);
-    exception
-      when insufficient_privilege then
-        v_home := current_database();
-    end;
-  end if;
-  if v_home is null then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server',
-      hint = format(
-        'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_database()
-      );
-  end if;
-  if v_home <> current_database() then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('pg_cron lives in database %s of this server, not in %s', v_home, current_database()),
-      hint = format(
-        'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
-        v_home, current_database()
-      );
-  end if;
-  if not exists (select from pg_extension where extname = 'pg_cron') then
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user),
-        hint = format(
-          'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
-          current_user
-        );
-    end if;
-    create extension pg_cron;
-  end if;
-  if not has_schema_privilege('cron', 'usage') then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not use pg_cron', current_user),
-      hint = format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
-  end if;
-end
-$$;
-
--- Stops the migration before anything is done when the role that is to get rights does not exist.
--- Raises undefined_object.
-create or replace function retention._check_role(p_role text)
-returns void
-language plpgsql
-as $$
-begin
-  if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
-      hint = format('create role %I login; then migrate up again.', p_role);
-  end if;
-end
-$$;
-
 -- Gives the domain p_domain (run_id, tenant_id) the type p_type, with what is kept in columns of it. Views and
 -- functions that name it are dropped: they are installed again after every adoption. Locks the tables of this
--- schema that have such a column. Raises what the casts raise where kept ids do not fit the new type.
+-- schema that have such a column. Raises object_not_in_prerequisite_state where kept ids do not fit the new type.
 create or replace function retention._retype(p_domain text, p_type text)
 returns void
 language plpgsql
@@ -137,17 +44,21 @@ begin
       and d.typname = p_domain
       and not a.attisdropped
   loop
-    execute format(
-      'alter table %s alter column %I type retention.%I%s using %I::text%s::retention.%I%s',
-      v_column.relation,
-      v_column.name,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end,
-      v_column.name,
-      case when v_column.is_array then '[]' else '' end,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end
-    );
+    begin
+      execute format(
+        'alter table %1$s alter column %2$I type retention.%3$I%4$s using %2$I::text%4$s::retention.%3$I%4$s',
+        v_column.relation,
+        v_column.name,
+        'new_' || p_domain,
+        case when v_column.is_array then '[]' else '' end
+      );
+    exception
+      when data_exception then
+        raise exception using
+          errcode = 'object_not_in_prerequisite_state',
+          message = format('%s keeps ids that are no %s, the type of the mapped column by now (%s)', v_column.relation, p_type, sqlerrm),
+          hint = 'Alter the column so that the ids stay what they are, or start again: retention migrate down, then up. That loses holds, policies and receipts.';
+    end;
     -- A new type brings its own storage.
     if v_column.storage is not null then
       execute format(
@@ -157,6 +68,91 @@ begin
   end loop;
   execute format('drop domain retention.%I', p_domain);
   execute format('alter domain retention.%I rename to %I', 'new_' || p_domain, p_domain);
+end
+$$;
+
+-- The type under a domain of this schema, as _find_columns writes it.
+create or replace function retention._domain_type(p_domain text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format_type(t.typbasetype, t.typtypmod)
+    || case when t.typcollation <> b.typcollation then ' collate ' || t.typcollation::regcollation::text else '' end
+  from pg_type t
+  join pg_type b on b.oid = t.typbasetype
+  where t.typname = p_domain
+    and t.typnamespace = 'retention'::regnamespace
+$$;
+
+-- Writes the tenants of policies and holds as the type p_type writes them, after the tenant column has got that
+-- type. Where two policies become one, the longer one stays. A policy whose tenant is no such value any more stays
+-- as it is, and finds nobody.
+-- Raises object_not_in_prerequisite_state where a hold in force is on a tenant that is no such value.
+create or replace function retention._respell_tenants(p_type text)
+returns void
+language plpgsql
+as $$
+declare
+  v_tenant text;
+  v_respelled text;
+begin
+  alter table retention.policy disable trigger user;
+  for v_tenant in
+    select p.tenant_id from retention.policy p where p.tenant_id <> '*'
+    union
+    select h.tenant_id from retention.hold h where h.tenant_id is not null
+  loop
+    begin
+      execute format('select ($1::%s)::text', p_type) into v_respelled using v_tenant;
+    exception
+      when data_exception then
+        if exists (
+          select
+          from retention.hold h
+          where h.tenant_id = v_tenant
+            and coalesce(least(h.released_at, h.expires_at), 'infinity') > now()
+        ) then
+          raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('a hold is in force on tenant %s, which is no %s, the type of the tenant column by now', v_tenant, p_type),
+            hint = 'Halt (retention halt), release that hold, migrate up, place it on the tenant as it is called now, and resume.';
+        end if;
+        continue;
+    end;
+    continue when v_respelled = v_tenant;
+    update retention.hold set tenant_id = v_respelled where tenant_id = v_tenant;
+    delete from retention.policy p
+    using retention.policy o
+    where p.tenant_id in (v_tenant, v_respelled)
+      and o.tenant_id in (v_tenant, v_respelled)
+      and (p.retain, p.tenant_id) < (o.retain, o.tenant_id);
+    update retention.policy set tenant_id = v_respelled where tenant_id = v_tenant;
+  end loop;
+  alter table retention.policy enable trigger user;
+end
+$$;
+
+-- Stops the migration where the table that was adopted has another name than the one that is asked for.
+-- Raises undefined_table with the name that it has.
+create or replace function retention._check_renamed(p_table text)
+returns void
+language plpgsql
+as $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into v_adapter from retention.adapter;
+  if v_adapter.table_name is not null
+    and to_regclass(p_table) is null
+    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
+  then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
+      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
+  end if;
 end
 $$;
 
@@ -177,15 +173,6 @@ declare
   v_changed boolean := false;
 begin
   select * into v_adapter from retention.adapter;
-  if v_adapter.table_name is not null
-    and to_regclass(p_table) is null
-    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
-  then
-    raise exception using
-      errcode = 'undefined_table',
-      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
-      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
-  end if;
   v_columns := retention._find_columns(p_table, p_columns);
   v_table := to_regclass(p_table);
   if v_adapter.table_oid <> v_table
@@ -209,14 +196,12 @@ begin
       v_columns -> d.name ->> 'collation' as collation
     from (values ('run_id'), ('tenant_id')) d (name)
   loop
-    select format_type(t.typbasetype, t.typtypmod)
-      || case when t.typcollation <> b.typcollation then ' ' || t.typcollation::regcollation::text else '' end
-    into v_type
-    from pg_type t
-    join pg_type b on b.oid = t.typbasetype
-    where t.oid = format('retention.%I', v_domain.name)::regtype;
-    if v_type <> v_domain.type || coalesce(' ' || v_domain.collation, '') then
-      perform retention._retype(v_domain.name, v_domain.type || coalesce(' collate ' || v_domain.collation, ''));
+    v_type := v_domain.type || coalesce(' collate ' || v_domain.collation, '');
+    if retention._domain_type(v_domain.name) <> v_type then
+      perform retention._retype(v_domain.name, v_type);
+      if v_domain.name = 'tenant_id' then
+        perform retention._respell_tenants(v_type);
+      end if;
       v_changed := true;
     end if;
   end loop;
@@ -260,8 +245,7 @@ as $$
   with named as (
     select a.table_oid,
       quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
-      quote_ident(a.columns -> 'status' ->> 'name') as status,
-      a.columns -> 'status' ->> 'completed' as completed,
+      retention._candidate(a.columns, false) as is_candidate,
       retention._instant(a.columns -> 'completed_at') as completed_at,
       quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
       quote_ident(a.columns -> 'key' ->> 'name') as key,
@@ -272,17 +256,14 @@ as $$
     select n.table_oid,
       'retention_live' as purpose,
       format(
-        '(%s) where %s is null%s and %s is not null',
-        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id),
-        n.cleared_at,
-        case when n.status is null then '' else format(' and %s = %L', n.status, n.completed) end,
-        n.key
+        '(%s) where %s is null and %s',
+        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id), n.cleared_at, n.is_candidate
       ) as columns
     from named n
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s collate "C") where %s is null', n.key, n.cleared_at)
+      format('(%s) where %s is null', retention._indexed_key(n.key), n.cleared_at)
     from named n
   )
   select w.purpose,

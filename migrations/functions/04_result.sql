@@ -49,10 +49,7 @@ begin
     coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
     v_adapter.table_oid::regclass
   );
-  v_candidate := case
-    when v_columns -> 'status' ->> 'name' is null then 'r.key is not null'
-    else format('(r.status = %L and r.key is not null)', v_columns -> 'status' ->> 'completed')
-  end;
+  v_candidate := format('(%s)', retention._candidate(v_columns, true));
   /*
   Every row that is not cleared, with what the rules make of it.
   is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
@@ -74,7 +71,7 @@ begin
       l.bucket,
       l.key,
       l.is_candidate,
-      l.bucket is not null and l.key <> '' as has_place,
+      l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
       l.due_at,
       l.held,
@@ -85,9 +82,9 @@ begin
         r.status,
         r.completed_at,
         r.retain_until,
-        coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
-        -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
-        r.key::text collate "C" as key,
+        retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
+        -- One index serves look-ups and comparisons with listings.
+        %2$s as key,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
@@ -129,7 +126,8 @@ begin
       where r.cleared_at is null
     ) l
     $view$,
-    v_candidate
+    v_candidate,
+    retention._indexed_key('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';
@@ -184,11 +182,9 @@ begin
       where c.value ? 'type'
         and not exists (
           select
-          from pg_attribute a
-          where a.attrelid = v_adapter.table_oid
-            and a.attname = c.value ->> 'name'
-            and not a.attisdropped
-            and format_type(a.atttypid, a.atttypmod) = coalesce(c.value ->> 'type', format_type(a.atttypid, a.atttypmod))
+          from retention._column_type(v_adapter.table_oid, c.value ->> 'name') t
+          where t.type = coalesce(c.value ->> 'type', t.type)
+            and t.collation_name is not distinct from c.value ->> 'collation'
         )
     )
   then
@@ -204,22 +200,166 @@ begin
 end
 $$;
 
+-- Whether a text is what was read from it: numeric rounds and name cuts off without a word. p_type: the type it was
+-- read as; p_read: that, as text.
+create or replace function retention._is_read_whole(p_type oid, p_text text, p_read text)
+returns boolean
+language sql
+immutable
+return case p_type
+  when 'numeric'::regtype then p_text::numeric = p_read::numeric
+  when 'name'::regtype then p_text = p_read
+  else true
+end;
+
 -- A run id out of text. Raises invalid_parameter_value for what cannot be one.
 create or replace function retention._read_run_id(p_run_id text)
 returns retention.run_id
 language plpgsql
 stable
+set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_run_id retention.run_id;
+  v_type record;
 begin
-  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
-  return p_run_id::retention.run_id;
-exception
-  when data_exception then
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.run_id'::regtype;
+  begin
+    -- Assigned and not cast: a cast cuts off what is too long.
+    v_run_id := p_run_id;
+    if retention._is_read_whole(v_type.base, p_run_id, v_run_id::text) is not false then
+      return v_run_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a run id of this application (type %s)', p_run_id, v_type.name);
+end
+$$;
+
+-- A tenant id out of text, compared from then on as its column compares. Raises invalid_parameter_value for what
+-- cannot be one.
+create or replace function retention._read_tenant_id(p_tenant_id text)
+returns retention.tenant_id
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant_id retention.tenant_id;
+  v_type record;
+begin
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.tenant_id'::regtype;
+  if octet_length(p_tenant_id) > 1024 then
     raise exception using
       errcode = 'invalid_parameter_value',
-      message = format('%s is not a run id of this application (type %s)', p_run_id, (
-        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-      ));
+      message = format('a tenant id has at most 1,024 bytes, given: %s bytes', octet_length(p_tenant_id));
+  end if;
+  begin
+    v_tenant_id := p_tenant_id;
+    if retention._is_read_whole(v_type.base, p_tenant_id, v_tenant_id::text) is not false then
+      return v_tenant_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a tenant id of this application (type %s)', p_tenant_id, v_type.name);
+end
+$$;
+
+-- Raises object_not_in_prerequisite_state where the view reads another table than the one that has its name now,
+-- so that no stamp lands in a table that was renamed away. Asked after the rows were written: from then on nobody
+-- can rename it before this transaction has ended.
+create or replace function retention._check_table()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into strict v_adapter from retention.adapter;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s is another table than the one that was adopted, so nothing is stamped', v_adapter.table_name),
+      hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
+  end if;
+end
+$$;
+
+-- Why nothing may be claimed from the adopted table as it is: another one has its name, its rows are hidden from
+-- us, or it is filled from another database. No row: it may. Asked by the gate at every claim: one look-up where
+-- nothing is wrong.
+create or replace function retention._table_reasons()
+returns table (reason text, because text, remedy text)
+language plpgsql
+stable
+as $$
+declare
+  v_table record;
+  v_owner text;
+begin
+  select a.table_name,
+    a.table_oid,
+    to_regclass(a.table_name)::oid as named_oid,
+    c.relrowsecurity as is_secured,
+    exists (select from pg_subscription_rel) as is_subscribed
+  into v_table
+  from retention.adapter a
+  left join pg_class c on c.oid = a.table_oid;
+  if v_table.named_oid is distinct from v_table.table_oid then
+    reason := 'table replaced';
+    because := case
+      when v_table.named_oid is null then format('there is no table %s any more', v_table.table_name)
+      else format('%s is another table than the one that was adopted', v_table.table_name)
+    end
+    || coalesce(
+      format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_table.table_oid)), ''
+    );
+    remedy := 'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+    return next;
+    return;
+  end if;
+  if v_table.is_secured then
+    select pg_get_userbyid(v.relowner)
+    into v_owner
+    from pg_class v
+    where v.oid = to_regclass('retention.result')
+      and retention._hides_rows(v_table.table_oid, v.relowner);
+    if v_owner is not null then
+      reason := 'hidden rows';
+      because := format(
+        'row-level security of %s may hide rows from %I, who owns the view retention.result', v_table.table_name, v_owner
+      );
+      remedy := format(
+        'As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;',
+        v_owner, v_table.table_name
+      );
+      return next;
+    end if;
+  end if;
+  if v_table.is_subscribed and retention._subscription_of(v_table.table_oid) is not null then
+    reason := 'subscriber';
+    because := format(
+      '%s is filled by subscription %I: its runs live in another database, and their results are deleted from there',
+      v_table.table_name, retention._subscription_of(v_table.table_oid)
+    );
+    remedy := 'Run retention in the database that publishes the table, and only there. After a switch-over: drop subscription';
+    return next;
+  end if;
 end
 $$;
 

@@ -35,8 +35,9 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, stamps fail, version. because says it in words, and remedy says what to do.
--- p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
+-- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, version. because says it in words,
+-- and remedy says what to do. p_client: the version of the client that asks; null: no client is judged. Costs a few
+-- look-ups in catalogs.
 -- For observers.
 create or replace function retention.gate(p_client text default null)
 returns table (reason text, because text, since timestamptz, remedy text)
@@ -69,18 +70,11 @@ begin
     return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
       'select retention.attach(), or: retention migrate up';
   end if;
-  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
-    return query select 'table replaced',
-      case
-        when to_regclass(v_adapter.table_name) is null then format('there is no table %s any more', v_adapter.table_name)
-        else format('%s is another table than the one that was adopted', v_adapter.table_name)
-      end
-      || coalesce(
-        format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_adapter.table_oid)),
-        ''
-      ),
-      case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
-      'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+  return query
+  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+  from retention._table_reasons() r;
+  if found then
+    return;
   end if;
   select * into v_stamping from retention.stamping;
   if v_stamping.failed_since is not null then

@@ -87,8 +87,7 @@ begin
       where r.run_id operator(pg_catalog.=) any (p_run_ids)
         and r.run_id operator(pg_catalog.=) g.run_id
         and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
-          operator(pg_catalog.=) p_bucket
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -104,8 +103,7 @@ begin
       where r.run_id operator(pg_catalog.=) any (p_run_ids)
         and r.run_id operator(pg_catalog.=) g.run_id
         and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
-          operator(pg_catalog.=) p_bucket
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -116,6 +114,7 @@ begin
   end if;
   set constraints all immediate;
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
   return v_stamped;
 end
 $$;
@@ -150,6 +149,7 @@ begin
   execute v_update using v_before, p_run_ids;
   set constraints all immediate;
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
   return cardinality(v_before)
     - cardinality(array(select retention._still_live(p_bucket, p_run_ids, p_keys, p_oldest, p_newest)));
 end
@@ -182,7 +182,7 @@ begin
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
     join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
     where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
       and r.status::text = v_completed
       and r.completed_at between p_oldest and p_newest
       and num_nulls(r.cleared_at) = 1
@@ -193,7 +193,7 @@ begin
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
     join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
     where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
       and r.status::text = v_completed
       and r.completed_at between p_oldest and p_newest
       and num_nulls(r.cleared_at) = 1;

@@ -2,10 +2,70 @@
 Policies: how long results are kept, and the guard against a slip of the hand.
 */
 
+-- A tenant as policies name it: '*' for the default, a tenant that has a policy, or any other in the spelling of its
+-- column. Raises invalid_parameter_value for what cannot be a tenant id.
+create or replace function retention._policy_tenant(p_tenant_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Also a tenant that was one before the column got another type.
+  if exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
+    return p_tenant_id;
+  end if;
+  return retention._read_tenant_id(p_tenant_id)::text;
+end
+$$;
+
+-- Whether some run is of a tenant. One probe of an index where it has live results; else it may read the table.
+create or replace function retention._has_runs(p_tenant_id retention.tenant_id)
+returns boolean
+language plpgsql
+stable
+as $$
+begin
+  return exists (
+    select
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+  ) or exists (
+    select
+    from retention.result r
+    where r.tenant_id = p_tenant_id
+  );
+end
+$$;
+
+-- A tenant in the spelling of its column, as policies and holds keep it, and whether it is known: it has a run, or a
+-- policy of its own. '*' is. It may read the table.
+-- For operators.
+-- Raises invalid_parameter_value for what cannot be a tenant id.
+create or replace function retention.find_tenant(p_tenant_id text)
+returns table (tenant_id text, is_known boolean)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  tenant_id := retention._policy_tenant(p_tenant_id);
+  is_known := exists (select from retention.policy p where p.tenant_id = find_tenant.tenant_id);
+  if not is_known then
+    is_known := retention._has_runs(retention._read_tenant_id(tenant_id));
+  end if;
+  return next;
+end
+$$;
+
 -- How many live results a policy would make due at once that are not due now, by tenant. p_tenant_id: a
 -- tenant, or '*' for all tenants without a policy of their own. It reads the rows that it counts and changes
 -- nothing.
 -- For operators.
+-- Raises invalid_parameter_value for what cannot be a tenant id.
 create or replace function retention.preview_policy(p_tenant_id text, p_retain interval)
 returns table (tenant_id text, results bigint)
 language plpgsql
@@ -22,6 +82,8 @@ set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
 #variable_conflict use_column
+declare
+  v_tenant_id text := retention._policy_tenant(p_tenant_id);
 begin
   return query
   select t.tenant_id::text, c.results
@@ -44,7 +106,7 @@ begin
       )
   ) c
   where p_retain < t.retain
-    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and (t.tenant_id::text = v_tenant_id or v_tenant_id = '*' and p.tenant_id is null)
     and c.results > 0;
 end
 $$;
@@ -80,6 +142,7 @@ begin
   if tg_op <> 'DELETE' then
     -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
     new.retain := retention._in_days(new.retain);
+    new.tenant_id := retention._policy_tenant(new.tenant_id);
   end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
@@ -144,12 +207,18 @@ execute function retention._guard_policy();
 -- Sets how long results are kept, for one tenant or, with '*', for all tenants without a policy of their own.
 -- Returns how many live results it makes due at once. With more of them than setting.policy_guard, the policy
 -- is pending until confirm_policy, or takes effect at once with p_confirm. To ask for the policy in force
--- withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy.
+-- withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy. p_new_tenant: the
+-- tenant need not have a run yet.
 -- For operators.
 -- Locks the policy.
--- Raises invalid_parameter_value without a tenant. Raises check_violation for less than 1 day and more than
--- 99 years.
-create or replace function retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean default false)
+-- Raises invalid_parameter_value without a tenant, and for what cannot be a tenant id. Raises no_data_found for a
+-- tenant without a run, unless p_new_tenant. Raises check_violation for less than 1 day and more than 99 years.
+create or replace function retention.set_policy(
+  p_tenant_id text,
+  p_retain interval,
+  p_confirm boolean default false,
+  p_new_tenant boolean default false
+)
 returns bigint
 language plpgsql
 security definer
@@ -171,6 +240,13 @@ begin
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
       message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
   end if;
+  if not p_new_tenant and not (select t.is_known from retention.find_tenant(p_tenant_id) t) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no run of tenant %s', p_tenant_id),
+      hint = 'Where its first run is yet to come: retention.set_policy(tenant_id, retain, p_new_tenant => true).';
+  end if;
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   v_due := retention._newly_due(p_tenant_id, v_retain);
   -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
   -- Not an upsert: the guard would judge its insert before its update.
@@ -211,6 +287,7 @@ declare
   v_policy retention.policy;
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   select * into v_policy
   from retention.policy p
   where p.tenant_id = p_tenant_id
@@ -258,6 +335,7 @@ declare
   v_default interval := (select retain from retention.policy where tenant_id = '*');
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
     raise exception using
       errcode = 'no_data_found',

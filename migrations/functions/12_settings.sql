@@ -4,7 +4,8 @@ Settings: what a process writes when it starts, and a person may write in SQL.
 
 -- Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
 -- loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
--- policy, and is guarded as in set_policy. Returns one line for each change, for the log: "batch_size: 1000
+-- policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
+-- another object with another default, so only set_default_bucket changes one. Returns one line for each change, for the log: "batch_size: 1000
 -- -> 500".
 -- For the listener.
 -- Locks the row of retention.setting, and the default policy where that changes.
@@ -46,20 +47,55 @@ begin
     end if;
   end if;
   select to_jsonb(s) into v_old from retention.setting s for update;
+  if p_settings ->> 'default_bucket' <> v_old ->> 'default_bucket' then
+    return next format(
+      'default_bucket: stays %s, and %s is not taken; to change it: select retention.set_default_bucket(%L);',
+      v_old ->> 'default_bucket', p_settings ->> 'default_bucket', p_settings ->> 'default_bucket'
+    );
+  end if;
   update retention.setting s
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end
+    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
-    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'
+    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null
   returning to_jsonb(s) into v_new;
   perform retention._note_gate();
   return query
   select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))
   from jsonb_each_text(v_new) n
   where n.value is distinct from v_old ->> n.key;
+end
+$$;
+
+-- Sets the bucket of results whose row names none; null: they have none, are no work, and protect no object. With
+-- another one such rows mean other objects. Returns the one before.
+-- For operators.
+-- Locks the row of retention.setting.
+-- Raises invalid_parameter_value for what is no name of a bucket.
+create or replace function retention.set_default_bucket(p_bucket text)
+returns text
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before text;
+begin
+  if p_bucket !~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a bucket has a name of 3 to 255 letters, digits, dots, hyphens or underscores, given: %s', p_bucket);
+  end if;
+  select s.default_bucket into strict v_before from retention.setting s for update;
+  update retention.setting set default_bucket = p_bucket;
+  if p_bucket is distinct from v_before then
+    -- What lies behind the progress means other objects now.
+    delete from retention.progress;
+  end if;
+  return v_before;
 end
 $$;

@@ -25,7 +25,7 @@ begin
   select * into strict v_setting from retention.setting;
   if p_run_id is not null then
     if v_setting.check_shared_objects then
-      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      select retention._bucket(r.bucket, v_setting.default_bucket), r.key
       into v_bucket, v_key
       from retention.result r
       where r.run_id = p_run_id;
@@ -113,8 +113,8 @@ $$;
 -- For operators.
 -- Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
 -- Keep that transaction short.
--- Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
--- duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
+-- Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
+-- neither, and for a duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 -- active_sql_transaction outside READ COMMITTED.
 create or replace function retention.place_hold(
   p_reason text,
@@ -158,23 +158,8 @@ begin
         message = format('there is no run %s to hold', p_run_id);
     end if;
   else
-    begin
-      v_tenant_id := p_tenant_id;
-    exception
-      when data_exception then
-        v_tenant_id := null;
-    end;
-    -- The first is a probe of the index over what is live; the second may read the table.
-    if not exists (
-      select
-      from retention._live r
-      where r.tenant_id = v_tenant_id
-        and r.is_candidate
-    ) and not exists (
-      select
-      from retention.result r
-      where r.tenant_id = v_tenant_id
-    ) then
+    v_tenant_id := retention._read_tenant_id(p_tenant_id);
+    if not retention._has_runs(v_tenant_id) then
       raise exception using
         errcode = 'no_data_found',
         message = format('there is no run of tenant %s to hold', p_tenant_id);

@@ -108,8 +108,8 @@ $$;
 -- For operators.
 -- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 -- takes results from. No tick waits for it.
--- Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
--- day. Raises lock_not_available when another transaction keeps a lock for a minute.
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff
+-- below 1 day. Raises lock_not_available when another transaction keeps a lock for a minute.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -167,7 +167,7 @@ $$;
 -- For operators.
 -- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 -- changes.
--- Raises invalid_parameter_value for a text that cannot be a run id.
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.
 create or replace function retention.retry(
   p_run_ids text[] default null,
   p_tenant_id text default null,
@@ -188,6 +188,7 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   perform retention._take_pass_lock();
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(

@@ -231,7 +231,7 @@ begin
   completed_at := v_run.completed_at;
   key := v_run.key;
   cleared_at := v_run.cleared_at;
-  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
+  bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
   select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
   retain := v_live.retain;
   due_at := v_live.due_at;

@@ -181,13 +181,13 @@ begin
         bool_and(
           r.cleared_at is not null
           and r.cleared_at < p_started_at
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+          and retention._bucket(r.bucket, t.default_bucket) is not null
         ) as returned
       from retention.stray o
       join retention.result r on r.key = o.key collate "default"
       cross join retention.setting t
       where o.verify_id = p_verify_id
-        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+        and coalesce(retention._bucket(r.bucket, t.default_bucket), o.bucket) = o.bucket
       group by o.bucket, o.key
     ) p
     where s.verify_id = p_verify_id
@@ -248,7 +248,7 @@ declare
     from retention.stray s
     cross join retention.setting t
     join retention.result r on r.key = s.key collate "default"
-      and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+      and retention._bucket(r.bucket, t.default_bucket) = s.bucket
     where s.verify_id = p_verify_id
       and s.kind = 'returned'
       and r.cleared_at < p_started_at

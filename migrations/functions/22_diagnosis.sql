@@ -59,9 +59,7 @@ as $$
       when c.relforcerowsecurity then 'forced'
       else 'on'
     end,
-    c.relrowsecurity
-      and not (o.rolsuper or o.rolbypassrls)
-      and (c.relforcerowsecurity or not pg_has_role(v.relowner, c.relowner, 'usage')),
+    retention._hides_rows(c.oid, v.relowner),
     (
       select count(*)
       from pg_policy p
@@ -77,7 +75,28 @@ as $$
   from retention.adapter a
   join pg_class c on c.oid = a.table_oid
   join pg_class v on v.oid = to_regclass('retention.result')
-  join pg_roles o on o.oid = v.relowner
+$$;
+
+-- What is odd or missing about the adopted table by now, each with the statement that helps, as `retention init` and
+-- `migrate up` say it before it is adopted. state: ok, warning or failed. No row while it is detached or gone. It
+-- looks at catalogs and at 10,000 rows. For observers.
+create or replace function retention.adoption_report()
+returns table (name text, state text, found text, remedy text)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set row_security = off
+as $$
+  select r.*
+  from retention.adapter a
+  join pg_class v on v.oid = to_regclass('retention.result')
+  cross join lateral (
+    select c.* from retention._report_catalog(a.table_oid, a.columns, v.relowner) c
+    union all
+    select s.* from retention._report_rows(a.table_oid, a.columns) s
+  ) r
+  where to_regclass(a.table_name)::oid = a.table_oid
 $$;
 
 -- One row of what the tables of the schema say of the reactor's health. naive_columns: mapped dates without a

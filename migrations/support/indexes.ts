@@ -37,6 +37,8 @@ export async function buildIndexes(pgm: MigrationBuilder): Promise<void> {
     ) t
     join pg_class c on c.oid = t.relid
     join pg_namespace n on n.oid = c.relnamespace
+    -- A foreign partition has the indexes that its own server gives it.
+    where c.relkind in ('r', 'p')
     order by t.level desc, c.relname`,
   )) as Leaf[];
   for (const plan of plans.filter(({ is_there }) => !is_there)) {

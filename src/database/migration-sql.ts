@@ -78,8 +78,10 @@ async function write(
 
 function adoption({ table, columns, scheduler, role }: MigrationSettings): string {
   const which = literal(scheduler ?? 'pg_cron');
-  return `select retention._check_scheduler(${which}, false);
-select retention._check_role(${literal(role ?? '')});
+  const whole = `${literal(table ?? 'public.runs')}, ${literal(columns ?? '')}`;
+  return `select retention._check_renamed(${literal(table ?? 'public.runs')});
+select retention._check_adoption(${whole}, ${which}, false, ${literal(role ?? '')});
+select retention._check_scheduler(${which}, false);
 select retention._adopt(${literal(table ?? 'public.runs')}, ${literal(columns ?? '')}, ${which});
 
 -- On a large table, build the two indexes beforehand, concurrently, and give each the comment that

@@ -55,20 +55,39 @@ export async function newlyDue(
 const DAY_SECONDS = 86_400;
 
 /**
+ * `retention.find_tenant`: the tenant in the spelling of its column, and whether it has a run or a policy of
+ * its own.
+ *
+ * @throws DatabaseError when it cannot be a tenant id of this application.
+ */
+export async function findTenant(
+  database: Queryable,
+  tenantId: string,
+): Promise<{ readonly tenantId: string; readonly isKnown: boolean }> {
+  const [row] = await database.query<{ tenant_id: string; is_known: boolean }>(
+    'select * from retention.find_tenant($1)',
+    [tenantId],
+  );
+  return { tenantId: row?.tenant_id ?? tenantId, isKnown: row?.is_known ?? false };
+}
+
+/**
  * `retention.set_policy`. Returns how many live results it makes due at once.
  *
  * @param isConfirmed false: above the guard's limit the change waits for a confirmation.
- * @throws DatabaseError
+ * @param isNewTenant the tenant need not have a run yet. Default: false.
+ * @throws DatabaseError when no run is of that tenant.
  */
 export async function setPolicy(
   database: Queryable,
   tenantId: string,
   retainDays: number,
   isConfirmed: boolean,
+  isNewTenant = false,
 ): Promise<number> {
   const [row] = await database.query<{ results: number }>(
-    'select retention.set_policy($1, make_interval(secs => $2), $3) as results',
-    [tenantId, retainDays * DAY_SECONDS, isConfirmed],
+    'select retention.set_policy($1, make_interval(secs => $2), $3, $4) as results',
+    [tenantId, retainDays * DAY_SECONDS, isConfirmed, isNewTenant],
   );
   return row?.results ?? 0;
 }

@@ -6,7 +6,7 @@ export interface DatabaseSettings {
   readonly retentionDays?: number | undefined;
   readonly loopIntervalSeconds?: number | undefined;
   readonly batchSize?: number | undefined;
-  /** The bucket of results whose row names none; null: they have none. */
+  /** The bucket of results whose row names none: taken where there is none yet. */
   readonly defaultBucket?: string | null | undefined;
 }
 

@@ -15,7 +15,14 @@ import {
   stampGone,
 } from './drift.ts';
 import { readOverview, readVitals } from './overview.ts';
-import { confirmPolicy, listPolicies, newlyDue, setPolicy, unsetPolicy } from './policies.ts';
+import {
+  confirmPolicy,
+  findTenant,
+  listPolicies,
+  newlyDue,
+  setPolicy,
+  unsetPolicy,
+} from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readWaiting } from './selection.ts';
@@ -36,6 +43,7 @@ const functions = {
   configure,
   listPolicies,
   newlyDue,
+  findTenant,
   setPolicy,
   unsetPolicy,
   confirmPolicy,

@@ -84,7 +84,7 @@ describeDatabase('promise 1: nothing live is deleted', () => {
       "another tenant's hold",
       `insert into retention.hold (tenant_id, reason) values ('globex', 'audit')`,
     ],
-    ['a longer policy of another tenant', `select retention.set_policy('globex', '90 days')`],
+    ['a longer policy of another tenant', `select retention.set_policy('globex', '90 days', p_new_tenant => true)`],
     [
       'a completion at another time that is past its retention as well',
       `update runs set completed_at = completed_at - interval '1 day' where run_id = $run`,
@@ -124,7 +124,7 @@ describeDatabase('promise 1: nothing live is deleted', () => {
     ['is still running', sharing({ status: `'RUNNING'`, ago: 'null' })],
     [
       'is due by the default policy but not by that of its tenant',
-      `select retention.set_policy('globex', '90 days'); ${sharing({})}`,
+      `select retention.set_policy('globex', '90 days', p_new_tenant => true); ${sharing({})}`,
     ],
     ['is due but held', `${sharing({})}; select retention.place_hold('audit', null, 'globex')`],
   ])('an object is spared while another run that points at it %s', async (_, change) => {

@@ -45,7 +45,8 @@ describeDatabase("the runbook's rule", () => {
   test("a tenant's policy counts for the tenant, the default for all others", async () => {
     const { query } = database();
     await query(
-      `select retention.set_policy('long', '90 days'), retention.set_policy('short', '7 days')`,
+      `select retention.set_policy('long', '90 days', p_new_tenant => true),
+        retention.set_policy('short', '7 days', p_new_tenant => true)`,
     );
     expect(await isFlagged({ tenant: 'long', completedAgo: '89 days 23:59:59' })).toBe(false);
     expect(await isFlagged({ tenant: 'long', completedAgo: '90 days 1 second' })).toBe(true);

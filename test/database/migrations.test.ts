@@ -182,7 +182,7 @@ describeDatabase('the migrations', () => {
         { name: 'retention_live', is_valid: true },
       ]);
       expect(indexes[0]?.definition).toMatch(
-        /\(result_s3_key.*WHERE \(result_cleared_at IS NULL\)/,
+        /result_s3_key.*WHERE \(result_cleared_at IS NULL\)/su,
       );
       expect(indexes[1]?.definition).toMatch(
         /\(tenant_id, completed_at, run_id\) WHERE .*result_cleared_at IS NULL/,

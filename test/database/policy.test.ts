@@ -126,7 +126,7 @@ describeDatabase('a policy', () => {
 
   test('of a tenant is not removed by SQL above the guard, nor handed to another', async () => {
     const { store, query, insertRuns } = database();
-    await store.setPolicy('acme', 90, false);
+    await store.setPolicy('acme', 90, false, true);
     await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '60 days' });
     await expect(query(`delete from retention.policy where tenant_id = 'acme'`)).rejects.toThrow(
       'would make 1001 results due at once',
@@ -142,7 +142,7 @@ describeDatabase('a policy', () => {
 
   test('of a tenant is unset above the guard only when that is confirmed', async () => {
     const { store, insertRuns } = database();
-    await store.setPolicy('acme', 90, false);
+    await store.setPolicy('acme', 90, false, true);
     await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '60 days' });
     expect(await store.unsetPolicy('acme', false)).toBe(MORE_THAN_THE_GUARD);
     expect(await policyOf('acme')).toMatchObject({ retain_days: 90, pending_retain_days: 30 });
@@ -184,7 +184,7 @@ describeDatabase('a policy', () => {
   test('of seven years for ten tenants does not slow the pass of the others', async () => {
     const { store, insertRuns, query, one } = database();
     for (let tenant = 0; tenant < 10; tenant += 1) {
-      await store.setPolicy(`keeper-${tenant}`, 7 * 365, false);
+      await store.setPolicy(`keeper-${tenant}`, 7 * 365, false, true);
       await insertRuns({ count: 2_000, tenant: `keeper-${tenant}`, completedAgo: '400 days' });
     }
     await insertRuns({ count: 50, completedAgo: '31 days' });

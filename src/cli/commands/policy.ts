@@ -31,7 +31,7 @@ export function policyCommand(): Command {
     .description('Keep the results of a tenant, or (*) of all without a policy, for so long.')
     .argument('<tenant>', "a tenant's id, or '*' for the default")
     .argument('<duration>', 'such as 30d or 2w; 1 day to 99 years')
-    .option('--yes', 'let it make results due at once without being asked')
+    .option('--yes', 'do not ask: about what becomes due at once, or a tenant without runs')
     .addHelpText(
       'after',
       "\nExamples:\n  $ retention policy set tenant_abc 90d\n  $ retention policy set '*' 2w --yes",
@@ -79,30 +79,38 @@ async function list(options: { readonly json?: boolean }): Promise<void> {
   }
 }
 
-async function set(tenantId: string, duration: string, options: YesOption): Promise<void> {
+async function set(tenant: string, duration: string, options: YesOption): Promise<void> {
   const days = await readDays(duration);
   const { config, logger } = await readSettings('policy');
   await inStore(async (store) => {
+    const { tenantId, isKnown } = await withUsage(store.findTenant(tenant));
+    if (!isKnown) {
+      await confirm(
+        `There is no run of tenant ${tenantId}, so nothing is kept by this policy yet. Set it?`,
+        options.yes === true,
+      );
+    }
     const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
-    const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed));
+    const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed, !isKnown));
     await reportEffect(store, tenantId, due);
   });
   const { retentionDays } = config;
-  if (tenantId === DEFAULT_TENANT && retentionDays !== undefined && retentionDays !== days) {
+  if (tenant === DEFAULT_TENANT && retentionDays !== undefined && retentionDays !== days) {
     logger.warning(
       `DPP_RETENTION_DAYS is ${retentionDays} in this environment, and what starts with it sets that again`,
     );
   }
 }
 
-async function unset(tenantId: string, options: YesOption): Promise<void> {
+async function unset(tenant: string, options: YesOption): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
-  if (tenantId === DEFAULT_TENANT) {
+  if (tenant === DEFAULT_TENANT) {
     throw new UsageError('policy unset: expected a tenant; given *, the default, which must be', {
       remedy: "Change it instead: retention policy set '*' 30d",
     });
   }
   await inStore(async (store) => {
+    const { tenantId } = await withUsage(store.findTenant(tenant));
     const policies = await store.listPolicies();
     const fallback = policies.find((policy) => policy.tenant_id === DEFAULT_TENANT);
     const isThere = policies.some((policy) => policy.tenant_id === tenantId);
@@ -114,9 +122,11 @@ async function unset(tenantId: string, options: YesOption): Promise<void> {
   });
 }
 
-async function confirmPending(tenantId: string | undefined, options: YesOption): Promise<void> {
+async function confirmPending(tenant: string | undefined, options: YesOption): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
   await inStore(async (store) => {
+    const { tenantId } =
+      tenant === undefined ? { tenantId: undefined } : await withUsage(store.findTenant(tenant));
     const pending = (await store.listPolicies())
       .filter(isPending)
       .filter((policy) => tenantId === undefined || policy.tenant_id === tenantId);

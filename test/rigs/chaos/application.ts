@@ -303,7 +303,7 @@ class Writer implements Application {
   }
 
   async #setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true)', [
+    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true, true)', [
       tenantId,
       days,
     ]);

@@ -96,7 +96,7 @@ class SteadyWriter implements Application {
   }
 
   async setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true)', [
+    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true, true)', [
       tenantId,
       days,
     ]);
