@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { describeError, isTransientDatabaseError } from '../errors.ts';
+import { describeError, isWorthRepeating } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
+import { safeNow } from '../lifecycle/clock.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
@@ -121,8 +122,8 @@ class BatchWorker implements Worker {
       stop,
       async () => {
         const lease = randomUUID();
-        // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
-        const startedAt = performance.now();
+        // Counted from before the claim, by the clock that is further on: ours ends before the database's.
+        const startedAt = safeNow();
         const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds });
         return claim && { claim, lease, startedAt };
       },
@@ -140,7 +141,7 @@ class BatchWorker implements Worker {
     };
     const nothing = { cleared: 0, stamped: 0, failed: 0, dead: 0, postponed: false };
     if (claim.keys.length === 0) {
-      const milliseconds = performance.now() - startedAt;
+      const milliseconds = safeNow() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
     const answer = await this.#delete(claim, startedAt, abort);
@@ -150,7 +151,7 @@ class BatchWorker implements Worker {
       ...base,
       ...nothing,
       ...settled,
-      milliseconds: performance.now() - startedAt,
+      milliseconds: safeNow() - startedAt,
     };
     this.#report(outcome);
     return outcome;
@@ -163,7 +164,7 @@ class BatchWorker implements Worker {
       return notAsked({ code: 'BucketNotAllowed', reason, outcome: 'refused', final: true });
     }
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
-    const left = endsAt - performance.now();
+    const left = endsAt - safeNow();
     if (left <= 0) return notAsked({ code: 'LeaseTooOld', reason: 'claimed too long ago' });
     try {
       signal.throwIfAborted();
@@ -220,7 +221,7 @@ class BatchWorker implements Worker {
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
-    const milliseconds = performance.now() - insistence.startedAt;
+    const milliseconds = safeNow() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
@@ -243,8 +244,8 @@ class BatchWorker implements Worker {
         return await work();
       } catch (error) {
         const wait = backoff.next();
-        const isOver = signal.aborted || performance.now() + wait > endsAt;
-        if (isOver || !isTransientDatabaseError(error)) throw error;
+        const isOver = signal.aborted || safeNow() + wait > endsAt;
+        if (isOver || !isWorthRepeating(error)) throw error;
         // The 1st, 2nd, 4th ... time: an outage takes one line, not one for every few seconds of it.
         const level = Number.isInteger(Math.log2(backoff.attempts)) ? 'warning' : 'debug';
         this.#options.logger[level](`Settling is tried again: ${describeError(error)}`, { error });
