@@ -77,6 +77,7 @@ declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
 begin
+  perform retention._bring_back_times();
   update retention.heartbeat
   set ticked_at = clock_timestamp(),
     ticked_by = p_by

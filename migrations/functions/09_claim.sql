@@ -274,6 +274,9 @@ begin
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids);
+  if v_batch_id is null and retention._bring_back_times() then
+    v_batch_id := retention._next_batch(p_batch_ids);
+  end if;
   if v_batch_id is null then
     return;
   end if;
