@@ -134,8 +134,8 @@ const ONE_HOST: ExpectedText = {
 /** Before the address is parsed: a list with ports is no URL. */
 function namesSeveralHosts(text: string): boolean {
   const authority = /^[a-z]+:\/\/([^/?#]*)/iu.exec(text)?.[1] ?? '';
-  const host = parseUrl(text)?.searchParams.get('host') ?? '';
-  return `${authority.slice(authority.lastIndexOf('@') + 1)}${host}`.includes(',');
+  const named = parseUrl(text)?.searchParams.get('host') ?? '';
+  return `${authority.slice(authority.lastIndexOf('@') + 1)}${named}`.includes(',');
 }
 
 function isCertain(text: string): boolean {

@@ -36,10 +36,11 @@ function decode(text: string): string {
 class PatientSocket extends Socket {
   override connect(...parameters: unknown[]): this {
     const [port, host] = parameters;
-    const connect = Socket.prototype.connect as (this: Socket, ...rest: unknown[]) => unknown;
-    if (typeof port !== 'number' || typeof host !== 'string') connect.apply(this, parameters);
-    else connect.call(this, { port, host, ...ADDRESS_ATTEMPTS });
-    return this;
+    // Of all the ways to call it, pg uses two: a port and a host, or the path of a socket.
+    const connect = super.connect.bind(this) as (...rest: unknown[]) => this;
+    return typeof port === 'number' && typeof host === 'string'
+      ? connect({ port, host, ...ADDRESS_ATTEMPTS })
+      : connect(...parameters);
   }
 }
 

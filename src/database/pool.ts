@@ -276,9 +276,10 @@ interface SessionState {
 /** A client that asks for its password each time. pg takes no function beside an address. */
 function clientWith(readPassword: (() => Promise<string>) | undefined): typeof pg.Client {
   if (readPassword === undefined) return pg.Client;
+  const read = readPassword;
   return class extends pg.Client {
     override password = (() =>
-      readPassword().catch((error: unknown) => {
+      read().catch((error: unknown) => {
         // pg reports the error and leaves the connection to the server.
         destroySocket(this);
         throw error;

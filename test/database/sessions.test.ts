@@ -330,9 +330,7 @@ describeDatabase('a session that cannot write', () => {
       expect(refused).toMatchObject({ sqlState: '25006' });
       expect(String(refused)).toContain('sessions are read-only');
       expect(pool.fault()).toMatchObject({ kind: 'read-only' });
-      await server.sql(
-        'alter system reset default_transaction_read_only',
-      );
+      await server.sql('alter system reset default_transaction_read_only');
       await server.sql('select pg_reload_conf()');
       await vi.waitFor(() => pool.query('insert into public.written values (1)'), {
         timeout: 5_000,
