@@ -279,11 +279,15 @@ create table retention.gate_state (
   singleton boolean primary key default true
     constraint there_is_one_gate_state_row check (singleton),
   reasons text[] not null default '{}',
-  since timestamptz not null default now()
+  since timestamptz not null default now(),
+  clock_corrected_at timestamptz,
+  clock_was_ahead interval
 );
 
 comment on table retention.gate_state is
   'one row: the reasons of retention.gate() that were last announced';
+comment on column retention.gate_state.clock_corrected_at is
+  'when something that lay further ahead than it can was last brought back: the clock had been wrong';
 
 insert into retention.gate_state default values;
 

@@ -2,6 +2,7 @@ import type { MigrationBuilder } from 'node-pg-migrate';
 import { checkCronDatabase, cronDatabaseUrl } from './support/cron-database.ts';
 import { dropFunctions, installAdoption } from './support/functions.ts';
 import { buildIndexes, dropIndexes } from './support/indexes.ts';
+import { setLimits } from './support/limits.ts';
 import { outsideTransaction, withAllLocks, withLockRetries } from './support/live-table.ts';
 import { setting } from './support/setting.ts';
 
@@ -17,6 +18,7 @@ interface Adapter {
  * application has none (no rewrite, one short lock), and builds the two indexes.
  */
 export async function up(pgm: MigrationBuilder): Promise<void> {
+  await setLimits(pgm.db);
   await installAdoption(pgm);
   const cronUrl = await cronDatabaseUrl(pgm);
   if (cronUrl !== undefined) await checkCronDatabase(pgm, cronUrl);
@@ -57,6 +59,7 @@ export async function up(pgm: MigrationBuilder): Promise<void> {
 
 /** The cleared-at column stays: it is the audit trail. */
 export async function down(pgm: MigrationBuilder): Promise<void> {
+  await setLimits(pgm.db);
   await outsideTransaction(pgm, () => dropIndexes(pgm));
   await installAdoption(pgm);
   await pgm.db.query(`select retention._retype('run_id', 'text')`);

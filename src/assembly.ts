@@ -9,7 +9,7 @@ import {
   type NotificationsState,
   createNotifications,
 } from './database/notifications.ts';
-import { createPool } from './database/pool.ts';
+import { type PoolOptions, createPool } from './database/pool.ts';
 import type { Queryable } from './database/queryable.ts';
 import { UsageError } from './errors.ts';
 import { withGrace } from './lifecycle/deadline.ts';
@@ -70,11 +70,22 @@ const NO_STATEMENT_TIMEOUT = 0;
 
 /** Opens the database for as long as `work` takes. */
 export async function withStore<Result>(
-  { config, logger = silentLogger }: Pick<LibraryOptions, 'config' | 'logger'>,
+  {
+    config,
+    logger = silentLogger,
+    mustWrite,
+  }: Pick<LibraryOptions, 'config' | 'logger'> & {
+    /** Refuses a database that cannot be written to. Default: only what writes fails. */
+    readonly mustWrite?: boolean;
+  },
   work: (store: Store, database: Database) => Promise<Result>,
 ): Promise<Result> {
   // Some commands count or sort whole tables; the person who waits can end them.
-  const database = openPool(config, logger, 'retention', NO_STATEMENT_TIMEOUT);
+  const database = openPool(config, logger, {
+    applicationName: 'retention',
+    statementTimeoutMilliseconds: NO_STATEMENT_TIMEOUT,
+    mustWrite,
+  });
   try {
     return await work(createStore(database), database);
   } finally {
@@ -89,7 +100,11 @@ export async function withStore<Result>(
  */
 export function createReactor(options: LibraryOptions): Reactor {
   const { config, logger = silentLogger } = options;
-  const database = openPool(config, logger, 'retention listen');
+  const database = openPool(config, logger, {
+    applicationName: 'retention listen',
+    mustWrite: true,
+    onRenewed: () => notifications.renew(),
+  });
   const store = createStore(database);
   const objects = options.objects ?? openObjectStore(config, logger);
   const { inspection } = objects;
@@ -99,6 +114,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   const telemetry = makeTelemetry(config, store, logger, () => ({
     ...notifications.state(),
     stopping,
+    fault: database.fault(),
   }));
   const listener = createListener({
     store,
@@ -124,6 +140,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   });
   const notifications: Notifications = createNotifications({
     listenUrl: config.databaseListenUrl,
+    passwordFile: config.passwordFile,
     notifier: database,
     channels: [CHANNELS[0]],
     logger,
@@ -175,7 +192,7 @@ export function createReactor(options: LibraryOptions): Reactor {
 export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
   refuseWhileDisabled(config);
-  return withStore({ config, logger }, async (store) => {
+  return withStore({ config, logger, mustWrite: true }, async (store) => {
     const objects = request.objects ?? openObjectStore(config, logger);
     try {
       return await runReconcile({
@@ -257,6 +274,7 @@ export async function migrate(
   const { config, logger = silentLogger, direction, count } = options;
   const ran = await runMigrations({
     databaseUrl: config.databaseMigrateUrl,
+    passwordFile: config.passwordFile,
     direction,
     count,
     logger,
@@ -301,14 +319,13 @@ function allowedBuckets({ resultBuckets }: Config): readonly string[] | undefine
 function openPool(
   config: Config,
   logger: Logger,
-  applicationName: string,
-  statementTimeoutMilliseconds?: number,
+  options: Omit<PoolOptions, 'url' | 'passwordFile' | 'max' | 'logger'>,
 ): Database {
   return createPool({
+    ...options,
     url: config.databaseUrl,
-    applicationName,
+    passwordFile: config.passwordFile,
     max: config.concurrency + 2,
-    statementTimeoutMilliseconds,
     logger,
   });
 }

@@ -1,6 +1,7 @@
 import { showCount } from './numbers.ts';
 import { escapeControls, redactAndShorten } from './safe-text.ts';
-import { SOCKET_CODES, SQLSTATE } from './sqlstate.ts';
+import { isPassingFault } from './passing-faults.ts';
+import { SQLSTATE } from './sqlstate.ts';
 
 export { redactSecrets } from './safe-text.ts';
 export { SQLSTATE } from './sqlstate.ts';
@@ -116,28 +117,6 @@ export class DatabaseError extends RetentionError {
   }
 }
 
-const TRANSIENT_SQLSTATES: ReadonlySet<string> = new Set([
-  SQLSTATE.serialization_failure,
-  SQLSTATE.deadlock_detected,
-  SQLSTATE.lock_not_available,
-  SQLSTATE.query_canceled,
-  SQLSTATE.admin_shutdown,
-  SQLSTATE.crash_shutdown,
-  SQLSTATE.cannot_connect_now,
-  SQLSTATE.idle_session_timeout,
-  SQLSTATE.idle_in_transaction_session_timeout,
-  SQLSTATE.transaction_timeout,
-  // After a failover, the old primary is a standby until the next connection finds the new one.
-  SQLSTATE.read_only_sql_transaction,
-]);
-
-/** Connection exceptions, and insufficient resources: disk, memory, connections. */
-const TRANSIENT_CLASSES: ReadonlySet<string> = new Set(['08', '53']);
-
-/** What pg and poolers say of a lost or refused connection without giving it a code of its own. */
-const TRANSIENT_MESSAGES =
-  /connection terminated|timeout expired|timeout exceeded when trying to connect|query read timeout|not queryable|connection ended|no more connections|too many (clients|connections)|max(imum)? (client |number of )?connections|no available (server )?connection|remaining connection slots|query_wait_timeout|server (conn(ection)? )?(crashed|login)|(is|database) paused|server_lifetime|idle.*timeout/iu;
-
 /**
  * Whether the same thing may succeed later: the connection was lost or refused, the server is
  * starting, stopping or full, or another transaction was in the way. Looks through wrappers.
@@ -148,18 +127,28 @@ export function isTransientDatabaseError(error: unknown): boolean {
 
 function isTransientLink(link: Error): boolean {
   const code = codeOf(link);
-  if (code !== undefined && SOCKET_CODES.has(code)) return true;
   // A missing file stays missing; a missing Unix socket is a server that is not up.
   if (code === 'ENOENT') return 'syscall' in link && link.syscall === 'connect';
-  const sqlState = link instanceof DatabaseError ? link.sqlState : code;
-  // Poolers give every refusal one of these codes, so only its words tell "busy" from "never".
-  if (sqlState === SQLSTATE.protocol_violation || sqlState === SQLSTATE.internal_error)
-    return TRANSIENT_MESSAGES.test(link.message);
-  if (sqlState !== undefined && /^[0-9A-Z]{5}$/u.test(sqlState)) {
-    return TRANSIENT_SQLSTATES.has(sqlState) || TRANSIENT_CLASSES.has(sqlState.slice(0, 2));
-  }
-  return code === undefined && TRANSIENT_MESSAGES.test(link.message);
+  return isPassingFault(code, link.message);
 }
+
+/**
+ * Whether what must not get lost is tried again: also after a refused password, which may have been changed
+ * a moment ago and is read anew for the next connection.
+ */
+export function isWorthRepeating(error: unknown): boolean {
+  return isTransientDatabaseError(error) || isRefusedLogin(error);
+}
+
+/** Whether the server refused who connects: the role or its password. */
+export function isRefusedLogin(error: unknown): boolean {
+  return chainOf(error).some((link) => REFUSED_LOGIN.has(codeOf(link)));
+}
+
+const REFUSED_LOGIN: ReadonlySet<string | undefined> = new Set([
+  SQLSTATE.invalid_password,
+  SQLSTATE.invalid_authorization_specification,
+]);
 
 const MAX_DESCRIPTION_CHARACTERS = 1_000;
 const MAX_CHAIN_LENGTH = 8;

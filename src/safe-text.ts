@@ -80,7 +80,7 @@ export function maskUrl(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\//iu.exec(text)?.[0];
   const url = parseUrl(text);
   // `user:password@host` is a URL as well, of the scheme "user".
-  if (url === undefined || scheme === undefined) {
+  if (url === undefined || scheme === undefined || hasStrayAt(url)) {
     return scheme === undefined
       ? `a text of ${text.length} characters that is no URL`
       : `${scheme.toLowerCase()}... (${text.length} characters)`;
@@ -90,6 +90,14 @@ export function maskUrl(text: string): string {
   const query = url.search === '' ? '' : '?...';
   url.search = '';
   return escapeControls(url.href + query);
+}
+
+/**
+ * Whether an @ stands behind the host: then most likely a /, ? or # in a password has ended the host too
+ * early, and what looks like host and database are parts of that password.
+ */
+export function hasStrayAt({ pathname, search, hash }: URL): boolean {
+  return [pathname, search, hash].some((part) => part.includes('@'));
 }
 
 /** Parses a URL, also with a user but no host, as in `postgres://me@/db?host=/socket/folder`. */

@@ -1,5 +1,6 @@
 /** The SQLSTATEs that this program knows, under PostgreSQL's own names (its appendix A). */
 export const SQLSTATE = {
+  feature_not_supported: '0A000',
   protocol_violation: '08P01',
   connection_failure: '08006',
   invalid_parameter_value: '22023',
@@ -26,6 +27,7 @@ export const SQLSTATE = {
   crash_shutdown: '57P02',
   cannot_connect_now: '57P03',
   idle_session_timeout: '57P05',
+  system_error: '58000',
   raise_exception: 'P0001',
   no_data_found: 'P0002',
   internal_error: 'XX000',

@@ -106,10 +106,12 @@ declare
   v_setting retention.setting;
   v_problem text;
 begin
-  select * into v_beat from retention.heartbeat for update skip locked;
+  perform from retention.heartbeat for update skip locked;
   if not found then
     return 0;
   end if;
+  perform retention._bring_back_times();
+  select * into strict v_beat from retention.heartbeat;
   update retention.heartbeat
   set ticked_at = clock_timestamp(),
     ticked_by = p_by;

@@ -251,6 +251,9 @@ begin
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
+  if v_batch_id is null and retention._bring_back_times() then
+    v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
+  end if;
   if v_batch_id is null then
     return;
   end if;

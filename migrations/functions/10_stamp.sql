@@ -26,15 +26,6 @@ as $$
   )
 $$;
 
--- Whether a failure of a stamp passes by itself: not counted, and tried again soon. Locks, cancelled and
--- interrupted statements, full disks, a server that is read-only or busy, and what was not tried for want of time.
-create or replace function retention._is_passing(p_code text)
-returns boolean
-language sql
-immutable
-parallel safe
-return p_code in ('25006', '40001', '40P01', '55P03', 'XX000', 'StampLater') or left(p_code, 2) in ('08', '53', '57');
-
 -- Writes the cleared-at column of the rows that still are as they were claimed, and updated-at where the table
 -- has one: the same bucket and key, completed between p_oldest and p_newest, and not completed again. p_run_ids[i]
 -- points at p_keys[i], as _pack_key has it. Returns how many rows carry a stamp afterwards: what a trigger, a rule

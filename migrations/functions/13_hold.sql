@@ -106,13 +106,50 @@ begin
 end
 $$;
 
+-- Locks retention.hold, and waits no longer than ten seconds for transactions that keep it locked: an idle one
+-- that has called place_hold would keep everybody waiting. Raises lock_not_available that names them.
+create or replace function retention._lock_holds(p_mode text)
+returns void
+language plpgsql
+set lock_timeout = '10s'
+as $$
+begin
+  execute format('lock table retention.hold in %s mode', p_mode);
+exception
+  when lock_not_available then
+    raise exception using
+      errcode = 'lock_not_available',
+      message = format('another transaction keeps the holds locked: %s', coalesce(
+        (
+          select string_agg(
+            coalesce(
+              format('process %s (%s, %s)', l.pid, coalesce(nullif(a.application_name, ''), 'no name'),
+                coalesce(a.state, 'state not shown')),
+              'a prepared transaction'
+            ),
+            ', '
+          )
+          from pg_locks l
+          left join pg_stat_activity a on a.pid = l.pid
+          where l.relation = 'retention.hold'::regclass
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.granted
+            and l.mode in ('ExclusiveLock', 'RowExclusiveLock', 'RowShareLock', 'AccessExclusiveLock')
+            and l.pid is distinct from pg_backend_pid()
+        ),
+        'it has ended meanwhile'
+      )),
+      hint = 'Try again when it has ended, or end it: select pg_terminate_backend(process).';
+end
+$$;
+
 -- Places a hold on one run or on one tenant. After its commit nothing of it is claimed. A deletion that is in
 -- flight, or may be, cannot be called back: too_late counts such results, and too_late_run_ids names up to
 -- 1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
 -- by default the session's user.
 -- For operators.
 -- Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
--- Keep that transaction short.
+-- Keep that transaction short. Raises lock_not_available when another transaction keeps the lock for ten seconds.
 -- Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
 -- neither, and for a duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 -- active_sql_transaction outside READ COMMITTED.
@@ -166,7 +203,7 @@ begin
     end if;
   end if;
 
-  lock table retention.hold in exclusive mode;
+  perform retention._lock_holds('exclusive');
   insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
   values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
   returning hold.hold_id into v_hold_id;
@@ -183,19 +220,22 @@ $$;
 -- p_released_by: who releases it; by default the session's user. Returns false when it was released before.
 -- For operators.
 -- Locks the hold.
--- Raises no_data_found for a hold that is not there.
+-- Raises no_data_found for a hold that is not there, and lock_not_available after ten seconds of waiting.
 create or replace function retention.release_hold(p_hold_id bigint, p_released_by text default null)
 returns boolean
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '10s'
 as $$
 begin
+  perform retention._lock_holds('row exclusive');
   update retention.hold h
   set released_at = now(),
     released_by = coalesce(p_released_by, session_user)
   where h.hold_id = p_hold_id
-    and h.released_at is null;
+    -- Released by a clock that was wrong, it is not released yet.
+    and (h.released_at is null or h.released_at > clock_timestamp());
   if found then
     return true;
   end if;

@@ -88,7 +88,11 @@ as $$
     coalesce(n.visible_at <= clock_timestamp(), false),
     extract(epoch from n.visible_at - clock_timestamp())::double precision,
     h.more,
-    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    -- A tick of the future says nothing: the clock was wrong.
+    case
+      when h.ticked_at <= clock_timestamp() + interval '1 minute'
+      then extract(epoch from clock_timestamp() - h.ticked_at)::double precision
+    end,
     h.ticked_by,
     (select coalesce(max(c.scan_id), 0) from retention.scan c)
   from retention.setting s

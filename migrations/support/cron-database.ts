@@ -1,5 +1,6 @@
 import type { MigrationBuilder } from 'node-pg-migrate';
 import pg from 'pg';
+import { setLimits } from './limits.ts';
 import { setting } from './setting.ts';
 
 const JOB = 'retention-tick';
@@ -138,6 +139,7 @@ async function withCronDatabase(
   const client = new pg.Client({ connectionString: url, application_name: 'retention migrate' });
   try {
     await client.connect();
+    await setLimits(client);
   } catch (error) {
     throw hinted(
       `cannot connect to CRON_DATABASE_URL: ${error instanceof Error ? error.message : String(error)}`,

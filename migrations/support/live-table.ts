@@ -35,12 +35,12 @@ export async function withLockRetries(pgm: MigrationBuilder, statement: string):
       await pgm.db.query(statement);
       return;
     } catch (error) {
-      await pgm.db.query('set lock_timeout = 0');
       if (!isLockTimeout(error) || attempt === LOCK_ATTEMPTS) throw error;
       // Postgres waits for us: no second timer, and the session stays busy for poolers.
       await pgm.db.query(`select pg_sleep(${Math.min(0.1 * attempt, 2)})`);
     } finally {
-      await pgm.db.query('reset lock_timeout');
+      // Not reset: a role may have a limit of its own, which would end the build of an index.
+      await pgm.db.query('set lock_timeout = 0');
     }
   }
 }
@@ -72,7 +72,7 @@ export async function withAllLocks(
       await pgm.db.query(`set local lock_timeout = '500ms'`);
       await pgm.db.query(LOCK_WHAT_IS_USED_FIRST);
       await work();
-      await pgm.db.query('set local lock_timeout to default');
+      await pgm.db.query('set local lock_timeout = 0');
       await pgm.db.query('release savepoint all_locks');
       return;
     } catch (error) {

@@ -27,9 +27,11 @@ export async function withDoctorPorts<Result>(
   work: (ports: DoctorPorts) => Promise<Result>,
 ): Promise<Result> {
   const pools = new Map<string, Database>();
+  const { passwordFile } = config;
   const open = (url: string): Database => {
+    const applicationName = 'retention doctor';
     const pool =
-      pools.get(url) ?? createPool({ url, applicationName: 'retention doctor', max: 2, logger });
+      pools.get(url) ?? createPool({ url, passwordFile, applicationName, max: 2, logger });
     pools.set(url, pool);
     return pool;
   };
@@ -44,7 +46,7 @@ export async function withDoctorPorts<Result>(
       sameAs,
       diagnosis: createDiagnosis(pool),
       isPooled: () => pool.isPooled(),
-      readMigrationState: () => readMigrationState(url),
+      readMigrationState: () => readMigrationState(url, passwordFile),
     };
   };
   // A person waits, so a store that does not answer soon counts as unreachable.
@@ -68,7 +70,11 @@ export async function withDoctorPorts<Result>(
           ? undefined
           : connect('CRON_DATABASE_URL', config.cronDatabaseUrl),
       proveListening: () =>
-        proveListening(config.databaseListenUrl, open(config.databaseUrl), LISTEN_MILLISECONDS),
+        proveListening(
+          { url: config.databaseListenUrl, passwordFile },
+          open(config.databaseUrl),
+          LISTEN_MILLISECONDS,
+        ),
       inspection: abilityOf(objects, 'inspection'),
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,

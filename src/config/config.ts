@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ConfigurationError, type ConfigurationFault } from '../errors.ts';
-import { escapeControls, maskUrl, redactSecrets, shorten } from '../safe-text.ts';
+import { escapeControls, maskUrl, parseUrl, redactSecrets, shorten } from '../safe-text.ts';
 import { s3BudgetSeconds } from '../retry-budget.ts';
 import {
   SETTINGS,
@@ -24,6 +24,8 @@ export interface Config extends SettingValues {
   readonly databaseListenUrl: string;
   /** Default: `databaseListenUrl`. */
   readonly databaseMigrateUrl: string;
+  /** `DATABASE_PASSWORD_FILE`, and whose password it is. */
+  readonly passwordFile: { readonly path: string; readonly user: string } | undefined;
   /** The bucket of rows that name none: the only allowed one, if there is just one. */
   readonly defaultBucket: string | undefined;
   /** The variables that were set, each with its value for people: secrets are masked. */
@@ -69,9 +71,19 @@ export function readConfig(env: Environment, options: ReadConfigOptions = {}): C
     databaseUrl,
     databaseListenUrl,
     databaseMigrateUrl: values.databaseMigrateUrl ?? databaseListenUrl,
+    passwordFile:
+      values.databasePasswordFile === undefined
+        ? undefined
+        : { path: values.databasePasswordFile, user: userOf(databaseUrl) },
     defaultBucket: onlyOne(values.resultBuckets),
     given: givenOf(texts),
   };
+}
+
+/** Whose address it is; decodable, since it was validated. */
+function userOf(url: string): string {
+  const parsed = parseUrl(url);
+  return decodeURIComponent(parsed?.searchParams.get('user') ?? parsed?.username ?? '');
 }
 
 /** What `retention.configure` is told: the settings that live in the database and were given. */

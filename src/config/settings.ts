@@ -3,6 +3,7 @@ import {
   type Kind,
   buckets,
   endpointUrl,
+  filePath,
   host,
   logLevel,
   oneOf,
@@ -113,6 +114,12 @@ export const SETTINGS = {
     variable: 'DATABASE_MIGRATE_URL',
     meaning: 'the same database as the role that owns the schema; used by `migrate` and `doctor`',
     defaultText: 'DATABASE_LISTEN_URL',
+  }),
+  databasePasswordFile: setting(filePath(), {
+    variable: 'DATABASE_PASSWORD_FILE',
+    meaning:
+      'a file with the password of the user of DATABASE_URL, for each address of that user without a ' +
+      'password; read for each session, so that a password may be rotated while listeners run',
   }),
   cronDatabaseUrl: setting(postgresUrl(), {
     variable: 'CRON_DATABASE_URL',

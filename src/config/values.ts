@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { LogLevel } from '../logger.ts';
 import { showNumber } from '../numbers.ts';
-import { parseUrl } from '../safe-text.ts';
+import { hasStrayAt, parseUrl } from '../safe-text.ts';
 
 /** What a value should have been, and what to do about one that is not. */
 export interface ExpectedText {
@@ -108,14 +108,59 @@ export function postgresUrl(): Kind<string> {
     schema: z
       .string()
       .regex(/^postgres(ql)?:\/\//iu, { abort: true })
+      .refine((text) => !namesSeveralHosts(text), failure(ONE_HOST))
       .refine((text) => isDecodable(parseUrl(text)), { abort: true })
+      .refine(
+        (text) => isCertain(text),
+        failure({ expected: 'an address without a bare @, / or ? in its password' }),
+      )
       .refine(
         (text) => parseUrl(text)?.hash === '',
         failure({ expected: 'an address without a bare # (written %23)' }),
-      ),
+      )
+      .refine((text) => wantsPrimary(text), failure(ONLY_PRIMARIES)),
     expected: 'an address such as postgres://user:password@host:5432/database',
     remedy:
       'Percent-encode special characters in user and password (@ is %40, / is %2F, # is %23).',
+  };
+}
+
+const ONE_HOST: ExpectedText = {
+  expected: 'an address with one host (a list of hosts is not supported)',
+  remedy:
+    'Name what leads to the primary: a virtual address, a pooler, or the writer endpoint of the service.',
+};
+
+/** Before the address is parsed: a list with ports is no URL. */
+function namesSeveralHosts(text: string): boolean {
+  const authority = /^[a-z]+:\/\/([^/?#]*)/iu.exec(text)?.[1] ?? '';
+  const named = parseUrl(text)?.searchParams.get('host') ?? '';
+  return `${authority.slice(authority.lastIndexOf('@') + 1)}${named}`.includes(',');
+}
+
+function isCertain(text: string): boolean {
+  const url = parseUrl(text);
+  return url !== undefined && !hasStrayAt(url);
+}
+
+const ONLY_PRIMARIES: ExpectedText = {
+  expected: 'an address without target_session_attrs, or with read-write, primary or any',
+  remedy: 'Sessions that cannot write are always refused. Leave the parameter out.',
+};
+
+/** What libpq reads and pg does not. (PostgreSQL: 32.1.2 Parameter Key Words) */
+function wantsPrimary(text: string): boolean {
+  const wanted = parseUrl(text)?.searchParams.get('target_session_attrs') ?? 'any';
+  return ['any', 'read-write', 'primary'].includes(wanted);
+}
+
+/** The path of a file that is read later, and more than once. */
+export function filePath(): Kind<string> {
+  return {
+    ...PLAIN,
+    schema: z.string().regex(/^\//u),
+    expected: 'the path of a file, from /',
+    remedy: 'Name the file, not what it holds.',
   };
 }
 

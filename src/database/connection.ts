@@ -1,7 +1,9 @@
 import { Socket } from 'node:net';
 import type pg from 'pg';
 import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
-import { parseUrl } from '../safe-text.ts';
+import { ADDRESS_ATTEMPTS } from '../lifecycle/address-attempts.ts';
+import { hasStrayAt, parseUrl } from '../safe-text.ts';
+import { type PasswordFile, readPasswordFile } from './password.ts';
 
 /** A server that does not answer at all is given up after this. */
 const CONNECT_TIMEOUT_MILLISECONDS = 10_000;
@@ -14,7 +16,7 @@ const DEFAULT_PORT = '5432';
 /** `host:port/database` of an address, without user and password. */
 export function describeTarget(url: string): string {
   const parsed = parseUrl(url);
-  if (parsed === undefined) return 'an unreadable address';
+  if (parsed === undefined || hasStrayAt(parsed)) return 'an unreadable address';
   const { searchParams } = parsed;
   const host = decode(searchParams.get('host') ?? parsed.hostname) || 'localhost';
   const port = searchParams.get('port') ?? (parsed.port || DEFAULT_PORT);
@@ -27,6 +29,18 @@ function decode(text: string): string {
     return decodeURIComponent(text);
   } catch {
     return text;
+  }
+}
+
+/** pg connects by port and host alone, and so with Node's own time for each address of the host. */
+class PatientSocket extends Socket {
+  override connect(...parameters: unknown[]): this {
+    const [port, host] = parameters;
+    // Of all the ways to call it, pg uses two: a port and a host, or the path of a socket.
+    const connect = super.connect.bind(this) as (...rest: unknown[]) => this;
+    return typeof port === 'number' && typeof host === 'string'
+      ? connect({ port, host, ...ADDRESS_ATTEMPTS })
+      : connect(...parameters);
   }
 }
 
@@ -55,7 +69,7 @@ export function trackSockets(): SocketTracker {
   };
   return {
     open: () => {
-      const socket = new Socket();
+      const socket = new PatientSocket();
       sockets.add(socket);
       socket.once('close', () => sockets.delete(socket));
       return socket;
@@ -82,10 +96,13 @@ export interface SessionOptions {
   readonly sockets: SocketTracker;
 }
 
-/** pg's settings for a session that notices a dead network. */
+/**
+ * pg's settings for a session that notices a dead network. They ask the server for no setting, which poolers
+ * refuse: {@link prepareSession} sets them.
+ */
 export function sessionConfig(options: SessionOptions): pg.ClientConfig {
   return {
-    connectionString: options.url,
+    connectionString: withoutLimits(options.url),
     application_name: options.applicationName,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MILLISECONDS,
     query_timeout: options.queryTimeoutMilliseconds,
@@ -93,6 +110,43 @@ export function sessionConfig(options: SessionOptions): pg.ClientConfig {
     keepAliveInitialDelayMillis: KEEP_ALIVE_MILLISECONDS,
     stream: () => options.sockets.open(),
   };
+}
+
+/** What an address may ask for and sessions of ours have anyway. */
+const LIMITS = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'];
+
+function withoutLimits(url: string): string {
+  const parsed = parseUrl(url);
+  if (parsed === undefined || !LIMITS.some((name) => parsed.searchParams.has(name))) return url;
+  const [address = '', query = ''] = url.split('?', 2);
+  const kept = query.split('&').filter((pair) => !LIMITS.includes(pair.split('=')[0] ?? ''));
+  return [address, kept.join('&')].filter((part) => part !== '').join('?');
+}
+
+/**
+ * The reader of an address's password: asked for each session, since passwords are rotated while processes
+ * run. Undefined: the address has a password, or the file is another user's.
+ */
+export function passwordReader(
+  url: string,
+  file: PasswordFile | undefined,
+): (() => Promise<string>) | undefined {
+  const parsed = parseUrl(url);
+  if (file === undefined || parsed === undefined || parsed.password !== '') return undefined;
+  if (parsed.searchParams.has('password') || decode(parsed.username) !== file.user)
+    return undefined;
+  return () => readPasswordFile(file.path);
+}
+
+/** An address with the password of its file in it, for what takes nothing but an address. */
+export async function addressWithPassword(
+  url: string,
+  file: PasswordFile | undefined,
+): Promise<string> {
+  const password = await passwordReader(url, file)?.();
+  if (password === undefined) return url;
+  const separator = url.includes('?') ? '&' : '?';
+  return `${url}${separator}password=${encodeURIComponent(password)}`;
 }
 
 const NAME_THE_AUTHORITY =
@@ -110,10 +164,15 @@ const CONNECT_REMEDIES: Readonly<Record<string, string>> = {
   ENOTFOUND: 'Check the name of the host.',
   EAI_AGAIN: 'Check the name of the host, and that names can be resolved here.',
   ETIMEDOUT: 'Check that no firewall stands in the way.',
-  [SQLSTATE.invalid_password]: 'Check user and password in the address.',
+  [SQLSTATE.invalid_password]:
+    'Check user and password in the address, or the file that DATABASE_PASSWORD_FILE names.',
   [SQLSTATE.invalid_authorization_specification]: "Check the user, and the server's pg_hba.conf.",
   [SQLSTATE.invalid_catalog_name]: 'Check the name of the database in the address.',
   [SQLSTATE.too_many_connections]: 'Raise max_connections, or lower what others use.',
+  [SQLSTATE.protocol_violation]:
+    'Take what the address asks for behind the ? (such as options) away: this server or pooler refuses it.',
+  [SQLSTATE.feature_not_supported]:
+    'Take what the address asks for behind the ? (such as options) away: this server or pooler refuses it.',
 };
 
 /** Wraps what went wrong while a connection was opened; says where to, and nothing secret. */
@@ -135,10 +194,18 @@ export function queryError(error: unknown): unknown {
     code: codeOf(error),
     sqlState: sqlStateOf(error),
     constraint: textOf(error, 'constraint'),
-    remedy: textOf(error, 'hint') ?? remedyForSchema(error),
+    remedy:
+      textOf(error, 'hint') ?? STATEMENT_REMEDIES[codeOf(error) ?? ''] ?? remedyForSchema(error),
     cause: error,
   });
 }
+
+const STATEMENT_REMEDIES: Readonly<Record<string, string>> = {
+  [SQLSTATE.read_only_sql_transaction]:
+    'This session cannot write: the server is a standby, or default_transaction_read_only is on.',
+  [SQLSTATE.lock_not_available]:
+    'Another session keeps a lock: look in pg_stat_activity for one that is idle in a transaction, and try again.',
+};
 
 const SCHEMA_CODES: ReadonlySet<string | undefined> = new Set([
   SQLSTATE.undefined_table,

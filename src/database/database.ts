@@ -1,5 +1,11 @@
 import type { Queryable } from './queryable.ts';
 
+/** Why no session can be had that a restart of this process, or a person, may help with. */
+export interface SessionFault {
+  readonly kind: 'read-only' | 'login refused' | 'another database';
+  readonly since: Date;
+}
+
 /** A Postgres database. */
 export interface Database extends Queryable {
   /** `host:port/database`, for messages. */
@@ -17,8 +23,11 @@ export interface Database extends Queryable {
    */
   withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
 
-  /** Whether a pooler stands between us and the server; asked once. */
+  /** Whether a pooler stands between us and the server. */
   isPooled(): Promise<boolean>;
+
+  /** What keeps sessions from being opened at present; undefined: nothing that is known. */
+  fault(): SessionFault | undefined;
 
   /**
    * Waits for what is under way, a few seconds at most, and ends every session. May be repeated.

@@ -1,5 +1,5 @@
 import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
-import { detectPooler } from './pooler.ts';
+import { type ListenAddress, detectPooler } from './pooler.ts';
 import { createProbe } from './probe.ts';
 import type { Queryable } from './queryable.ts';
 import { subscribe } from './subscription.ts';
@@ -22,14 +22,14 @@ export interface ListenProof {
  * @throws DatabaseError when the address cannot be reached, or nothing could be sent.
  */
 export async function proveListening(
-  listenUrl: string,
+  address: ListenAddress,
   notifier: Queryable,
   timeoutMilliseconds: number,
 ): Promise<ListenProof> {
   const applicationName = 'retention doctor';
   const probe = createProbe(notifier);
   const session = await subscribe({
-    url: listenUrl,
+    ...address,
     applicationName,
     channels: [probe.channel],
     signal: NEVER_ABORTED,
@@ -40,7 +40,7 @@ export async function proveListening(
     const outcome = await probe.send(timeoutMilliseconds, NEVER_ABORTED);
     const milliseconds = performance.now() - startedAt;
     if (outcome.kind === 'unsent') throw outcome.error;
-    const pooled = await detectPooler(listenUrl, applicationName);
+    const pooled = await detectPooler(address, applicationName);
     return { arrived: outcome.kind === 'arrived', pooled, milliseconds };
   } finally {
     await session.close();

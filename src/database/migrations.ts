@@ -5,8 +5,16 @@ import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
 import { MIGRATIONS, listMigrations, readFunctions } from './shipped-sql.ts';
-import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
+import {
+  addressWithPassword,
+  connectError,
+  describeTarget,
+  trackSockets,
+  sessionConfig,
+} from './connection.ts';
+import type { PasswordFile } from './password.ts';
 import type { Queryable } from './queryable.ts';
+import { prepareSession, setForSession } from './session.ts';
 
 /** What the migrations are told, beside the database's address. */
 export interface MigrationSettings {
@@ -23,6 +31,8 @@ export interface MigrationSettings {
 /** A run of the migrations. */
 export interface MigrationOptions {
   readonly databaseUrl: string;
+  /** Read for addresses without a password. */
+  readonly passwordFile?: PasswordFile | undefined;
   readonly direction: 'up' | 'down';
   /** How many migrations. Default: all. */
   readonly count?: number | undefined;
@@ -61,9 +71,13 @@ const LOCK_RETRY_MILLISECONDS = 250;
  * nothing of the run is left.
  */
 export async function runMigrations(options: MigrationOptions): Promise<readonly string[]> {
-  const ticket = registerAddress(options.settings?.cronDatabaseUrl);
+  const { databaseUrl, passwordFile, settings } = options;
+  const cronUrl = settings?.cronDatabaseUrl;
+  const ticket = registerAddress(cronUrl && (await addressWithPassword(cronUrl, passwordFile)));
   try {
-    return await withSession(options.databaseUrl, (client) => runIn(client, options, ticket));
+    return await withSession({ url: databaseUrl, passwordFile, mustWrite: true }, (client) =>
+      runIn(client, options, ticket),
+    );
   } finally {
     addresses.delete(ticket);
   }
@@ -108,8 +122,11 @@ function registerAddress(address: string | undefined): string {
  *
  * @throws DatabaseError
  */
-export async function readMigrationState(databaseUrl: string): Promise<MigrationState> {
-  return withSession(databaseUrl, async (client) => {
+export async function readMigrationState(
+  databaseUrl: string,
+  passwordFile?: PasswordFile,
+): Promise<MigrationState> {
+  return withSession({ url: databaseUrl, passwordFile, mustWrite: false }, async (client) => {
     const { rows: places } = await client.query<{ exists: boolean }>(
       `select to_regclass($1) is not null as exists`,
       [`${SCHEMA}.${TABLE}`],
@@ -263,14 +280,20 @@ async function dropEmptySchema(client: pg.Client): Promise<void> {
   }
 }
 
+interface MigrationAddress {
+  readonly url: string;
+  readonly passwordFile: PasswordFile | undefined;
+  readonly mustWrite: boolean;
+}
+
 async function withSession<Result>(
-  url: string,
+  { url, passwordFile, mustWrite }: MigrationAddress,
   work: (client: pg.Client) => Promise<Result>,
 ): Promise<Result> {
   const sockets = trackSockets();
   const client = new pg.Client(
     sessionConfig({
-      url,
+      url: await addressWithPassword(url, passwordFile),
       applicationName: 'retention migrate',
       queryTimeoutMilliseconds: NO_LIMIT,
       sockets,
@@ -279,6 +302,10 @@ async function withSession<Result>(
   client.on('error', () => undefined);
   try {
     await client.connect();
+    const limits = { statementTimeoutMilliseconds: NO_LIMIT, keepsSearchPath: true };
+    const { isPooled } = await prepareSession(client, limits, mustWrite);
+    // They keep a lock and settings in their session, whatever lends it.
+    if (isPooled) await client.query(setForSession(limits));
   } catch (error) {
     await sockets.cut();
     throw connectError(error, describeTarget(url));

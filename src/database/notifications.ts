@@ -5,7 +5,7 @@ import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
-import { detectPooler } from './pooler.ts';
+import { type ListenAddress, detectPooler } from './pooler.ts';
 import { type Probe, createProbe } from './probe.ts';
 import type { Queryable } from './queryable.ts';
 import { type ReceivedNotification, type Subscription, subscribe } from './subscription.ts';
@@ -14,6 +14,7 @@ import { type ReceivedNotification, type Subscription, subscribe } from './subsc
 export interface NotificationsOptions {
   /** Must reach a real session of the notifier's database. */
   readonly listenUrl: string;
+  readonly passwordFile?: ListenAddress['passwordFile'];
   /** Sends the probes; must not be the listening session. */
   readonly notifier: Queryable;
   readonly channels: readonly string[];
@@ -53,6 +54,8 @@ export interface NotificationsState {
 /** Listens until it is stopped, and reconnects whenever the server was lost. */
 export interface Notifications extends Service {
   state(): NotificationsState;
+  /** Replaces the session: what ended the notifier's sessions may concern this one as well. */
+  renew(): void;
 }
 
 const DEFAULT_APPLICATION_NAME = 'retention listen';
@@ -85,6 +88,7 @@ class ReconnectingNotifications implements Notifications {
   #proofs = 0;
   #reason: string | undefined = 'not started';
   #isPooled = false;
+  #endSession: (() => void) | undefined;
 
   constructor(options: NotificationsOptions) {
     this.#options = options;
@@ -119,11 +123,26 @@ class ReconnectingNotifications implements Notifications {
     };
   }
 
+  renew(): void {
+    this.#endSession?.();
+  }
+
+  get #address(): ListenAddress {
+    return { url: this.#options.listenUrl, passwordFile: this.#options.passwordFile };
+  }
+
+  #whenRenewed(): Promise<never> {
+    return new Promise((_resolve, reject) => {
+      this.#endSession = () =>
+        reject(new RetentionError("the notifier's sessions were replaced", { code: 'RENEWED' }));
+    });
+  }
+
   /** Opens a session, proves it, and keeps it until it is lost or the signal is aborted. */
   async #runSession(signal: AbortSignal): Promise<void> {
     this.#isPooled = false;
     const session = await subscribe({
-      url: this.#options.listenUrl,
+      ...this.#address,
       applicationName: this.#applicationName,
       channels: [...this.#options.channels, this.#probe.channel],
       signal,
@@ -132,8 +151,9 @@ class ReconnectingNotifications implements Notifications {
     await withLinkedAbort(signal, async (ended) => {
       const watching = this.#watch(ended.signal);
       try {
-        await Promise.race([watching, rejectWhenLost(session)]);
+        await Promise.race([watching, rejectWhenLost(session), this.#whenRenewed()]);
       } finally {
+        this.#endSession = undefined;
         ended.abort();
         // The next session must not begin before everything of this one has ended.
         await watching.catch(() => undefined);
@@ -183,7 +203,7 @@ class ReconnectingNotifications implements Notifications {
   }
 
   async #explainSilence(timeout: number, signal: AbortSignal): Promise<Error> {
-    const asked = detectPooler(this.#options.listenUrl, this.#applicationName, signal);
+    const asked = detectPooler(this.#address, this.#applicationName, signal);
     this.#isPooled = await asked.catch(() => false);
     const message = `a notification that was sent did not arrive within ${timeout} ms`;
     return this.#isPooled

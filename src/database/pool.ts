@@ -1,17 +1,27 @@
 import pg from 'pg';
-import { DatabaseError, RetentionError, SQLSTATE, codeOf } from '../errors.ts';
+import { DatabaseError, RetentionError, SQLSTATE, isRefusedLogin, codeOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
+import { safeNow } from '../lifecycle/clock.ts';
 import { settlesWithin } from '../lifecycle/deadline.ts';
 import {
   connectError,
   describeTarget,
+  passwordReader,
   trackSockets,
   queryError,
   sessionConfig,
 } from './connection.ts';
-import type { Database } from './database.ts';
-import { isPooledClient, isRefusedStartupSetting } from './pooler.ts';
+import type { Database, SessionFault } from './database.ts';
+import type { PasswordFile } from './password.ts';
 import type { Queryable } from './queryable.ts';
+import {
+  ANOTHER_DATABASE,
+  type SessionLimits,
+  beginWith,
+  canWrite,
+  guardIdentity,
+  prepareSession,
+} from './session.ts';
 import { inTransaction } from './transactions.ts';
 import { valueTypes } from './value-types.ts';
 
@@ -24,6 +34,12 @@ export interface PoolOptions {
   readonly max?: number | undefined;
   /** The server ends a longer statement; 0 is no limit. Default: 30,000. */
   readonly statementTimeoutMilliseconds?: number | undefined;
+  /** Read for each session, where the address has no password. */
+  readonly passwordFile?: PasswordFile | undefined;
+  /** Refuses sessions that cannot write, also one that was idle since it could. Default: false. */
+  readonly mustWrite?: boolean | undefined;
+  /** Told when all sessions are replaced, because one of them could not write or did not answer. */
+  readonly onRenewed?: (() => void) | undefined;
   readonly logger: Logger;
 }
 
@@ -39,14 +55,8 @@ const IDLE_MILLISECONDS = 120_000;
 /** Sessions are replaced regularly: the pool then notices a failover, and servers free memory. */
 const LIFETIME_SECONDS = 1_800;
 
-/**
- * A function refuses another isolation level with the first code, and a single statement gets the
- * second only in another level. Both have changed nothing, so the statement can be repeated.
- */
-const WANTS_READ_COMMITTED: ReadonlySet<string | undefined> = new Set([
-  SQLSTATE.active_sql_transaction,
-  SQLSTATE.serialization_failure,
-]);
+/** A session that was idle for longer is asked whether it can still write, where that matters. */
+const TRUSTED_MILLISECONDS = 5_000;
 
 /** How long sessions may take to close. */
 const CLOSE_MILLISECONDS = 5_000;
@@ -59,30 +69,35 @@ export function createPool(options: PoolOptions): Database {
 class PooledDatabase implements Database {
   readonly target: string;
   readonly #options: PoolOptions;
+  readonly #limits: SessionLimits;
   readonly #sockets = trackSockets();
-  #takesStartupSettings = true;
+  readonly #identity = guardIdentity();
+  /** Which sessions a pooler lends, and when each was last known to work. */
+  readonly #sessions = new WeakMap<pg.ClientBase, SessionState>();
   #pool: pg.Pool;
-  #pooled: Promise<boolean> | undefined;
-  /** Whether the role or the database defaults to another isolation level than READ COMMITTED. */
-  #isElsewhereByDefault = false;
+  #fault: SessionFault | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#limits = {
+      statementTimeoutMilliseconds:
+        options.statementTimeoutMilliseconds ?? DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS,
+    };
     this.target = describeTarget(options.url);
     this.#pool = this.#makePool();
   }
 
   async query<Row extends object>(...statement: Parameters<Queryable['query']>) {
-    if (!this.#isElsewhereByDefault) {
-      try {
-        return await this.withClient((client) => client.query<Row>(...statement));
-      } catch (error) {
-        if (!WANTS_READ_COMMITTED.has(codeOf(error))) throw error;
-        this.#isElsewhereByDefault = true;
-      }
-    }
-    return this.withTransaction((client) => client.query<Row>(...statement));
+    return this.#lend((client) => {
+      const session = this.#queryable(client);
+      if (!this.#isPooled(client)) return session.query<Row>(...statement);
+      return inTransaction(
+        session,
+        (inside) => inside.query<Row>(...statement),
+        beginWith(this.#limits),
+      );
+    });
   }
 
   async withClient<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
@@ -90,12 +105,21 @@ class PooledDatabase implements Database {
   }
 
   withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
-    return this.withClient((client) => inTransaction(client, work));
+    return this.#lend((client) =>
+      inTransaction(
+        this.#queryable(client),
+        work,
+        this.#isPooled(client) ? beginWith(this.#limits) : 'begin',
+      ),
+    );
   }
 
   isPooled(): Promise<boolean> {
-    this.#pooled ??= this.#forgetFailure(this.#lend((client) => isPooledClient(client)));
-    return this.#pooled;
+    return this.#lend((client) => Promise.resolve(this.#isPooled(client)));
+  }
+
+  fault(): SessionFault | undefined {
+    return this.#fault;
   }
 
   close(): Promise<void> {
@@ -117,21 +141,22 @@ class PooledDatabase implements Database {
   }
 
   #makePool(): pg.Pool {
-    const timeout =
-      this.#options.statementTimeoutMilliseconds ?? DEFAULT_STATEMENT_TIMEOUT_MILLISECONDS;
-    const pool = new pg.Pool({
+    const timeout = this.#limits.statementTimeoutMilliseconds;
+    const options = {
       ...sessionConfig({
         url: this.#options.url,
         applicationName: this.#options.applicationName,
         queryTimeoutMilliseconds: timeout === 0 ? 0 : timeout + ANSWER_MARGIN_MILLISECONDS,
         sockets: this.#sockets,
       }),
-      ...(this.#takesStartupSettings && timeout > 0 ? { statement_timeout: timeout } : {}),
+      Client: clientWith(passwordReader(this.#options.url, this.#options.passwordFile)),
       types: valueTypes,
       max: this.#options.max ?? DEFAULT_MAX,
       idleTimeoutMillis: IDLE_MILLISECONDS,
       maxLifetimeSeconds: LIFETIME_SECONDS,
-    });
+      onConnect: (client: pg.ClientBase) => this.#prepare(client),
+    };
+    const pool = new pg.Pool(options);
     // Without a handler, the loss of an idle session would end the process.
     pool.on('error', (error) => this.#report('An idle session was lost', error));
     // So would the loss of a session in use, which its statement reports, and of one that is lost
@@ -140,9 +165,26 @@ class PooledDatabase implements Database {
     return pool;
   }
 
+  async #prepare(client: pg.ClientBase): Promise<void> {
+    try {
+      const { mustWrite = false } = this.#options;
+      const { isPooled, identity } = await prepareSession(client, this.#limits, mustWrite);
+      this.#identity.check(identity);
+      this.#sessions.set(client, { isPooled, workedAt: safeNow() });
+      this.#fault = undefined;
+    } catch (error) {
+      // The pool waits until the session has ended, which a dead network would keep it from.
+      destroySocket(client);
+      throw error;
+    }
+  }
+
+  #isPooled(client: pg.ClientBase): boolean {
+    return this.#sessions.get(client)?.isPooled === true;
+  }
+
   async #lend<Result>(work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
-    const client = await this.#connect();
-    const pool = this.#pool;
+    const { client, pool } = await this.#connect();
     let isReusable = false;
     try {
       const result = await work(client);
@@ -150,47 +192,57 @@ class PooledDatabase implements Database {
       return result;
     } catch (error) {
       isReusable = isOnlyRefused(error);
-      if (isSilence(error)) this.#renew(pool);
+      if (isSilence(error) || isReadOnly(error)) this.#renew(pool, error);
       throw error;
     } finally {
+      const state = this.#sessions.get(client);
+      if (state !== undefined) state.workedAt = safeNow();
       client.release(!isReusable || client.getTransactionStatus() !== 'I');
     }
   }
 
-  async #connect(): Promise<pg.PoolClient> {
+  /** A session and the pool it is from. One that was idle and cannot write any more takes the others with it. */
+  async #connect(): Promise<{ readonly client: pg.PoolClient; readonly pool: pg.Pool }> {
     if (this.#closing !== undefined) {
       throw new RetentionError(`the pool for ${this.target} is closed`, { code: 'CLOSED' });
     }
-    const pool = this.#pool;
     try {
-      return await pool.connect();
+      const pool = this.#pool;
+      const client = await pool.connect();
+      if (await this.#isFit(client)) return { client, pool };
+      client.release(true);
+      this.#renew(pool);
+      return { client: await this.#pool.connect(), pool: this.#pool };
     } catch (error) {
-      if (!isRefusedStartupSetting(error)) throw connectError(error, this.target);
-      this.#goWithoutStartupSettings(pool);
-    }
-    try {
-      return await this.#pool.connect();
-    } catch (error) {
-      throw connectError(error, this.target);
+      const failure = connectError(error, this.target);
+      this.#noteFault(failure);
+      throw failure;
     }
   }
 
-  /** Not behind a pooler, where the settings of a session would reach other clients. */
-  #goWithoutStartupSettings(refused: pg.Pool): void {
-    if (this.#pool !== refused) return;
-    this.#takesStartupSettings = false;
-    this.#pooled = Promise.resolve(true);
-    this.#renew(refused);
+  async #isFit(client: pg.PoolClient): Promise<boolean> {
+    const { workedAt = 0 } = this.#sessions.get(client) ?? {};
+    if (this.#options.mustWrite !== true || safeNow() - workedAt < TRUSTED_MILLISECONDS)
+      return true;
+    return canWrite(client).catch(() => false);
   }
 
   /**
-   * Replaces the pool: where the network is dead for one session, it is dead for the idle ones, and
-   * each of them would take the whole time limit of a statement to notice.
+   * Replaces the pool. Where the network is dead for one session, it is dead for the idle ones, and each of
+   * them would take the whole time limit of a statement to notice; and where one session has been left on a
+   * server that is read-only, all have.
    */
-  #renew(old: pg.Pool): void {
+  #renew(old: pg.Pool, error?: unknown): void {
     if (this.#pool !== old || this.#closing !== undefined) return;
     this.#pool = this.#makePool();
-    old.end().catch((error: unknown) => this.#report('A pool did not end', error));
+    if (error !== undefined) this.#noteFault(error);
+    old.end().catch((failure: unknown) => this.#report('A pool did not end', failure));
+    this.#options.onRenewed?.();
+  }
+
+  #noteFault(error: unknown): void {
+    const kind = faultOf(error);
+    if (kind !== undefined && kind !== this.#fault?.kind) this.#fault = { kind, since: new Date() };
   }
 
   #queryable(client: pg.PoolClient): Queryable {
@@ -198,10 +250,11 @@ class PooledDatabase implements Database {
       query: async <Row extends object>(...statement: Parameters<Queryable['query']>) => {
         const [text, values = [], { name } = {}] = statement;
         try {
-          const isNamed = name !== undefined && !(await this.#isPooledVia(client));
+          const isNamed = name !== undefined && !this.#isPooled(client);
           const query = { text, values: [...values], ...(isNamed ? { name } : {}) };
           const result = await client.query<Row & pg.QueryResultRow>(query);
-          return result.rows;
+          // Of several statements in one text, the last.
+          return [result].flat().at(-1)?.rows ?? [];
         } catch (error) {
           throw queryError(error);
         }
@@ -209,22 +262,47 @@ class PooledDatabase implements Database {
     };
   }
 
-  #isPooledVia(client: pg.PoolClient): Promise<boolean> {
-    this.#pooled ??= this.#forgetFailure(isPooledClient(client));
-    return this.#pooled;
-  }
-
-  #forgetFailure(asked: Promise<boolean>): Promise<boolean> {
-    asked.catch(() => {
-      this.#pooled = undefined;
-    });
-    return asked;
-  }
-
   #report(message: string, error: unknown): void {
     if (this.#closing !== undefined) return;
     this.#options.logger.warning(message, { database: this.target, error });
   }
+}
+
+interface SessionState {
+  readonly isPooled: boolean;
+  workedAt: number;
+}
+
+/** A client that asks for its password each time. pg takes no function beside an address. */
+function clientWith(readPassword: (() => Promise<string>) | undefined): typeof pg.Client {
+  if (readPassword === undefined) return pg.Client;
+  const read = readPassword;
+  return class extends pg.Client {
+    override password = (() =>
+      read().catch((error: unknown) => {
+        // pg reports the error and leaves the connection to the server.
+        destroySocket(this);
+        throw error;
+      })) as unknown as string;
+  };
+}
+
+function destroySocket(client: pg.ClientBase): void {
+  // pg's types leave the connection out.
+  const { connection } = client as unknown as {
+    readonly connection?: { readonly stream?: { readonly destroy: () => void } };
+  };
+  connection?.stream?.destroy();
+}
+
+function faultOf(error: unknown): SessionFault['kind'] | undefined {
+  if (isReadOnly(error)) return 'read-only';
+  if (isRefusedLogin(error)) return 'login refused';
+  return codeOf(error) === ANOTHER_DATABASE ? 'another database' : undefined;
+}
+
+function isReadOnly(error: unknown): boolean {
+  return error instanceof DatabaseError && error.sqlState === SQLSTATE.read_only_sql_transaction;
 }
 
 /** Whether the server did not answer, not even by ending the statement at its own limit. */
@@ -238,5 +316,5 @@ function isSilence(error: unknown): boolean {
  */
 function isOnlyRefused(error: unknown): boolean {
   const sqlState = error instanceof DatabaseError ? error.sqlState : undefined;
-  return sqlState !== undefined && !/^(?:08|57P|25P03|25P04|XX)/u.test(sqlState);
+  return sqlState !== undefined && !/^(?:08|57P|25006|25P03|25P04|XX)/u.test(sqlState);
 }

@@ -1,5 +1,13 @@
 import pgListen from 'pg-listen';
-import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
+import { codeOf } from '../errors.ts';
+import {
+  addressWithPassword,
+  connectError,
+  describeTarget,
+  trackSockets,
+  sessionConfig,
+} from './connection.ts';
+import type { ListenAddress } from './pooler.ts';
 import { settlesWithin } from '../lifecycle/deadline.ts';
 import { onAbort } from '../lifecycle/linked-abort.ts';
 
@@ -21,8 +29,7 @@ export interface Subscription {
 }
 
 /** What to listen to, and where. */
-export interface SubscriptionOptions {
-  readonly url: string;
+export interface SubscriptionOptions extends ListenAddress {
   readonly applicationName: string;
   readonly channels: readonly string[];
   /** Ends the attempt to connect. */
@@ -67,7 +74,34 @@ function readPayload(text: string): ReadPayload {
  * @throws DatabaseError when the server cannot be reached or refuses LISTEN; nothing is left then.
  */
 export async function subscribe(options: SubscriptionOptions): Promise<Subscription> {
-  const { url, applicationName, signal } = options;
+  const url = await addressWithPassword(options.url, options.passwordFile);
+  try {
+    return await subscribeOnce(withoutIdleTimeout(url), options);
+  } catch (error) {
+    // Whatever the words of the refusal: without it the session may be ended while it is idle, and no worse.
+    if (options.signal.aborted || !isAnswer(error)) throw error;
+    return subscribeOnce(url, options);
+  }
+}
+
+/**
+ * An address that asks the server not to end its idle session, which a role's default may want. It is asked
+ * while connecting, as pg-listen keeps its session to itself, and poolers may refuse it.
+ */
+function withoutIdleTimeout(url: string): string {
+  if (/[?&]options=/u.test(url)) return url;
+  return `${url}${url.includes('?') ? '&' : '?'}options=-c%20idle_session_timeout%3D0`;
+}
+
+/** The server, or what stands before it, has answered: it was reached. */
+function isAnswer(error: unknown): boolean {
+  return (
+    /^[0-9A-Z]{5}$/u.test(codeOf(error) ?? '') && !/^(?:28|3D|57|53)/u.test(codeOf(error) ?? '')
+  );
+}
+
+async function subscribeOnce(url: string, options: SubscriptionOptions): Promise<Subscription> {
+  const { applicationName, signal } = options;
   const sockets = trackSockets();
   const subscriber = createSubscriber(
     sessionConfig({ url, applicationName, queryTimeoutMilliseconds: ANSWER_MILLISECONDS, sockets }),

@@ -2,13 +2,13 @@ import { DatabaseError } from '../errors.ts';
 import type { Queryable } from './queryable.ts';
 
 /**
- * Runs `work` in a READ COMMITTED transaction of a session, also where the role or the database has
- * another default. Rolls back when it throws, and when it went on after a failed statement: Postgres
+ * Runs `work` in a transaction of a session that `begin` begins. Rolls back when it throws, and when it went on after a failed statement: Postgres
  * answers such a COMMIT with a rollback and no error.
  */
 export async function inTransaction<Result>(
   client: Queryable,
   work: (client: Queryable) => Promise<Result>,
+  begin: string,
 ): Promise<Result> {
   let failure: unknown;
   const watched: Queryable = {
@@ -21,7 +21,7 @@ export async function inTransaction<Result>(
       }
     },
   };
-  await client.query('begin isolation level read committed');
+  await client.query(begin);
   try {
     const result = await work(watched);
     if (failure !== undefined) {

@@ -19,8 +19,8 @@ export interface DeletionOptions {
   /** Ends the call early; what was already deleted is then not known. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * No request is sent after it, in milliseconds of `performance.now()`. A process that was stopped goes
-   * on where it was, and a timer that is to end the call may come after the request.
+   * No request is sent after it, in milliseconds of `safeNow()` of the lifecycle. A process or a machine that
+   * was stopped goes on where it was, and a timer that is to end the call may come after the request.
    */
   readonly endsAt?: number | undefined;
 }

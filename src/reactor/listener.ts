@@ -1,6 +1,7 @@
 import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
 import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
+import { createBackoff } from '../lifecycle/backoff.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
@@ -39,6 +40,9 @@ export interface Listener extends Service {
 /** How long to wait while another listener holds what is left. */
 const BUSY_MILLISECONDS = 500;
 
+/** The longest pause after turns that failed. */
+const LONGEST_PAUSE_MILLISECONDS = 5_000;
+
 /** A backlog may take hours, and a listener that logs nothing meanwhile looks hung. */
 const REPORT_SECONDS = 60;
 
@@ -71,6 +75,8 @@ class RetentionListener implements Listener {
       name: 'the listener',
       turn: (signal) => this.#turn(signal),
       intervalMilliseconds: () => jittered(options.pollSeconds) * 1_000,
+      // A database that is back after a switchover is noticed within seconds.
+      backoff: createBackoff({ capMilliseconds: LONGEST_PAUSE_MILLISECONDS }),
       onError: (error, failure) =>
         options.logger.error(`The retention cycle failed: ${describeError(error)}`, {
           error,

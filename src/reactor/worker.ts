@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { SQLSTATE, codeOf, describeError, isTransientDatabaseError } from '../errors.ts';
+import { describeError, isWorthRepeating } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
+import { safeNow } from '../lifecycle/clock.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
@@ -122,8 +123,8 @@ class BatchWorker implements Worker {
       stop,
       async () => {
         const lease = randomUUID();
-        // Counted from before the claim, by a clock that nobody sets: ours ends before the database's.
-        const startedAt = performance.now();
+        // Counted from before the claim, by the clock that is further on: ours ends before the database's.
+        const startedAt = safeNow();
         const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds, buckets });
         return claim && { claim, lease, startedAt };
       },
@@ -143,7 +144,7 @@ class BatchWorker implements Worker {
     const { failed = 0, dead = 0 } = claim.unchecked ?? {};
     const nothing = { cleared: 0, stamped: 0, failed, dead, postponed: false };
     if (claim.keys.length === 0) {
-      const milliseconds = performance.now() - startedAt;
+      const milliseconds = safeNow() - startedAt;
       return { ...base, ...nothing, leaseLost: false, milliseconds };
     }
     const answer = await this.#delete(claim, startedAt, abort);
@@ -155,7 +156,7 @@ class BatchWorker implements Worker {
       ...settled,
       failed: failed + (settled.failed ?? 0),
       dead: dead + (settled.dead ?? 0),
-      milliseconds: performance.now() - startedAt,
+      milliseconds: safeNow() - startedAt,
     };
     this.#report(outcome);
     return outcome;
@@ -168,7 +169,7 @@ class BatchWorker implements Worker {
       return notAsked({ code: 'BucketNotAllowed', reason, outcome: 'refused', final: true });
     }
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
-    const left = endsAt - performance.now();
+    const left = endsAt - safeNow();
     if (left <= 0) return notAsked({ code: 'LeaseTooOld', reason: 'claimed too long ago' });
     try {
       signal.throwIfAborted();
@@ -225,7 +226,7 @@ class BatchWorker implements Worker {
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
-    const milliseconds = performance.now() - insistence.startedAt;
+    const milliseconds = safeNow() - insistence.startedAt;
     const settlement = await this.#insist(insistence, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
@@ -248,7 +249,7 @@ class BatchWorker implements Worker {
         return await work();
       } catch (error) {
         const wait = backoff.next();
-        const isOver = signal.aborted || performance.now() + wait > endsAt;
+        const isOver = signal.aborted || safeNow() + wait > endsAt;
         if (isOver || !isWorthRepeating(error)) throw error;
         // The 1st, 2nd, 4th ... time: an outage takes one line, not one for every few seconds of it.
         const level = Number.isInteger(Math.log2(backoff.attempts)) ? 'warning' : 'debug';
@@ -294,11 +295,6 @@ class BatchWorker implements Worker {
       this.#options.logger.debug('Batch settled', fields);
     }
   }
-}
-
-/** A pooler gives one code to many faults; under a lease it costs nothing to take each for a passing one. */
-function isWorthRepeating(error: unknown): boolean {
-  return isTransientDatabaseError(error) || codeOf(error) === SQLSTATE.internal_error;
 }
 
 function describeSettlement(settlement: Settlement) {

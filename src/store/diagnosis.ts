@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { type ClockFacts, readClock } from './clock.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
 import { type StampTrial, tryStamp } from './stamps.ts';
@@ -93,6 +94,7 @@ export interface Diagnosis {
   readHealth(): Promise<HealthFacts>;
   /** `retention.dead_by_code` */
   readDead(): Promise<readonly DeadResults[]>;
+  readClock(): Promise<ClockFacts>;
   readGate(): Promise<readonly GateReason[]>;
   /** `retention.try_stamp` */
   tryStamp(): Promise<StampTrial>;
@@ -121,6 +123,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readIndexes: () => database.query<IndexState>('select * from retention.index_state()'),
     readHealth: () => readHealth(database),
     readDead: () => database.query<DeadResults>('select * from retention.dead_by_code()'),
+    readClock: () => readClock(database),
     readGate: () => readGate(database),
     tryStamp: () => tryStamp(database),
     readUndated: async () => {

@@ -8,4 +8,6 @@ export interface ListenerState {
   readonly reconnects: number;
   /** Whether it has been told to stop, and claims nothing more. */
   readonly stopping: boolean;
+  /** What keeps sessions of the database from being opened, and since when. */
+  readonly fault?: { readonly kind: string; readonly since: Date } | undefined;
 }

@@ -16,6 +16,9 @@ export interface Readiness {
 export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
   const reasons: string[] = [];
   if (listener.stopping) reasons.push('This listener is stopping.');
+  if (listener.fault !== undefined) {
+    reasons.push(`No session of the database can work: ${listener.fault.kind}.`);
+  }
   if (!reading.ok) reasons.push(`The database does not answer (${nameFailure(reading.error)}).`);
   if (!listener.listening) {
     reasons.push('It is not proven that notifications arrive; the log says why.');

@@ -1,4 +1,5 @@
 import { describeError, isTransientDatabaseError } from '../errors.ts';
+import { MILLISECONDS } from '../lifecycle/duration.ts';
 import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 import type { Store } from '../store/store.ts';
@@ -58,7 +59,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     // The page shows times by the database's clock, so its ages are by that clock, too.
     const skew = now.ok ? now.value.asOf.getTime() - now.at.getTime() : 0;
     const there = (date: Date): Date => new Date(date.getTime() + skew);
-    const { provenAt, ...state } = listener();
+    const { provenAt, fault: _fault, ...state } = listener();
     const known = {
       startedAt: there(startedAt),
       listener: { ...state, provenAt: provenAt && there(provenAt) },
@@ -81,7 +82,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     routes: {
       '/': async () => answerPage(await takeSnapshot()),
       '/status.json': async () => answerStatus(await takeSnapshot()),
-      '/healthz': () => ({ contentType: JSON_TYPE, body: '{"alive":true}\n' }),
+      '/healthz': () => answerLiveness(listener()),
       '/readyz': async () => answerReadiness(await readVitals(), listener()),
       '/metrics': async () => {
         const { contentType, text } = await metrics.render();
@@ -114,6 +115,21 @@ function answerStatus(snapshot: Snapshot): HttpAnswer {
     status: snapshot.vitals.ok ? 200 : UNAVAILABLE,
     contentType: JSON_TYPE,
     body: snapshotAsJson(snapshot),
+  };
+}
+
+/**
+ * Alive, unless for a minute something has kept sessions of the database away that a restart may help with:
+ * a login or an address that have changed in the environment since. A database that is down is no such thing.
+ */
+function answerLiveness({ fault }: ListenerState): HttpAnswer {
+  const lasts = fault === undefined ? 0 : Date.now() - fault.since.getTime();
+  const alive = lasts < MILLISECONDS.minute;
+  const reason = alive ? {} : { reason: `no session of the database for a minute: ${fault?.kind}` };
+  return {
+    status: alive ? 200 : UNAVAILABLE,
+    contentType: JSON_TYPE,
+    body: `${JSON.stringify({ alive, ...reason })}\n`,
   };
 }
 

@@ -123,8 +123,8 @@ describeDatabase('the pool', () => {
       pool.query(`do $$ begin raise exception 'no' using hint = 'Do y.'; end $$`),
     );
     expect(raised).toMatchObject({ message: 'no', remedy: 'Do y.', sqlState: 'P0001' });
-    await pool.query('create table narrow (a int constraint a_is_positive check (a > 0))');
-    const narrow = await failureOf(pool.query('insert into narrow values (-1)'));
+    await pool.query('create table public.narrow (a int constraint a_is_positive check (a > 0))');
+    const narrow = await failureOf(pool.query('insert into public.narrow values (-1)'));
     expect(narrow.constraint).toBe('a_is_positive');
   });
 
@@ -211,19 +211,19 @@ describeDatabase('the pool', () => {
 
   test('a transaction commits, and rolls back on an error, also on one that was caught', async () => {
     const { pool } = makePool();
-    await pool.query('create table kept (a int)');
-    await pool.withTransaction((client) => client.query('insert into kept values (1)'));
+    await pool.query('create table public.kept (a int)');
+    await pool.withTransaction((client) => client.query('insert into public.kept values (1)'));
     const thrown = pool.withTransaction(async (client) => {
-      await client.query('insert into kept values (2)');
+      await client.query('insert into public.kept values (2)');
       throw new Error('changed my mind');
     });
     await expect(thrown).rejects.toThrow('changed my mind');
     const swallowed = pool.withTransaction(async (client) => {
-      await client.query('insert into kept values (3)');
+      await client.query('insert into public.kept values (3)');
       await client.query('select 1/0').catch(() => undefined);
     });
     await expect(swallowed).rejects.toThrow('had failed before it was to be committed');
-    expect(await pool.query('select a from kept')).toEqual([{ a: 1 }]);
+    expect(await pool.query('select a from public.kept')).toEqual([{ a: 1 }]);
   });
 
   test('the server ends a statement that takes too long', async () => {
@@ -272,7 +272,7 @@ describeDatabase('the pool', () => {
     }
   });
 
-  test('works in READ COMMITTED where that is no default and a function asks for it', async () => {
+  test('works in READ COMMITTED where that is no default', async () => {
     await database().query(`
       create or replace function level() returns text language plpgsql as $$
       begin
@@ -286,8 +286,8 @@ describeDatabase('the pool', () => {
     try {
       const { pool } = makePool();
       const shown = 'show transaction_isolation';
-      expect(await pool.query(shown)).toEqual([{ transaction_isolation: 'serializable' }]);
-      expect(await pool.query('select level()')).toEqual([{ level: 'read committed' }]);
+      expect(await pool.query(shown)).toEqual([{ transaction_isolation: 'read committed' }]);
+      expect(await pool.query('select public.level()')).toEqual([{ level: 'read committed' }]);
       expect(await pool.query(shown)).toEqual([{ transaction_isolation: 'read committed' }]);
     } finally {
       await database().query(
@@ -296,7 +296,7 @@ describeDatabase('the pool', () => {
     }
   });
 
-  test('repeats in READ COMMITTED what could not be serialized', async () => {
+  test('waits in READ COMMITTED for what could not be serialized where that is no default', async () => {
     await database().query(`
       create table counted (n int); insert into counted values (0);
       alter role postgres in database ${database().name}
@@ -305,7 +305,7 @@ describeDatabase('the pool', () => {
       const { pool, applicationName } = makePool();
       const other = await database().connect();
       await other.query('begin isolation level read committed; update counted set n = n + 1');
-      const counting = pool.query('update counted set n = n + 1 returning n');
+      const counting = pool.query('update public.counted set n = n + 1 returning n');
       await until('it waits', async () => {
         const waiting = await database().query(
           `select from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'`,

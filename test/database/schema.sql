@@ -293,6 +293,69 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
       end > now()
 $$;
 
+CREATE FUNCTION retention._bring_back_times() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_setting retention.setting;
+  v_now timestamptz := clock_timestamp();
+  v_furthest timestamptz;
+begin
+  select max(t.until) into v_furthest from retention.times_ahead() t;
+  if v_furthest is null then
+    return false;
+  end if;
+  select * into strict v_setting from retention.setting;
+  update retention.heartbeat h
+  set ticked_at = case when h.ticked_at <= v_now then h.ticked_at end,
+    passed_at = case when h.passed_at <= v_now then h.passed_at end,
+    swept_at = case when h.swept_at <= v_now then h.swept_at end,
+    cleaned_up_at = case when h.cleaned_up_at <= v_now then h.cleaned_up_at end
+  from (select x.singleton from retention.heartbeat x for update skip locked) free
+  where h.singleton = free.singleton
+    and greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > v_now + interval '1 minute';
+  update retention.bucket k
+  set paused_until = v_now
+  from (
+    select x.bucket
+    from retention.bucket x
+    where x.paused_until > v_now + v_setting.pause_cap + interval '1 minute'
+    for update skip locked
+  ) free
+  where k.bucket = free.bucket;
+  update retention.batch b
+  set visible_at = v_now + case
+      when b.lease is null or b.visible_at - b.leased_at > interval '1 day' then interval '0'
+      else b.visible_at - b.leased_at
+    end,
+    leased_at = case when b.lease is not null then v_now end
+  from (
+    select x.batch_id
+    from retention.batch x
+    where x.lease is not null
+        and (x.leased_at > v_now + interval '1 minute' or x.visible_at > v_now + interval '1 day 1 minute')
+      or x.lease is null
+        and x.settled_at is null
+        and x.dead_at is null
+        and x.visible_at > v_now + greatest(v_setting.retry_cap, v_setting.pause_cap) + interval '1 minute'
+    for update skip locked
+  ) free
+  where b.batch_id = free.batch_id;
+  update retention.unanswered u
+  set until = v_now + v_setting.unanswered_for
+  where u.until > v_now + v_setting.unanswered_for + interval '1 day 1 minute';
+  update retention.gate_state s
+  set clock_corrected_at = v_now,
+    clock_was_ahead = v_furthest - v_now
+  from (select x.singleton from retention.gate_state x for update skip locked) free
+  where s.singleton = free.singleton;
+  return true;
+end
+$$;
+
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1230,6 +1293,40 @@ begin
     where j.jobname = 'retention-tick'
       and j.database = current_database()
   );
+end
+$$;
+
+CREATE FUNCTION retention._lock_holds(p_mode text) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '10s'
+    AS $$
+begin
+  execute format('lock table retention.hold in %s mode', p_mode);
+exception
+  when lock_not_available then
+    raise exception using
+      errcode = 'lock_not_available',
+      message = format('another transaction keeps the holds locked: %s', coalesce(
+        (
+          select string_agg(
+            coalesce(
+              format('process %s (%s, %s)', l.pid, coalesce(nullif(a.application_name, ''), 'no name'),
+                coalesce(a.state, 'state not shown')),
+              'a prepared transaction'
+            ),
+            ', '
+          )
+          from pg_locks l
+          left join pg_stat_activity a on a.pid = l.pid
+          where l.relation = 'retention.hold'::regclass
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.granted
+            and l.mode in ('ExclusiveLock', 'RowExclusiveLock', 'RowShareLock', 'AccessExclusiveLock')
+            and l.pid is distinct from pg_backend_pid()
+        ),
+        'it has ended meanwhile'
+      )),
+      hint = 'Try again when it has ended, or end it: select pg_terminate_backend(process).';
 end
 $$;
 
@@ -2549,6 +2646,9 @@ begin
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids);
+  if v_batch_id is null and retention._bring_back_times() then
+    v_batch_id := retention._next_batch(p_batch_ids);
+  end if;
   if v_batch_id is null then
     return;
   end if;
@@ -2618,6 +2718,18 @@ For the listener.
 Locks the batch. Waits for transactions that are placing a hold.
 Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
 committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.';
+
+CREATE FUNCTION retention.clock_state() RETURNS TABLE(at timestamp with time zone, corrected_at timestamp with time zone, was_ahead interval)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select clock_timestamp(), s.clock_corrected_at, s.clock_was_ahead
+  from retention.gate_state s
+$$;
+
+COMMENT ON FUNCTION retention.clock_state() IS 'The clock of this server, and what is known of its being wrong: corrected_at is when something that lay too
+far ahead was last brought back, was_ahead how far ahead it lay.
+For observers.';
 
 CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3655,7 +3767,7 @@ begin
     end if;
   end if;
 
-  lock table retention.hold in exclusive mode;
+  perform retention._lock_holds('exclusive');
   insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
   values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
   returning hold.hold_id into v_hold_id;
@@ -3674,7 +3786,7 @@ flight, or may be, cannot be called back: too_late counts such results, and too_
 by default the session''s user.
 For operators.
 Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
-Keep that transaction short.
+Keep that transaction short. Raises lock_not_available when another transaction keeps the lock for ten seconds.
 Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
 duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 active_sql_transaction outside READ COMMITTED.';
@@ -3827,7 +3939,11 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
     coalesce(n.visible_at <= clock_timestamp(), false),
     extract(epoch from n.visible_at - clock_timestamp())::double precision,
     h.more,
-    extract(epoch from clock_timestamp() - h.ticked_at)::double precision,
+    -- A tick of the future says nothing: the clock was wrong.
+    case
+      when h.ticked_at <= clock_timestamp() + interval '1 minute'
+      then extract(epoch from clock_timestamp() - h.ticked_at)::double precision
+    end,
     h.ticked_by,
     (select coalesce(max(c.scan_id), 0) from retention.scan c)
   from retention.setting s
@@ -3929,13 +4045,16 @@ For observers.';
 CREATE FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
     AS $$
 begin
+  perform retention._lock_holds('row exclusive');
   update retention.hold h
   set released_at = now(),
     released_by = coalesce(p_released_by, session_user)
   where h.hold_id = p_hold_id
-    and h.released_at is null;
+    -- Released by a clock that was wrong, it is not released yet.
+    and (h.released_at is null or h.released_at > clock_timestamp());
   if found then
     return true;
   end if;
@@ -3952,7 +4071,7 @@ COMMENT ON FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text)
 p_released_by: who releases it; by default the session''s user. Returns false when it was released before.
 For operators.
 Locks the hold.
-Raises no_data_found for a hold that is not there.';
+Raises no_data_found for a hold that is not there, and lock_not_available after ten seconds of waiting.';
 
 CREATE FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, released boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4530,6 +4649,7 @@ declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
 begin
+  perform retention._bring_back_times();
   update retention.heartbeat
   set ticked_at = clock_timestamp(),
     ticked_by = p_by
@@ -4592,6 +4712,67 @@ $$;
 COMMENT ON FUNCTION retention.tick_jobs(p_database text) IS 'The jobs of pg_cron in this database that tick for p_database (default: this one), as far as this role sees
 them, active ones first; last_runs: the newest five runs, newest first. No row where pg_cron is not there or
 this role may not look. It reads with the rights of its caller.
+For observers.';
+
+CREATE FUNCTION retention.times_ahead() RETURNS TABLE(what text, places bigint, until timestamp with time zone)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+  with limits as (
+    select clock_timestamp() + interval '1 minute' as past,
+      clock_timestamp() + s.pause_cap + interval '1 minute' as pause,
+      clock_timestamp() + greatest(s.retry_cap, s.pause_cap) + interval '1 minute' as retry,
+      -- No lease is longer than a day (RETENTION_LEASE_SECONDS).
+      clock_timestamp() + interval '1 day 1 minute' as lease,
+      clock_timestamp() + s.unanswered_for + interval '1 day 1 minute' as unanswered
+    from retention.setting s
+  )
+  select f.what, count(*), max(f.until)
+  from (
+    select 'ticks and passes' as what, greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) as until
+    from retention.heartbeat h
+    cross join limits l
+    where greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > l.past
+    union all
+    select 'pauses of buckets', k.paused_until
+    from retention.bucket k
+    cross join limits l
+    where k.paused_until > l.pause
+    union all
+    select 'leases', b.visible_at
+    from retention.batch b
+    cross join limits l
+    where b.lease is not null
+      and (b.leased_at > l.past or b.visible_at > l.lease)
+    union all
+    select 'next attempts', b.visible_at
+    from retention.bucket k
+    cross join limits l
+    cross join lateral (
+      select b.visible_at
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.lease is null
+        and b.visible_at > l.retry
+      order by b.visible_at desc
+      limit 1000
+    ) b
+    union all
+    select 'requests without an answer', u.until
+    from retention.unanswered u
+    cross join limits l
+    where u.until > l.unanswered
+  ) f
+  group by f.what
+$$;
+
+COMMENT ON FUNCTION retention.times_ahead() IS 'What lies further ahead than it can, by the clock of this server, one row for each kind. what: in words;
+places: how many; until: the furthest. No row where the clock has not been set back. Costs a probe for each
+bucket, and what is leased.
 For observers.';
 
 CREATE FUNCTION retention.troubles(p_limit integer DEFAULT 20) RETURNS TABLE(state text, bucket text, code text, results bigint, run_id text, error text, last_at timestamp with time zone, next_attempt_at timestamp with time zone)
@@ -5048,10 +5229,14 @@ CREATE TABLE retention.gate_state (
     singleton boolean DEFAULT true NOT NULL,
     reasons text[] DEFAULT '{}'::text[] NOT NULL,
     since timestamp with time zone DEFAULT now() NOT NULL,
+    clock_corrected_at timestamp with time zone,
+    clock_was_ahead interval,
     CONSTRAINT there_is_one_gate_state_row CHECK (singleton)
 );
 
 COMMENT ON TABLE retention.gate_state IS 'one row: the reasons of retention.gate() that were last announced';
+
+COMMENT ON COLUMN retention.gate_state.clock_corrected_at IS 'when something that lay further ahead than it can was last brought back: the clock had been wrong';
 
 CREATE TABLE retention.heartbeat (
     singleton boolean DEFAULT true NOT NULL,

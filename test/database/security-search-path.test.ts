@@ -132,6 +132,8 @@ const CALLS: Readonly<Record<string, string>> = {
   active_holds: 'select * from retention.active_holds()',
   adopted_table: 'select * from retention.adopted_table()',
   busy_buckets: 'select * from retention.busy_buckets()',
+  clock_state: 'select * from retention.clock_state()',
+  times_ahead: 'select * from retention.times_ahead()',
   claim: `select * from retention.claim('${LEASE}', '1 minute', 'x', null)`,
   compare_listing: `select * from retention.compare_listing('${LEASE}', 'dpp-results', 'results/', '', null, '{results/a}', '{1}', array[pg_catalog.now()], pg_catalog.now())`,
   configure: `select retention.configure('{"batch_size": 7, "retain": "29 days", "loop_interval": "1 hour"}')`,

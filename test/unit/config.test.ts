@@ -15,6 +15,8 @@ const ABSENT = [
   'loopIntervalSeconds',
   'batchSize',
   'maxDeletesPerSecond',
+  'databasePasswordFile',
+  'passwordFile',
   'cronDatabaseUrl',
   'role',
   'defaultBucket',
@@ -304,4 +306,71 @@ test.each([
   ['same', 'same', 0],
 ])('from "%s" to "%s" it is %i letters', (from, to, distance) => {
   expect(editDistance(from, to)).toBe(distance);
+});
+
+describe("a database's address", () => {
+  const given = (address: string): string => {
+    const [fault] = faultsOf({ DATABASE_URL: address });
+    return fault === undefined
+      ? 'accepted'
+      : `${fault.expected} | ${fault.given} | ${fault.remedy}`;
+  };
+
+  test.each([
+    'postgres://user:top@secret/word@host/db',
+    'postgres://user:top@secret?word@host/db',
+    'postgres://user:top@secret#word@host/db',
+    'postgres://user:12/secretword@host/db',
+    'postgres://user:1?secretword@host/db',
+    'postgres://user:1#secretword@host/db',
+    'postgres://user:top/secretword@host/db',
+    'postgres://user:top#secretword@host:1/db',
+  ])('of a password with characters that are not encoded, nothing is printed: %s', (address) => {
+    const said = given(address);
+    expect(said).not.toBe('accepted');
+    expect(said).not.toMatch(/secret|word@|top/u);
+    expect(said).toContain('%40');
+  });
+
+  test('a bare @ in a password that can be read all the same is masked', () => {
+    expect(given('postgres://user:p@ss@host/db')).toBe('accepted');
+    const { given: shown } = readConfig({ DATABASE_URL: 'postgres://user:p@ss@host/db' });
+    expect(shown.get('DATABASE_URL')).toBe('postgres://user:***@host/db');
+  });
+
+  test.each([
+    'postgres://user@a,b/db',
+    'postgres://user@a:5432,b:5432/db',
+    'postgres://user@/db?host=a,b',
+  ])('with several hosts is refused by name: %s', (address) => {
+    expect(given(address)).toMatch(/list of hosts.*primary/u);
+  });
+
+  test.each(['standby', 'prefer-standby', 'read-only'])(
+    'that wants a %s is refused by name',
+    (wanted) => {
+      expect(given(`postgres://user@host/db?target_session_attrs=${wanted}`)).toContain(
+        'target_session_attrs',
+      );
+    },
+  );
+
+  test.each(['any', 'primary', 'read-write'])('that wants %s has what it wants', (wanted) => {
+    expect(given(`postgres://user@host/db?target_session_attrs=${wanted}`)).toBe('accepted');
+  });
+
+  test('a comma in a password is no list of hosts', () => {
+    expect(given('postgres://user:a,b@host/db')).toBe('accepted');
+  });
+
+  test("DATABASE_PASSWORD_FILE is the password of DATABASE_URL's user", () => {
+    const config = readConfig({
+      DATABASE_URL: 'postgres://me%40home@host/db',
+      DATABASE_PASSWORD_FILE: '/run/secrets/password',
+    });
+    expect(config.passwordFile).toEqual({ path: '/run/secrets/password', user: 'me@home' });
+    expect(faultsOf({ DATABASE_PASSWORD_FILE: 'geheim' })).toMatchObject([
+      { name: 'DATABASE_PASSWORD_FILE' },
+    ]);
+  });
 });

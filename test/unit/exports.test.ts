@@ -9,6 +9,7 @@ const KEPT: ReadonlyMap<string, string> = new Map([
     'src/database/subscription.ts: MAX_PAYLOAD_CHARACTERS',
     'a test sends payloads just below and just above it',
   ],
+  ['src/lifecycle/clock.ts: createSafeNow', 'a test sets both clocks by hand'],
   ['src/config/unknown-variables.ts: editDistance', 'a test measures distances with it'],
   ...[
     'src/objects/s3/connection.ts: DEFAULT_CONNECT_TIMEOUT_MILLISECONDS',

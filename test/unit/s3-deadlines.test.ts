@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { safeNow } from '../../src/lifecycle/clock.ts';
 import { retryBudgetMilliseconds } from '../../src/retry-budget.ts';
 import { deleteAll } from '../support/scripted-s3.ts';
 import { failure, milliseconds, useScriptedStore } from '../support/scripted-store.ts';
@@ -25,10 +26,42 @@ describe('time', () => {
     };
     const opened = open({ clientConfig: { credentials } });
     await opened.prepare?.();
-    endsAt = performance.now() + 100;
+    endsAt = safeNow() + 100;
     const error = await failure(opened.deleteObjects('bucket', ['a'], { endsAt }));
     expect(error.kind).toBe('timeout');
     expect(requests()).toEqual([]);
+  });
+
+  test('sends no second attempt when the machine was suspended after the first, until the lease was over', async () => {
+    const wall = vi.spyOn(Date, 'now');
+    try {
+      play((_request, response) => {
+        // The monotonic clock and the timers stand still meanwhile.
+        const awake = Date.now() + 300_000;
+        wall.mockImplementation(() => awake);
+        response.writeHead(503).end();
+      });
+      const endsAt = safeNow() + 60_000;
+      await failure(open(times).deleteObjects('bucket', ['a'], { endsAt }));
+      expect(requests()).toHaveLength(1);
+    } finally {
+      wall.mockRestore();
+    }
+  });
+
+  test('sends no second attempt after its budget, when no lease bounds the call', async () => {
+    const wall = vi.spyOn(Date, 'now');
+    try {
+      play((_request, response) => {
+        const awake = Date.now() + 300_000;
+        wall.mockImplementation(() => awake);
+        response.writeHead(503).end();
+      });
+      await failure(open(times).deleteObjects('bucket', ['a']));
+      expect(requests()).toHaveLength(1);
+    } finally {
+      wall.mockRestore();
+    }
   });
 
   test('ends a call that is never answered, after every attempt', async () => {
@@ -139,6 +172,6 @@ describe('time', () => {
 
 /** As SIGSTOP does: nothing of this process goes on until then. */
 function stopUntil(moment: number): void {
-  const left = moment - performance.now();
+  const left = moment - safeNow();
   if (Number.isFinite(left)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, left);
 }

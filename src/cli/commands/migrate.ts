@@ -80,7 +80,7 @@ async function sql({ from, to }: { readonly from?: string; readonly to?: string 
 async function status(options: { readonly json?: boolean }): Promise<void> {
   const { config } = await readSettings('migrate');
   const { readMigrationState } = await import('../../database/migrations.ts');
-  const state = await readMigrationState(config.databaseMigrateUrl);
+  const state = await readMigrationState(config.databaseMigrateUrl, config.passwordFile);
   if (options.json === true) {
     printJson(state);
     return;

@@ -35,6 +35,7 @@ async function watch(options: { readonly json?: boolean }): Promise<void> {
   await withStore({ config, logger }, async (_store, database) => {
     const notifications = createNotifications({
       listenUrl: config.databaseListenUrl,
+      passwordFile: config.passwordFile,
       notifier: database,
       channels: CHANNELS,
       logger,

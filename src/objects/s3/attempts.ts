@@ -1,4 +1,5 @@
 import type { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3';
+import { safeNow } from '../../lifecycle/clock.ts';
 import { classify, NeverSent } from './failures.ts';
 
 /**
@@ -10,7 +11,7 @@ export class Attempts {
   readonly #endsAt: number;
   #unanswered = 0;
 
-  /** @param endsAt none is sent after it, in milliseconds of `performance.now()`. */
+  /** @param endsAt none is sent after it, in milliseconds of `safeNow()`. */
   constructor(endsAt = Infinity) {
     this.#endsAt = endsAt;
   }
@@ -43,7 +44,7 @@ export class Attempts {
       }
     };
     const note: Middleware = (next) => (args) => {
-      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());
+      if (safeNow() > this.#endsAt) return Promise.reject(tooLate());
       isSent = true;
       this.#unanswered += 1;
       return next(args);

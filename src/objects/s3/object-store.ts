@@ -1,3 +1,4 @@
+import { safeNow } from '../../lifecycle/clock.ts';
 import { withDeadline } from '../../lifecycle/deadline.ts';
 import {
   type DeletionOptions,
@@ -42,9 +43,11 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
       );
     }
     const unanswered = new Set<string>();
+    // The timer of the deadline stands still while the machine is suspended.
+    const overAt = Math.min(endsAt ?? Infinity, safeNow() + budget);
     try {
       const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
-        run({ signal: inTime, endsAt, unanswered }),
+        run({ signal: inTime, endsAt: overAt, unanswered }),
       );
       return { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
     } catch (error) {

@@ -1,6 +1,7 @@
 import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
 import { type Check, type Findings, attempt, ok } from './check.ts';
+import { checkClock } from './clock-check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
@@ -33,7 +34,11 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
       health = await reader.readHealth();
       return [];
     });
-    checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, main.role)));
+    checks.push(
+      ...reading,
+      ...(await checkClock(reader)),
+      ...(await checkSchemaHealth(ports, reader, health, main.role)),
+    );
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }

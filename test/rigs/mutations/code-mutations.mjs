@@ -8,6 +8,9 @@ const FAILURES = 'src/objects/s3/failures.ts';
 const PURGE = 'src/objects/s3/purge.ts';
 const PURGE_TEST = 'test/unit/s3-abilities.test.ts';
 const UNANSWERED_TEST = 'test/unit/s3-unanswered.test.ts';
+const SESSION = 'src/database/session.ts';
+const POOL = 'src/database/pool.ts';
+const SESSIONS_TEST = 'test/database/sessions.test.ts';
 const WORKER_TEST = 'test/unit/worker-failures.test.ts';
 const SLOW_TEST = 'test/unit/slow-s3.test.ts';
 
@@ -370,11 +373,87 @@ export const codeMutations = [
     promise: 8,
     edits: one(
       'src/objects/s3/attempts.ts',
-      '      if (performance.now() > this.#endsAt) return Promise.reject(tooLate());\n',
+      '      if (safeNow() > this.#endsAt) return Promise.reject(tooLate());\n',
       '      if (this.#endsAt === 0) return Promise.reject(tooLate());\n',
     ),
     testFile: 'test/unit/s3-deadlines.test.ts',
     test: 'sends nothing after its last moment, when its process was stopped until then',
+  },
+  {
+    name: 'a lease goes by the monotonic clock alone',
+    promise: 8,
+    edits: one(
+      'src/lifecycle/clock.ts',
+      'if (ahead > DRIFT_MILLISECONDS) suspended += ahead;',
+      'if (ahead > Infinity) suspended += ahead;',
+    ),
+    testFile: 'test/unit/s3-deadlines.test.ts',
+    test: 'sends no second attempt when the machine was suspended after the first',
+  },
+  {
+    name: 'a session is not set',
+    promise: 2,
+    edits: one(SESSION, '`and pg_backend_pid() = ${pid}`', '`and pg_backend_pid() = -${pid}`'),
+    testFile: SESSIONS_TEST,
+    test: 'each setting that matters is ours',
+  },
+  {
+    name: 'what a session has is not read back',
+    promise: 2,
+    edits: [
+      {
+        file: SESSION,
+        search: '`and pg_backend_pid() = ${pid}`',
+        replace: "`and pg_backend_pid() = ${pid} and s.name <> 'datestyle'`",
+      },
+      {
+        file: SESSION,
+        search: 'if (!isPooled && answer.differing.length > 0) {',
+        replace: 'if (!isPooled && answer.differing.length > 1_000) {',
+      },
+    ],
+    testFile: SESSIONS_TEST,
+    test: 'dates, intervals, bytes and numbers are read as what they are',
+  },
+  {
+    name: 'the settings of a session reach the other clients of a pooler',
+    promise: 2,
+    edits: one(
+      SESSION,
+      'select set_config(s.name, s.value, true)',
+      'select set_config(s.name, s.value, false)',
+    ),
+    testFile: SESSIONS_TEST,
+    test: 'behind a transaction pooler as well, and nothing of it reaches its other clients',
+  },
+  {
+    name: 'a session that cannot write is kept',
+    promise: 2,
+    edits: one(
+      POOL,
+      'if (isSilence(error) || isReadOnly(error)) this.#renew',
+      'if (isSilence(error)) this.#renew',
+    ),
+    testFile: SESSIONS_TEST,
+    test: 'is ended and replaced, and the pool says so, until the server takes writes again',
+  },
+  {
+    name: 'an idle session is trusted to write',
+    promise: 2,
+    edits: one(
+      POOL,
+      'const TRUSTED_MILLISECONDS = 5_000;',
+      'const TRUSTED_MILLISECONDS = Infinity;',
+    ),
+    testFile: SESSIONS_TEST,
+    test: 'an idle session is asked before it is used again, also for what only reads',
+  },
+  {
+    name: 'another database is as good as the first',
+    promise: 1,
+    edits: one(POOL, '      this.#identity.check(identity);\n', ''),
+    testFile: SESSIONS_TEST,
+    test: 'an address that leads to another server from now on stops the pool, and says which',
   },
   {
     name: 'S3 may be asked for as long as the lease',
@@ -393,11 +472,7 @@ export const codeMutations = [
   {
     name: 'a settle is tried again after its lease',
     promise: 8,
-    edits: one(
-      WORKER,
-      'performance.now() + wait > endsAt;',
-      'performance.now() + wait > endsAt + 60_000;',
-    ),
+    edits: one(WORKER, 'safeNow() + wait > endsAt;', 'safeNow() + wait > endsAt + 60_000;'),
     testFile: 'test/unit/settling.test.ts',
     test: 'ends with the lease, which others may have after that',
   },

@@ -9,6 +9,8 @@ const CLAIM = `${FOLDER}/09_claim.sql`;
 const SETTLE = `${FOLDER}/10_settle.sql`;
 const HOLD = `${FOLDER}/13_hold.sql`;
 const SELECT = `${FOLDER}/14_select.sql`;
+const CLOCK = `${FOLDER}/23_clock.sql`;
+const CLOCK_TEST = 'test/database/clock.test.ts';
 const RIGHTS = `${FOLDER}/19_rights.sql`;
 
 const SPARED = 'a result is spared when %s';
@@ -242,9 +244,45 @@ export const claimMutations = [
   {
     name: 'a hold does not wait for claims',
     promise: 5,
-    edits: one(HOLD, '  lock table retention.hold in exclusive mode;\n', ''),
+    edits: one(HOLD, "  perform retention._lock_holds('exclusive');\n", ''),
     testFile: CLAIM_TEST,
     test: 'a hold waits for a claim that is being made, and then says that it is too late',
+  },
+  {
+    name: 'a hold waits for ever',
+    promise: 5,
+    edits: one(
+      HOLD,
+      "returns void\nlanguage plpgsql\nset lock_timeout = '10s'",
+      "returns void\nlanguage plpgsql\nset lock_timeout = '0'",
+    ),
+    testFile: CLOCK_TEST,
+    test: 'keeps no other hold waiting for long, and is named',
+  },
+  {
+    name: 'a retry of the future is waited for',
+    promise: 2,
+    edits: one(
+      CLAIM,
+      'if v_batch_id is null and retention._bring_back_times() then',
+      'if false then',
+    ),
+    testFile: CLOCK_TEST,
+    test: 'a retry that waits for a year is claimed by who finds nothing else',
+  },
+  {
+    name: 'a pass of the future is waited for',
+    promise: 2,
+    edits: one(TICK, '  perform retention._bring_back_times();\n', ''),
+    testFile: CLOCK_TEST,
+    test: ['the next tick flags, though heartbeat.%s lies in the future', 'passed_at'],
+  },
+  {
+    name: 'a lease of the future ends at once',
+    promise: 8,
+    edits: one(CLOCK, 'else b.visible_at - b.leased_at\n', "else interval '0'\n"),
+    testFile: CLOCK_TEST,
+    test: 'a lease of the future begins again with its own length, and its holder may still settle',
   },
   {
     name: 'a claim does not wait for holds',
@@ -685,8 +723,8 @@ export const schemaMutations = [
     promise: 10,
     edits: one(
       HOLD,
-      'returns boolean\nlanguage plpgsql\nsecurity definer\nset search_path = pg_catalog, pg_temp\nas $$',
-      'returns boolean\nlanguage plpgsql\nsecurity definer\nas $$',
+      'returns boolean\nlanguage plpgsql\nsecurity definer\nset search_path = pg_catalog, pg_temp\nset lock',
+      'returns boolean\nlanguage plpgsql\nsecurity definer\nset lock',
     ),
     testFile: 'test/database/security-search-path.test.ts',
     test: ['%s runs none of them', 'release_hold'],
