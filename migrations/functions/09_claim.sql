@@ -219,8 +219,11 @@ $$;
 -- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
 -- again: it is due, not held, still points at this key, and no run that is not due shares the object. What
 -- fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
--- without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
--- token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
+-- without keys: everything was spared, so ask again. purge: every version of the keys is to go. habits: what the
+-- store of the bucket does differently, as learn_habits has it; null: nothing. looked_in: where its keys were
+-- looked for before the first deletion; null: they were not, or not enough of them. cut: the batches that were cut
+-- off this one, since the store takes no more keys at once. p_lease: the token that settle, postpone and split ask
+-- for. p_by: who claims. p_batch_ids: only these batches, for a
 -- narrowed reconcile. p_client: the client's version, for the gate.
 -- For the listener.
 -- Locks the batch. Waits for transactions that are placing a hold.
@@ -240,7 +243,10 @@ returns table (
   spared integer,
   attempts integer,
   leased_until timestamptz,
-  purge boolean
+  purge boolean,
+  habits jsonb,
+  looked_in text,
+  cut bigint[]
 )
 language plpgsql
 security definer
@@ -259,6 +265,10 @@ declare
   v_batch_id bigint;
   v_checked record;
   v_kept record;
+  v_bucket retention.bucket;
+  v_habits jsonb;
+  v_most integer;
+  v_cut bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -285,6 +295,12 @@ begin
   if v_before.lease is not null then
     -- Its lease has run out, and whoever had it may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
+  end if;
+  select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  v_habits := retention._habits(v_bucket);
+  v_most := retention._max_keys(v_habits);
+  if v_before.results > v_most then
+    v_cut := retention._cut(v_batch_id, v_most);
   end if;
 
   update retention.batch b
@@ -324,11 +340,9 @@ begin
     cardinality(v_checked.spared),
     v_batch.attempts,
     v_batch.visible_at,
-    exists (
-      select
-      from retention.bucket k
-      where k.bucket = v_batch.bucket
-        and k.on_versioned = 'purge'
-    );
+    v_bucket.on_versioned is not distinct from 'purge',
+    v_habits,
+    case when v_bucket.looked >= 20 then v_bucket.looked_in end,
+    v_cut;
 end
 $$;

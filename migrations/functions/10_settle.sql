@@ -73,9 +73,28 @@ begin
 end
 $$;
 
+-- Whether the results of a batch are beyond the store: for a day and 20 attempts it has answered them with faults of
+-- its own, while it has deleted others in the same bucket.
+create or replace function retention._is_beyond_store(p_batch retention.batch)
+returns boolean
+language sql
+stable
+as $$
+  select p_batch.stuck_since < clock_timestamp() - interval '24 hours'
+    and p_batch.postponed >= 19
+    and exists (
+      select
+      from retention.batch b
+      where b.settled_at > p_batch.stuck_since
+        and b.bucket = p_batch.bucket
+        and b.cleared > 0
+    )
+$$;
+
 -- What settle makes of the results of a batch that were not cleared. Those that fail alike (code, counted or
 -- not, dead or not) go on together, each kind in a batch of its own with one counter of attempts.
--- p_failed: see settle; a result that it does not name was not answered for.
+-- p_failed: see settle; a result that it does not name was not answered for. What is beyond the store is dead as
+-- StoreCannot.
 create or replace function retention._failures(
   p_batch retention.batch,
   p_cleared text[],
@@ -86,6 +105,7 @@ returns table (
   code text,
   reason text,
   counted boolean,
+  is_stuck boolean,
   is_dead boolean,
   run_ids retention.run_id[],
   keys text[],
@@ -95,9 +115,14 @@ language sql
 stable
 set enable_hashjoin = on
 as $$
-  select f.code,
-    min(f.reason),
+  select case when f.is_dead and not f.counted then 'StoreCannot' else f.code end,
+    case
+      when f.is_dead and not f.counted
+      then left(format('%s at every attempt since %s: %s', f.code, p_batch.stuck_since, min(f.reason)), 500)
+      else min(f.reason)
+    end,
     f.counted,
+    f.is_stuck,
     f.is_dead,
     array_agg(f.run_id order by f.n),
     array_agg(f.key order by f.n),
@@ -110,16 +135,22 @@ as $$
       left(coalesce(f.code, 'Unanswered'), 64) as code,
       left(coalesce(f.reason, 'the reply did not name this key'), 500) as reason,
       coalesce(f.outcome = 'refused', false) as counted,
-      coalesce(f.outcome = 'refused', false)
-        and (p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)) as is_dead
+      coalesce(f.outcome <> 'refused' and f.concerns = 'key', false) as is_stuck,
+      case
+        when f.outcome = 'refused' then p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)
+        else coalesce(f.outcome = 'failed' and f.concerns = 'key' and b.is_beyond_store, false)
+      end as is_dead
     from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    cross join (select retention._is_beyond_store(p_batch) as is_beyond_store offset 0) b
     left join (
       select distinct on (j.key collate "C") j.*
-      from jsonb_to_recordset(p_failed) as j (key text, code text, reason text, outcome text, final boolean)
+      from jsonb_to_recordset(p_failed) as j (
+        key text, code text, reason text, outcome text, concerns text, final boolean
+      )
     ) f on f.key = retention._unpack_key(u.key, u.run_id::text) collate "C"
     where retention._unpack_key(u.key, u.run_id::text) collate "C" not in (select unnest(p_cleared) collate "C")
   ) f
-  group by f.code, f.counted, f.is_dead
+  group by f.code, f.counted, f.is_stuck, f.is_dead
   order by min(f.n)
 $$;
 
@@ -209,14 +240,15 @@ begin
       v_retry_at := case
         when not v_kind.is_dead then clock_timestamp() + retention._backoff(
           case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
-          v_setting.retry_cap,
+          -- The store's own faults pass: what they struck is not to wait for hours after.
+          case when v_kind.counted then v_setting.retry_cap else v_setting.pause_cap end,
           case when v_kind.counted then v_batch.attempts else v_batch.postponed end
         )
       end;
       v_first_retry_at := least(v_first_retry_at, v_retry_at);
       insert into retention.batch (
         bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-        attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+        attempts, postponed, stuck_since, code, error, failed_at, dead_at, run_ids, keys, tenants
       )
       values (
         v_batch.bucket,
@@ -229,6 +261,7 @@ begin
         coalesce(v_retry_at, clock_timestamp()),
         v_batch.attempts + v_kind.counted::integer,
         v_batch.postponed + (not v_kind.counted)::integer,
+        case when v_kind.is_stuck then coalesce(v_batch.stuck_since, clock_timestamp()) end,
         v_kind.code,
         v_kind.reason,
         clock_timestamp(),
@@ -255,6 +288,9 @@ begin
 
   if v_cleared > 0 then
     perform retention._note_success(v_batch.bucket);
+    if not p_all then
+      perform retention._note_load(v_batch.bucket, p_failed);
+    end if;
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
@@ -297,9 +333,31 @@ as $$
     and (k.pauses > 0 or k.refused_in_row > 0)
 $$;
 
+-- Pauses a bucket that has deleted some keys of a batch and was too busy for others. Called by settle alone.
+create or replace function retention._note_load(p_bucket text, p_failed jsonb)
+returns void
+language plpgsql
+as $$
+declare
+  v_load record;
+begin
+  select f.code, f.reason
+  into v_load
+  from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text)
+  where f.outcome <> 'refused'
+    and f.concerns <> 'key'
+  limit 1;
+  if found then
+    perform retention._pause_bucket(p_bucket, v_load.code, v_load.reason);
+  end if;
+end
+$$;
+
 -- What a batch of which nothing was cleared says of its bucket: where all that was refused concerns the bucket,
 -- it pauses at once; where all was refused with one code, the second time in a row. One key that is refused alone
--- says nothing of its bucket, and neither does a refusal that is final. Called by settle alone.
+-- says nothing of its bucket, and neither does a refusal that is final. Where the store answered every key with a
+-- fault of its own, the bucket pauses, unless these keys are stuck: the others tell how the bucket is. Called by
+-- settle alone.
 create or replace function retention._note_refusal(p_batch retention.batch, p_failed jsonb)
 returns void
 language plpgsql
@@ -312,9 +370,14 @@ begin
     min(f.code) as code,
     min(f.reason) as reason,
     bool_and(f.outcome = 'refused' and not coalesce(f.final, false)) as is_refusal,
+    bool_and(f.outcome <> 'refused') as is_fault,
     bool_and(f.concerns = 'bucket') as concerns_bucket
   into strict v_refusal
   from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text, final boolean);
+  if v_refusal.is_fault and p_batch.stuck_since is null then
+    perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
+    return;
+  end if;
   if v_refusal.codes <> 1
     or not v_refusal.is_refusal
     or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)
@@ -332,7 +395,8 @@ end
 $$;
 
 -- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
--- counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
+-- counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
+-- of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why. p_unanswered: the keys
 -- that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
 -- longer the batch's lease.
 -- For the listener.
@@ -376,6 +440,15 @@ begin
       'retry_at', retention._iso(v_until)
     ))
   where b.batch_id = p_batch_id;
+  if v_batch.results > 1 and v_batch.postponed >= 5 and exists (
+    select
+    from retention.batch b
+    where b.settled_at > v_batch.leased_at - interval '1 hour'
+      and b.bucket = v_batch.bucket
+      and b.cleared > 0
+  ) then
+    perform retention._cut(p_batch_id, (v_batch.results + 1) / 2);
+  end if;
   return v_until;
 end
 $$;
@@ -423,11 +496,11 @@ begin
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    code, error, failed_at, run_ids, keys, tenants
+    stuck_since, code, error, failed_at, run_ids, keys, tenants
   )
   values (
     v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
-    v_batch.attempts, v_batch.postponed, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
     v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;

@@ -1,5 +1,6 @@
 import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
 import type { StoreFailure } from './store-failure.ts';
+import type { StoreHabits } from './store-habits.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -152,7 +153,7 @@ export interface BucketInspection {
   /** Never throws for what the store says: that is among the problems. */
   describeBucket(
     bucket: string,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { signal?: AbortSignal | undefined; habits?: StoreHabits | undefined },
   ): Promise<BucketDescription>;
 
   /**
@@ -162,7 +163,11 @@ export interface BucketInspection {
    */
   probeDeleteRight(
     bucket: string,
-    options?: { prefix?: string | undefined; signal?: AbortSignal | undefined },
+    options?: {
+      prefix?: string | undefined;
+      signal?: AbortSignal | undefined;
+      habits?: StoreHabits | undefined;
+    },
   ): Promise<DeleteRight>;
 }
 

@@ -1,3 +1,4 @@
+import type { Claim } from '../store/leases.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
 /** Sums over batches. */
@@ -46,7 +47,8 @@ export interface DrainOptions {
   readonly stop: AbortSignal;
   /** Ends what is in flight. */
   readonly abort: AbortSignal;
-  readonly batchIds?: readonly number[] | undefined;
+  /** Only these. Gets those that are cut off them. Default: any. */
+  readonly batchIds?: number[] | undefined;
   readonly onBatch?: (outcome: BatchOutcome) => void;
 }
 
@@ -59,6 +61,11 @@ export interface DrainOptions {
  */
 export async function drain(options: DrainOptions): Promise<Totals> {
   const { worker, concurrency, stop, abort, batchIds } = options;
+  const onClaimed = (claim: Claim): void => {
+    // What was cut off one of these batches is one of them as well.
+    batchIds?.push(...claim.cut);
+    startSlot();
+  };
   let totals = NO_TOTALS;
   let slots = 0;
   let failure: { readonly error: unknown } | undefined;
@@ -68,7 +75,7 @@ export async function drain(options: DrainOptions): Promise<Totals> {
   const runSlot = async (): Promise<void> => {
     try {
       while (!isOver()) {
-        const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed: startSlot });
+        const outcome = await worker.workOnce({ stop, abort, batchIds, onClaimed });
         if (outcome === undefined) return;
         totals = addBatch(totals, outcome);
         options.onBatch?.(outcome);

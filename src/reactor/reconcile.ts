@@ -57,7 +57,7 @@ class Sweep {
   readonly #startedAt = performance.now();
   #totals: Totals = NO_TOTALS;
   #flagged = 0;
-  #batchIds: readonly number[] | undefined;
+  #batchIds: number[] | undefined;
   #known = 0;
 
   constructor(options: ReconcileOptions) {
@@ -106,12 +106,13 @@ class Sweep {
     });
     this.#flagged = selected.newlyFlagged;
     this.#known = selected.selected;
-    this.#batchIds = selected.batchIds;
-    if (selected.batchIds.length > 0) await this.#drain(selected.batchIds);
+    const batchIds = [...selected.batchIds];
+    this.#batchIds = batchIds;
+    if (batchIds.length > 0) await this.#drain(batchIds);
   }
 
   /** Drains, and waits for short pauses of a bucket, such as after a throttled request. */
-  async #drain(batchIds?: readonly number[]): Promise<void> {
+  async #drain(batchIds?: number[]): Promise<void> {
     const { worker, concurrency, store, onProgress } = this.#options;
     let waits = 0;
     while (!this.#signal.aborted) {

@@ -1,5 +1,8 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Habits } from './buckets.ts';
 import { PRODUCT_VERSION } from './version.ts';
+
+const NO_HABITS: Habits = {};
 
 /** A leased batch and what may go of it. */
 export interface Claim {
@@ -12,6 +15,12 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
+  /** What the store of the bucket does otherwise than S3, as `retention.learn_habits` has it. */
+  readonly habits: Habits;
+  /** Where its keys were looked for before the first deletion; undefined: that is still to be done. */
+  readonly lookedIn: string | undefined;
+  /** Batches that were cut off this one, since the store takes no more keys at once. */
+  readonly cut: readonly number[];
 }
 
 /** Who claims, and for how long. */
@@ -83,9 +92,13 @@ export async function claim(
     spared: number;
     attempts: number;
     purge: boolean;
+    habits: Habits | null;
+    looked_in: string | null;
+    cut: number[] | null;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge
+    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, habits, looked_in,
+      to_json(cut) as cut
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5)`,
     [request.lease, request.leaseSeconds, request.by, request.batchIds ?? null, PRODUCT_VERSION],
     { name: 'retention-claim' },
@@ -98,6 +111,9 @@ export async function claim(
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
+    habits: row.habits ?? NO_HABITS,
+    lookedIn: row.looked_in ?? undefined,
+    cut: row.cut ?? [],
   };
 }
 

@@ -1,0 +1,42 @@
+import { Agent as HttpAgent, type AgentOptions } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { HttpProxyAgent, HttpsProxyAgent } from 'hpagent';
+import { getProxyForUrl } from 'proxy-from-env';
+
+/** The agents of a client, by the scheme of its requests. */
+export interface Agents {
+  readonly httpAgent: HttpAgent;
+  readonly httpsAgent: HttpsAgent;
+}
+
+/**
+ * How long one address of a host is tried before the next one. Node's own 250 ms are too short where IPv6 is not
+ * routed and the host is far away: then no address is ever reached.
+ */
+const ADDRESS_MILLISECONDS = 2_500;
+
+/**
+ * Agents that keep connections, try each address of a host for long enough, and go through the proxy that
+ * HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for the given host. Node's own agents ignore these variables.
+ *
+ * @param host of the requests; with a port where it is not the scheme's.
+ */
+export function createAgents(host: string, maxSockets: number): Agents {
+  const options: AgentOptions & { autoSelectFamilyAttemptTimeout: number } = {
+    keepAlive: true,
+    maxSockets,
+    autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS,
+  };
+  const httpProxy = getProxyForUrl(`http://${host}`);
+  const httpsProxy = getProxyForUrl(`https://${host}`);
+  return {
+    httpAgent:
+      httpProxy === ''
+        ? new HttpAgent(options)
+        : new HttpProxyAgent({ ...options, proxy: httpProxy }),
+    httpsAgent:
+      httpsProxy === ''
+        ? new HttpsAgent(options)
+        : new HttpsProxyAgent({ ...options, proxy: httpsProxy }),
+  };
+}
