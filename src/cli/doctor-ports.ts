@@ -70,6 +70,8 @@ export async function withDoctorPorts<Result>(
       proveListening: () =>
         proveListening(config.databaseListenUrl, open(config.databaseUrl), LISTEN_MILLISECONDS),
       inspection: abilityOf(objects, 'inspection'),
+      listing: objects.listing,
+      place: objects.place,
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,
       s3BudgetSeconds: s3BudgetSeconds(config),

@@ -81,6 +81,8 @@ export interface LifecycleRule {
 
 /** Why a part of a description is not known. */
 export interface BucketProblem extends StoreFailure {
+  /** The store does not accept the credentials, so that nothing else was found out. */
+  readonly isOfCredentials?: boolean | undefined;
   /** The right that may be missing, such as `s3:GetLifecycleConfiguration`. */
   readonly missingAction?: string | undefined;
 }

@@ -34,3 +34,8 @@ const HABIT_WORDS: Readonly<Record<keyof Habits, (value: number | string) => str
   checksum: (value) => `checksum ${value}`,
   addressing: (value) => (value === 'path' ? 'addressed by path' : 'addressed by virtual host'),
 };
+
+/** The habits alone, as an object store takes them. */
+export function valuesOf(habits: KnownBucket['habits'] = {}): Habits {
+  return Object.fromEntries(Object.entries(habits).map(([name, { value }]) => [name, value]));
+}

@@ -43,7 +43,7 @@ describe('a bucket whose store takes few keys', () => {
 
   test('is reconciled whole also where a reconcile is narrowed to its batches', async () => {
     await database().insertRuns({ count: 7 });
-    const { batchIds } = await database().store.flagSelected({ tenantIds: ['acme'] });
+    const { batchIds } = await database().store.flagSelected({ tenantId: 'acme' });
     await learn({ keys_per_request: 3 });
     const lease = crypto.randomUUID();
     const first = await database().store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds });

@@ -27,16 +27,31 @@ export function createAgents(host: string, maxSockets: number): Agents {
     maxSockets,
     autoSelectFamilyAttemptTimeout: ADDRESS_MILLISECONDS,
   };
-  const httpProxy = getProxyForUrl(`http://${host}`);
-  const httpsProxy = getProxyForUrl(`https://${host}`);
+  const httpProxy = proxyFor('http', host);
+  const httpsProxy = proxyFor('https', host);
   return {
     httpAgent:
-      httpProxy === ''
+      httpProxy === undefined
         ? new HttpAgent(options)
         : new HttpProxyAgent({ ...options, proxy: httpProxy }),
     httpsAgent:
-      httpsProxy === ''
+      httpsProxy === undefined
         ? new HttpsAgent(options)
         : new HttpsProxyAgent({ ...options, proxy: httpsProxy }),
   };
+}
+
+/** This machine is not behind its proxy. */
+const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/u;
+
+/** @throws in words, since the URL's own error quotes the password. */
+function proxyFor(scheme: 'http' | 'https', host: string): string | undefined {
+  if (LOOPBACK.test(host)) return undefined;
+  const proxy = getProxyForUrl(`${scheme}://${host}`);
+  if (proxy === '') return undefined;
+  if (URL.canParse(proxy)) return proxy;
+  const variable = `${scheme.toUpperCase()}_PROXY`;
+  throw new Error(
+    `expected ${variable} to be a URL such as http://proxy:3128, given something else`,
+  );
 }
