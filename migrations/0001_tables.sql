@@ -217,11 +217,37 @@ create table retention.bucket (
   pause_code text,
   pause_error text,
   refused_in_row integer not null default 0,
-  known_since timestamptz not null default now()
+  keys_per_request integer
+    constraint a_request_has_1_to_1000_keys check (keys_per_request between 1 and 1000),
+  deletes text
+    constraint deletes_is_known check (deletes in ('together', 'singly')),
+  checksum text
+    constraint checksum_is_known check (checksum in ('crc32', 'md5', 'none')),
+  addressing text
+    constraint addressing_is_known check (addressing in ('path', 'virtual')),
+  set_at timestamptz,
+  set_by text,
+  learned jsonb not null default '{}'
+    constraint what_is_learned_is_an_object check (jsonb_typeof(learned) = 'object'),
+  looked_in text,
+  looked_at timestamptz,
+  looked integer not null default 0,
+  missing integer not null default 0,
+  missing_keys text[] not null default '{}',
+  missing_confirmed_at timestamptz,
+  missing_confirmed_by text,
+  known_since timestamptz not null default now(),
+  constraint only_what_was_looked_at_is_missing check (missing between 0 and looked)
 );
 
 comment on table retention.bucket is
   'what is known and wanted of each bucket';
+-- Empty, as long as nothing is wrong: the gate asks it at every claim.
+create index bucket_lacks_objects on retention.bucket (bucket)
+where missing * 2 > looked
+  and missing_confirmed_at is null
+  and (looked >= 5 or missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+
 comment on column retention.bucket.on_versioned is
   'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
 comment on column retention.bucket.versioning is
@@ -232,6 +258,16 @@ comment on column retention.bucket.pauses is
   'pauses since the last deletion that succeeded: what makes the next one longer';
 comment on column retention.bucket.refused_in_row is
   'refusals since the last deletion that succeeded';
+comment on column retention.bucket.keys_per_request is
+  'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
+comment on column retention.bucket.learned is
+  'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
+comment on column retention.bucket.looked_in is
+  'the store in which some of its keys were looked for before the first deletion';
+comment on column retention.bucket.missing is
+  'of the keys that were looked for, how many had no object; most of them: the gate is closed';
+comment on column retention.bucket.missing_confirmed_at is
+  'since when a person has said that the missing objects are really gone';
 
 create table retention.heartbeat (
   singleton boolean primary key default true
@@ -376,6 +412,7 @@ create table retention.batch (
   leased_by text,
   attempts integer not null default 0,
   postponed integer not null default 0,
+  stuck_since timestamptz,
   code text,
   error text,
   failed_at timestamptz,
@@ -416,6 +453,8 @@ comment on column retention.batch.visible_at is
   'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
 comment on column retention.batch.early is
   'a cutoff confirmed by a person that stands in for the policy while its command lives: see retention.cutoff';
+comment on column retention.batch.stuck_since is
+  'since when S3 has answered its keys with faults of its own, while it may have deleted others';
 comment on column retention.batch.code is
   'why all of its results failed when they were last tried (of S3, or an SQLSTATE); null: they have not failed';
 comment on column retention.batch.dead_at is

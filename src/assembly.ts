@@ -344,7 +344,7 @@ function makeTelemetry(
 function makeWorker(
   options: LibraryOptions,
   store: Store,
-  objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>,
+  objects: Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>,
 ): Worker {
   const { config, logger = silentLogger } = options;
   return createWorker({

@@ -167,6 +167,7 @@ export function describeError(error: unknown): string {
         earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
     );
     if (!isSaid) parts.push(part);
+    if (saysAll(link)) break;
   }
   const text = parts.length === 0 ? describeThrown(error) : parts.join('; caused by: ');
   return escapeControls(redactAndShorten(text, MAX_DESCRIPTION_CHARACTERS));
@@ -175,13 +176,22 @@ export function describeError(error: unknown): string {
 function describeLink(link: Error): string {
   const { name, message } = link;
   const code = codeOf(link);
-  const isPlain = name === 'Error' || name === 'AggregateError' || link instanceof RetentionError;
+  const isPlain =
+    name === 'Error' ||
+    name === 'AggregateError' ||
+    link instanceof RetentionError ||
+    saysAll(link);
   // pg names its errors "error"; only names that say something are worth reading.
   const isNamed = !isPlain && name !== '' && name !== 'error' && !message.startsWith(name);
   const text = isNamed ? (message === '' ? name : `${name}: ${message}`) : message || name;
   const isWorthwhile =
     code !== undefined && !text.includes(code) && !(link instanceof RetentionError);
   return isWorthwhile ? `${text} (${code})` : text;
+}
+
+/** Whether an error's message holds all that its causes have to say, in other words. */
+function saysAll(link: Error): boolean {
+  return 'saysAll' in link && link.saysAll === true;
 }
 
 function describeThrown(thrown: unknown): string {

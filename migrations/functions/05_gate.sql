@@ -35,9 +35,9 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, version. because says it in words,
--- and remedy says what to do. p_client: the version of the client that asks; null: no client is judged. Costs a few
--- look-ups in catalogs.
+-- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, version. because
+-- says it in words, and remedy says what to do. p_client: the version of the client that asks; null: no client is
+-- judged. Costs a few look-ups in catalogs.
 -- For observers.
 create or replace function retention.gate(p_client text default null)
 returns table (reason text, because text, since timestamptz, remedy text)
@@ -82,6 +82,18 @@ begin
       format('stamps fail with %s: %s', v_stamping.code, v_stamping.message) || coalesce(format(' (%s)', v_stamping.context), ''),
       v_stamping.failed_since, retention._stamp_remedy(v_stamping);
   end if;
+  return query select 'objects missing',
+    format(
+      '%s of %s keys that were looked for in bucket %s have no object there, such as %s',
+      k.missing, k.looked, k.bucket, array_to_string(k.missing_keys, ', ')
+    ),
+    k.looked_at,
+    'compare these keys with the bucket, check S3_ENDPOINT_URL, and run retention doctor, which looks again; '
+    || format('where the objects are really gone: retention bucket confirm %s', k.bucket)
+  from retention.bucket k
+  where k.missing * 2 > k.looked
+    and k.missing_confirmed_at is null
+    and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',

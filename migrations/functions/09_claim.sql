@@ -189,8 +189,10 @@ $$;
 -- What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
 -- too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
 -- does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
--- so ask again. purge: every version of the keys is to go. p_lease: the token that settle, postpone and split ask
--- for. p_by: who claims. p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
+-- so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
+-- as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
+-- they were not, or not enough of them. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
+-- p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
 -- cutoff of its own counts in such a claim alone. p_client: the client's version, for the gate. p_buckets: only
 -- batches of these buckets; by default of any.
 -- For the listener.
@@ -216,7 +218,9 @@ returns table (
   purge boolean,
   failed integer,
   dead integer,
-  problems jsonb
+  problems jsonb,
+  habits jsonb,
+  looked_in text
 )
 language plpgsql
 security definer
@@ -236,6 +240,9 @@ declare
   v_batch_id bigint;
   v_checked record;
   v_problems jsonb := '[]';
+  v_bucket retention.bucket;
+  v_habits jsonb;
+  v_most integer;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -275,6 +282,13 @@ begin
     -- Its lease has run out, and whoever had it may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
+  select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  v_habits := retention._habits(v_bucket);
+  -- No more than the store takes in a request, and than can be stamped in time.
+  v_most := least(retention._max_keys(v_habits), retention._max_stamps());
+  if v_before.results > v_most then
+    perform retention._cut(v_batch_id, v_most);
+  end if;
 
   update retention.batch b
   set lease = p_lease,
@@ -297,7 +311,8 @@ begin
   if v_checked.is_late then
     perform retention._set_aside(v_batch, v_checked.errors[1]);
     return query
-    select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb;
+    select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb,
+      null::jsonb, null::text;
     return;
   end if;
   if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
@@ -312,15 +327,12 @@ begin
     cardinality(v_checked.spared),
     v_batch.attempts,
     v_batch.visible_at,
-    exists (
-      select
-      from retention.bucket k
-      where k.bucket = v_batch.bucket
-        and k.on_versioned = 'purge'
-    ),
+    v_bucket.on_versioned is not distinct from 'purge',
     coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is not null), 0)::integer,
     coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
-    v_problems
+    v_problems,
+    v_habits,
+    case when v_bucket.looked >= 20 then v_bucket.looked_in end
   from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;

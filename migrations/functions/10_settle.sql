@@ -102,6 +102,9 @@ begin
   end if;
   if v_done.results > 0 then
     perform retention._note_success(v_batch.bucket);
+    if not p_all then
+      perform retention._note_load(v_batch.bucket, p_failed);
+    end if;
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
@@ -186,9 +189,31 @@ as $$
     and (k.pauses > 0 or k.refused_in_row > 0)
 $$;
 
+-- Pauses a bucket that has deleted some keys of a batch and was too busy for others. Called by settle alone.
+create or replace function retention._note_load(p_bucket text, p_failed jsonb)
+returns void
+language plpgsql
+as $$
+declare
+  v_load record;
+begin
+  select f.code, f.reason
+  into v_load
+  from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text)
+  where f.outcome <> 'refused'
+    and f.concerns <> 'key'
+  limit 1;
+  if found then
+    perform retention._pause_bucket(p_bucket, v_load.code, v_load.reason);
+  end if;
+end
+$$;
+
 -- What a batch of which nothing was cleared says of its bucket: where all that was refused concerns the bucket,
 -- it pauses at once; where all was refused with one code, the second time in a row. One key that is refused alone
--- says nothing of its bucket, and neither does a refusal that is final. Called by settle alone.
+-- says nothing of its bucket, and neither does a refusal that is final. Where the store answered every key with a
+-- fault of its own, the bucket pauses, unless these keys are stuck: the others tell how the bucket is. Called by
+-- settle alone.
 create or replace function retention._note_refusal(p_batch retention.batch, p_failed jsonb)
 returns void
 language plpgsql
@@ -201,9 +226,14 @@ begin
     min(f.code) as code,
     min(f.reason) as reason,
     bool_and(f.outcome = 'refused' and not coalesce(f.final, false)) as is_refusal,
+    bool_and(f.outcome <> 'refused') as is_fault,
     bool_and(f.concerns = 'bucket') as concerns_bucket
   into strict v_refusal
   from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text, final boolean);
+  if v_refusal.is_fault and p_batch.stuck_since is null then
+    perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
+    return;
+  end if;
   if v_refusal.codes <> 1
     or not v_refusal.is_refusal
     or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)
@@ -221,9 +251,10 @@ end
 $$;
 
 -- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
--- counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
--- that S3 may still delete later. Returns when the batch may be claimed again, also when asked again, or null when
--- p_lease is no longer the batch's lease.
+-- counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
+-- of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
+-- p_unanswered: the keys that S3 may still delete later. Returns when the batch may be claimed again, also when asked
+-- again, or null when p_lease is no longer the batch's lease.
 -- For the listener.
 -- Locks the batch and its bucket.
 create or replace function retention.postpone(
@@ -274,6 +305,15 @@ begin
       'retry_at', retention._iso(v_until)
     ))
   where b.batch_id = p_batch_id;
+  if v_batch.results > 1 and v_batch.postponed >= 5 and exists (
+    select
+    from retention.batch b
+    where b.settled_at > v_batch.leased_at - interval '1 hour'
+      and b.bucket = v_batch.bucket
+      and b.cleared > 0
+  ) then
+    perform retention._cut(p_batch_id, (v_batch.results + 1) / 2);
+  end if;
   return v_until;
 end
 $$;
@@ -329,11 +369,11 @@ begin
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    code, error, failed_at, run_ids, keys, tenants
+    stuck_since, code, error, failed_at, run_ids, keys, tenants
   )
   values (
     v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
-    v_batch.attempts, v_batch.postponed, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
     v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;

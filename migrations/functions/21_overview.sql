@@ -25,8 +25,9 @@ as $$
     pg_notification_queue_usage()
 $$;
 
--- The buckets and their work: those that pause first, then those with the most to do. Reads open batches, dead
--- ones and those of the last 24 hours by their indexes. For observers.
+-- The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
+-- bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
+-- their indexes. For observers.
 create or replace function retention.busy_buckets(p_limit integer default 20)
 returns table (
   bucket text,
@@ -39,7 +40,8 @@ returns table (
   dead bigint,
   paused_until timestamptz,
   pause_code text,
-  pause_error text
+  pause_error text,
+  habits jsonb
 )
 language sql
 stable
@@ -57,7 +59,8 @@ as $$
     coalesce(w.dead, 0),
     case when k.paused_until > now() then k.paused_until end,
     case when k.paused_until > now() then k.pause_code end,
-    case when k.paused_until > now() then k.pause_error end
+    case when k.paused_until > now() then k.pause_error end,
+    retention._habits_of(k)
   from retention.bucket k
   left join (
     select b.bucket,
@@ -76,39 +79,6 @@ as $$
     group by b.bucket
   ) c on c.bucket = k.bucket
   order by k.paused_until > now() desc nulls last, w.flagged desc nulls last, c.cleared desc nulls last, k.bucket
-  limit p_limit
-$$;
-
--- What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
--- it pauses; null: it does not.
--- For the listener.
-create or replace function retention.known_buckets(p_bucket text default null, p_limit integer default 100)
-returns table (bucket text, on_versioned text, versioning text, pause text)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-as $$
-  select k.bucket,
-    k.on_versioned,
-    k.versioning,
-    case
-      when k.paused_until > now()
-      then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
-    end
-  from retention.bucket k
-  where p_bucket is null
-    or k.bucket = p_bucket
-  order by (
-      exists (
-        select
-        from retention.batch b
-        where b.bucket = k.bucket
-          and b.settled_at is null
-      )
-    ) desc,
-    k.bucket
   limit p_limit
 $$;
 

@@ -263,9 +263,9 @@ begin
 end
 $$;
 
--- The key of some live result in a bucket, looked for among a thousand; null: none was found. For observers.
-create or replace function retention.sample_key(p_bucket text)
-returns text
+-- The keys of some live results in a bucket, at most p_limit, looked for among a thousand. For observers.
+create or replace function retention.sample_keys(p_bucket text, p_limit integer default 20)
+returns setof text
 language plpgsql
 stable
 security definer
@@ -274,20 +274,19 @@ set jit = off
 as $$
 begin
   if to_regclass('retention._live') is null then
-    return null;
+    return;
   end if;
-  return (
-    select l.key
-    from (
-      select r.bucket, r.key
-      from retention._live r
-      where r.key is not null
-      limit 1000
-    ) l
-    where l.bucket = p_bucket
-      and l.key <> ''
-    limit 1
-  );
+  return query
+  select l.key::text
+  from (
+    select r.bucket, r.key
+    from retention._live r
+    where r.key is not null
+    limit 1000
+  ) l
+  where l.bucket = p_bucket
+    and l.key <> ''
+  limit p_limit;
 end
 $$;
 

@@ -76,6 +76,8 @@ export async function withDoctorPorts<Result>(
           LISTEN_MILLISECONDS,
         ),
       inspection: abilityOf(objects, 'inspection'),
+      listing: objects.listing,
+      place: objects.place,
       allowedBuckets: config.resultBuckets,
       leaseSeconds: config.leaseSeconds,
       s3BudgetSeconds: s3BudgetSeconds(config),

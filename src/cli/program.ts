@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { bucketCommand } from './commands/bucket.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { haltCommand } from './commands/halt.ts';
@@ -41,6 +42,7 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    bucketCommand,
     haltCommand,
     resumeCommand,
     retryCommand,

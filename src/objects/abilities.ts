@@ -1,5 +1,6 @@
 import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
 import type { StoreFailure } from './store-failure.ts';
+import type { StoreHabits } from './store-habits.ts';
 
 /** One object of a listing. */
 export interface ListedObject {
@@ -80,6 +81,8 @@ export interface LifecycleRule {
 
 /** Why a part of a description is not known. */
 export interface BucketProblem extends StoreFailure {
+  /** The store does not accept the credentials, so that nothing else was found out. */
+  readonly isOfCredentials?: boolean | undefined;
   /** The right that may be missing, such as `s3:GetLifecycleConfiguration`. */
   readonly missingAction?: string | undefined;
 }
@@ -152,7 +155,7 @@ export interface BucketInspection {
   /** Never throws for what the store says: that is among the problems. */
   describeBucket(
     bucket: string,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { signal?: AbortSignal | undefined; habits?: StoreHabits | undefined },
   ): Promise<BucketDescription>;
 
   /**
@@ -162,7 +165,11 @@ export interface BucketInspection {
    */
   probeDeleteRight(
     bucket: string,
-    options?: { prefix?: string | undefined; signal?: AbortSignal | undefined },
+    options?: {
+      prefix?: string | undefined;
+      signal?: AbortSignal | undefined;
+      habits?: StoreHabits | undefined;
+    },
   ): Promise<DeleteRight>;
 }
 

@@ -1,4 +1,5 @@
 import type { KeyFailure } from './store-failure.ts';
+import type { LearnedHabits, StoreHabits } from './store-habits.ts';
 
 /** What became of the keys of one call: each is in exactly one of `deleted` and `failures`. */
 export interface DeletionReport {
@@ -12,6 +13,8 @@ export interface DeletionReport {
    * whatever became of them otherwise: a second attempt may have been answered.
    */
   readonly unanswered: readonly string[];
+  /** What the call has learned of the store, for later calls. */
+  readonly learned?: LearnedHabits | undefined;
 }
 
 /** How a call that deletes is made. */
@@ -23,6 +26,8 @@ export interface DeletionOptions {
    * was stopped goes on where it was, and a timer that is to end the call may come after the request.
    */
   readonly endsAt?: number | undefined;
+  /** What is known of the bucket's store. Default: what this process has learned by itself. */
+  readonly habits?: StoreHabits | undefined;
 }
 
 /** The most keys that one DeleteObjects request may carry. */

@@ -13,8 +13,8 @@ import type { DeletionOptions, DeletionReport } from './deletion-report.ts';
  */
 export interface ObjectStore {
   /**
-   * Deletes up to {@link MAX_KEYS_PER_REQUEST} keys of one bucket with one DeleteObjects request;
-   * keys that XML does not carry unchanged go one by one with DeleteObject.
+   * Deletes up to {@link MAX_KEYS_PER_REQUEST} keys of one bucket with one DeleteObjects request, or with as many
+   * as its store wants; keys that XML does not carry unchanged go one by one with DeleteObject.
    *
    * Every key of `keys` ends in exactly one of `deleted` or `failures`; a key given twice is sent
    * once and reported once. `deleted` holds only what the store itself named: a key that its reply
@@ -31,7 +31,10 @@ export interface ObjectStore {
     options?: DeletionOptions,
   ): Promise<DeletionReport>;
 
-  /** Wanted by verify and restore. */
+  /** How people call the store, without secrets. Default: it has no name. */
+  readonly place?: string;
+
+  /** Wanted by verify and restore, and to see before the first deletion whether the objects are there. */
   readonly listing?: ObjectListing;
   /** Wanted by buckets of which every version is to be deleted: without it, their batches wait. */
   readonly versions?: VersionPurge;

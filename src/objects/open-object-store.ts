@@ -8,7 +8,13 @@ export interface ObjectStoreSettings extends S3TimeSettings {
   /** A store other than AWS. */
   readonly s3EndpointUrl?: string | undefined;
   readonly awsRegion?: string | undefined;
+  /** Batches at once. */
+  readonly concurrency?: number | undefined;
 }
+
+/** Requests at once. A batch that purges versions sends several. */
+const LEAST_SOCKETS = 50;
+const SOCKETS_PER_BATCH = 2;
 
 /**
  * Opens the object store that the configuration names: the one place that decides which implementation
@@ -23,6 +29,7 @@ export function openObjectStore(
   return createS3ObjectStore({
     endpoint: settings.s3EndpointUrl,
     region: settings.awsRegion,
+    maxSockets: Math.max(LEAST_SOCKETS, (settings.concurrency ?? 1) * SOCKETS_PER_BATCH),
     ...retryTimesOf(settings),
     warn: (message) => logger.warning(message),
   });

@@ -1,3 +1,5 @@
+import type { LearnedHabits } from './store-habits.ts';
+
 /**
  * What a failure says of the deletion that was asked for.
  *
@@ -87,12 +89,16 @@ export interface ObjectStoreErrorDetails extends StoreFailure {
   readonly requestId?: string | undefined;
   /** The right that may be missing (`s3:DeleteObject`, ...), where the store denied the request. */
   readonly missingAction?: string | undefined;
+  /** What the call has learned of the store. */
+  readonly learned?: LearnedHabits | undefined;
   readonly cause?: unknown;
 }
 
 /** A request to the object store that failed as a whole. */
 export class ObjectStoreError extends Error implements StoreFailure {
   override readonly name = 'ObjectStoreError';
+  /** For `describeError`: the SDK's error has the same code and words. */
+  readonly saysAll = true;
   readonly #details: ObjectStoreErrorDetails;
   readonly kind: ObjectStoreErrorKind;
   readonly code: string;
@@ -105,6 +111,7 @@ export class ObjectStoreError extends Error implements StoreFailure {
   readonly httpStatus: number | undefined;
   readonly requestId: string | undefined;
   readonly missingAction: string | undefined;
+  readonly learned: LearnedHabits | undefined;
 
   constructor(details: ObjectStoreErrorDetails) {
     super(`${details.code} in bucket ${details.bucket}: ${details.reason}`, {
@@ -122,10 +129,13 @@ export class ObjectStoreError extends Error implements StoreFailure {
     this.httpStatus = details.httpStatus;
     this.requestId = details.requestId;
     this.missingAction = details.missingAction;
+    this.learned = details.learned;
   }
 
   /** The same failure, with something that became known of it later. */
-  with(more: Partial<Pick<ObjectStoreErrorDetails, 'outcome' | 'unanswered'>>): ObjectStoreError {
+  with(
+    more: Partial<Pick<ObjectStoreErrorDetails, 'outcome' | 'unanswered' | 'learned'>>,
+  ): ObjectStoreError {
     return new ObjectStoreError({ ...this.#details, ...more });
   }
 }

@@ -1,3 +1,5 @@
+import type { Habits, KnownBucket } from '../store/buckets.ts';
+
 /** What a deletion means in a bucket, in words. */
 export function describeDeletion(
   versioning: 'off' | 'enabled' | 'suspended',
@@ -11,4 +13,29 @@ export function describeDeletion(
   return versioning === 'enabled'
     ? `${state}: a deletion only hides the object behind a delete marker, its bytes stay until a lifecycle rule removes them`
     : `${state}: a deletion removes what was written since and hides older versions, whose bytes stay`;
+}
+
+/** What the store of a bucket does otherwise than S3, in words; empty: nothing. */
+export function describeHabits(habits: KnownBucket['habits']): string {
+  return (Object.keys(HABIT_WORDS) as (keyof Habits)[])
+    .flatMap((name) => {
+      const habit = habits[name];
+      if (habit === undefined) return [];
+      const how = habit.by === 'hand' ? 'set by hand' : 'learned';
+      return [`${HABIT_WORDS[name](habit.value)} (${how})`];
+    })
+    .join(', ');
+}
+
+const HABIT_WORDS: Readonly<Record<keyof Habits, (value: number | string) => string>> = {
+  keys_per_request: (value) => `${value} keys a request`,
+  keys_in_time: (value) => `${value} keys in time`,
+  deletes: (value) => (value === 'singly' ? 'one key a request, by DeleteObject' : 'DeleteObjects'),
+  checksum: (value) => `checksum ${value}`,
+  addressing: (value) => (value === 'path' ? 'addressed by path' : 'addressed by virtual host'),
+};
+
+/** The habits alone, as an object store takes them. */
+export function valuesOf(habits: KnownBucket['habits'] = {}): Habits {
+  return Object.fromEntries(Object.entries(habits).map(([name, { value }]) => [name, value]));
 }

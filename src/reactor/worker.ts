@@ -11,14 +11,19 @@ import { showCount } from '../numbers.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
+import type { LearnedHabits } from '../objects/store-habits.ts';
 import type { Claim, Failure, Problem, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
+import { lookForObjects } from './first-look.ts';
 
 /** What a worker works with. */
 export interface WorkerOptions {
   readonly store: Store;
-  /** Without `versions`, the batches of buckets where every version is to be deleted wait. */
-  readonly objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>;
+  /**
+   * Without `versions`, the batches of buckets where every version is to be deleted wait. With `listing` and
+   * `place`, some keys are looked for before the first deletion in a bucket.
+   */
+  readonly objects: Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>;
   readonly logger: Logger;
   /** Shown beside the leases that it takes. */
   readonly name: string;
@@ -74,6 +79,11 @@ export interface Worker {
    */
   workOnce(options: WorkOptions): Promise<BatchOutcome | undefined>;
 }
+
+const OBJECTS_MISSING = {
+  code: 'ObjectsMissing',
+  reason: 'most keys that were looked for have no object in this bucket; see retention status',
+} as const;
 
 /** What is kept of a lease for the settle after the last moment for S3. */
 const SETTLE_SHARE_OF_LEASE = 0.1;
@@ -185,14 +195,39 @@ class BatchWorker implements Worker {
         withGrace(
           left,
           () => ended.abort(),
-          () => ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt }),
+          async () => {
+            if (!(await this.#mayDelete(claim, ended.signal))) return undefined;
+            const { habits } = claim;
+            return ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt, habits });
+          },
         ),
       );
+      if (report === undefined) return notAsked(OBJECTS_MISSING);
+      await this.#learn(claim.bucket, report.learned);
       return { kind: 'report', report };
     } catch (error) {
       if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
+      await this.#learn(claim.bucket, error.learned);
       return { kind: 'whole', failure: error, unanswered: error.unanswered };
     }
+  }
+
+  /** Whether the objects are where they are thought to be, as far as one may look. */
+  async #mayDelete({ bucket, keys, lookedIn }: Claim, signal: AbortSignal): Promise<boolean> {
+    const { objects, store } = this.#options;
+    const { listing, place } = objects;
+    if (listing === undefined || place === undefined || lookedIn === place) return true;
+    return (await lookForObjects(bucket, keys, { listing, place, store, signal })).mayGoOn;
+  }
+
+  /** What is not written down is learned again by the next batch. */
+  async #learn(bucket: string, learned: LearnedHabits | undefined): Promise<void> {
+    if (learned === undefined) return;
+    const { store, logger } = this.#options;
+    logger.info(`Bucket ${bucket}: its store is found to differ: ${learned.because}`);
+    await store
+      .learnHabits(bucket, learned)
+      .catch((error: unknown) => logger.debug(`Not remembered: ${describeError(error)}`));
   }
 
   async #settle(

@@ -1,5 +1,27 @@
 import type { Queryable } from '../database/queryable.ts';
 
+/** What the store of a bucket does otherwise than S3. */
+export interface Habits {
+  readonly keys_per_request?: number;
+  readonly keys_in_time?: number;
+  readonly deletes?: 'together' | 'singly';
+  readonly checksum?: 'crc32' | 'md5' | 'none';
+  readonly addressing?: 'path' | 'virtual';
+}
+
+/** One habit, and how it is known; keys as in JSON. */
+export interface KnownHabit {
+  readonly value: number | string;
+  readonly by: 'hand' | 'learned';
+  readonly since: string;
+  readonly because: string | null;
+}
+
+/** Habits by name; null: one that is over, or that a person leaves to be learned again. */
+export type HabitChanges = {
+  readonly [Name in keyof Habits]?: Habits[Name] | null | undefined;
+};
+
 /** What is known of a bucket here. */
 export interface KnownBucket {
   readonly bucket: string;
@@ -9,6 +31,10 @@ export interface KnownBucket {
   readonly versioning: 'off' | 'enabled' | 'suspended' | null;
   /** Why and until when it pauses; null: it does not. */
   readonly pause: string | null;
+  readonly habits: Readonly<Partial<Record<keyof Habits, KnownHabit>>>;
+  /** Of so many keys that were looked for, so many had no object. */
+  readonly looked: number;
+  readonly missing: number;
 }
 
 /**
@@ -46,4 +72,93 @@ export async function noteBucket(
   versioning: 'off' | 'enabled' | 'suspended',
 ): Promise<void> {
   await database.query('select retention.note_bucket($1, $2)', [bucket, versioning]);
+}
+
+/**
+ * `retention.learn_habits`: remembers for a day what an attempt showed of the store of a bucket.
+ *
+ * @throws DatabaseError
+ */
+export async function learnHabits(
+  database: Queryable,
+  bucket: string,
+  learned: { readonly habits: HabitChanges; readonly because: string },
+): Promise<void> {
+  await database.query('select retention.learn_habits($1, $2::jsonb, $3)', [
+    bucket,
+    JSON.stringify(learned.habits),
+    learned.because,
+  ]);
+}
+
+/**
+ * `retention.set_habits`: what a person says of the store of a bucket; it wins over what is learned.
+ *
+ * @throws DatabaseError
+ */
+export async function setHabits(
+  database: Queryable,
+  bucket: string,
+  habits: HabitChanges,
+  { by, isNew = false }: { readonly by?: string | undefined; readonly isNew?: boolean } = {},
+): Promise<void> {
+  await database.query('select retention.set_habits($1, $2::jsonb, $3, $4)', [
+    bucket,
+    JSON.stringify(habits),
+    by ?? null,
+    isNew,
+  ]);
+}
+
+/**
+ * `retention.forget_habits`: what was learned of the store of a bucket, and where its keys were looked for.
+ *
+ * @param byHand also what a person has set.
+ *
+ * @throws DatabaseError
+ */
+export async function forgetHabits(
+  database: Queryable,
+  bucket: string,
+  byHand = false,
+): Promise<void> {
+  await database.query('select retention.forget_habits($1, $2)', [bucket, byHand]);
+}
+
+/**
+ * `retention.note_look`: how many keys were looked for before the first deletion, and which had no object.
+ * False: most had none, so that nothing may be deleted.
+ *
+ * @throws DatabaseError
+ */
+export async function noteLook(
+  database: Queryable,
+  bucket: string,
+  look: {
+    /** How the store is called. */
+    readonly place: string;
+    readonly looked: number;
+    readonly missing: readonly string[];
+    /** Earlier looks are forgotten. Default: false. */
+    readonly anew?: boolean;
+  },
+): Promise<boolean> {
+  const [row] = await database.query<{ may: boolean }>(
+    'select retention.note_look($1, $2, $3, $4::text[], $5) as may',
+    [bucket, look.place, look.looked, look.missing, look.anew ?? false],
+  );
+  return row?.may ?? true;
+}
+
+/**
+ * `retention.confirm_missing`: the objects that were not found are really gone.
+ *
+ * @throws DatabaseError
+ */
+export async function confirmMissing(
+  database: Queryable,
+  bucket: string,
+  by?: string,
+): Promise<void> {
+  await database.query('select retention.confirm_missing($1, $2)', [bucket, by ?? null]);
 }

@@ -3,7 +3,7 @@ import { type ClockFacts, readClock } from './clock.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
 import { type StampTrial, tryStamp } from './stamps.ts';
-import { type KnownBucket, readBuckets, noteBucket } from './buckets.ts';
+import { type KnownBucket, noteBucket, noteLook, readBuckets } from './buckets.ts';
 
 /** Where a session ended up. */
 export interface SessionFacts {
@@ -102,8 +102,9 @@ export interface Diagnosis {
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
   noteBucket(bucket: string, versioning: 'off' | 'enabled' | 'suspended'): Promise<void>;
-  /** `retention.sample_key`; undefined: none was found. */
-  sampleKey(bucket: string): Promise<string | undefined>;
+  /** `retention.sample_keys` */
+  sampleKeys(bucket: string, most: number): Promise<readonly string[]>;
+  noteLook(bucket: string, look: Parameters<typeof noteLook>[2]): Promise<boolean>;
   /** `retention.has_key_under` */
   hasKeyUnder(prefix: string): Promise<boolean>;
   readCron(): Promise<CronFacts>;
@@ -134,13 +135,14 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     },
     readBuckets: () => readBuckets(database),
     noteBucket: (bucket, versioning) => noteBucket(database, bucket, versioning),
-    sampleKey: async (bucket) => {
-      const [row] = await database.query<{ key: string | null }>(
-        'select retention.sample_key($1) as key',
-        [bucket],
+    sampleKeys: async (bucket, most) => {
+      const rows = await database.query<{ key: string }>(
+        'select key from retention.sample_keys($1, $2) as key',
+        [bucket, most],
       );
-      return row?.key ?? undefined;
+      return rows.map(({ key }) => key);
     },
+    noteLook: (bucket, look) => noteLook(database, bucket, look),
     hasKeyUnder: async (prefix) => {
       const [row] = await database.query<{ there: boolean }>(
         'select retention.has_key_under($1) as there',

@@ -3,7 +3,7 @@ import { PRODUCT_VERSION } from './version.ts';
 
 /** A reason to flag and claim nothing; keys as in JSON. */
 export interface GateReason {
-  /** `disabled`, `halted`, `detached`, `table replaced`, `stamps fail` or `version`. */
+  /** As `retention.gate` names it: `disabled`, `halted`, `detached`, `table replaced` and others. */
   readonly reason: string;
   /** The same in words. */
   readonly because: string;

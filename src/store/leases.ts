@@ -1,5 +1,8 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Habits } from './buckets.ts';
 import { PRODUCT_VERSION } from './version.ts';
+
+const NO_HABITS: Habits = {};
 
 /** A leased batch and what may go of it. */
 export interface Claim {
@@ -12,6 +15,10 @@ export interface Claim {
   readonly attempts: number;
   /** Every version of each key is to go, for good. */
   readonly purge: boolean;
+  /** What the store of the bucket does otherwise than S3, as `retention.learn_habits` has it. */
+  readonly habits: Habits;
+  /** Where its keys were looked for before the first deletion; undefined: that is still to be done. */
+  readonly lookedIn: string | undefined;
   /** Results that left the batch since their check raised an error. Undefined: there are none. */
   readonly unchecked?: Unchecked;
 }
@@ -102,9 +109,11 @@ export async function claim(
     failed: number;
     dead: number;
     problems: readonly Problem[];
+    habits: Habits | null;
+    looked_in: string | null;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems
+    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems, habits, looked_in
     from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5, $6::text[])`,
     [
       request.lease,
@@ -124,6 +133,8 @@ export async function claim(
     spared: row.spared,
     attempts: row.attempts,
     purge: row.purge,
+    habits: row.habits ?? NO_HABITS,
+    lookedIn: row.looked_in ?? undefined,
     ...(row.problems.length > 0
       ? { unchecked: { failed: row.failed, dead: row.dead, problems: row.problems } }
       : {}),

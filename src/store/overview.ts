@@ -1,3 +1,4 @@
+import type { KnownBucket } from './buckets.ts';
 import type { Queryable } from '../database/queryable.ts';
 import { type GateReason, readGate } from './gate.ts';
 import type { Status } from './status.ts';
@@ -51,6 +52,8 @@ export interface BusyBucket {
   readonly paused_until: Date | null;
   readonly pause_code: string | null;
   readonly pause_error: string | null;
+  /** What its store does otherwise than S3. */
+  readonly habits: KnownBucket['habits'];
 }
 
 /** Failed or dead results of one bucket that S3 refused with the same code; keys as in JSON. */

@@ -1,5 +1,14 @@
 import type { Queryable } from '../database/queryable.ts';
-import { knownBucket, noteBucket } from './buckets.ts';
+import {
+  confirmMissing,
+  forgetHabits,
+  knownBucket,
+  learnHabits,
+  noteBucket,
+  noteLook,
+  readBuckets,
+  setHabits,
+} from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -74,6 +83,12 @@ const functions = {
   knownBuckets,
   knownBucket,
   noteBucket,
+  readBuckets,
+  learnHabits,
+  setHabits,
+  forgetHabits,
+  noteLook,
+  confirmMissing,
   unstamp,
   stampAgain,
   tryStamp,

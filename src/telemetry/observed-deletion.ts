@@ -8,8 +8,8 @@ export type S3Outcome = 'deleted' | 'refused-in-part' | ObjectStoreError['kind']
 /** Told of every such call. */
 export type OnS3Call = (outcome: S3Outcome, seconds: number) => void;
 
-/** What of an object store deletes. */
-type Deleting = Pick<ObjectStore, 'deleteObjects' | 'versions'>;
+/** What of an object store deletes, and looks before. */
+type Deleting = Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>;
 
 type DeleteKeys = (
   bucket: string,
@@ -19,10 +19,15 @@ type DeleteKeys = (
 
 /** What of the same object store deletes, with every call timed. */
 export function observeDeletion(objects: Deleting, onCall: OnS3Call): Deleting {
-  const { versions } = objects;
+  const { versions, listing, place } = objects;
+  const looking = {
+    ...(listing === undefined ? {} : { listing }),
+    ...(place === undefined ? {} : { place }),
+  };
   const deleteObjects = timed((...rest) => objects.deleteObjects(...rest), onCall);
-  if (versions === undefined) return { deleteObjects };
+  if (versions === undefined) return { ...looking, deleteObjects };
   return {
+    ...looking,
     deleteObjects,
     versions: { purgeKeys: timed((...rest) => versions.purgeKeys(...rest), onCall) },
   };

@@ -9,6 +9,7 @@ import {
   type WaitingTenant,
   type WorkingListener,
 } from '../store/overview.ts';
+import { describeHabits } from '../reactor/bucket-meaning.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 import { quoteForShell, remedyFor } from './remedies.ts';
 import { type Column, showDays, showSince, showTable, showWhen } from './status-words.ts';
@@ -121,7 +122,10 @@ function showBucketState(bucket: BusyBucket, now: Date): Markup {
       : html` <span class="quiet small"
           >${on_versioned === 'purge' ? 'versioned, every version goes' : 'versioned, a delete marker is added'}</span
         >`;
-  return html`<span class="quiet">open</span>${keeps}`;
+  const differs = describeHabits(bucket.habits);
+  const store =
+    differs === '' ? undefined : html`<br /><span class="quiet small">${differs}</span>`;
+  return html`<span class="quiet">open</span>${keeps}${store}`;
 }
 
 /** The tenants whose results wait, the longest overdue first. */

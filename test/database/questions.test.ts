@@ -24,7 +24,7 @@ const QUESTIONS: Readonly<Record<string, RegExp>> = {
   'from retention.health()': /\(1 row\)/u,
   'from retention.dead_by_code()': /\(0 rows\)/u,
   'from retention.undated()': /0 \| \{\}/u,
-  "from retention.sample_key('dpp-results') as key": /\(1 row\)/u,
+  "from retention.sample_keys('dpp-results') as key": /\(0 rows\)/u,
   "from retention.has_key_under('results/')": /\n f\n/u,
   'from retention.cron_state()': /\(1 row\)/u,
   'from retention.tick_jobs()': /\(0 rows\)/u,
@@ -83,7 +83,7 @@ describeDatabase('the questions of the overview and of the diagnosis', () => {
     );
     expect(await inPsql("from retention.has_key_under('results/')")).toMatch(/\n t\n/u);
     expect(await inPsql("from retention.has_key_under('resultsx')")).toMatch(/\n f\n/u);
-    expect(await inPsql("from retention.sample_key('dpp-results')")).toContain('results/');
+    expect(await inPsql("from retention.sample_keys('dpp-results')")).toContain('results/');
     expect(await inPsql('from retention.undated()')).toMatch(/ 1 \| \{[0-9a-f-]+\}/u);
   });
 

@@ -66,7 +66,12 @@ function statusOf(ago: Ago): Status {
 }
 
 function listsOf(ago: Ago): Overview {
-  const bucket = { versioning: 'off', on_versioned: 'marker', oldest: ago(30 * DAY) } as const;
+  const bucket = {
+    versioning: 'off',
+    on_versioned: 'marker',
+    oldest: ago(30 * DAY),
+    habits: {},
+  } as const;
   const open = { paused_until: null, pause_code: null, pause_error: null };
   return {
     activity: Array.from({ length: 48 }, (_, part) => ({

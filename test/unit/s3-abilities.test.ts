@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { reply, refuse, type Script } from '../support/scripted-s3.ts';
 import { failure, useScriptedStore } from '../support/scripted-store.ts';
 import { expectAllDeleted } from '../support/reports.ts';
@@ -182,4 +182,73 @@ test('a purge that is slowed down half way tells what it has done', async () => 
   expect(new Set(deleted)).toEqual(new Set(keys.slice(0, 250)));
   expect(failures).toHaveLength(50);
   expect(failures[0]).toMatchObject({ code: 'SlowDown', outcome: 'failed' });
+});
+
+describe('a listing', () => {
+  /** One page, as a store writes it. */
+  function page(contents: string, more = '<IsTruncated>false</IsTruncated>') {
+    return reply(200, `<ListBucketResult>${more}${contents}</ListBucketResult>`);
+  }
+
+  async function list(request = {}) {
+    const objects = [];
+    for await (const some of open().listing.listObjects('bucket', request)) objects.push(...some);
+    return objects;
+  }
+
+  test.each([
+    ['without a date', ''],
+    ['of 1970', '<LastModified>1970-01-01T00:00:00.000Z</LastModified>'],
+    ['of the year 1', '<LastModified>0001-01-01T00:00:00Z</LastModified>'],
+    ['of the future', '<LastModified>2999-01-01T00:00:00.000Z</LastModified>'],
+  ])('whose entry is %s takes it for young', async (_name, date) => {
+    play(page(`<Contents><Key>a</Key>${date}<Size>1</Size></Contents>`));
+    const before = Date.now();
+    const [object] = await list();
+    expect(object?.lastModified.getTime()).toBeGreaterThanOrEqual(before);
+  });
+
+  test('without sizes, tags and a right count has its keys', async () => {
+    play(page('<KeyCount>7</KeyCount><Contents><Key>a</Key><ETag></ETag></Contents>'));
+    expect(await list()).toMatchObject([{ key: 'a', size: 0 }]);
+  });
+
+  test('that names a key twice has it once', async () => {
+    const twice = '<Contents><Key>a</Key></Contents>'.repeat(2);
+    play(page(`${twice}<Contents><Key>b</Key></Contents>`));
+    expect((await list()).map(({ key }) => key)).toEqual(['a', 'b']);
+  });
+
+  test('of a store that does not know prefixes has only what was asked for', async () => {
+    play(page('<Contents><Key>a/1</Key></Contents><Contents><Key>b/1</Key></Contents>'));
+    expect((await list({ prefix: 'b/' })).map(({ key }) => key)).toEqual(['b/1']);
+  });
+
+  test('whose keys are written as in URLs has them as they are', async () => {
+    play(
+      page('<EncodingType>url</EncodingType><Contents><Key>a%2Bb+c%20d/%C3%BC</Key></Contents>'),
+    );
+    expect((await list()).map(({ key }) => key)).toEqual(['a+b c d/ü']);
+  });
+
+  test('that says that there is more for ever ends', async () => {
+    play(page('<Contents><Key>a</Key></Contents>', '<IsTruncated>true</IsTruncated>'));
+    await expect(list()).rejects.toMatchObject({ code: 'UnsortedListing' });
+    expect(requests()).toHaveLength(2);
+    play(page('', '<IsTruncated>true</IsTruncated>'));
+    await expect(list()).rejects.toMatchObject({ code: 'UnsortedListing' });
+  });
+
+  test.each([
+    ['a token', '<NextContinuationToken>x</NextContinuationToken>', 1_000],
+    ['a full page', '', 1],
+  ])('that only tells by %s that there is more is read on', async (_name, more, pageSize) => {
+    play((request, response) => {
+      const isFirst = !request.url.includes('start-after');
+      const answer = isFirst ? page('<Contents><Key>a</Key></Contents>', more) : page('', '');
+      answer(request, response);
+    });
+    expect((await list({ pageSize })).map(({ key }) => key)).toEqual(['a']);
+    expect(requests()).toHaveLength(2);
+  });
 });

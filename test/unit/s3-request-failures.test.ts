@@ -17,9 +17,6 @@ describe('a request that fails as a whole', () => {
     [403, 'AccessDenied', 'denied', 'refused', 'bucket'],
     [404, 'NoSuchBucket', 'no-bucket', 'refused', 'bucket'],
     [404, 'SomethingElse', 'unavailable', 'failed', 'store'],
-    [400, 'MalformedXML', 'malformed', 'refused', 'key'],
-    [400, 'InvalidRequest', 'malformed', 'refused', 'key'],
-    [400, 'KeyTooLongError', 'malformed', 'refused', 'key'],
     [400, 'RequestTimeout', 'timeout', 'failed', 'store'],
   ])('with %i %s is %s: %s, and concerns the %s', async (status, code, kind, outcome, concerns) => {
     play(refuse(status, code));
@@ -48,14 +45,31 @@ describe('a request that fails as a whole', () => {
     });
   });
 
-  test('with a 400 without a word is malformed', async () => {
+  test.each(['MalformedXML', 'InvalidRequest', 'KeyTooLongError', 'EntityTooLarge'])(
+    'with 400 %s for each of its keys refuses these keys',
+    async (code) => {
+      play(refuse(400, code));
+      const { deleted, failures } = await open().deleteObjects('bucket', ['a', 'b']);
+      expect(deleted).toEqual([]);
+      const failed = { code, outcome: 'refused', concerns: 'key', final: false };
+      expect(failures).toMatchObject([
+        { key: 'a', ...failed },
+        { key: 'b', ...failed },
+      ]);
+    },
+  );
+
+  test('with a 400 without a word is none of its key, and does not count', async () => {
     play(reply(400, ''));
-    expect((await failure(open().deleteObjects('bucket', ['a']))).kind).toBe('malformed');
+    expect(await failure(open().deleteObjects('bucket', ['a']))).toMatchObject({
+      kind: 'malformed',
+      outcome: 'failed',
+    });
   });
 
   test('with an error in a 200 is unavailable, and was tried again', async () => {
     play(refuse(200, 'InternalError'));
-    const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a']));
+    const error = await failure(open({ maxAttempts: 2 }).deleteObjects('bucket', ['a', 'b']));
     expect(error).toMatchObject({ kind: 'unavailable', code: 'InternalError' });
     expect(requests()).toHaveLength(2);
   });

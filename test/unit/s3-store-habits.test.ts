@@ -35,8 +35,8 @@ describe('a store that', () => {
     const opened = open();
     await opened.deleteObjects('bucket', ['a']);
     play(refuse(400, 'InvalidRequest', 'something about a header'));
-    await failure(opened.deleteObjects('bucket', ['a']));
-    expect(requests()).toHaveLength(1);
+    await opened.deleteObjects('bucket', ['a']);
+    expect(requests().filter((it) => it.headers['content-md5'] !== undefined)).toEqual([]);
   });
 
   test.each([

@@ -132,7 +132,8 @@ class Reading {
   #note(error: unknown): ObjectStoreError {
     if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
     const { code, reason, outcome, concerns, final, missingAction } = error;
-    this.problems.push({ code, reason, outcome, concerns, final, missingAction });
+    const isOfCredentials = error.kind === 'credentials';
+    this.problems.push({ code, reason, outcome, concerns, final, missingAction, isOfCredentials });
     return error;
   }
 }

@@ -2,24 +2,35 @@ import type * as AwsS3 from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
 import { DeadlinePassed, unlessAborted, withDeadline } from '../../lifecycle/deadline.ts';
-import type { ObjectStoreError } from '../store-failure.ts';
+import { ObjectStoreError } from '../store-failure.ts';
+import { Semaphore } from '../../lifecycle/semaphore.ts';
 import {
-  DEFAULT_MAX_ATTEMPTS,
   DEFAULT_REQUEST_TIMEOUT_MILLISECONDS,
   retryBudgetMilliseconds,
   type RetryTimes,
 } from '../../retry-budget.ts';
+import { causeOfDenial } from '../denials.ts';
+import { HabitMemory } from '../store-habits.ts';
+import { type Agents, createAgents } from './agents.ts';
+import {
+  type ClientTraits,
+  clientConfig,
+  connect,
+  FALLBACK_REGION,
+  withoutLog,
+  withoutNodeWarning,
+} from './client.ts';
 import { classify, storeError } from './failures.ts';
 
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {
-  /** A store other than AWS; addressed path-style. */
+  /** A store other than AWS; addressed path-style, unless it refuses that. */
   readonly endpoint?: string | undefined;
   /** Default: the AWS chain's, or us-east-1. A bucket elsewhere is followed to its own region. */
   readonly region?: string | undefined;
-  /** Default {@link DEFAULT_CONNECT_TIMEOUT_MILLISECONDS}. */
+  /** Default: 5 s. */
   readonly connectTimeoutMilliseconds?: number | undefined;
-  /** Connections per region. Default {@link DEFAULT_MAX_SOCKETS}. */
+  /** Requests, and so connections, at once. Default {@link DEFAULT_MAX_SOCKETS}. */
   readonly maxSockets?: number | undefined;
   /** Told of each request when it has ended; the attempts within it are not told apart. */
   readonly observe?: ((request: ObservedRequest) => void) | undefined;
@@ -47,11 +58,10 @@ export interface RehearsedRequest {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-export const DEFAULT_CONNECT_TIMEOUT_MILLISECONDS = 5_000;
 export const DEFAULT_MAX_SOCKETS = 50;
 
-const FALLBACK_REGION = 'us-east-1';
-const WARNING_SWITCH = 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED';
+/** New credentials are looked for at most so often, however many requests are refused for theirs. */
+const RENEWAL_MILLISECONDS = 5_000;
 
 /** The right that each request needs. */
 const RIGHTS = {
@@ -78,13 +88,37 @@ export type Sdk = typeof AwsS3;
 export class S3Connection {
   /** The most milliseconds that one request takes, with all its attempts. */
   readonly budgetMilliseconds: number;
+  /** The most milliseconds that one attempt waits for its answer. */
+  readonly requestTimeoutMilliseconds: number;
+  /** How people call the store: its address, or AWS. */
+  readonly place: string;
+  readonly habits = new HabitMemory();
   readonly #options: S3ObjectStoreOptions;
-  readonly #clients = new Map<string | undefined, Promise<S3Client>>();
+  readonly #clients = new Map<string, Promise<S3Client>>();
   readonly #regions = new Map<string, string>();
+  readonly #addressing = new Map<string, 'path' | 'virtual'>();
+  /** Who waits for a socket within the SDK has its timers running. */
+  readonly #sockets: Semaphore;
+  #agents: Agents | undefined;
+  #renewedAt = -Infinity;
 
   constructor(options: S3ObjectStoreOptions) {
     this.#options = options;
     this.budgetMilliseconds = retryBudgetMilliseconds(options);
+    this.requestTimeoutMilliseconds =
+      options.requestTimeoutMilliseconds ?? DEFAULT_REQUEST_TIMEOUT_MILLISECONDS;
+    this.#sockets = new Semaphore(options.maxSockets ?? DEFAULT_MAX_SOCKETS);
+    this.place = placeOf(options.endpoint);
+  }
+
+  /** How the bucket is addressed, where that was set or found out. */
+  addressingOf(bucket: string): 'path' | 'virtual' | undefined {
+    return this.#addressing.get(bucket);
+  }
+
+  /** Addresses the bucket in this way from now on. Undefined: as before. */
+  address(bucket: string, addressing: 'path' | 'virtual' | undefined): void {
+    if (addressing !== undefined) this.#addressing.set(bucket, addressing);
   }
 
   /** The region to which the bucket's requests were sent on, where they were. */
@@ -94,7 +128,7 @@ export class S3Connection {
 
   /** Loads the SDK and makes the client of the first request. Sends nothing. */
   async prepare(): Promise<void> {
-    await this.#clientFor(await import('@aws-sdk/client-s3'), undefined);
+    await this.#clientFor(await import('@aws-sdk/client-s3'), {});
   }
 
   /**
@@ -106,7 +140,7 @@ export class S3Connection {
   ): Promise<{ readonly sdk: Sdk; readonly client: S3Client }> {
     const sdk = await import('@aws-sdk/client-s3');
     const config = {
-      ...clientConfig(this.#options, FALLBACK_REGION),
+      ...clientConfig(this.#options, { region: FALLBACK_REGION }),
       credentials: { accessKeyId: 'rehearsal', secretAccessKey: 'rehearsal' },
       maxAttempts: 1,
       requestHandler: { handle } as unknown as NonNullable<S3ClientConfig['requestHandler']>,
@@ -124,6 +158,9 @@ export class S3Connection {
       client.then((it) => it.destroy()).catch(() => undefined);
     }
     this.#clients.clear();
+    this.#agents?.httpAgent.destroy();
+    this.#agents?.httpsAgent.destroy();
+    this.#agents = undefined;
   }
 
   /**
@@ -140,10 +177,28 @@ export class S3Connection {
     request: (sdk: Sdk, client: S3Client) => Promise<T>,
     right: string = RIGHTS[operation],
   ): Promise<T> {
+    try {
+      return await this.#sockets.run(signal, () =>
+        this.#sendNow(operation, bucket, signal, request, right),
+      );
+    } catch (error) {
+      // Its time was over before its turn.
+      if (error instanceof ObjectStoreError) throw error;
+      throw toObjectStoreError(bucket, right, error, signal).with({ outcome: 'failed' });
+    }
+  }
+
+  async #sendNow<T>(
+    operation: S3Operation,
+    bucket: string,
+    signal: AbortSignal,
+    request: (sdk: Sdk, client: S3Client) => Promise<T>,
+    right: string,
+  ): Promise<T> {
     const started = performance.now();
     let outcome = 'ok';
     try {
-      return await unlessAborted(this.#sendToItsRegion(bucket, request), signal);
+      return await unlessAborted(this.#sendToItsPlace(bucket, request), signal);
     } catch (error) {
       const failed = toObjectStoreError(bucket, right, error, signal);
       outcome = failed.kind;
@@ -161,16 +216,26 @@ export class S3Connection {
     signal: AbortSignal | undefined,
     request: (sdk: Sdk, client: S3Client, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    return withDeadline(this.budgetMilliseconds, signal, (inTime) =>
-      this.send(operation, bucket, inTime, (sdk, client) => request(sdk, client, inTime)),
+    const right = RIGHTS[operation];
+    return this.#sockets.run(signal, () =>
+      withDeadline(this.budgetMilliseconds, signal, (inTime) =>
+        this.#sendNow(
+          operation,
+          bucket,
+          inTime,
+          (sdk, client) => request(sdk, client, inTime),
+          right,
+        ),
+      ),
     );
   }
 
   /**
-   * Not the SDK's `followRegionRedirects`: that asks the wrong region first every time, and changes
-   * the whole client's region while it follows one of several requests in flight.
+   * Each of region, addressing and credentials is found out once. Not the SDK's `followRegionRedirects`: that asks
+   * the wrong region first every time, and changes the whole client's region while it follows one of several
+   * requests in flight.
    */
-  async #sendToItsRegion<T>(
+  async #sendToItsPlace<T>(
     bucket: string,
     request: (sdk: Sdk, client: S3Client) => Promise<T>,
   ): Promise<T> {
@@ -178,70 +243,71 @@ export class S3Connection {
       throw Object.assign(new Error('not a bucket name'), { name: 'InvalidBucketName' });
     }
     const sdk = await import('@aws-sdk/client-s3');
-    const asked = this.#regions.get(bucket);
-    try {
-      return await request(sdk, await this.#clientFor(sdk, asked));
-    } catch (error) {
-      const { region } = classify(error);
-      if (region === undefined || region === asked) throw error;
-      this.#regions.set(bucket, region);
-      return request(sdk, await this.#clientFor(sdk, region));
+    const tried = new Set<string>();
+    for (;;) {
+      const region = this.#regions.get(bucket);
+      const addressing = this.#addressing.get(bucket);
+      const client = this.#clientFor(sdk, { region, addressing });
+      try {
+        return await request(sdk, await client);
+      } catch (error) {
+        const wanted = classify(error);
+        if (wanted.region !== undefined && wanted.region !== region && !tried.has('region')) {
+          tried.add('region');
+          this.#regions.set(bucket, wanted.region);
+        } else if (
+          wanted.addressing !== undefined &&
+          wanted.addressing !== addressing &&
+          !tried.has('addressing')
+        ) {
+          tried.add('addressing');
+          this.#addressing.set(bucket, wanted.addressing);
+        } else if (wanted.kind === 'credentials' && !tried.has('credentials')) {
+          tried.add('credentials');
+          if (!this.#renewCredentials(client)) throw error;
+        } else throw error;
+      }
     }
   }
 
-  #clientFor(sdk: Sdk, region: string | undefined): Promise<S3Client> {
-    const known = this.#clients.get(region);
+  /**
+   * Drops the clients, so that new ones look for credentials again: a file may hold others by now.
+   *
+   * @param used by the request that was refused.
+   * @returns whether another client is to be tried.
+   */
+  #renewCredentials(used: Promise<S3Client>): boolean {
+    if (this.#options.clientConfig?.credentials !== undefined) return false;
+    if (![...this.#clients.values()].includes(used)) return true;
+    if (performance.now() - this.#renewedAt < RENEWAL_MILLISECONDS) return false;
+    this.#renewedAt = performance.now();
+    // Not destroyed: others may be in flight on the agents that all share.
+    this.#clients.clear();
+    return true;
+  }
+
+  #clientFor(sdk: Sdk, traits: ClientTraits): Promise<S3Client> {
+    const name = JSON.stringify([traits.region, traits.addressing]);
+    const known = this.#clients.get(name);
     if (known) return known;
-    const client = connect(sdk, this.#options, region);
-    this.#clients.set(region, client);
-    client.catch(() => this.#clients.delete(region));
+    this.#agents ??= createAgents(
+      this.#options.endpoint === undefined ? AWS_HOST : new URL(this.#options.endpoint).host,
+      this.#options.maxSockets ?? DEFAULT_MAX_SOCKETS,
+    );
+    const client = connect(sdk, this.#options, traits, this.#agents);
+    this.#clients.set(name, client);
+    client.catch(() => this.#clients.delete(name));
     return client;
   }
 }
 
-async function connect(
-  sdk: Sdk,
-  options: S3ObjectStoreOptions,
-  region: string | undefined,
-): Promise<S3Client> {
-  const client = withoutNodeWarning(() => new sdk.S3Client(clientConfig(options, region)));
-  withoutLog(client);
-  try {
-    await client.config.region();
-    return client;
-  } catch {
-    // No region is set anywhere. Any will do: a bucket elsewhere says where it is.
-    client.destroy();
-    return withoutLog(new sdk.S3Client(clientConfig(options, FALLBACK_REGION)));
-  }
-}
+const AWS_HOST = 's3.amazonaws.com';
 
-/** Nobody reads the SDK's log, for which it copies each of a thousand keys, there and back. */
-function withoutLog(client: S3Client): S3Client {
-  client.middlewareStack.remove('loggerMiddleware');
-  return client;
-}
-
-function clientConfig(options: S3ObjectStoreOptions, learnt: string | undefined): S3ClientConfig {
-  const requestTimeout = options.requestTimeoutMilliseconds ?? DEFAULT_REQUEST_TIMEOUT_MILLISECONDS;
-  const maxSockets = options.maxSockets ?? DEFAULT_MAX_SOCKETS;
-  return {
-    maxAttempts: options.maxAttempts ?? DEFAULT_MAX_ATTEMPTS,
-    requestHandler: {
-      connectionTimeout: options.connectTimeoutMilliseconds ?? DEFAULT_CONNECT_TIMEOUT_MILLISECONDS,
-      // Watches until the headers are there; without the flag it only warns.
-      requestTimeout,
-      throwOnRequestTimeout: true,
-      // Ends a body that stalls. One that trickles is left to the call's deadline.
-      socketTimeout: requestTimeout,
-      httpAgent: { maxSockets },
-      httpsAgent: { maxSockets },
-    },
-    ...(options.region === undefined ? {} : { region: options.region }),
-    ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, forcePathStyle: true }),
-    ...options.clientConfig,
-    ...(learnt === undefined ? {} : { region: learnt }),
-  };
+/** Without what a URL may hold beside the host: it is written down and shown. */
+function placeOf(endpoint: string | undefined): string {
+  if (endpoint === undefined) return 'AWS';
+  const { protocol, host, pathname } = new URL(endpoint);
+  return `${protocol}//${host}${pathname === '/' ? '' : pathname}`;
 }
 
 function toObjectStoreError(
@@ -250,7 +316,7 @@ function toObjectStoreError(
   error: unknown,
   signal: AbortSignal,
 ): ObjectStoreError {
-  const { region: _region, ...failure } = classify(error);
+  const { region: _region, addressing: _addressing, ...failure } = classify(error);
   if (signal.aborted) {
     const by: unknown = signal.reason;
     const outcome = 'unknown';
@@ -272,25 +338,14 @@ function toObjectStoreError(
           cause: error,
         });
   }
-  const isDenied = failure.kind === 'denied' && failure.httpStatus === 403;
+  const isDenied =
+    failure.kind === 'denied' &&
+    failure.httpStatus === 403 &&
+    causeOfDenial(failure.code, failure.reason) === undefined;
   return storeError({
     ...failure,
     bucket,
     missingAction: isDenied ? right : undefined,
     cause: error,
   });
-}
-
-/**
- * The SDK warns once per process on a Node version that it is going to drop, which is this
- * package's concern and not its user's. The switch is set only while the SDK looks at it.
- */
-function withoutNodeWarning<T>(construct: () => T): T {
-  const before = process.env[WARNING_SWITCH];
-  process.env[WARNING_SWITCH] = before ?? 'true';
-  try {
-    return construct();
-  } finally {
-    if (before === undefined) delete process.env[WARNING_SWITCH];
-  }
 }

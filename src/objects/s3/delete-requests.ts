@@ -2,9 +2,10 @@ import { withDeadline } from '../../lifecycle/deadline.ts';
 import type { DeletionReply } from './deletion-reply.ts';
 import type { DeletionOptions } from '../deletion-report.ts';
 import { ObjectStoreError } from '../store-failure.ts';
+import { CallHabits, type StoreHabits } from '../store-habits.ts';
 import { Attempts } from './attempts.ts';
 import type { S3Connection, Sdk } from './connection.ts';
-import { wantsContentMd5 } from './failures.ts';
+import { isOfContent, refusesChecksum } from './failures.ts';
 import { findPlainXmlFault } from './plain-xml-check.ts';
 import { usePlainXml } from './plain-xml.ts';
 
@@ -22,20 +23,29 @@ export interface DeletionCall {
   readonly endsAt?: DeletionOptions['endsAt'];
   /** Gets the keys that the store may still delete; complete when the call has ended. */
   readonly unanswered: Set<string>;
+  /** What the bucket's store is known to do otherwise than S3; gets what is learned of it. */
+  readonly habits: CallHabits;
 }
 
 /** The checksum that a DeleteObjects request carries. */
-type Checksum = 'crc32' | 'md5';
+type Checksum = NonNullable<StoreHabits['checksum']>;
+
+/** In which order checksums are tried. S3 takes the first two. */
+const CHECKSUMS: readonly Checksum[] = ['crc32', 'md5', 'none'];
 
 /** The two requests that delete. Both throw {@link ObjectStoreError} with the SDK's as its cause. */
 export class S3DeleteRequests {
   readonly #connection: S3Connection;
-  /** Which checksum a bucket's store takes, so that it is found out once and not per batch. */
-  readonly #checksums = new Map<string, Checksum>();
+  /** Buckets whose store has taken the checksum that it was sent: a refusal there has another reason. */
+  readonly #taken = new Set<string>();
   #plainXml: Promise<boolean> | undefined;
 
   constructor(connection: S3Connection) {
     this.#connection = connection;
+  }
+
+  get requestTimeoutMilliseconds(): number {
+    return this.#connection.requestTimeoutMilliseconds;
   }
 
   /** Loads what the first request would have to wait for. */
@@ -51,7 +61,7 @@ export class S3DeleteRequests {
     call: DeletionCall,
   ): Promise<DeletionReply> {
     const keys = targets.map(({ key }) => key);
-    return this.#withChecksum(bucket, (checksum) =>
+    return this.#withChecksum(bucket, call, (checksum) =>
       this.#attempt(keys, call, (attempts) =>
         this.#connection.send(
           'DeleteObjects',
@@ -86,7 +96,7 @@ export class S3DeleteRequests {
         call,
       );
     }
-    return this.#withChecksum(bucket, (checksum) =>
+    return this.#withChecksum(bucket, call, (checksum) =>
       this.#attempt(keys, call, (attempts) =>
         this.#connection.send('DeleteObjects', bucket, call.signal, async (sdk, client) => {
           const placeholder = keys.slice(0, 1).map((key) => ({ key }));
@@ -115,22 +125,30 @@ export class S3DeleteRequests {
     return this.#plainXml;
   }
 
+  /** Each checksum is tried once, where the store refuses the one that it is known to take, or S3 takes. */
   async #withChecksum<Reply>(
     bucket: string,
+    { habits }: DeletionCall,
     send: (checksum: Checksum) => Promise<Reply>,
   ): Promise<Reply> {
-    const known = this.#checksums.get(bucket);
-    try {
-      const reply = await send(known ?? 'crc32');
-      this.#checksums.set(bucket, known ?? 'crc32');
-      return reply;
-    } catch (error) {
-      const wantsMd5 = error instanceof ObjectStoreError && wantsContentMd5(error);
-      if (known !== undefined || !wantsMd5) throw error;
+    const known = habits.known.checksum ?? 'crc32';
+    const name = `${bucket} ${known}`;
+    let refusal: ObjectStoreError | undefined;
+    for (const checksum of [known, ...CHECKSUMS.filter((it) => it !== known)]) {
+      try {
+        const reply = await send(checksum);
+        if (refusal === undefined) this.#taken.add(name);
+        else habits.learn('checksum', checksum, `${known} is answered with ${refusal.code}`);
+        return reply;
+      } catch (error) {
+        if (!(error instanceof ObjectStoreError)) throw error;
+        const isRefused = refusesChecksum(error) && !this.#taken.has(name);
+        // What is refused with any checksum is refused for what the first answer says.
+        if (!isRefused) throw refusal !== undefined && isOfContent(error) ? refusal : error;
+        refusal ??= error;
+      }
     }
-    const reply = await send('md5');
-    this.#checksums.set(bucket, 'md5');
-    return reply;
+    throw refusal ?? new RangeError('expected a checksum to try');
   }
 
   /**
@@ -177,7 +195,11 @@ export class S3DeleteRequests {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     await withDeadline(this.#connection.budgetMilliseconds, signal, (inTime) =>
-      this.deleteObject(bucket, target, { signal: inTime, unanswered: new Set() }),
+      this.deleteObject(bucket, target, {
+        signal: inTime,
+        unanswered: new Set(),
+        habits: new CallHabits(),
+      }),
     );
   }
 
@@ -222,9 +244,18 @@ function deleteObjectsCommand(
     ChecksumAlgorithm: 'MD5',
   });
   // Stores that want Content-MD5 are older than this header, and some refuse what they do not know.
+  const unwanted =
+    checksum === 'md5'
+      ? ['x-amz-sdk-checksum-algorithm']
+      : ['x-amz-sdk-checksum-algorithm', 'content-md5'];
   command.middlewareStack.add(
     (next) => (args) => {
-      if (hasHeaders(args.request)) delete args.request.headers['x-amz-sdk-checksum-algorithm'];
+      if (hasHeaders(args.request)) {
+        const { headers } = args.request;
+        for (const name of Object.keys(headers)) {
+          if (unwanted.includes(name.toLowerCase())) delete headers[name];
+        }
+      }
       return next(args);
     },
     { name: 'withoutChecksumName', step: 'build', priority: 'low' },

@@ -2,8 +2,16 @@ import { randomUUID } from 'node:crypto';
 
 import type { DeleteRight, IamStatement } from '../abilities.ts';
 import { ObjectStoreError } from '../store-failure.ts';
+import type { CallHabits } from '../store-habits.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
-import { familyOfKeyCode, isMissingRight, lacksOperation, storeError, words } from './failures.ts';
+import {
+  familyOfKey,
+  isMissingRight,
+  isOfContent,
+  lacksOperation,
+  storeError,
+  words,
+} from './failures.ts';
 
 /**
  * Asks to delete a key that cannot exist. In a versioned bucket that makes a delete marker even so,
@@ -13,9 +21,10 @@ export async function probeDeleteRight(
   requests: S3DeleteRequests,
   bucket: string,
   prefix: string,
+  habits: CallHabits,
   signal: AbortSignal,
 ): Promise<DeleteRight> {
-  const call = { signal, unanswered: new Set<string>() };
+  const call = { signal, unanswered: new Set<string>(), habits };
   const key = `${prefix}.retention-doctor/${randomUUID()}`;
   let marker: string | undefined;
   try {
@@ -42,6 +51,7 @@ async function deleteKey(
   key: string,
   call: DeletionCall,
 ): Promise<string | undefined> {
+  if (call.habits.known.deletes === 'singly') return requests.deleteObject(bucket, { key }, call);
   try {
     const { Deleted, Errors } = await requests.deleteObjects(bucket, [{ key }], call);
     const [error] = Errors ?? [];
@@ -57,18 +67,19 @@ async function deleteKey(
     }
     return Deleted.find((it) => it.DeleteMarker)?.DeleteMarkerVersionId;
   } catch (error) {
-    if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
+    if (!(error instanceof ObjectStoreError)) throw error;
+    if (!lacksOperation(error) && !isOfContent(error)) throw error;
     return requests.deleteObject(bucket, { key }, call);
   }
 }
 
 function refusedKey(bucket: string, code: string, message: string | undefined): ObjectStoreError {
+  const said = { code, reason: words(message, code) };
   return storeError({
+    ...said,
     bucket,
-    kind: familyOfKeyCode(code),
-    code,
-    reason: words(message, code),
-    missingAction: isMissingRight(code) ? 's3:DeleteObject' : undefined,
+    kind: familyOfKey(said),
+    missingAction: isMissingRight(said) ? 's3:DeleteObject' : undefined,
   });
 }
 

@@ -4,15 +4,20 @@ import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
 import {
   failureOfKey,
   failureOfUntried,
-  familyOfKeyCode,
+  familyOfKey,
   isGone,
+  isOwnFault,
   lacksOperation,
   storeError,
   withBucketRefusal,
 } from './failures.ts';
+import { type SentInParts, sendInParts } from './in-parts.ts';
 import { sortKeys } from './object-keys.ts';
 
 const SINGLE_DELETES_IN_FLIGHT = 8;
+
+/** So many keys go one by one where together they were refused, before the store is taken to have no other way. */
+const ENOUGH_SINGLES = 2;
 
 /** What became of the keys of a call: each is in one of the two. */
 export interface KeyOutcomes {
@@ -25,8 +30,6 @@ interface BatchOutcome extends KeyOutcomes {
   readonly again: readonly string[];
 }
 
-const NOTHING: BatchOutcome = { deleted: [], failures: [], again: [] };
-
 interface SinglesOutcome extends KeyOutcomes {
   /** Set when not one key had an answer of its own. */
   readonly unanimous: ObjectStoreError | undefined;
@@ -35,8 +38,6 @@ interface SinglesOutcome extends KeyOutcomes {
 /** Deletes keys with what the bucket's store is able to do. */
 export class S3Deletion {
   readonly #requests: S3DeleteRequests;
-  /** Buckets whose store has no DeleteObjects: found out once and not per batch. */
-  readonly #singly = new Set<string>();
 
   constructor(requests: S3DeleteRequests) {
     this.#requests = requests;
@@ -60,24 +61,104 @@ export class S3Deletion {
     keys: readonly string[],
     call: DeletionCall,
   ): Promise<BatchOutcome> {
-    if (keys.length === 0 || this.#singly.has(bucket)) {
-      return { ...NOTHING, again: keys };
+    if (keys.length === 0 || call.habits.known.deletes === 'singly') {
+      return { deleted: [], failures: [], again: keys };
     }
+    const collected = new Collected();
+    const ask = (part: readonly string[]) => this.#requests.deleteKeys(bucket, part, call);
     try {
-      const reply = await this.#requests.deleteKeys(bucket, keys, call);
-      if (reply === 'all') return { ...NOTHING, deleted: keys };
-      return judge(bucket, readReply(reply, keys), call);
+      const sent = await sendInParts(
+        keys,
+        call.habits,
+        this.#requests.requestTimeoutMilliseconds,
+        async (part) => {
+          const reply = await ask(part);
+          if (reply === 'all') collected.addDeleted(part);
+          else collected.add(judge(bucket, readReply(reply, part), call));
+        },
+        ask,
+      );
+      return await this.#finish(bucket, sent, collected, call);
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
       const [only, ...others] = keys;
-      // A right that is missing for the only key that was asked for says nothing of the bucket's others.
-      if (error.kind === 'denied' && only !== undefined && others.length === 0) {
-        return { ...NOTHING, failures: [failureOfKey(only, error)] };
+      if (lacksOperation(error)) {
+        const because = `DeleteObjects is answered with ${error.code}`;
+        call.habits.learn('deletes', 'singly', because);
+        return { deleted: [], failures: [], again: keys };
       }
-      if (!lacksOperation(error)) throw error;
-      this.#singly.add(bucket);
-      return { ...NOTHING, again: keys };
+      if (only === undefined) throw error;
+      // Of a store without DeleteObjects, or of something before it that lets no POST through.
+      if (error.httpStatus === 404 && error.kind !== 'no-bucket') {
+        return await this.#deleteInstead(bucket, keys, error, call);
+      }
+      // What the only key that was asked for is answered says nothing of the bucket's others.
+      if ((error.kind === 'denied' || isOwnFault(error)) && others.length === 0) {
+        return { deleted: [], failures: [failureOfKey(only, error)], again: [] };
+      }
+      throw error;
     }
+  }
+
+  /** Tries one by one what was refused alone, which tells a bad key from a store without DeleteObjects. */
+  async #finish(
+    bucket: string,
+    sent: SentInParts<string>,
+    collected: Collected,
+    call: DeletionCall,
+  ): Promise<BatchOutcome> {
+    const { deleted, failures, again } = collected;
+    const { refused, stopped } = sent;
+    if (refused.length === 0) {
+      const left = stopped?.targets.map((key) => failureOfUntried(key, stopped.error)) ?? [];
+      return { deleted, failures: [...failures, ...left], again };
+    }
+    const keys = refused.map(({ target }) => target);
+    const singles = await this.#deleteAlone(bucket, keys, call);
+    if (!sent.taken && stopped === undefined && singles.unanimous) throw singles.unanimous;
+    const isSingly = !sent.taken && singles.deleted.length >= ENOUGH_SINGLES;
+    if (isSingly) {
+      const because = `DeleteObjects is answered with ${refused[0]?.error.code}, DeleteObject works`;
+      call.habits.learn('deletes', 'singly', because);
+    }
+    const rest = stopped?.targets ?? [];
+    if (stopped !== undefined && !sent.taken && singles.deleted.length === 0) {
+      // Request after request is refused, whatever key is in it: not the keys' fault.
+      const { code, reason } = refused[0]?.error ?? stopped.error;
+      const said = `request after request is refused: ${reason}`;
+      throw storeError({
+        bucket,
+        kind: 'malformed',
+        code,
+        reason: said,
+        outcome: 'failed',
+        concerns: 'bucket',
+        cause: stopped.error,
+      });
+    }
+    const left =
+      isSingly || stopped === undefined
+        ? []
+        : rest.map((key) => failureOfUntried(key, stopped.error));
+    return {
+      deleted: [...deleted, ...singles.deleted],
+      failures: [...failures, ...singles.failures, ...left],
+      again: isSingly ? [...again, ...rest] : again,
+    };
+  }
+
+  /** @throws what the request was answered, where one by one nothing is deleted either. */
+  async #deleteInstead(
+    bucket: string,
+    keys: readonly string[],
+    error: ObjectStoreError,
+    call: DeletionCall,
+  ): Promise<BatchOutcome> {
+    const singles = await this.#deleteAlone(bucket, keys.slice(0, 1), call);
+    if (singles.deleted.length === 0) throw error;
+    const because = `DeleteObjects is answered with ${error.httpStatus}, DeleteObject works`;
+    call.habits.learn('deletes', 'singly', because);
+    return { deleted: singles.deleted, failures: [], again: keys.slice(1) };
   }
 
   /**
@@ -111,7 +192,8 @@ export class S3Deletion {
     if (stopped?.kind === 'aborted') throw stopped;
     const isOwn = ({ outcome, concerns }: KeyFailure): boolean =>
       outcome === 'refused' && concerns === 'key';
-    const answered = deleted.length > 0 || failures.some(isOwn);
+    const isAlone = keys.length === 1 && last !== undefined && isOwnFault(last);
+    const answered = deleted.length > 0 || failures.some(isOwn) || isAlone;
     return { deleted, failures, unanimous: answered ? undefined : (stopped ?? last) };
   }
 
@@ -130,10 +212,28 @@ export class S3Deletion {
   }
 }
 
+/** What the replies of a call have come to so far. */
+class Collected implements BatchOutcome {
+  deleted: readonly string[] = [];
+  failures: readonly KeyFailure[] = [];
+  again: readonly string[] = [];
+
+  addDeleted(keys: readonly string[]): void {
+    // Most calls are one request, whose keys need no copy.
+    this.deleted = this.deleted.length === 0 ? keys : [...this.deleted, ...keys];
+  }
+
+  add({ deleted, failures, again }: BatchOutcome): void {
+    this.addDeleted(deleted);
+    this.failures = [...this.failures, ...failures];
+    this.again = [...this.again, ...again];
+  }
+}
+
 /** Sorts out a reply. Keys that it spells in another way have to be asked for one by one. */
 function judge(bucket: string, reply: ReadReply, call: DeletionCall): BatchOutcome {
   const { deleted, failures, unnamed, misspelt, keyless } = reply;
-  const noBucket = failures.find(({ code }) => familyOfKeyCode(code) === 'no-bucket');
+  const noBucket = failures.find((it) => familyOfKey(it) === 'no-bucket');
   if (noBucket) {
     const { code, reason } = noBucket;
     throw storeError({ bucket, kind: 'no-bucket', code, reason });
@@ -143,7 +243,7 @@ function judge(bucket: string, reply: ReadReply, call: DeletionCall): BatchOutco
   const unknown = unnamed.map((key) => unanswered(key, keyless));
   // Of no key in particular, so nothing that the keys should be told apart by: the bucket pauses.
   const [first] = [...failures, ...unknown];
-  const isThrottled = ({ code }: KeyFailure): boolean => familyOfKeyCode(code) === 'throttled';
+  const isThrottled = (it: KeyFailure): boolean => familyOfKey(it) === 'throttled';
   if (first && deleted.length === 0 && failures.every(isThrottled)) {
     const kind = failures.length === 0 ? 'unavailable' : 'throttled';
     const { code, reason, outcome } = first;

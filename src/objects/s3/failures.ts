@@ -6,10 +6,12 @@ import {
   type ObjectStoreErrorKind,
   type StoreFailure,
 } from '../store-failure.ts';
+import { causeOfDenial, wantedAddressing } from '../denials.ts';
+import { isOfChecksum, kindOfKey, kindOfRequest } from './meanings.ts';
 
 /*
-The one place where a status, a code or a word of S3's gets a meaning. A code belongs to a family; where
-the code is not known, the status does. The family says what the failure means.
+What a failure means. Its code, its words and its status tell its family (see meanings.ts), and the family says
+what it means for the request and for its keys. Nothing else interprets what a store says.
 */
 
 type Meaning = Pick<StoreFailure, 'outcome' | 'concerns' | 'final'>;
@@ -27,71 +29,6 @@ const FAMILIES: Readonly<
   timeout: { outcome: 'failed', concerns: 'store', ofKey: 'key', final: false },
   aborted: { outcome: 'failed', concerns: 'store', ofKey: 'store', final: false },
 };
-
-const CODES_OF_FAMILY: Readonly<Partial<Record<ObjectStoreErrorKind, readonly string[]>>> = {
-  credentials: [
-    'AuthFailure',
-    'AuthorizationHeaderMalformed',
-    'CredentialsProviderError',
-    'ExpiredToken',
-    'ExpiredTokenException',
-    'InvalidAccessKeyId',
-    'InvalidClientTokenId',
-    'InvalidToken',
-    'ProviderError',
-    'RequestExpired',
-    'RequestTimeTooSkewed',
-    'SignatureDoesNotMatch',
-    'TokenProviderError',
-    'TokenRefreshRequired',
-    'UnrecognizedClientException',
-  ],
-  'no-bucket': ['InvalidBucketName', 'NoSuchBucket'],
-  throttled: [
-    'BandwidthLimitExceeded',
-    'RequestLimitExceeded',
-    'RequestThrottled',
-    'SlowDown',
-    'Throttling',
-    'ThrottlingException',
-    'TooManyRequests',
-    'TooManyRequestsException',
-  ],
-  timeout: ['ETIMEDOUT', 'RequestTimeout', 'RequestTimeoutException', 'Timeout', 'TimeoutError'],
-  // The store's or the wire's trouble, although some of these come with a 4xx.
-  unavailable: [
-    'BadDigest',
-    'IncompleteBody',
-    'InternalError',
-    'OperationAborted',
-    'ServiceUnavailable',
-    'XAmzContentSHA256Mismatch',
-  ],
-};
-
-const FAMILY_OF_CODE: ReadonlyMap<string, ObjectStoreErrorKind> = new Map(
-  (Object.entries(CODES_OF_FAMILY) as readonly [ObjectStoreErrorKind, readonly string[]][]).flatMap(
-    ([family, codes]) => codes.map((code) => [code, family] as const),
-  ),
-);
-
-/**
- * What a status means when its code is not known. Everything else is as good as no answer: also a
- * 404 that does not name the bucket and a 200 that cannot be read, since both are not this store's.
- */
-const FAMILY_OF_STATUS: ReadonlyMap<number | undefined, ObjectStoreErrorKind> = new Map([
-  [400, 'malformed'],
-  [401, 'credentials'],
-  [403, 'denied'],
-  [408, 'timeout'],
-  [409, 'denied'],
-  [411, 'malformed'],
-  [412, 'denied'],
-  [413, 'malformed'],
-  [422, 'malformed'],
-  [423, 'denied'],
-  [429, 'throttled'],
-]);
 
 /** A 403 may name the bucket's region too, but asking there would change nothing. */
 const ELSEWHERE_CODES = new Set([
@@ -120,9 +57,6 @@ const NEVER_CONNECTED =
   /^(?:EAI_AGAIN|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|ERR_TLS_\w+|UNABLE_TO_\w+|\w*CERT\w*)$/u;
 const CONNECT_TIMEOUT = /did not establish a connection/u;
 
-/** Some stores say it in their refusal, which is all there is to go by without the right to read. */
-const SAYS_LOCKED = /object[ -]?lock|retention|legal[ -]?hold|WORM/iu;
-
 const NO_WORDS = 'the store gave no reason';
 
 const REGION = /^[a-z0-9-]{1,32}$/;
@@ -136,6 +70,8 @@ export interface RequestFailure extends Meaning {
   readonly requestId: string | undefined;
   /** The region to ask instead, where the store says that the bucket is elsewhere. */
   readonly region: string | undefined;
+  /** How to address the bucket instead, where the store says that it takes no other way. */
+  readonly addressing: 'path' | 'virtual' | undefined;
 }
 
 /** Thrown in place of sending a request, so the store knows nothing of it. */
@@ -148,19 +84,23 @@ export function classify(error: unknown): RequestFailure {
   const metadata = property(error, '$metadata');
   const httpStatus = asNumber(property(metadata, 'httpStatusCode'));
   const code = codeOf(error);
-  const kind = FAMILY_OF_CODE.get(code) ?? FAMILY_OF_STATUS.get(httpStatus) ?? 'unavailable';
+  const reason = wordsOf(error, code);
+  const kind = kindOfRequest(code, reason, httpStatus);
   const { outcome, concerns, final } = FAMILIES[kind];
   const isKnown = hasAnswered(error, httpStatus) || wasNeverSent(error, kind);
+  // Of something before the store, whose refusal must not be counted against a key.
+  const isForeign = kind === 'malformed' && typeof property(error, 'Code') !== 'string';
   return {
     kind,
     code,
-    reason: wordsOf(error, code),
-    outcome: isKnown ? outcome : 'unknown',
+    reason,
+    outcome: isForeign ? 'failed' : isKnown ? outcome : 'unknown',
     concerns,
     final,
     httpStatus,
     requestId: asText(property(metadata, 'requestId')),
     region: saysElsewhere(code, httpStatus) ? regionOf(error) : undefined,
+    addressing: wantedAddressing(code, reason),
   };
 }
 
@@ -182,10 +122,11 @@ export function noSuchBucket(bucket: string): ObjectStoreError {
   });
 }
 
-/** The failure of a key that a reply names with a code. A code that is not known is a refusal. */
+/** The failure of a key that a reply names with a code. */
 export function failureOfCode(key: string, code: string, message: string | undefined): KeyFailure {
-  const { outcome, ofKey, final } = FAMILIES[familyOfKeyCode(code)];
-  return { key, code, reason: words(message, code), outcome, concerns: ofKey, final };
+  const reason = words(message, code);
+  const { outcome, ofKey, final } = FAMILIES[kindOfKey(code, reason)];
+  return { key, code, reason, outcome, concerns: ofKey, final };
 }
 
 /** What a request that failed for one key means for that key. */
@@ -218,14 +159,39 @@ export function withBucketRefusal(failures: readonly KeyFailure[]): readonly Key
   return isOfBucket ? failures.map((it) => ({ ...it, concerns: 'bucket' as const })) : failures;
 }
 
-/** The family of a code that the store gave for one key. */
-export function familyOfKeyCode(code: string): ObjectStoreErrorKind {
-  return FAMILY_OF_CODE.get(code) ?? (/^5\d\d$/u.test(code) ? 'unavailable' : 'denied');
+/** The family of what the store said of one key. */
+export function familyOfKey({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>) {
+  return kindOfKey(code, reason);
 }
 
-/** Whether a code says that a right is missing. */
-export function isMissingRight(code: string): boolean {
-  return code === 'AccessDenied';
+/** Whether a denial says that a right is missing, and nothing that says otherwise. */
+export function isMissingRight({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>): boolean {
+  return code === 'AccessDenied' && causeOfDenial(code, reason) === undefined;
+}
+
+/** Whether a request was refused for what it holds: one of its keys, or too many of them. */
+export function isOfContent(error: unknown): error is ObjectStoreError {
+  return error instanceof ObjectStoreError && error.kind === 'malformed' && !lacksOperation(error);
+}
+
+/** Whether the store itself failed at a request, and not what stands before it. */
+export function isOwnFault({ kind, outcome, code, httpStatus }: ObjectStoreError): boolean {
+  return (
+    kind === 'unavailable' &&
+    outcome === 'failed' &&
+    httpStatus !== undefined &&
+    /^Internal/u.test(code)
+  );
+}
+
+/**
+ * Whether a request may have been too much work for the store: it gave no answer, or what stands before it did not
+ * wait for one.
+ */
+export function isTooSlow(error: unknown): boolean {
+  return (
+    error instanceof ObjectStoreError && error.kind === 'timeout' && error.outcome !== 'failed'
+  );
 }
 
 /** Whether a code says that the object is not there (any more). */
@@ -239,25 +205,26 @@ export function isAbsentSetting(error: ObjectStoreError): boolean {
 }
 
 /** Whether the store's words say that a version is locked. */
-export function saysLocked({ reason }: Pick<StoreFailure, 'reason'>): boolean {
-  return SAYS_LOCKED.test(reason);
+export function saysLocked({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>): boolean {
+  return causeOfDenial(code, reason) === 'lock';
 }
 
 /**
  * Whether a store refused the checksum of the request rather than its content. Stores older than
  * the SDK's CRC32 checksums want Content-MD5 and name what they miss in different ways.
  */
-export function wantsContentMd5({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>): boolean {
-  if (['MissingContentMD5', 'InvalidDigest'].includes(code)) return true;
-  return (
-    ['InvalidArgument', 'InvalidRequest', 'NotImplemented'].includes(code) &&
-    /md5|checksum|header/iu.test(reason)
-  );
+export function refusesChecksum({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>): boolean {
+  return isOfChecksum(code, reason);
 }
 
-/** Whether a store does not know what it was asked for. */
-export function lacksOperation({ httpStatus }: Pick<RequestFailure, 'httpStatus'>): boolean {
-  return httpStatus === 501 || httpStatus === 405;
+/** Whether a store does not know what it was asked for. (Google Cloud Storage: NotImplemented with a 400) */
+export function lacksOperation({
+  httpStatus,
+  code,
+}: Pick<RequestFailure, 'httpStatus' | 'code'>): boolean {
+  return (
+    httpStatus === 501 || httpStatus === 405 || /^(?:NotImplemented|MethodNotAllowed)$/u.test(code)
+  );
 }
 
 /**

@@ -24,13 +24,19 @@ export async function* listPages(
   let after = request.startAfter ?? '';
   for (let more = true; more;) {
     const page = await listPage(connection, bucket, { ...request, startAfter: after });
-    for (const { key } of page.objects) {
-      if (compareUtf8(key, after) <= 0) throw unsorted(bucket, key, after);
-      after = key;
+    const objects: ListedObject[] = [];
+    for (const object of page.objects) {
+      // Some stores name a key twice, one entry behind the other.
+      if (object.key === objects.at(-1)?.key) continue;
+      if (compareUtf8(object.key, after) <= 0) throw unsorted(bucket, object.key, after);
+      after = object.key;
+      objects.push(object);
     }
-    if (page.objects.length > 0) yield page.objects;
+    // A store that does not know the prefix lists everything, which must not be taken for orphans.
+    const asked = objects.filter(({ key }) => key.startsWith(request.prefix ?? ''));
+    if (asked.length > 0) yield asked;
     more = page.truncated;
-    if (more && page.objects.length === 0) throw unsorted(bucket, '', after);
+    if (more && objects.length === 0) throw unsorted(bucket, '', after);
   }
 }
 
@@ -67,9 +73,20 @@ export async function listPage(
   const objects = (reply.Contents ?? []).map((it) => ({
     key: spelling(bucket, reply.EncodingType, it.Key),
     size: it.Size ?? 0,
-    lastModified: it.LastModified ?? new Date(0),
+    lastModified: dateOf(it.LastModified),
   }));
-  return { objects, truncated: reply.IsTruncated ?? false };
+  // Where a store does not say whether there is more, a full page or a token may mean that there is.
+  const mayGoOn = reply.NextContinuationToken !== undefined || objects.length >= pageSize;
+  return { objects, truncated: reply.IsTruncated ?? mayGoOn };
+}
+
+/** When Amazon S3 began. No object is older, so an earlier date is none. */
+const FIRST_OBJECT = Date.UTC(2006, 2, 14);
+
+/** What has no date is young: only what is known to be old may be taken for forgotten. */
+function dateOf(told: Date | undefined): Date {
+  const isDate = told !== undefined && told.getTime() >= FIRST_OBJECT;
+  return isDate ? told : new Date();
 }
 
 /** One version of a key, or a delete marker. */

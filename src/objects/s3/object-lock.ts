@@ -42,7 +42,7 @@ export async function explainRefusals(
   const told = refusals.find((it) => it.outcome === 'refused') ?? refusals[0];
   if (told === undefined) throw new RangeError('expected a refused version, got none');
   const { versionId, isMarker: _isMarker, ...failure } = told;
-  const right = isMissingRight(failure.code) ? '; s3:DeleteObjectVersion may be missing' : '';
+  const right = isMissingRight(failure) ? '; s3:DeleteObjectVersion may be missing' : '';
   return { ...failure, key, reason: `version ${versionId}: ${failure.reason}${right}` };
 }
 

@@ -9,6 +9,7 @@ import type { ObjectStore } from '../object-store.ts';
 import { describeBucket } from './bucket-description.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
 import { ObjectStoreError } from '../store-failure.ts';
+import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habits.ts';
 import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
 import { type KeyOutcomes, S3Deletion } from './deletion.ts';
@@ -33,8 +34,9 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
   const budget = connection.budgetMilliseconds;
 
   const deleteInTime = async (
+    bucket: string,
     keys: readonly string[],
-    { signal, endsAt }: DeletionOptions,
+    { signal, endsAt, habits: given }: DeletionOptions,
     run: (call: DeletionCall) => Promise<KeyOutcomes>,
   ): Promise<DeletionReport> => {
     if (keys.length > MAX_KEYS_PER_REQUEST) {
@@ -45,19 +47,38 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     const unanswered = new Set<string>();
     // The timer of the deadline stands still while the machine is suspended.
     const overAt = Math.min(endsAt ?? Infinity, safeNow() + budget);
+    const habits = habitsFor(bucket, given);
     try {
       const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
-        run({ signal: inTime, endsAt: overAt, unanswered }),
+        run({ signal: inTime, endsAt: overAt, unanswered, habits }),
       );
-      return { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
+      const report = { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
+      const learned = learnedIn(bucket, habits);
+      return learned === undefined ? report : { ...report, learned };
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
-      throw error.with({ unanswered: [...unanswered] });
+      const learned = learnedIn(bucket, habits);
+      throw error.with({ unanswered: [...unanswered], learned });
     }
   };
+  /** What the caller knows, or else what this process has learned. */
+  const habitsFor = (bucket: string, given: StoreHabits | undefined): CallHabits => {
+    const known = given ?? connection.habits.of(bucket);
+    connection.address(bucket, known.addressing);
+    return new CallHabits(known);
+  };
+  const learnedIn = (bucket: string, habits: CallHabits): LearnedHabits | undefined => {
+    const addressing = connection.addressingOf(bucket);
+    if (addressing !== undefined) {
+      habits.learn('addressing', addressing, `the bucket is to be addressed by ${addressing}`);
+    }
+    if (habits.learned !== undefined) connection.habits.note(bucket, habits.known);
+    return habits.learned;
+  };
   return {
+    place: connection.place,
     deleteObjects: (bucket, keys, call = {}) =>
-      deleteInTime(keys, call, (inTime) => deletion.run(bucket, keys, inTime)),
+      deleteInTime(bucket, keys, call, (inTime) => deletion.run(bucket, keys, inTime)),
     listing: {
       listObjects: (bucket, request) => listPages(connection, bucket, request),
       headObject: (bucket, key, { signal } = {}) =>
@@ -65,13 +86,16 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     },
     versions: {
       purgeKeys: (bucket, keys, call = {}) =>
-        deleteInTime(keys, call, (inTime) => purge.run(bucket, keys, inTime)),
+        deleteInTime(bucket, keys, call, (inTime) => purge.run(bucket, keys, inTime)),
     },
     inspection: {
-      describeBucket: (bucket, { signal } = {}) => describeBucket(connection, bucket, signal),
-      probeDeleteRight: (bucket, { prefix = '', signal } = {}) =>
+      describeBucket: (bucket, { signal, habits } = {}) => {
+        connection.address(bucket, habits?.addressing);
+        return describeBucket(connection, bucket, signal);
+      },
+      probeDeleteRight: (bucket, { prefix = '', signal, habits } = {}) =>
         withDeadline(budget, signal, (inTime) =>
-          probeDeleteRight(requests, bucket, prefix, inTime),
+          probeDeleteRight(requests, bucket, prefix, habitsFor(bucket, habits), inTime),
         ),
     },
     restoration: {

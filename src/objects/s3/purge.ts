@@ -1,4 +1,5 @@
-import { readReply, unanswered } from './deletion-reply.ts';
+import { type DeletionReply, readReply, unanswered } from './deletion-reply.ts';
+import { sendInParts } from './in-parts.ts';
 import { inParallel } from './in-parallel.ts';
 import { sortKeys } from './object-keys.ts';
 import { MAX_KEYS_PER_REQUEST } from '../deletion-report.ts';
@@ -149,29 +150,49 @@ class Portion {
   }
 
   /** @returns the versions that have to be deleted one by one. */
-  async #deleteTogether(versions: readonly ListedVersion[]): Promise<ListedVersion[]> {
+  async #deleteTogether(versions: readonly ListedVersion[]): Promise<readonly ListedVersion[]> {
+    const { habits } = this.#call;
+    if (versions.length === 0 || habits.known.deletes === 'singly') return versions;
+    const again: ListedVersion[] = [];
+    const ask = (part: readonly ListedVersion[]) =>
+      this.#requests.deleteObjects(this.#bucket, part, this.#call);
+    try {
+      const { refused, stopped } = await sendInParts(
+        versions,
+        habits,
+        this.#requests.requestTimeoutMilliseconds,
+        async (part) => {
+          again.push(...this.#read(part, await ask(part)));
+        },
+        ask,
+      );
+      if (stopped !== undefined) throw stopped.error;
+      return [...again, ...refused.map(({ target }) => target)];
+    } catch (error) {
+      if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
+      habits.learn('deletes', 'singly', `DeleteObjects is answered with ${error.code}`);
+      return [...versions];
+    }
+  }
+
+  /** @returns the versions that the reply names in another way. */
+  #read(versions: readonly ListedVersion[], reply: DeletionReply): ListedVersion[] {
     const byName = new Map(versions.map((it) => [nameOf(it.key, it.versionId), it]));
     const named = (name: string): ListedVersion[] => {
       const version = byName.get(name);
       return version ? [version] : [];
     };
-    try {
-      const reply = await this.#requests.deleteObjects(this.#bucket, versions, this.#call);
-      const read = readReply(reply, [...byName.keys()], ({ Key, VersionId }) =>
-        Key === undefined ? Key : nameOf(Key, VersionId),
-      );
-      for (const failure of read.failures) {
-        for (const version of named(failure.key)) this.#refuse(version, failure);
-      }
-      const unnamed = read.unnamed.flatMap(named);
-      if (read.misspelt) return unnamed;
-      for (const { key } of unnamed) this.#call.unanswered.add(key);
-      for (const it of unnamed) this.#refuse(it, unanswered(it.key, read.keyless));
-      return [];
-    } catch (error) {
-      if (!(error instanceof ObjectStoreError) || !lacksOperation(error)) throw error;
-      return [...versions];
+    const read = readReply(reply, [...byName.keys()], ({ Key, VersionId }) =>
+      Key === undefined ? Key : nameOf(Key, VersionId),
+    );
+    for (const failure of read.failures) {
+      for (const version of named(failure.key)) this.#refuse(version, failure);
     }
+    const unnamed = read.unnamed.flatMap(named);
+    if (read.misspelt) return unnamed;
+    for (const { key } of unnamed) this.#call.unanswered.add(key);
+    for (const it of unnamed) this.#refuse(it, unanswered(it.key, read.keyless));
+    return [];
   }
 
   async #deleteAlone(version: ListedVersion): Promise<void> {

@@ -3,16 +3,24 @@ import type {
   BucketInspection,
   BucketProblem,
   LifecycleRule,
+  ObjectListing,
 } from '../../objects/abilities.ts';
 import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
-import { describeDeletion } from '../bucket-meaning.ts';
+import { describeDeletion, describeHabits, valuesOf } from '../bucket-meaning.ts';
+import { checkObjects } from './bucket-objects.ts';
+import { checkDeleteRight, grantIt } from './bucket-rights.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
+import { CREDENTIALS, checkCredentials } from './credentials-check.ts';
 
 /** What the checks of buckets need. */
 export interface BucketsToCheck {
   readonly inspection: BucketInspection;
+  /** Undefined: the store cannot list. */
+  readonly listing?: ObjectListing | undefined;
+  /** How people call the store. */
+  readonly place?: string | undefined;
   /** From `S3_RESULT_BUCKET`; none: any bucket is allowed. */
   readonly allowedBuckets: readonly string[];
   /** Undefined: the database cannot be asked. */
@@ -36,6 +44,7 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
     );
   });
   checks.push(...listing);
+  const refused = new Set<string>();
   for (const name of namesOf(options, known)) {
     const isAllowed = allowedBuckets.length === 0 || allowedBuckets.includes(name);
     if (!isAllowed) {
@@ -49,9 +58,12 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
       continue;
     }
     const bucket = known.get(name);
+    const found = await attempt(`bucket ${name}`, () => checkBucket(name, bucket, options, health));
+    // The same credentials are refused in every bucket: said once.
     checks.push(
-      ...(await attempt(`bucket ${name}`, () => checkBucket(name, bucket, options, health))),
+      ...found.filter((check) => check.name !== CREDENTIALS || !refused.has(check.found)),
     );
+    for (const check of found) refused.add(check.found);
   }
   return checks;
 }
@@ -70,10 +82,14 @@ function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket
 async function checkBucket(
   name: string,
   known: KnownBucket | undefined,
-  { inspection, reader }: BucketsToCheck,
+  options: BucketsToCheck,
   health: HealthFacts | undefined,
 ): Promise<readonly Check[]> {
-  const description = await inspection.describeBucket(name);
+  const { inspection, reader } = options;
+  const habits = valuesOf(known?.habits);
+  const description = await inspection.describeBucket(name, { habits });
+  const refusal = description.problems.find(({ isOfCredentials }) => isOfCredentials === true);
+  if (refusal !== undefined) return [checkCredentials(refusal)];
   if (!description.reachable) {
     const [problem] = description.problems;
     return [
@@ -94,12 +110,16 @@ async function checkBucket(
     checkVersions(name, onVersioned, description),
     checkLock(name, onVersioned, description),
     ...(await checkLifecycle(name, onVersioned, description, reader, health)),
-    ...(await checkDeleteRight(name, onVersioned, description, inspection, reader)),
+    ...(await checkDeleteRight(name, { onVersioned, description, inspection, reader, habits })),
+    ...(await checkObjects(name, options)),
   ];
 }
 
 function checkPause(name: string, known: KnownBucket | undefined, it: BucketDescription): Check {
-  const about = `reachable${it.region === undefined ? '' : `, in ${it.region}`}`;
+  const differs = describeHabits(known?.habits ?? {});
+  const about =
+    `reachable${it.region === undefined ? '' : `, in ${it.region}`}` +
+    (differs === '' ? '' : `; its store differs from S3: ${differs}`);
   const pause = known?.pause ?? null;
   if (pause === null) return ok(`bucket ${name}`, about);
   return warning(
@@ -120,7 +140,7 @@ function checkVersions(
     return warning(
       title,
       unknownPart(description, 's3:GetBucketVersioning'),
-      grantIt(name, 's3:GetBucketVersioning'),
+      grantIt(description.region, name, 's3:GetBucketVersioning'),
     );
   }
   const meaning = describeDeletion(versioning, onVersioned);
@@ -142,7 +162,11 @@ function checkLock(
   const { objectLock, defaultRetention } = description;
   if (objectLock === 'unknown') {
     const right = 's3:GetBucketObjectLockConfiguration';
-    return warning(title, unknownPart(description, right), grantIt(name, right));
+    return warning(
+      title,
+      unknownPart(description, right),
+      grantIt(description.region, name, right),
+    );
   }
   if (!objectLock) return ok(title, 'off');
   const span =
@@ -177,7 +201,9 @@ async function checkLifecycle(
   const { lifecycle, versioning } = description;
   if (lifecycle === 'unknown') {
     const right = 's3:GetLifecycleConfiguration';
-    return [warning(title, unknownPart(description, right), grantIt(name, right))];
+    return [
+      warning(title, unknownPart(description, right), grantIt(description.region, name, right)),
+    ];
   }
   const rules = lifecycle.filter(({ enabled }) => enabled);
   const checks: Check[] = [];
@@ -243,66 +269,9 @@ function nameOf(rule: LifecycleRule): string {
   return rule.id === '' ? 'without a name' : `"${rule.id}"`;
 }
 
-async function checkDeleteRight(
-  name: string,
-  onVersioned: 'marker' | 'purge',
-  description: BucketDescription,
-  inspection: BucketInspection,
-  reader: Diagnosis | undefined,
-): Promise<readonly Check[]> {
-  const title = `bucket ${name}: right to delete`;
-  // A policy may give the right under the results' prefix only.
-  const sample = await reader?.sampleKey(name);
-  const prefix = sample === undefined ? '' : sample.slice(0, sample.indexOf('/') + 1);
-  const right = await inspection.probeDeleteRight(name, { prefix });
-  const where = prefix === '' ? '' : ` under ${prefix}`;
-  if (!right.ok) {
-    const { code, reason, missingStatement } = right;
-    return [
-      failed(
-        title,
-        `a key${where} that does not exist could not be deleted: ${code}: ${reason}`,
-        missingStatement === undefined
-          ? 'Fix this, and run doctor again.'
-          : `Allow it: ${JSON.stringify(missingStatement)}`,
-      ),
-    ];
-  }
-  const left =
-    right.leftMarker === undefined
-      ? ''
-      : `; the probe left a delete marker at ${right.leftMarker.key}`;
-  const isVersioned =
-    description.versioning === 'enabled' || description.versioning === 'suspended';
-  if (isVersioned && right.versions === 'refused') {
-    const found = `objects${where} may be deleted, their versions may not${left}`;
-    const statement = {
-      Effect: 'Allow',
-      Action: ['s3:DeleteObjectVersion'],
-      Resource: [`arn:aws:s3:::${name}/${prefix}*`],
-    };
-    const remedy = `Allow it: ${JSON.stringify(statement)}`;
-    return [
-      onVersioned === 'purge'
-        ? failed(title, found, remedy)
-        : warning(title, `${found}: they cannot be restored`, remedy),
-    ];
-  }
-  return [
-    ok(
-      title,
-      `granted${where}${right.versions === 'granted' ? ', for versions as well' : ''}${left}`,
-    ),
-  ];
-}
-
 function unknownPart(description: BucketDescription, right: string): string {
   const problem: BucketProblem | undefined =
     description.problems.find(({ missingAction }) => missingAction === right) ??
     description.problems[0];
   return problem === undefined ? 'not known' : `not known: ${problem.code}: ${problem.reason}`;
-}
-
-function grantIt(name: string, action: string): string {
-  return `Allow it: ${JSON.stringify({ Effect: 'Allow', Action: [action], Resource: [`arn:aws:s3:::${name}`] })}`;
 }

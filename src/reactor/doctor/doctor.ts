@@ -43,9 +43,11 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
     }
   }
-  const { inspection, allowedBuckets } = ports;
+  const { inspection, listing, place, allowedBuckets } = ports;
   const buckets = {
     inspection,
+    listing,
+    place,
     allowedBuckets,
     health,
     reader: migrations === undefined ? undefined : reader,

@@ -1,4 +1,4 @@
-import type { BucketInspection } from '../../objects/abilities.ts';
+import type { BucketInspection, ObjectListing } from '../../objects/abilities.ts';
 import type { Diagnosis } from '../../store/diagnosis.ts';
 
 /** One way into a database. */
@@ -38,6 +38,10 @@ export interface DoctorPorts {
     readonly milliseconds: number;
   }>;
   readonly inspection: BucketInspection;
+  /** Undefined: the store cannot list. */
+  readonly listing?: ObjectListing | undefined;
+  /** How people call the store. */
+  readonly place?: string | undefined;
   readonly allowedBuckets: readonly string[];
   readonly leaseSeconds: number;
   /** The most seconds that one S3 call can take. */

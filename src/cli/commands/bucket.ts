@@ -1,0 +1,163 @@
+import { Command, Option } from 'commander';
+import { describeHabits } from '../../reactor/bucket-meaning.ts';
+import { showCount } from '../../numbers.ts';
+import type { HabitChanges, KnownBucket } from '../../store/buckets.ts';
+import { printJson, printLine, printTable } from '../output.ts';
+import { withUsage } from '../refusals.ts';
+import { readSettings } from '../settings.ts';
+import { readWholeNumber } from '../whole-number.ts';
+
+interface SetOptions {
+  readonly keysPerRequest?: string;
+  readonly single?: boolean;
+  readonly together?: boolean;
+  readonly checksum?: 'crc32' | 'md5' | 'none';
+  readonly addressing?: 'path' | 'virtual';
+  readonly by?: string;
+  readonly new?: boolean;
+}
+
+/** `retention bucket list|set|forget|confirm` */
+export function bucketCommand(): Command {
+  const command = new Command('bucket').description(
+    'What the store of a bucket does otherwise than S3: learned, or set by a person.',
+  );
+  command
+    .command('list')
+    .description('The buckets that are known, and how their stores differ.')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  $ retention bucket list')
+    .action(list);
+  command
+    .command('set')
+    .description('Set what is otherwise learned. It wins over what is learned, and stays.')
+    .argument('<bucket>', 'from: retention bucket list')
+    .option('--keys-per-request <count>', 'the most keys of one request, 1 to 1000')
+    .addOption(new Option('--single', 'delete one key with each request').conflicts(['together']))
+    .option('--together', 'delete many keys with each request')
+    .addOption(
+      new Option('--checksum <name>', 'what a request carries').choices(['crc32', 'md5', 'none']),
+    )
+    .addOption(
+      new Option('--addressing <style>', 'host/bucket/key or bucket.host/key').choices([
+        'path',
+        'virtual',
+      ]),
+    )
+    .option('--new', 'the bucket need not be known yet')
+    .option('--by <name>', "who sets it; default: the database's user")
+    .addHelpText(
+      'after',
+      `
+Listeners use it from their next batch on. \`retention bucket forget BUCKET --all\` takes it back.
+
+Example:
+  $ retention bucket set dpp-results --keys-per-request 100 --checksum md5`,
+    )
+    .action(set);
+  command
+    .command('forget')
+    .description('Forget what was learned of a bucket, so that it is found out again.')
+    .argument('<bucket>', 'from: retention bucket list')
+    .option('--all', 'also what was set by a person')
+    .addHelpText('after', '\nExample:\n  $ retention bucket forget dpp-results')
+    .action(forget);
+  command
+    .command('confirm')
+    .description('Say that the objects that were looked for and not found are really gone.')
+    .argument('<bucket>', 'the one that the status names')
+    .option('--by <name>', "who says it; default: the database's user")
+    .addHelpText(
+      'after',
+      `
+Before the first deletion in a bucket some of its keys are looked for. Where most of them have no object,
+nothing is flagged or claimed: the key column may hold something else than keys, or S3_ENDPOINT_URL may name
+another store. Where that is right, this opens the gate. Where it was wrong and is corrected, use
+\`retention bucket forget\`, or \`retention doctor\`, which looks again.
+
+Example:
+  $ retention bucket confirm dpp-results`,
+    )
+    .action(confirm);
+  return command;
+}
+
+async function list({ json }: { readonly json?: boolean }): Promise<void> {
+  const { config, logger } = await readSettings('bucket');
+  const { withStore } = await import('../../assembly.ts');
+  const buckets = await withStore({ config, logger }, (store) => store.readBuckets());
+  if (json === true) {
+    printJson({ buckets });
+    return;
+  }
+  if (buckets.length === 0) {
+    printLine('None is known yet: a bucket is known once a result in it was flagged.');
+    return;
+  }
+  printTable(
+    ['bucket', 'store', 'looked for', 'pauses after'],
+    buckets.map((bucket) => [
+      bucket.bucket,
+      describeHabits(bucket.habits) || 'as S3',
+      describeLook(bucket),
+      bucket.pause ?? '',
+    ]),
+  );
+}
+
+function describeLook({ looked, missing }: KnownBucket): string {
+  if (looked === 0) return '';
+  return `${showCount(looked, 'key')}, ${missing} without an object`;
+}
+
+async function set(bucket: string, options: SetOptions): Promise<void> {
+  const { UsageError } = await import('../../errors.ts');
+  const { keysPerRequest, single, together, checksum, addressing, by } = options;
+  const most =
+    keysPerRequest === undefined
+      ? undefined
+      : await readWholeNumber(keysPerRequest, '--keys-per-request', 1_000);
+  const habits: HabitChanges = {
+    ...(most === undefined ? {} : { keys_per_request: most }),
+    ...(single === true ? { deletes: 'singly' } : {}),
+    ...(together === true ? { deletes: 'together' } : {}),
+    ...(checksum === undefined ? {} : { checksum }),
+    ...(addressing === undefined ? {} : { addressing }),
+  };
+  if (Object.keys(habits).length === 0) {
+    throw new UsageError('bucket set: expected what to set; given nothing', {
+      remedy: 'Name --keys-per-request, --single, --together, --checksum or --addressing.',
+    });
+  }
+  const { config, logger } = await readSettings('bucket');
+  const { withStore } = await import('../../assembly.ts');
+  const known = await withStore({ config, logger }, async (store) => {
+    await withUsage(store.setHabits(bucket, habits, { by, isNew: options.new === true }));
+    return store.knownBucket(bucket);
+  });
+  printLine(`Bucket ${bucket}: ${describeHabits(known?.habits ?? {})}.`);
+}
+
+async function forget(bucket: string, options: { readonly all?: boolean }): Promise<void> {
+  const { config, logger } = await readSettings('bucket');
+  const { withStore } = await import('../../assembly.ts');
+  const known = await withStore({ config, logger }, async (store) => {
+    await withUsage(store.forgetHabits(bucket, options.all === true));
+    return store.knownBucket(bucket);
+  });
+  const left = describeHabits(known?.habits ?? {});
+  printLine(`Bucket ${bucket}: forgotten${left === '' ? '' : `; still in force: ${left}`}.`);
+}
+
+async function confirm(bucket: string, options: { readonly by?: string }): Promise<void> {
+  const { config, logger } = await readSettings('bucket');
+  const { withStore } = await import('../../assembly.ts');
+  const reasons = await withStore({ config, logger }, async (store) => {
+    await withUsage(store.confirmMissing(bucket, options.by));
+    return store.readGate();
+  });
+  printLine(`Bucket ${bucket}: confirmed; results without an object are stamped.`);
+  for (const { because, remedy } of reasons) {
+    printLine(`Still nothing is flagged or claimed: ${because}. Remedy: ${remedy}`);
+  }
+}
