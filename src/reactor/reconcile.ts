@@ -1,6 +1,6 @@
 import { NEVER_ABORTED } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
-import type { Selection, Waiting } from '../store/selection.ts';
+import type { Selection, Unsettled } from '../store/selection.ts';
 import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
 import { refuseWhileClosed } from './gate.ts';
@@ -31,7 +31,7 @@ export interface Reconciliation {
   readonly failed: number;
   readonly dead: number;
   /** What is flagged, was asked for and is still there, and why. */
-  readonly waiting: readonly Waiting[];
+  readonly waiting: readonly Unsettled[];
   /** True when it was stopped before all was done. */
   readonly interrupted: boolean;
   readonly seconds: number;
@@ -68,7 +68,7 @@ class Sweep {
   #flagged = 0;
   #batchIds: readonly number[] | undefined;
   #leasedBatchIds: readonly number[] = [];
-  #waiting: readonly Waiting[] = [];
+  #waiting: readonly Unsettled[] = [];
   #known = 0;
   #stampedLater = 0;
 
@@ -136,11 +136,11 @@ class Sweep {
   }
 
   /** What is left of what was asked for. */
-  #readWaiting(): Promise<readonly Waiting[]> {
+  #readWaiting(): Promise<readonly Unsettled[]> {
     const { store, buckets, selection } = this.#options;
     const isByAge = selection?.olderThanSeconds !== undefined || selection?.limit !== undefined;
     const isByBatch = this.#batchIds !== undefined && (isByAge || selection === undefined);
-    return store.readWaiting({
+    return store.readUnsettled({
       buckets,
       tenantId: selection?.tenantId,
       runIds: selection?.runIds,
@@ -204,6 +204,6 @@ class Sweep {
 }
 
 /** Until a retry or the end of a pause; a lease may end sooner than it says, and is looked at more often. */
-function millisecondsUntil({ kind, until_seconds: seconds }: Waiting): number {
+function millisecondsUntil({ kind, until_seconds: seconds }: Unsettled): number {
   return seconds === null || kind === 'leased' ? Infinity : seconds * 1_000;
 }

@@ -39,7 +39,7 @@ export interface Selected {
 }
 
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
-export interface Waiting {
+export interface Unsettled {
   readonly bucket: string;
   readonly kind: 'dead' | 'unstamped' | 'leased' | 'not allowed' | 'paused' | 'failed' | 'later' | 'visible';
   /** The same in words. */
@@ -137,11 +137,11 @@ export async function endCutoff(database: Queryable, batchIds: readonly number[]
 }
 
 /**
- * `retention.waiting`: what is flagged and waits. Nothing given: everything.
+ * `retention.unsettled`: what is flagged and waits. Nothing given: everything.
  *
  * @throws DatabaseError
  */
-export async function readWaiting(
+export async function readUnsettled(
   database: Queryable,
   options: {
     readonly batchIds?: readonly number[] | undefined;
@@ -150,11 +150,11 @@ export async function readWaiting(
     /** The buckets that may be deleted from here. Default: any. */
     readonly buckets?: readonly string[] | undefined;
   },
-): Promise<readonly Waiting[]> {
-  return database.query<Waiting>(
+): Promise<readonly Unsettled[]> {
+  return database.query<Unsettled>(
     `select bucket, kind, reason, until,
       extract(epoch from until - clock_timestamp())::double precision as until_seconds, results
-    from retention.waiting($1::bigint[], $2, $3::text[], $4::text[])`,
+    from retention.unsettled($1::bigint[], $2, $3::text[], $4::text[])`,
     [
       options.batchIds ?? null,
       options.tenantId ?? null,

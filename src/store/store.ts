@@ -34,7 +34,7 @@ import {
 } from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
-import { dueGroups, dueRuns, endCutoff, flagSelected, readWaiting } from './selection.ts';
+import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readLosses, readStatus } from './status.ts';
@@ -68,7 +68,7 @@ const functions = {
   dueRuns,
   flagSelected,
   endCutoff,
-  readWaiting,
+  readUnsettled,
   readStatus,
   readLosses,
   readVitals,

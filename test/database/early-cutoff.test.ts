@@ -136,11 +136,11 @@ describeDatabase('a claim for some buckets', () => {
     const { insertRuns, query, store } = database();
     await insertRuns({ count: 2, bucket: 'nobody' });
     await query('select retention.flag_expired()');
-    expect(await store.readWaiting({ buckets: ['one'] })).toMatchObject([
+    expect(await store.readUnsettled({ buckets: ['one'] })).toMatchObject([
       { bucket: 'nobody', kind: 'not allowed', results: 2, until: null },
     ]);
     await query(`update retention.batch set visible_at = now() - interval '6 minutes'`);
-    expect(await store.readWaiting({})).toMatchObject([
+    expect(await store.readUnsettled({})).toMatchObject([
       {
         bucket: 'nobody',
         kind: 'visible',
@@ -171,7 +171,7 @@ describeDatabase('what waits', () => {
       failed: failuresOf(third.keys.slice(1), { final: true }),
       milliseconds: 1,
     });
-    const waiting = await store.readWaiting({});
+    const waiting = await store.readUnsettled({});
     expect(waiting).toMatchObject([
       {
         bucket: 'one',
@@ -189,13 +189,13 @@ describeDatabase('what waits', () => {
       { bucket: 'two', kind: 'paused', reason: 'the bucket pauses: SlowDown slow', results: 2 },
     ]);
     expect(waiting[2]?.until_seconds).toBeGreaterThan(1_000);
-    expect(await store.readWaiting({ tenantId: 'globex' })).toMatchObject([{ bucket: 'two' }]);
+    expect(await store.readUnsettled({ tenantId: 'globex' })).toMatchObject([{ bucket: 'two' }]);
     const [runId = ''] = (
       await query<{ run_id: string }>(
         `select run_id from retention.flagged where dead_at is not null`,
       )
     ).map(({ run_id }) => run_id);
-    expect(await store.readWaiting({ runIds: [runId] })).toMatchObject([
+    expect(await store.readUnsettled({ runIds: [runId] })).toMatchObject([
       { kind: 'dead', results: 1 },
     ]);
   });

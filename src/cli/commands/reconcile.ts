@@ -4,7 +4,7 @@ import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import type { Verification } from '../../reactor/verify.ts';
-import type { DueGroup, Selection, Waiting } from '../../store/selection.ts';
+import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
@@ -187,7 +187,7 @@ async function reconcileNow(
 }
 
 /** What is flagged and was not cleared, why, and until when. */
-function printWaiting(waiting: readonly Waiting[]): void {
+function printWaiting(waiting: readonly Unsettled[]): void {
   if (waiting.length === 0) return;
   printLine();
   printLine('Still there:');

@@ -1,5 +1,5 @@
 /*
-What waits: whatever is flagged and not settled, why, and until when.
+What is flagged and not settled: why, and until when.
 */
 
 -- What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
@@ -10,7 +10,7 @@ What waits: whatever is flagged and not settled, why, and until when.
 -- the batches that are not settled.
 -- For observers.
 -- Raises invalid_parameter_value for a text that cannot be a run id.
-create or replace function retention.waiting(
+create or replace function retention.unsettled(
   p_batch_ids bigint[] default null,
   p_tenant_id text default null,
   p_run_ids text[] default null,
