@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
 import { type KnownBucket, readBuckets, noteBucket } from './buckets.ts';
@@ -63,6 +64,14 @@ export interface HealthFacts {
   readonly holds: number;
 }
 
+/** What comes next; see `retention.status`. */
+export interface Outlook {
+  readonly as_of: Date;
+  readonly next_pass: Date | null;
+  readonly next_pass_because: string;
+  readonly newest_run: Instant | null;
+}
+
 /** Dead results with the same error code. */
 export interface DeadResults {
   readonly code: string;
@@ -93,6 +102,7 @@ export interface Diagnosis {
   /** `retention.dead_by_code` */
   readDead(): Promise<readonly DeadResults[]>;
   readGate(): Promise<readonly GateReason[]>;
+  readOutlook(): Promise<Outlook>;
   /** `retention.undated` */
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
@@ -119,6 +129,14 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readHealth: () => readHealth(database),
     readDead: () => database.query<DeadResults>('select * from retention.dead_by_code()'),
     readGate: () => readGate(database),
+    readOutlook: async () => {
+      const [row] = await database.query<Outlook>(
+        `select clock_timestamp() as as_of, next_pass, next_pass_because, newest_run
+        from retention.status`,
+      );
+      if (row === undefined) throw new Error('retention.status returned no row');
+      return row;
+    },
     readUndated: async () => {
       const [row] = await database.query<UndatedFacts>('select * from retention.undated($1)', [
         MOST_UNDATED,

@@ -38,6 +38,7 @@ const CALLABLE = [
   'list_policies()',
   'missing_rights(text)',
   'next_orphans(uuid,text,text,interval,integer)',
+  'next_pass()',
   'note_bucket(text,text)',
   'pending_policies(integer)',
   'place_hold(text,text,text,interval,text)',
@@ -66,6 +67,7 @@ const CALLABLE = [
   'unstamp(text)',
   'version()',
   'vitals(integer)',
+  'waiting(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 

@@ -2,6 +2,7 @@ import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
 import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
+import { checkOutlook } from './outlook-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
 import { checkSchemaHealth } from './schema-checks.ts';
@@ -36,6 +37,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
     checks.push(...reading, ...(await checkSchemaHealth(ports, reader, health, main.role)));
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
+      checks.push(...(await checkOutlook(reader)));
     }
   }
   const { inspection, allowedBuckets } = ports;
