@@ -171,10 +171,13 @@ export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (const link of chainOf(error)) {
     const part = describeLink(link);
-    // A wrapper's message often ends with its cause's.
+    // A wrapper's message often ends with its cause's, or tells it in words of its own, with its code.
+    const code = codeOf(link);
     const isSaid = parts.some(
       (earlier) =>
-        earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
+        earlier.includes(part) ||
+        (link.message !== '' && earlier.includes(link.message)) ||
+        (code !== undefined && SOCKET_CODES.has(code) && earlier.includes(code)),
     );
     if (!isSaid) parts.push(part);
   }

@@ -1,7 +1,7 @@
 import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
-import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
+import { type FailureLog, createFailureLog } from '../lifecycle/failure-log.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
@@ -51,6 +51,7 @@ class RetentionListener implements Listener {
   readonly #options: ListenerOptions;
   readonly #service: Service;
   readonly #loop: AbortableLoop;
+  readonly #failures: FailureLog;
   readonly #abort = new AbortController();
   #isPrepared = false;
   #hinted = false;
@@ -61,16 +62,21 @@ class RetentionListener implements Listener {
 
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#failures = createFailureLog({
+      logger: options.logger,
+      failed: 'The retention cycle failed',
+      recovered: 'The retention cycle works again',
+    });
     this.#loop = createAbortableLoop({
       name: 'the listener',
-      turn: (signal) => this.#turn(signal),
+      turn: async (signal) => {
+        const wait = await this.#turn(signal);
+        this.#failures.works();
+        return wait;
+      },
       intervalMilliseconds: () => jittered(options.pollSeconds) * 1_000,
-      onError: (error, failure) =>
-        options.logger.error(`The retention cycle failed: ${describeError(error)}`, {
-          error,
-          attempt: failure.attempt,
-          retry_in_milliseconds: failure.retryInMilliseconds,
-        }),
+      onError: (error, { retryInMilliseconds }) =>
+        this.#failures.failed(error, { retry_in_milliseconds: retryInMilliseconds }),
     });
     this.#service = createService({
       name: 'the listener',
@@ -221,8 +227,8 @@ class RetentionListener implements Listener {
   }
 
   async #reportScans(pulse: Pulse): Promise<void> {
-    // At start, only the newest pass is news.
-    this.#lastScanId ??= Math.max(pulse.lastScanId - 1, 0);
+    // What was flagged before this listener started was somebody else's news.
+    this.#lastScanId ??= pulse.lastScanId;
     if (pulse.lastScanId > this.#lastScanId) await this.#reportScansAfter(this.#lastScanId);
   }
 
@@ -230,13 +236,15 @@ class RetentionListener implements Listener {
     const { logger, store } = this.#options;
     for (const scan of await store.scansAfter(after)) {
       if (scan.flagged > 0) {
-        logger.info(`Found ${scan.flagged} expired runs for retention cleanup`);
+        logger.info(`Found ${counted(scan.flagged, 'expired run')} for retention cleanup`);
       }
       for (const runId of scan.withoutPlaceRunIds) {
         logger.warning(`Run ${runId} missing S3 info, skipping`);
       }
       const others = scan.withoutPlace - scan.withoutPlaceRunIds.length;
-      if (others > 0) logger.warning(`${others} more runs missing S3 info, skipping`);
+      if (others > 0) {
+        logger.warning(`${counted(others, 'more run')} missing S3 info, skipping`);
+      }
       this.#lastScanId = scan.scanId;
     }
   }
@@ -245,11 +253,16 @@ class RetentionListener implements Listener {
     if (totals.batches === 0) return;
     const { batches, spared, failed, dead } = totals;
     this.#options.logger.info(
-      `Retention cleanup completed: ${totals.cleared} S3 objects deleted, ` +
-        `${totals.stamped} runs marked as cleared`,
+      `Retention cleanup completed: ${counted(totals.cleared, 'S3 object')} deleted, ` +
+        `${counted(totals.stamped, 'run')} marked as cleared`,
       { batches, spared, failed, dead },
     );
   }
+}
+
+/** Without separators, as the old loop's lines had it. */
+function counted(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`;
 }
 
 function jittered(seconds: number): number {

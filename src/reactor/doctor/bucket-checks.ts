@@ -1,3 +1,4 @@
+import { sayFailure } from '../../failure-words.ts';
 import type {
   BucketDescription,
   BucketInspection,
@@ -261,7 +262,7 @@ async function checkDeleteRight(
     return [
       failed(
         title,
-        `a key${where} that does not exist could not be deleted: ${code}: ${reason}`,
+        `a key${where} that does not exist could not be deleted: ${sayFailure(code, reason)}`,
         missingStatement === undefined
           ? 'Fix this, and run doctor again.'
           : `Allow it: ${JSON.stringify(missingStatement)}`,
