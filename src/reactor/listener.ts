@@ -5,6 +5,7 @@ import { type FailureLog, createFailureLog } from '../lifecycle/failure-log.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
+import { countOf } from '../numbers.ts';
 import type { Pulse } from '../store/flagging.ts';
 import type { Store } from '../store/store.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
@@ -236,14 +237,14 @@ class RetentionListener implements Listener {
     const { logger, store } = this.#options;
     for (const scan of await store.scansAfter(after)) {
       if (scan.flagged > 0) {
-        logger.info(`Found ${counted(scan.flagged, 'expired run')} for retention cleanup`);
+        logger.info(`Found ${countOf(scan.flagged, 'expired run')} for retention cleanup`);
       }
       for (const runId of scan.withoutPlaceRunIds) {
         logger.warning(`Run ${runId} missing S3 info, skipping`);
       }
       const others = scan.withoutPlace - scan.withoutPlaceRunIds.length;
       if (others > 0) {
-        logger.warning(`${counted(others, 'more run')} missing S3 info, skipping`);
+        logger.warning(`${countOf(others, 'more run')} missing S3 info, skipping`);
       }
       this.#lastScanId = scan.scanId;
     }
@@ -253,16 +254,11 @@ class RetentionListener implements Listener {
     if (totals.batches === 0) return;
     const { batches, spared, failed, dead } = totals;
     this.#options.logger.info(
-      `Retention cleanup completed: ${counted(totals.cleared, 'S3 object')} deleted, ` +
-        `${counted(totals.stamped, 'run')} marked as cleared`,
+      `Retention cleanup completed: ${countOf(totals.cleared, 'S3 object')} deleted, ` +
+        `${countOf(totals.stamped, 'run')} marked as cleared`,
       { batches, spared, failed, dead },
     );
   }
-}
-
-/** Without separators, as the old loop's lines had it. */
-function counted(count: number, one: string): string {
-  return `${count} ${one}${count === 1 ? '' : 's'}`;
 }
 
 function jittered(seconds: number): number {
