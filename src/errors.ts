@@ -1,7 +1,7 @@
 import { showCount } from './numbers.ts';
 import { escapeControls, redactAndShorten } from './safe-text.ts';
 import { isPassingFault } from './passing-faults.ts';
-import { SQLSTATE } from './sqlstate.ts';
+import { SOCKET_CODES, SQLSTATE } from './sqlstate.ts';
 
 export { redactSecrets } from './safe-text.ts';
 export { SQLSTATE } from './sqlstate.ts';
@@ -161,10 +161,13 @@ export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (const link of chainOf(error)) {
     const part = describeLink(link);
-    // A wrapper's message often ends with its cause's.
+    // A wrapper's message often ends with its cause's, or tells it in words of its own, with its code.
+    const code = codeOf(link);
     const isSaid = parts.some(
       (earlier) =>
-        earlier.includes(part) || (link.message !== '' && earlier.includes(link.message)),
+        earlier.includes(part) ||
+        (link.message !== '' && earlier.includes(link.message)) ||
+        (code !== undefined && SOCKET_CODES.has(code) && earlier.includes(code)),
     );
     if (!isSaid) parts.push(part);
     if (saysAll(link)) break;

@@ -1,7 +1,16 @@
 import type { Writable } from 'node:stream';
 import winston from 'winston';
-import { type LogFields, MAX_TEXT_CHARACTERS, fieldsAsText, toPlainValue } from './log-fields.ts';
-import { escapeControls, redactAndShorten } from './safe-text.ts';
+import { RetentionError, describeError } from './errors.ts';
+import {
+  type Limits,
+  type LogFields,
+  NARROW,
+  WIDE,
+  fieldsAsText,
+  plainRest,
+  toPlainValue,
+} from './log-fields.ts';
+import { escapeControls, redactAndShorten, shorten } from './safe-text.ts';
 
 export type { LogFields } from './log-fields.ts';
 
@@ -31,6 +40,9 @@ export interface LoggerOptions {
 // winston counts downwards: a smaller number is more important.
 const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, warning: 1, info: 2, debug: 3 };
 
+/** Collectors split or drop lines that are much longer. */
+const MAX_LINE_CHARACTERS = 8_000;
+
 /** The keys of a JSON line that a field cannot take. */
 const RESERVED: ReadonlySet<string> = new Set(['timestamp', 'level', 'message']);
 
@@ -43,15 +55,18 @@ interface Line {
 
 /**
  * Makes a logger. A text line is `2026-02-17T12:00:00.000Z INFO message key=value`; a JSON line has
- * timestamp, level, message and the fields. A message and its fields always stay on one line,
- * and secrets in it are masked.
+ * timestamp, level, message and the fields. A message and its fields always stay on one line of
+ * bounded length, and secrets in it are masked. An error among the fields brings its remedy with it, its
+ * words only where the message does not have them, and its stack only at level debug, or where nobody
+ * foresaw it.
  */
 export function createLogger(options: LoggerOptions = {}): Logger {
   const level = options.level ?? 'info';
   const stream = options.stream ?? process.stderr;
   const isJson = options.json ?? !(stream === process.stderr && process.stderr.isTTY);
   const now = options.now ?? (() => new Date());
-  const format = isJson ? asJson : (line: Line) => asText(line, level === 'debug');
+  const wide: Limits = { ...WIDE, stacks: level === 'debug' };
+  const format = isJson ? (line: Line) => asJson(line, wide) : (line: Line) => asText(line, wide);
   surviveClosedStream(stream);
 
   const writer = winston.createLogger({
@@ -63,7 +78,12 @@ export function createLogger(options: LoggerOptions = {}): Logger {
   const log = (lineLevel: LogLevel, text: string, fields: LogFields = {}): void => {
     // Asked here: winston runs a logger's formats for disabled levels as well.
     if (LEVELS[lineLevel] > LEVELS[level]) return;
-    const line: Line = { timestamp: now().toISOString(), level: lineLevel, text, fields };
+    const line: Line = {
+      timestamp: now().toISOString(),
+      level: lineLevel,
+      text,
+      fields: withRemedy(fields),
+    };
     // The line travels under a key of its own: winston would mix an error's fields, a `message` or
     // a `level` among the fields into the line itself, and change the objects it was given.
     writer.log({ level: lineLevel, message: '', line });
@@ -85,10 +105,27 @@ function surviveClosedStream(stream: Writable): void {
   stream.on('error', () => undefined);
 }
 
-function asText(line: Line, withStacks: boolean): string {
-  const message = escapeControls(redactAndShorten(line.text, MAX_TEXT_CHARACTERS));
-  const stacks = withStacks ? fieldsAsText(stacksOf(line.fields)) : '';
-  return `${line.timestamp} ${line.level.toUpperCase()} ${message}${fieldsAsText(line.fields)}${stacks}`;
+/** The fields, and what to do about an error among them. */
+function withRemedy(fields: LogFields): LogFields {
+  const { error } = fields;
+  const remedy = error instanceof RetentionError ? error.remedy : undefined;
+  return remedy === undefined || 'remedy' in fields ? fields : { ...fields, remedy };
+}
+
+/** Whether the message has the words of an error already. */
+function isSaid(line: Line, value: unknown): value is Error {
+  return value instanceof Error && line.text.includes(describeError(value));
+}
+
+function asText(line: Line, limits: Limits): string {
+  const message = escapeControls(redactAndShorten(line.text, limits.characters));
+  const fields = Object.fromEntries(
+    Object.entries(line.fields).filter(([, value]) => !isSaid(line, value)),
+  );
+  const stacks = limits.stacks ? fieldsAsText(stacksOf(line.fields)) : '';
+  const text = `${line.timestamp} ${line.level.toUpperCase()} ${message}${fieldsAsText(fields, limits)}${stacks}`;
+  if (text.length <= MAX_LINE_CHARACTERS || limits.stacks) return text;
+  return limits === NARROW ? shorten(text, MAX_LINE_CHARACTERS) : asText(line, NARROW);
 }
 
 function stacksOf(fields: LogFields): LogFields {
@@ -96,18 +133,27 @@ function stacksOf(fields: LogFields): LogFields {
   return Object.fromEntries(errors.map(([key, error]) => [`${key}.stack`, (error as Error).stack]));
 }
 
-function asJson(line: Line): string {
+function asJson(line: Line, limits: Limits): string {
   const document: Record<string, unknown> = {
     timestamp: line.timestamp,
     level: line.level.toUpperCase(),
-    message: toPlainValue(line.text),
+    message: toPlainValue(line.text, limits),
   };
-  const fields = toPlainValue(line.fields) as Record<string, unknown>;
-  for (const [key, value] of Object.entries(fields)) {
+  const plain = toPlainValue(
+    Object.fromEntries(Object.entries(line.fields).filter(([, value]) => !isSaid(line, value))),
+    limits,
+  ) as Record<string, unknown>;
+  for (const [key, value] of Object.entries(plain)) {
     document[RESERVED.has(key) ? `_${key}` : key] = value;
   }
+  for (const [key, value] of Object.entries(line.fields)) {
+    if (isSaid(line, value)) document[key] = plainRest(value, limits);
+  }
   // JSON leaves C1 controls and direction marks as they are; they can only stand inside strings.
-  return escapeControls(JSON.stringify(document));
+  const text = escapeControls(JSON.stringify(document));
+  if (text.length <= MAX_LINE_CHARACTERS || limits.stacks) return text;
+  if (limits !== NARROW) return asJson(line, NARROW);
+  return asJson({ ...line, fields: { cut_characters: text.length } }, NARROW);
 }
 
 const silence = (): void => undefined;

@@ -7,3 +7,8 @@ export function showNumber(number: number): string {
 export function showCount(count: number, one: string, many = `${one}s`): string {
   return `${showNumber(count)} ${count === 1 ? one : many}`;
 }
+
+/** `1 result`, `1250 results`: for lines that programs read too. */
+export function countOf(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}

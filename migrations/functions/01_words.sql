@@ -67,13 +67,39 @@ parallel safe
 return make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
   + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision);
 
--- A point in time as payloads and reports write it.
+-- A point in time as payloads and reports write it. What is no date of the calendar keeps Postgres' own word
+-- (infinity, -infinity), and what was before the year 1 says so.
 create or replace function retention._iso(p_at timestamptz)
 returns text
 language sql
 stable
 parallel safe
-return to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+return case
+  when not isfinite(p_at) then p_at::text
+  else to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    || case when p_at < timestamptz '0001-01-01 00:00:00+00' then ' BC' else '' end
+end;
+
+-- Until when something stays as it is, as the end of a sentence.
+create or replace function retention._until(p_at timestamptz)
+returns text
+language sql
+stable
+parallel safe
+return case when p_at = 'infinity'::timestamptz then 'for ever' else 'until ' || retention._iso(p_at) end;
+
+-- A failure in words: its code and its message, without saying the same twice.
+create or replace function retention._said(p_code text, p_message text)
+returns text
+language sql
+immutable
+parallel safe
+return case
+  when p_code is null then coalesce(p_message, 'unknown')
+  when lower(regexp_replace(coalesce(p_message, ''), '[^A-Za-z0-9]', '', 'g')) in ('', lower(p_code)) then p_code
+  when strpos(p_message, p_code) > 0 then p_message
+  else p_code || ' (' || p_message || ')'
+end;
 
 -- A pause that doubles with each try up to a cap, with half of it left to chance.
 create or replace function retention._backoff(p_base interval, p_cap interval, p_tries integer)

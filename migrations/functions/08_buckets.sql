@@ -404,7 +404,7 @@ as $$
     k.versioning,
     case
       when k.paused_until > now()
-      then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
+      then format('%s until %s', retention._said(k.pause_code, k.pause_error), retention._iso(k.paused_until))
     end,
     retention._habits_of(k),
     k.looked,

@@ -101,55 +101,6 @@ as $$
   cross join next n
 $$;
 
--- What is due and not yet flagged, looked at up to a bound: how many, whether there may be more, and when the
--- oldest of them completed and fell due. Nothing is due where the table is detached.
-create or replace function retention._unflagged(p_bound integer)
-returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
-language plpgsql
-stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set max_parallel_workers_per_gather = 0
-set jit = off
-set work_mem = '128MB'
-as $$
-begin
-  if to_regclass('retention._live') is null then
-    return query select 0::bigint, false, null::timestamptz, null::timestamptz;
-    return;
-  end if;
-  return query
-  with seen as materialized (
-    select r.run_id, r.completed_at, r.due_at, r.is_due, r.has_place
-    from retention._tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-    cross join lateral retention._past(
-      t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain), p_bound
-    ) r
-    limit p_bound
-  )
-  select count(*) filter (where x.is_open),
-    count(*) >= p_bound,
-    min(x.completed_at) filter (where x.is_open),
-    min(x.due_at) filter (where x.is_open)
-  from (
-    select s.completed_at,
-      s.due_at,
-      s.is_due
-        and s.has_place
-        and s.run_id not in (
-          select retention._flagged_between(
-            (select min(y.completed_at) from seen y), (select max(y.completed_at) from seen y)
-          )
-        ) as is_open
-    from seen s
-  ) x;
-end
-$$;
-
 -- The size of our index over live results, as the last vacuum or analyze saw it.
 create or replace function retention._estimate_live()
 returns bigint
@@ -200,7 +151,10 @@ returns table (
   policies_pending bigint,
   policy_pending text,
   due_since timestamptz,
-  halted text[]
+  halted text[],
+  next_pass timestamptz,
+  next_pass_because text,
+  newest_run timestamptz
 )
 language sql
 stable
@@ -239,10 +193,14 @@ as $$
     v.policies_pending,
     v.policy_pending,
     least(w.due_since, u.due_at),
-    array(select g.reason from retention.gate() g)
+    array(select g.reason from retention.gate() g),
+    x.comes_at,
+    x.because,
+    retention._newest_run()
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
+  cross join retention.next_pass() x
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(10000) u
   cross join lateral (
@@ -295,8 +253,8 @@ comment on column retention.status.enabled is 'false: nothing is flagged and not
 comment on column retention.status.live_estimate is
   'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
 comment on column retention.status.due is
-  'results past their policy that wait, flagged or not; those not flagged are counted up to 10,000';
-comment on column retention.status.due_is_capped is 'there may be more due than were counted';
+  'results past their policy that wait, flagged or not; those not flagged are counted among about 10,000 rows';
+comment on column retention.status.due_is_capped is 'due says "at least": there may be more than were counted';
 comment on column retention.status.flagged is 'flagged results that are not dead, leased ones too';
 comment on column retention.status.leased is 'flagged results that a listener works on';
 comment on column retention.status.failed is 'results that S3 refused and that wait for their next attempt';
@@ -318,126 +276,10 @@ comment on column retention.status.default_retain_days is 'the default policy';
 comment on column retention.status.policies_pending is 'policies that wait for retention.confirm_policy';
 comment on column retention.status.policy_pending is 'the same in words; null: none';
 comment on column retention.status.halted is 'the reasons of retention.gate(); empty: none';
-
--- What was flagged, cleared and refused in the last p_hours, in 48 equal parts, oldest first. failed counts
--- refused results, dead ones too. It reads one row for each pass and each batch of that time, by index, and
--- no results.
--- For observers.
-create or replace function retention.activity(p_hours integer default 24)
-returns table (
-  begins_at timestamptz,
-  flagged bigint,
-  cleared bigint,
-  failed bigint
-)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set jit = off
-as $$
-  with span as (
-    select now() - make_interval(hours => p_hours) as begins_at,
-      make_interval(secs => p_hours * 3600 / 48.0) as width
-  ),
-  part as (
-    select n, s.begins_at + n * s.width as begins_at
-    from span s
-    cross join generate_series(0, 47) n
-  ),
-  scan as (
-    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
-      sum(c.flagged) as flagged
-    from span s
-    join retention.scan c on c.started_at >= s.begins_at
-    group by 1
-  ),
-  batch as (
-    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
-      sum(b.cleared) as cleared,
-      sum(b.failed + b.dead) as failed
-    from span s
-    join retention.batch b on b.settled_at >= s.begins_at
-    group by 1
-  )
-  select p.begins_at,
-    coalesce(c.flagged, 0)::bigint,
-    coalesce(b.cleared, 0)::bigint,
-    coalesce(b.failed, 0)::bigint
-  from part p
-  left join scan c on c.n = p.n
-  left join batch b on b.n = p.n
-  order by p.n
-$$;
-
--- The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
--- results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
--- is_capped: there may be more. A tenant under a hold is left out. It costs one index probe for each tenant,
--- and at most p_bound rows for each tenant that it returns.
--- For observers.
-create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
-returns table (
-  tenant_id text,
-  retain_days double precision,
-  oldest timestamptz,
-  due_since timestamptz,
-  due bigint,
-  flagged bigint,
-  is_capped boolean
-)
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set max_parallel_workers_per_gather = 0
-set jit = off
-set work_mem = '128MB'
-as $$
-#variable_conflict use_column
-begin
-  if to_regclass('retention._live') is null then
-    return;
-  end if;
-  return query
-  with waiting as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, f.due_at
-    from retention._tenants() t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
-    order by f.due_at, t.tenant_key
-    limit p_tenants
-  ),
-  seen as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
-      count(*) over (partition by t.tenant_key) as looked_at
-    from waiting t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
-  )
-  select s.tenant_id::text,
-    (extract(epoch from s.retain) / 86400)::double precision,
-    min(s.completed_at),
-    min(s.due_at),
-    count(*),
-    count(*) filter (
-      where s.run_id in (
-        select retention._flagged_between(
-          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
-        )
-      )
-    ),
-    min(s.looked_at) >= p_bound
-  from seen s
-  where s.is_due
-    and s.run_id is not null
-  group by s.tenant_id, s.tenant_key, s.retain
-  order by min(s.due_at), s.tenant_key;
-end
-$$;
+comment on column retention.status.next_pass is 'when the next flagging pass comes; null: none comes by itself';
+comment on column retention.status.next_pass_because is 'what the next pass waits for, or what keeps it from coming';
+comment on column retention.status.newest_run is
+  'when the newest run completed that is known here; long ago: the application may write to another table';
 
 -- The indexes of this schema on the adopted table, and whether each is there and valid.
 -- For observers.

@@ -45,9 +45,9 @@ as $$
       'hold_id', h.hold_id,
       'reason', h.reason,
       'placed_by', h.placed_by,
-      'placed_at', h.placed_at,
+      'placed_at', retention._iso(h.placed_at),
       'on', case when h.run_id is null then 'tenant' else 'run' end,
-      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity')
+      'ends', retention._iso(nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
     )
     order by h.hold_id
   )
@@ -59,34 +59,6 @@ as $$
         when h.tenant_id is null then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
-$$;
-
--- The first hold of _bearing_holds that is in force, in words; null: none is.
-create or replace function retention._hold_in_force(p_holds jsonb)
-returns text
-language sql
-stable
-as $$
-  select format('hold %s on its %s, placed by %s: %s', h ->> 'hold_id', h ->> 'on', h ->> 'placed_by', h ->> 'reason')
-  from jsonb_array_elements(p_holds) h
-  where (h ->> 'ends') is null
-    or (h ->> 'ends')::timestamptz > now()
-  limit 1
-$$;
-
--- What S3 may still do to the result of a run, as the end of a sentence; empty: nothing.
-create or replace function retention._still_asked(p_run_id retention.run_id)
-returns text
-language sql
-stable
-as $$
-  select coalesce(
-    (
-      select format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(f.until))
-      from retention._in_flight(p_run_id, null) f
-    ),
-    ''
-  )
 $$;
 
 -- What becomes of a result by the batch that it is in: dead, in flight, failed or flagged, and why; null: it is
@@ -121,9 +93,9 @@ begin
         p_batch.bucket, p_run_id
       )
       else format(
-        'failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        'failed %s, last with %s; fix the cause and revive with: retention retry --run %s',
         case p_batch.attempts when 1 then 'once' else p_batch.attempts || ' times' end,
-        p_batch.code, p_batch.error, p_run_id
+        retention._said(p_batch.code, p_batch.error), p_run_id
       )
     end;
   elsif p_batch.lease is not null and p_batch.visible_at > now() then
@@ -135,9 +107,8 @@ begin
   elsif p_batch.failed_at is not null then
     state := 'failed';
     because := format(
-      'S3 answered %s (%s)%s; next attempt at %s',
-      p_batch.code,
-      p_batch.error,
+      'S3 answered %s%s; next attempt at %s',
+      retention._said(p_batch.code, p_batch.error),
       case
         when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
         else ', which is not counted against it'
@@ -148,8 +119,14 @@ begin
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
       || case
+        when p_batch.early is not null
+        then format(', earlier than its policy says: a person confirmed a cutoff of %s', retention._in_days(p_batch.early))
+        else ''
+      end
+      || case
         when p_bucket.paused_until > now()
         then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        when p_batch.visible_at > now() then format('; next attempt at %s', retention._iso(p_batch.visible_at))
         else ''
       end;
   end if;
@@ -275,7 +252,7 @@ begin
     because := retention._hold_in_force(holds);
   elsif holds is not null then
     state := 'coming back';
-    because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
+    because := retention._when_back(holds, v_run_id);
   elsif v_live.due_at >= now()
     -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
     and not (
@@ -287,25 +264,21 @@ begin
     )
   then
     state := 'kept';
-    because := case
-      when v_live.due_at = 'infinity' then 'its own retain-until date keeps it for ever'
-      when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
-      then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
-      else format('%s keeps results for %s: due at %s', coalesce(v_policy, 'the default policy'), v_live.retain, retention._iso(v_live.due_at))
-    end;
+    because := retention._why_kept(v_run.completed_at::timestamptz, v_run.retain_until::timestamptz, v_live.due_at, v_live.retain, v_policy);
   elsif shares_with is not null then
     state := 'shared';
-    because := format('it shares its object with run %s, which is not due', shares_with);
+    because := retention._why_shared(shares_with);
   elsif not retention._is_open() then
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;
-    because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
+    because := format('it is due, but %s%s; remedy: %s', v_gate.because,
+      coalesce(', since ' || retention._iso(v_gate.since), ''), v_gate.remedy);
   elsif v_work.state is not null then
     state := v_work.state;
     because := v_work.because;
   else
     state := 'due';
-    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), coalesce(v_policy, 'the default policy'));
+    because := retention._why_due(v_live.due_at, v_policy);
   end if;
   if state <> 'in flight' then
     because := because || retention._still_asked(v_run_id);

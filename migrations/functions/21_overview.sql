@@ -1,7 +1,7 @@
 /*
 The overview: what a page or a person looks at, in lists that are cut at a limit. They read the tables of this
 schema only, never results, so they answer while the application's table is detached too. What is counted by
-tenant and by time stands in 15_status.
+tenant stands in 15_outlook.
 */
 
 -- What a scrape asks for beside retention.status: the database's clock, the first p_buckets buckets that pause,
@@ -196,4 +196,56 @@ as $$
   where p.pending_retain is not null
   order by p.pending_at, p.tenant_id
   limit p_limit
+$$;
+
+-- What was flagged, cleared and refused in the last p_hours, in 48 equal parts, oldest first. failed counts
+-- refused results, dead ones too. It reads one row for each pass and each batch of that time, by index, and
+-- no results.
+-- For observers.
+create or replace function retention.activity(p_hours integer default 24)
+returns table (
+  begins_at timestamptz,
+  flagged bigint,
+  cleared bigint,
+  failed bigint
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set jit = off
+as $$
+  with span as (
+    select now() - make_interval(hours => p_hours) as begins_at,
+      make_interval(secs => p_hours * 3600 / 48.0) as width
+  ),
+  part as (
+    select n, s.begins_at + n * s.width as begins_at
+    from span s
+    cross join generate_series(0, 47) n
+  ),
+  scan as (
+    select least(floor(extract(epoch from c.started_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(c.flagged) as flagged
+    from span s
+    join retention.scan c on c.started_at >= s.begins_at
+    group by 1
+  ),
+  batch as (
+    select least(floor(extract(epoch from b.settled_at - s.begins_at) / extract(epoch from s.width)), 47) as n,
+      sum(b.cleared) as cleared,
+      sum(b.failed + b.dead) as failed
+    from span s
+    join retention.batch b on b.settled_at >= s.begins_at
+    group by 1
+  )
+  select p.begins_at,
+    coalesce(c.flagged, 0)::bigint,
+    coalesce(b.cleared, 0)::bigint,
+    coalesce(b.failed, 0)::bigint
+  from part p
+  left join scan c on c.n = p.n
+  left join batch b on b.n = p.n
+  order by p.n
 $$;

@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 import { type Command, CommanderError } from 'commander';
 import { EXIT_CODE } from '../errors.ts';
-import { reportCrash, reportError } from './output.ts';
+import { printJsonError, reportCrash, reportError } from './output.ts';
 import { createProgram } from './program.ts';
+
+/** Looked for before the arguments are read, since what is wrong may be an argument. */
+const isJson = process.argv.slice(2).includes('--json');
 
 async function main(): Promise<void> {
   const program = createProgram();
@@ -11,9 +14,13 @@ async function main(): Promise<void> {
     await program.parseAsync();
   } catch (error) {
     // commander has printed its message already, also for --help and --version.
-    if (error instanceof CommanderError)
-      process.exitCode = error.exitCode === 0 ? EXIT_CODE.done : EXIT_CODE.usage;
-    else process.exitCode = await reportError(error);
+    if (!(error instanceof CommanderError)) process.exitCode = await reportError(error, isJson);
+    else if (error.exitCode === 0) process.exitCode = EXIT_CODE.done;
+    else {
+      process.exitCode = EXIT_CODE.usage;
+      const message = error.message.replace(/^error: /u, '');
+      if (isJson) printJsonError({ code: 'USAGE', message, exitCode: EXIT_CODE.usage });
+    }
   }
 }
 
@@ -23,12 +30,13 @@ function throwOnExit(command: Command): void {
 }
 
 // An unhandled rejection arrives here as well.
-process.on('uncaughtException', (error) => void reportCrash(error));
+process.on('uncaughtException', (error) => void reportCrash(error, isJson));
 
-// The reader of a pipe may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit();
+  // The reader of a pipe may stop reading, as `head` does: what was done stays done.
+  if (error.code === 'EPIPE') process.exit();
+  process.stderr.write(`error: stdout cannot be written: ${error.code ?? error.message}\n`);
+  process.exit(EXIT_CODE.failed);
 });
 
 await main();

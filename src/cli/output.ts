@@ -2,6 +2,8 @@ import { createInterface } from 'node:readline/promises';
 import { showNumber } from '../numbers.ts';
 import { escapeControls, redactSecrets } from '../safe-text.ts';
 
+let hasPrinted = false;
+
 /** Writes the one document of `--json`. */
 export function printJson(document: unknown): void {
   for (const line of JSON.stringify(document, null, 2).split('\n')) printJsonText(line);
@@ -19,6 +21,7 @@ function printJsonText(line: string): void {
 
 /** Writes one line for people. */
 export function printLine(line = ''): void {
+  hasPrinted = true;
   process.stdout.write(`${line}\n`);
 }
 
@@ -71,8 +74,11 @@ export async function confirm(question: string, isGiven: boolean): Promise<void>
   throw new RefusedError('Not confirmed; nothing was done.');
 }
 
-/** Says what went wrong and what to do, on stderr; returns what to exit with. */
-export async function reportError(error: unknown): Promise<number> {
+/**
+ * Says what went wrong and what to do, on stderr; with `--json` also as the document on stdout, where
+ * there is none yet. Returns what to exit with.
+ */
+export async function reportError(error: unknown, isJson = false): Promise<number> {
   const { ConfigurationError, RetentionError, describeError } = await import('../errors.ts');
   // A configuration report has a line for each fault.
   const text = error instanceof ConfigurationError ? error.message : describeError(error);
@@ -80,19 +86,46 @@ export async function reportError(error: unknown): Promise<number> {
   const remedy = error instanceof RetentionError ? error.remedy : undefined;
   // The remedy may be a hint of the server, and so any text.
   if (remedy !== undefined) process.stderr.write(`${escapeControls(redactSecrets(remedy))}\n`);
-  return error instanceof RetentionError ? error.exitCode : 1;
+  const exitCode = error instanceof RetentionError ? error.exitCode : 1;
+  if (isJson) {
+    const code = error instanceof RetentionError ? error.code : 'FAILED';
+    printJsonError({ code, message: text, remedy, exitCode });
+  }
+  return exitCode;
+}
+
+/** Writes the document of a command that failed; nothing where it has written one. */
+export function printJsonError(failure: {
+  readonly code: string;
+  readonly message: string;
+  readonly remedy?: string | undefined;
+  readonly exitCode: number;
+}): void {
+  if (hasPrinted) return;
+  const { code, message, remedy, exitCode } = failure;
+  printJson({
+    error: {
+      code,
+      message: redactSecrets(message),
+      remedy: remedy === undefined ? null : redactSecrets(remedy),
+      exit_code: exitCode,
+    },
+  });
 }
 
 /**
  * Reports an error that was not caught, and ends. Node would print the error with all its properties,
  * and the error of an unreadable URL has the URL with its password.
  */
-export async function reportCrash(error: unknown): Promise<never> {
+export async function reportCrash(error: unknown, isJson = false): Promise<never> {
   const { EXIT_CODE, describeError } = await import('../errors.ts');
   const frames = (error instanceof Error ? (error.stack ?? '') : '')
     .split('\n')
     .filter((line) => /^ {4}at /u.test(line));
   const lines = [`error: this should not happen: ${describeError(error)}`, ...frames];
   for (const line of lines) process.stderr.write(`${escapeControls(redactSecrets(line))}\n`);
+  if (isJson) {
+    printJsonError({ code: 'CRASH', message: describeError(error), exitCode: EXIT_CODE.failed });
+  }
   process.exit(EXIT_CODE.failed);
 }

@@ -1,15 +1,44 @@
-import { showNumber } from '../numbers.ts';
-import type { Status } from '../store/status.ts';
-import { printTable } from './output.ts';
+import { showInstant } from '../instant.ts';
+import { showCount, showNumber } from '../numbers.ts';
+import { escapeControls } from '../safe-text.ts';
+import type { Status, Waiting } from '../store/status.ts';
+import { printLine, printTable } from './output.ts';
 
 /** Writes the view as a table. */
 export function printStatus(row: Status): void {
   printTable(
     ['', ''],
-    Object.entries(row as unknown as Record<string, unknown>).map(([name, value]) => [
-      name.replaceAll('_', ' '),
-      // As a text, so that the column is not aligned as one of figures.
-      typeof value === 'number' ? showNumber(value) : value,
-    ]),
+    Object.entries(row as unknown as Record<string, unknown>)
+      .filter(([name]) => name !== 'due_is_capped')
+      .map(([name, value]) => [name.replaceAll('_', ' '), showValue(name, value, row)]),
   );
+}
+
+/** As a text, so that the column is not aligned as one of figures. */
+function showValue(name: string, value: unknown, row: Status): unknown {
+  if (name === 'due') return dueText(row);
+  if (Array.isArray(value)) return value.length === 0 ? 'no' : value.join(', ');
+  return typeof value === 'number' ? showNumber(value) : value;
+}
+
+/** How much is due; where counting stopped at its bound, at least that. */
+export function dueText({ due, due_is_capped }: Pick<Status, 'due' | 'due_is_capped'>): string {
+  return `${due_is_capped ? 'at least ' : ''}${showNumber(due)}`;
+}
+
+/** Writes what waits, why, until when and what to do; nothing where nothing waits. */
+export function printWaiting(causes: readonly Waiting[]): void {
+  if (causes.length === 0) return;
+  printLine();
+  printLine('What waits, and why:');
+  for (const cause of causes) printLine(`  ${escapeControls(describeWaiting(cause))}`);
+}
+
+function describeWaiting({ what, results, because, ends_at: end, remedy }: Waiting): string {
+  const count = results === null ? '' : ` (${showCount(results, 'result')})`;
+  return [
+    `${what}${count}: ${because}`,
+    ...(end === null ? [] : [`until ${showInstant(end)}`]),
+    ...(remedy === null ? [] : [`remedy: ${remedy}`]),
+  ].join('; ');
 }

@@ -6,7 +6,7 @@ import { showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { Status } from '../store/status.ts';
 import { printJsonLine, printLine } from './output.ts';
-import { printStatus } from './status-table.ts';
+import { dueText, printStatus } from './status-table.ts';
 import { clearScreen, clockTime } from './terminal.ts';
 
 /**
@@ -42,7 +42,6 @@ function redraw(row: Status): void {
 
 function printCompact(row: Status): void {
   const figures = [
-    ['due', row.due],
     ['flagged', row.flagged],
     ['leased', row.leased],
     ['failed', row.failed],
@@ -50,7 +49,10 @@ function printCompact(row: Status): void {
     ['held', row.held],
     ['cleared today', row.cleared_today],
   ] as const;
-  const shown = figures.map(([name, figure]) => `${name} ${showNumber(figure)}`);
+  const shown = [
+    `due ${dueText(row)}`,
+    ...figures.map(([name, figure]) => `${name} ${showNumber(figure)}`),
+  ];
   const tick =
     row.last_tick === null
       ? 'no tick yet'

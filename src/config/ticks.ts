@@ -9,3 +9,6 @@ export const SILENT_SCHEDULER_SECONDS = 300;
 
 /** By now a listener has polled, found the scheduler silent, and ticked, unless none is there. */
 export const MISSING_TICKS_SECONDS = SILENT_SCHEDULER_SECONDS + 2 * TICK_SECONDS;
+
+/** Without a run that completed for this long, the application may be writing to another table. */
+export const QUIET_SECONDS = 14 * 86_400;

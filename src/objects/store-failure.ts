@@ -1,4 +1,5 @@
 import type { LearnedHabits } from './store-habits.ts';
+import { messageBeside } from '../failure-words.ts';
 
 /**
  * What a failure says of the deletion that was asked for.
@@ -114,7 +115,8 @@ export class ObjectStoreError extends Error implements StoreFailure {
   readonly learned: LearnedHabits | undefined;
 
   constructor(details: ObjectStoreErrorDetails) {
-    super(`${details.code} in bucket ${details.bucket}: ${details.reason}`, {
+    const said = messageBeside(details.code, details.reason);
+    super(`${details.code} in bucket ${details.bucket}${said === '' ? '' : `: ${said}`}`, {
       cause: details.cause,
     });
     this.#details = details;

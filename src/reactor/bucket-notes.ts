@@ -1,4 +1,5 @@
 import { describeError } from '../errors.ts';
+import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
 import type { BucketInspection } from '../objects/abilities.ts';
 import type { Store } from '../store/store.ts';
@@ -36,7 +37,7 @@ export function createBucketNotes(options: BucketNotesOptions): BucketNotes {
       signal: stopping.signal,
     });
     if (versioning === 'unknown') {
-      const reason = problems.map(({ code, reason: said }) => `${code}: ${said}`).join('; ');
+      const reason = problems.map(({ code, reason: said }) => sayFailure(code, said)).join('; ');
       logger.info(`Bucket ${bucket}: whether it keeps versions is not known`, { reason });
       return;
     }

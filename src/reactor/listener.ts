@@ -1,11 +1,12 @@
 import { SILENT_SCHEDULER_SECONDS, TICK_SECONDS } from '../config/ticks.ts';
-import { describeError } from '../errors.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
+import { type FailureLog, createFailureLog } from '../lifecycle/failure-log.ts';
 import { pause } from '../lifecycle/pause.ts';
 import { type Service, createService } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
+import { countOf } from '../numbers.ts';
 import type { Pulse } from '../store/flagging.ts';
 import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
@@ -61,6 +62,7 @@ class RetentionListener implements Listener {
   readonly #options: ListenerOptions;
   readonly #service: Service;
   readonly #loop: AbortableLoop;
+  readonly #failures: FailureLog;
   readonly #abort = new AbortController();
   #isPrepared = false;
   #hinted = false;
@@ -71,18 +73,23 @@ class RetentionListener implements Listener {
 
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#failures = createFailureLog({
+      logger: options.logger,
+      failed: 'The retention cycle failed',
+      recovered: 'The retention cycle works again',
+    });
     this.#loop = createAbortableLoop({
       name: 'the listener',
-      turn: (signal) => this.#turn(signal),
+      turn: async (signal) => {
+        const wait = await this.#turn(signal);
+        this.#failures.works();
+        return wait;
+      },
       intervalMilliseconds: () => jittered(options.pollSeconds) * 1_000,
       // A database that is back after a switchover is noticed within seconds.
       backoff: createBackoff({ capMilliseconds: LONGEST_PAUSE_MILLISECONDS }),
-      onError: (error, failure) =>
-        options.logger.error(`The retention cycle failed: ${describeError(error)}`, {
-          error,
-          attempt: failure.attempt,
-          retry_in_milliseconds: failure.retryInMilliseconds,
-        }),
+      onError: (error, { retryInMilliseconds }) =>
+        this.#failures.failed(error, { retry_in_milliseconds: retryInMilliseconds }),
     });
     this.#service = createService({
       name: 'the listener',
@@ -257,8 +264,8 @@ class RetentionListener implements Listener {
   }
 
   async #reportScans(pulse: Pulse): Promise<void> {
-    // At start, only the newest pass is news.
-    this.#lastScanId ??= Math.max(pulse.lastScanId - 1, 0);
+    // What was flagged before this listener started was somebody else's news.
+    this.#lastScanId ??= pulse.lastScanId;
     if (pulse.lastScanId > this.#lastScanId) await this.#reportScansAfter(this.#lastScanId);
   }
 
@@ -266,16 +273,18 @@ class RetentionListener implements Listener {
     const { logger, store } = this.#options;
     for (const scan of await store.scansAfter(after)) {
       if (scan.flagged > 0) {
-        logger.info(`Found ${scan.flagged} expired runs for retention cleanup`);
+        logger.info(`Found ${countOf(scan.flagged, 'expired run')} for retention cleanup`);
       }
       for (const runId of scan.withoutPlaceRunIds) {
         logger.warning(`Run ${runId} missing S3 info, skipping`);
       }
       const others = scan.withoutPlace - scan.withoutPlaceRunIds.length;
-      if (others > 0) logger.warning(`${others} more runs missing S3 info, skipping`);
+      if (others > 0) {
+        logger.warning(`${countOf(others, 'more run')} missing S3 info, skipping`);
+      }
       for (const row of scan.skippedRows) logger.warning(`Not flagged: ${row}`);
       const unnamed = scan.skipped - scan.skippedRows.length;
-      if (unnamed > 0) logger.warning(`${unnamed} more rows cannot be flagged`);
+      if (unnamed > 0) logger.warning(`${countOf(unnamed, 'more row')} cannot be flagged`);
       this.#lastScanId = scan.scanId;
     }
   }
@@ -284,8 +293,8 @@ class RetentionListener implements Listener {
     if (totals.batches === 0) return;
     const { batches, spared, failed, dead } = totals;
     this.#options.logger.info(
-      `Retention cleanup completed: ${totals.cleared} S3 objects deleted, ` +
-        `${totals.stamped} runs marked as cleared`,
+      `Retention cleanup completed: ${countOf(totals.cleared, 'S3 object')} deleted, ` +
+        `${countOf(totals.stamped, 'run')} marked as cleared`,
       { batches, spared, failed, dead },
     );
   }

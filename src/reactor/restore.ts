@@ -1,3 +1,4 @@
+import type { Instant } from '../instant.ts';
 import { describeError } from '../errors.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Store } from '../store/store.ts';
@@ -69,7 +70,7 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
 }
 
 function refuse(run: {
-  readonly cleared_at: Date | null;
+  readonly cleared_at: Instant | null;
   readonly because: string;
 }): string | undefined {
   if (run.cleared_at !== null) return undefined;

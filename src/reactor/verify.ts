@@ -1,5 +1,6 @@
 import { RefusedError } from '../errors.ts';
 import { prefetch } from '../lifecycle/prefetch.ts';
+import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
 import type { ListedObject } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -303,7 +304,7 @@ class VerifyRun {
       yield { deleted: gone.length, failed: report.failures.length };
       for (const failure of report.failures.slice(0, 10)) {
         logger.error(
-          `Failed to delete the orphan ${failure.key}: ${failure.code} ${failure.reason}`,
+          `Failed to delete the orphan ${failure.key}: ${sayFailure(failure.code, failure.reason)}`,
         );
       }
     }

@@ -3,11 +3,13 @@ import { describeError, isWorthRepeating } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
 import { safeNow } from '../lifecycle/clock.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
+import { type FailureLog, createFailureLog } from '../lifecycle/failure-log.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
+import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
-import { showCount } from '../numbers.ts';
+import { countOf } from '../numbers.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
@@ -117,6 +119,8 @@ export function createWorker(options: WorkerOptions): Worker {
 
 class BatchWorker implements Worker {
   readonly #options: WorkerOptions;
+  /** By bucket that pauses. */
+  readonly #pauses = new Map<string, FailureLog>();
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -242,7 +246,7 @@ class BatchWorker implements Worker {
       const until = await this.#insist(insistence, () =>
         store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
-      this.#options.logger.warning(`Bucket ${claim.bucket} pauses: ${code} ${message}`, {
+      this.#pauseOf(claim.bucket).said(code, sayFailure(code, message), {
         batch: claim.batchId,
         results: claim.keys.length,
         until,
@@ -252,7 +256,7 @@ class BatchWorker implements Worker {
     if (answer.kind === 'whole' && answer.failure.concerns === 'key' && claim.keys.length > 1) {
       const { code, reason } = answer.failure;
       this.#options.logger.warning(
-        `A request was refused whole, its batch is halved: ${code} ${reason}`,
+        `A request was refused whole, its batch is halved: ${sayFailure(code, reason)}`,
         { batch: claim.batchId, results: claim.keys.length },
       );
       const isOurs = await this.#insist(insistence, () =>
@@ -266,6 +270,10 @@ class BatchWorker implements Worker {
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
     this.#reportProblems(claim.bucket, settlement.problems);
+    if (settlement.cleared > 0) {
+      this.#pauses.get(claim.bucket)?.works();
+      this.#pauses.delete(claim.bucket);
+    }
     return describeSettlement(settlement);
   }
 
@@ -298,10 +306,24 @@ class BatchWorker implements Worker {
   #reportUnchecked({ bucket, unchecked }: Claim): void {
     for (const { code, message, results, run_ids: runIds } of unchecked?.problems ?? []) {
       this.#options.logger.error(
-        `Whether ${showCount(results, 'result', 'results')} may go could not be checked: ${code} ${message}`,
+        `Whether ${countOf(results, 'result')} may go could not be checked: ${sayFailure(code, message)}`,
         { bucket, results, run_ids: runIds },
       );
     }
+  }
+
+  /** What is said of a bucket that pauses: once for all slots, ever more rarely, and when it is over. */
+  #pauseOf(bucket: string): FailureLog {
+    const log =
+      this.#pauses.get(bucket) ??
+      createFailureLog({
+        logger: this.#options.logger,
+        failed: `Bucket ${bucket} pauses`,
+        recovered: `Bucket ${bucket} takes deletions again`,
+        level: 'warning',
+      });
+    this.#pauses.set(bucket, log);
+    return log;
   }
 
   /** One line for all that failed alike. */
@@ -313,7 +335,7 @@ class BatchWorker implements Worker {
         deleted === true
           ? `The S3 object is deleted, but its stamp failed for ${runs}`
           : `Failed to delete S3 object for ${runs}`;
-      this.#options.logger.error(`${what}: ${code} ${message}`, {
+      this.#options.logger.error(`${what}: ${sayFailure(code, message)}`, {
         bucket,
         results,
         ...(results === 1 ? {} : { run_ids: runIds }),

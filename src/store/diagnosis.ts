@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 import { type ClockFacts, readClock } from './clock.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
@@ -65,6 +66,14 @@ export interface HealthFacts {
   readonly holds: number;
 }
 
+/** What comes next; see `retention.status`. */
+export interface Outlook {
+  readonly as_of: Date;
+  readonly next_pass: Date | null;
+  readonly next_pass_because: string;
+  readonly newest_run: Instant | null;
+}
+
 /** Dead results with the same error code. */
 export interface DeadResults {
   readonly code: string;
@@ -98,6 +107,7 @@ export interface Diagnosis {
   readGate(): Promise<readonly GateReason[]>;
   /** `retention.try_stamp` */
   tryStamp(): Promise<StampTrial>;
+  readOutlook(): Promise<Outlook>;
   /** `retention.undated` */
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
@@ -127,6 +137,14 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readClock: () => readClock(database),
     readGate: () => readGate(database),
     tryStamp: () => tryStamp(database),
+    readOutlook: async () => {
+      const [row] = await database.query<Outlook>(
+        `select clock_timestamp() as as_of, next_pass, next_pass_because, newest_run
+        from retention.status`,
+      );
+      if (row === undefined) throw new Error('retention.status returned no row');
+      return row;
+    },
     readUndated: async () => {
       const [row] = await database.query<UndatedFacts>('select * from retention.undated($1)', [
         MOST_UNDATED,

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 
 /** A hold that bears on a run. */
 export interface BearingHold {
@@ -20,19 +21,19 @@ export interface Explanation {
   readonly because: string;
   readonly tenant_id: string | null;
   readonly status: string | null;
-  readonly completed_at: Date | null;
+  readonly completed_at: Instant | null;
   readonly bucket: string | null;
   readonly key: string | null;
-  readonly cleared_at: Date | null;
+  readonly cleared_at: Instant | null;
   readonly retain_days: number | null;
-  readonly due_at: Date | null;
+  readonly due_at: Instant | null;
   readonly holds: readonly BearingHold[] | null;
   readonly flagged_at: Date | null;
   readonly batch_id: number | null;
   readonly attempts: number | null;
   readonly last_code: string | null;
   readonly last_error: string | null;
-  readonly next_attempt_at: Date | null;
+  readonly next_attempt_at: Instant | null;
   /** A run that is not due and points at the same object. */
   readonly shares_with: string | null;
 }

@@ -1,5 +1,6 @@
 import type { KnownBucket } from './buckets.ts';
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 import { type GateReason, readGate } from './gate.ts';
 import type { Status } from './status.ts';
 
@@ -30,8 +31,8 @@ export interface WaitingTenant {
   readonly tenant_id: string | null;
   readonly retain_days: number;
   /** When the oldest that waits completed. */
-  readonly oldest: Date;
-  readonly due_since: Date;
+  readonly oldest: Instant;
+  readonly due_since: Instant;
   /** Among its 1,000 oldest. */
   readonly due: number;
   readonly flagged: number;
@@ -46,7 +47,7 @@ export interface BusyBucket {
   readonly on_versioned: 'marker' | 'purge';
   readonly flagged: number;
   readonly leased: number;
-  readonly oldest: Date | null;
+  readonly oldest: Instant | null;
   readonly cleared_24h: number;
   readonly dead: number;
   readonly paused_until: Date | null;
@@ -86,7 +87,7 @@ export interface ActiveHold {
   readonly reason: string;
   readonly placed_by: string;
   readonly placed_at: Date;
-  readonly expires_at: Date | null;
+  readonly expires_at: Instant | null;
 }
 
 /** A policy that waits for a confirmation; keys as in JSON. */

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 
 /** Which results a reconcile is narrowed to; nothing: not narrowed. */
 export interface Selection {
@@ -15,7 +16,7 @@ export interface DueGroup {
   readonly tenant_id: string | null;
   readonly bucket: string;
   readonly results: number;
-  readonly oldest: Date;
+  readonly oldest: Instant;
   /** How many of them are not due by the policy in force. */
   readonly early: number;
 }
@@ -26,7 +27,7 @@ export interface DueRun {
   readonly tenant_id: string | null;
   readonly bucket: string;
   readonly key: string;
-  readonly completed_at: Date;
+  readonly completed_at: Instant;
 }
 
 /** What was put into batches of its own. */
@@ -41,7 +42,15 @@ export interface Selected {
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
 export interface Unsettled {
   readonly bucket: string;
-  readonly kind: 'dead' | 'unstamped' | 'leased' | 'not allowed' | 'paused' | 'failed' | 'later' | 'visible';
+  readonly kind:
+    | 'dead'
+    | 'unstamped'
+    | 'leased'
+    | 'not allowed'
+    | 'paused'
+    | 'failed'
+    | 'later'
+    | 'visible';
   /** The same in words. */
   readonly reason: string;
   /** Null: nothing says when. */

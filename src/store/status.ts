@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 
 /** The columns of the view `retention.status`, under their own names. */
 export interface Status {
@@ -13,7 +14,7 @@ export interface Status {
   readonly held: number;
   readonly cleared_today: number;
   readonly spared_today: number;
-  readonly oldest_due: Date | null;
+  readonly oldest_due: Instant | null;
   readonly batches: number;
   readonly buckets_paused: number;
   readonly last_tick: Date | null;
@@ -26,9 +27,35 @@ export interface Status {
   /** What waits for a confirmation, in words. */
   readonly policy_pending: string | null;
   /** Since when the oldest due result has been due; `oldest_due` is when its run completed. */
-  readonly due_since: Date | null;
+  readonly due_since: Instant | null;
   /** The reasons for which nothing is flagged or claimed; empty: none. */
   readonly halted: readonly string[];
+  /** Null: none comes by itself. */
+  readonly next_pass: Date | null;
+  /** What the next pass waits for, or what keeps it from coming. */
+  readonly next_pass_because: string;
+  /** When the newest run completed that is known here. */
+  readonly newest_run: Instant | null;
+}
+
+/** A cause for which results do not go at this moment. */
+export interface Waiting {
+  readonly what: string;
+  /** Null: not counted. */
+  readonly results: number | null;
+  readonly because: string;
+  /** Null: it waits for a person, or its end is not known. */
+  readonly ends_at: Date | null;
+  readonly remedy: string | null;
+}
+
+/**
+ * `retention.waiting`: what waits, why, until when and what to do.
+ *
+ * @throws DatabaseError
+ */
+export async function readWaiting(database: Queryable): Promise<readonly Waiting[]> {
+  return database.query<Waiting>('select * from retention.waiting()');
 }
 
 /**

@@ -37,7 +37,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
-import { readLosses, readStatus } from './status.ts';
+import { readLosses, readStatus, readWaiting } from './status.ts';
 
 const functions = {
   claim,
@@ -70,6 +70,7 @@ const functions = {
   endCutoff,
   readUnsettled,
   readStatus,
+  readWaiting,
   readLosses,
   readVitals,
   readOverview,

@@ -1,4 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
+import { type Instant, millisecondsOf } from '../instant.ts';
 import type { Status } from '../store/status.ts';
 import type { Vitals } from '../store/overview.ts';
 import type { Reading } from './cached-read.ts';
@@ -28,7 +29,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_results_due_is_capped',
-    help: 'Whether more is due than state="due" counts: 1 or 0. What is not flagged is counted up to 10,000.',
+    help: 'Whether state="due" says "at least": 1 or 0. What is not flagged is counted among about 10,000 rows.',
     of: (status) => Number(status.due_is_capped),
   },
   {
@@ -55,6 +56,16 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
     name: 'retention_oldest_overdue_seconds',
     help: 'Time for which the oldest due result has been due; 0 when nothing is due.',
     of: (status, asOf) => secondsFrom(status.due_since, asOf) ?? 0,
+  },
+  {
+    name: 'retention_newest_run_age_seconds',
+    help: 'Time since the newest run completed that is known here; absent when none is.',
+    of: (status, asOf) => secondsFrom(status.newest_run, asOf),
+  },
+  {
+    name: 'retention_seconds_until_next_pass',
+    help: 'Time until the next flagging pass; 0 when it is overdue, absent when none comes by itself.',
+    of: ({ next_pass: next }, asOf) => (next === null ? undefined : secondsFrom(asOf, next)),
   },
   {
     name: 'retention_seconds_since_last_tick',
@@ -149,6 +160,6 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   };
 }
 
-function secondsFrom(date: Date | null, asOf: Date): number | undefined {
-  return date === null ? undefined : Math.max(0, (asOf.getTime() - date.getTime()) / 1_000);
+function secondsFrom(date: Instant | null, asOf: Date): number | undefined {
+  return date === null ? undefined : Math.max(0, (asOf.getTime() - millisecondsOf(date)) / 1_000);
 }

@@ -1,3 +1,6 @@
+import { QUIET_SECONDS } from '../config/ticks.ts';
+import { millisecondsOf } from '../instant.ts';
+import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from './html.ts';
@@ -55,7 +58,7 @@ function notesOf({ readiness, vitals, overview }: Snapshot): readonly Note[] {
   return notes;
 }
 
-function notesOn({ status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
+function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
   for (const { because, remedy } of gate) {
@@ -69,6 +72,13 @@ function notesOn({ status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
   if (status.dead > 0) {
     const wait = status.dead === 1 ? 'waits' : 'wait';
     warn(`${showCount(status.dead, 'dead result')} ${wait} for a person; see below.`);
+  }
+  const { newest_run: newest } = status;
+  const quiet = newest === null ? 0 : asOf.getTime() - millisecondsOf(newest);
+  if (quiet > QUIET_SECONDS * MILLISECONDS.second) {
+    warn(
+      `No run has completed for ${formatDuration(quiet)}. Does the application write to another table now?`,
+    );
   }
   if (status.policies_pending > 0) {
     const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');

@@ -92,8 +92,8 @@ function showTiles(status: Status, now: Date): Markup {
   const { oldest_due: oldest, due_since: since } = status;
   const tiles: readonly Tile[] = [
     {
-      title: 'Due',
-      figure: `${showNumber(status.due)}${status.due_is_capped ? '+' : ''}`,
+      title: status.due_is_capped ? 'Due, at least' : 'Due',
+      figure: showNumber(status.due),
       under: since === null ? 'nothing waits' : html`the oldest for ${showSince(since, now)}`,
     },
     {
@@ -175,11 +175,14 @@ function showHealth(snapshot: Snapshot): Markup {
 
 function describeScheduler(status: Status, now: Date): readonly (readonly [string, Insertion])[] {
   const { scheduler_health: health, last_tick: tick, last_pass: pass } = status;
+  const { next_pass: next, newest_run: newest } = status;
   const tone = health === 'ok' ? 'good' : 'warn';
   return [
     ['Scheduler', html`${status.scheduler} <span class="pill ${tone}">${health}</span>`],
     ['Last tick', tick === null ? 'never' : showWhen(tick, now)],
     ['Last pass', pass === null ? 'never' : showWhen(pass, now)],
+    ['Next pass', next === null ? status.next_pass_because : showWhen(next, now)],
+    ['Newest run', newest === null ? 'none known' : showWhen(newest, now)],
     ['Flags every', formatDuration(status.loop_interval_seconds * 1_000)],
     ['Keeps results', `${showDays(status.default_retain_days)} by default`],
   ];

@@ -1,3 +1,4 @@
+import { messageBeside } from '../failure-words.ts';
 import { showNumber } from '../numbers.ts';
 import {
   type ActiveHold,
@@ -35,7 +36,7 @@ export function showTroubles({ troubles }: Overview, now: Date): Markup {
     {
       title: 'error',
       cell: ({ code, error, run_id, last_at }) =>
-        html`<b>${code}</b> ${error ?? ''}<br /><span class="quiet small"
+        html`<b>${code}</b> ${messageBeside(code, error)}<br /><span class="quiet small"
             >last ${showWhen(last_at, now)}, run ${run_id}</span
           >`,
     },
@@ -114,7 +115,7 @@ function showBucketState(bucket: BusyBucket, now: Date): Markup {
   if (until !== null) {
     return html`<span class="pill warn">paused</span>
       <span class="small">${pause_code ?? undefined}, again ${showWhen(until, now)}</span
-      ><br /><span class="quiet small">${pause_error ?? ''}</span>`;
+      ><br /><span class="quiet small">${messageBeside(pause_code ?? '', pause_error)}</span>`;
   }
   const keeps =
     versioning === null || versioning === 'off'
@@ -139,13 +140,13 @@ export function showTenants({ tenants }: Overview, now: Date): Markup {
     {
       title: 'due',
       isNumber: true,
-      cell: ({ due, is_capped }) => `${showNumber(due)}${is_capped ? '+' : ''}`,
+      cell: ({ due, is_capped }) => `${is_capped ? 'at least ' : ''}${showNumber(due)}`,
     },
     {
       title: 'of these flagged',
       isNumber: true,
       cell: ({ flagged, is_capped }) =>
-        `${showNumber(flagged)}${is_capped && flagged > 0 ? '+' : ''}`,
+        `${is_capped && flagged > 0 ? 'at least ' : ''}${showNumber(flagged)}`,
     },
     { title: 'overdue by', isNumber: true, cell: ({ due_since }) => showSince(due_since, now) },
   ];

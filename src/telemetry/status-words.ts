@@ -1,3 +1,4 @@
+import { type Instant, millisecondsOf, showInstant } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { type Insertion, type Markup, html } from './html.ts';
 
@@ -7,10 +8,11 @@ export function showDays(days: number): string {
 }
 
 /** How long ago, or in how long; the exact time is in its title. */
-export function showWhen(date: Date, now: Date): Markup {
-  const milliseconds = now.getTime() - date.getTime();
+export function showWhen(date: Instant, now: Date): Markup {
+  const iso = showInstant(date);
+  const milliseconds = now.getTime() - millisecondsOf(date);
+  if (!Number.isFinite(milliseconds)) return html`${iso}`;
   const distance = showDistance(Math.abs(milliseconds));
-  const iso = date.toISOString();
   const words =
     Math.abs(milliseconds) < 1_000
       ? 'now'
@@ -21,9 +23,10 @@ export function showWhen(date: Date, now: Date): Markup {
 }
 
 /** How long something has been so. */
-export function showSince(date: Date, now: Date): Markup {
-  const iso = date.toISOString();
-  const milliseconds = Math.max(0, now.getTime() - date.getTime());
+export function showSince(date: Instant, now: Date): Markup {
+  const iso = showInstant(date);
+  const milliseconds = Math.max(0, now.getTime() - millisecondsOf(date));
+  if (!Number.isFinite(milliseconds)) return html`${iso}`;
   const distance = showDistance(milliseconds);
   return html`<time datetime="${iso}" title="since ${iso}">${distance}</time>`;
 }

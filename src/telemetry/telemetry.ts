@@ -1,5 +1,6 @@
-import { describeError, isTransientDatabaseError } from '../errors.ts';
+import { isTransientDatabaseError } from '../errors.ts';
 import { MILLISECONDS } from '../lifecycle/duration.ts';
+import { createFailureLog } from '../lifecycle/failure-log.ts';
 import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 import type { Store } from '../store/store.ts';
@@ -155,13 +156,20 @@ function logged<Value>(
   what: string,
   read: () => Promise<Value>,
 ): () => Promise<Value> {
+  const failures = createFailureLog({
+    logger,
+    failed: `${what} could not be read`,
+    recovered: `${what} can be read again`,
+    level: 'warning',
+  });
   return async () => {
     try {
-      return await read();
+      const value = await read();
+      failures.works();
+      return value;
     } catch (error) {
       // The listener reports an unreachable database.
-      const level = isTransientDatabaseError(error) ? 'debug' : 'warning';
-      logger[level](`${what} could not be read: ${describeError(error)}`, { error });
+      if (!isTransientDatabaseError(error)) failures.failed(error);
       throw error;
     }
   };

@@ -277,9 +277,9 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
       'hold_id', h.hold_id,
       'reason', h.reason,
       'placed_by', h.placed_by,
-      'placed_at', h.placed_at,
+      'placed_at', retention._iso(h.placed_at),
       'on', case when h.run_id is null then 'tenant' else 'run' end,
-      'ends', nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity')
+      'ends', retention._iso(nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
     )
     order by h.hold_id
   )
@@ -1063,6 +1063,7 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
     LANGUAGE sql STABLE
     AS $$
   select format('hold %s on its %s, placed by %s: %s', h ->> 'hold_id', h ->> 'on', h ->> 'placed_by', h ->> 'reason')
+    || coalesce('; it ends at ' || retention._iso((h ->> 'ends')::timestamptz), '')
   from jsonb_array_elements(p_holds) h
   where (h ->> 'ends') is null
     or (h ->> 'ends')::timestamptz > now()
@@ -1269,7 +1270,7 @@ $$;
 
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
+    RETURN CASE WHEN (NOT isfinite(p_at)) THEN (p_at)::text ELSE (to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text) || CASE WHEN (p_at < '0001-01-01 00:00:00+00'::timestamp with time zone) THEN ' BC'::text ELSE ''::text END) END;
 
 CREATE FUNCTION retention._lacks_job() RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -1517,6 +1518,69 @@ begin
         and r.bucket = p_batch.bucket
     ) o;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._newest_run() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_newest timestamptz;
+begin
+  if to_regclass('retention._live') is not null then
+    with recursive tenant(tenant_id, completed_at) as (
+      (
+        select r.tenant_id, null::timestamptz
+        from retention._live r
+        where r.is_candidate
+          and r.tenant_id is not null
+        order by r.tenant_id
+        limit 1
+      )
+      union all
+      select (
+          select r.tenant_id
+          from retention._live r
+          where r.is_candidate
+            and r.tenant_id > t.tenant_id
+          order by r.tenant_id
+          limit 1
+        ),
+        (
+          select r.completed_at
+          from retention._live r
+          where r.is_candidate
+            and r.tenant_id = t.tenant_id
+            and r.completed_at <= now()
+          order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+          limit 1
+        )
+      from tenant t
+      where t.tenant_id is not null
+    )
+    select greatest(
+      (select max(t.completed_at) from tenant t),
+      (
+        select r.completed_at
+        from retention._live r
+        where r.is_candidate
+          and r.tenant_id is null
+          and r.completed_at <= now()
+        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+        limit 1
+      )
+    )
+    into v_newest;
+  end if;
+  return coalesce(
+    nullif(v_newest, '-infinity'),
+    (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
+  );
 end
 $$;
 
@@ -2058,6 +2122,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._said(p_code text, p_message text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_code IS NULL) THEN COALESCE(p_message, 'unknown'::text) WHEN (lower(regexp_replace(COALESCE(p_message, ''::text), '[^A-Za-z0-9]'::text, ''::text, 'g'::text)) = ANY (ARRAY[''::text, lower(p_code)])) THEN p_code WHEN (strpos(p_message, p_code) > 0) THEN p_message ELSE (((p_code || ' ('::text) || p_message) || ')'::text) END;
+
 CREATE FUNCTION retention._schedule_tick() RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2204,9 +2272,9 @@ begin
         p_batch.bucket, p_run_id
       )
       else format(
-        'failed %s, last with %s (%s); fix the cause and revive with: retention retry --run %s',
+        'failed %s, last with %s; fix the cause and revive with: retention retry --run %s',
         case p_batch.attempts when 1 then 'once' else p_batch.attempts || ' times' end,
-        p_batch.code, p_batch.error, p_run_id
+        retention._said(p_batch.code, p_batch.error), p_run_id
       )
     end;
   elsif p_batch.lease is not null and p_batch.visible_at > now() then
@@ -2218,9 +2286,8 @@ begin
   elsif p_batch.failed_at is not null then
     state := 'failed';
     because := format(
-      'S3 answered %s (%s)%s; next attempt at %s',
-      p_batch.code,
-      p_batch.error,
+      'S3 answered %s%s; next attempt at %s',
+      retention._said(p_batch.code, p_batch.error),
       case
         when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
         else ', which is not counted against it'
@@ -2231,8 +2298,14 @@ begin
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
       || case
+        when p_batch.early is not null
+        then format(', earlier than its policy says: a person confirmed a cutoff of %s', retention._in_days(p_batch.early))
+        else ''
+      end
+      || case
         when p_bucket.paused_until > now()
         then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        when p_batch.visible_at > now() then format('; next attempt at %s', retention._iso(p_batch.visible_at))
         else ''
       end;
   end if;
@@ -2357,37 +2430,97 @@ CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, 
     SET jit TO 'off'
     SET work_mem TO '128MB'
     AS $$
+#variable_conflict use_column
 begin
   if to_regclass('retention._live') is null then
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
     return;
   end if;
   return query
-  with seen as materialized (
-    select r.run_id, r.completed_at, r.due_at, r.is_due, r.has_place
+  with tenant as materialized (
+    select t.tenant_id,
+      now() - retention._in_seconds(t.retain) as before,
+      g.completed_at as seen_completed_at,
+      g.run_id as seen_run_id
     from retention._tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
-    cross join lateral retention._past(
-      t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain), p_bound
-    ) r
-    limit p_bound
+  ),
+  side as materialized (
+    select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
+    from tenant t
+    union all
+    select t.tenant_id,
+      -- The progress itself may have others of its very moment beside it.
+      least(t.before, t.seen_completed_at + interval '1 microsecond'),
+      t.seen_completed_at,
+      t.seen_run_id,
+      true,
+      null,
+      null
+    from tenant t
+    where t.seen_completed_at is not null
+  ),
+  stretch as materialized (
+    select row_number() over () as place,
+      greatest(p_bound / count(*) over (), 1) as share,
+      s.*
+    from side s
+    cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, 1) r
+  ),
+  first as materialized (
+    select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.is_due and r.has_place as may_go
+    from stretch s
+    cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
+  ),
+  wanting as materialized (
+    select s.*,
+      l.completed_at as last_completed_at,
+      l.run_id as last_run_id,
+      greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
+    from stretch s
+    join (select f.place, count(*) as results from first f group by f.place) n on n.place = s.place
+      and n.results >= s.share
+    join (
+      select distinct on (f.place) f.place, f.completed_at, f.run_id
+      from first f
+      order by f.place, f.completed_at desc, f.run_id desc
+    ) l on l.place = s.place
+  ),
+  second as materialized (
+    select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.is_due and r.has_place as may_go
+    from wanting w
+    cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
+    where w.more > 0
+  ),
+  seen as materialized (
+    select x.*
+    from (select f.* from first f union all select s.* from second s) x
+    where not x.is_behind
+      or (x.completed_at, x.run_id) <= (x.seen_completed_at, x.seen_run_id)
+  ),
+  -- Each side by itself: together they would span all the batches between them.
+  flagged as materialized (
+    select f.run_id
+    from (
+      select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+      from seen s
+      group by s.is_behind
+    ) b
+    cross join lateral retention._flagged_between(b.first_completed_at, b.last_completed_at) as f (run_id)
   )
-  select count(*) filter (where x.is_open),
-    count(*) >= p_bound,
-    min(x.completed_at) filter (where x.is_open),
-    min(x.due_at) filter (where x.is_open)
-  from (
-    select s.completed_at,
-      s.due_at,
-      s.is_due
-        and s.has_place
-        and s.run_id not in (
-          select retention._flagged_between(
-            (select min(y.completed_at) from seen y), (select max(y.completed_at) from seen y)
-          )
-        ) as is_open
-    from seen s
-  ) x;
+  select count(*),
+    exists (
+      select
+      from wanting w
+      where (select count(*) from second s where s.place = w.place) >= w.more
+    ),
+    min(s.completed_at),
+    min(s.due_at)
+  from seen s
+  where s.may_go
+    and s.run_id not in (select f.run_id from flagged f);
 end
 $$;
 
@@ -2425,6 +2558,67 @@ begin
   end if;
   update retention.adapter set cron_job_owner = null;
 end
+$$;
+
+CREATE FUNCTION retention._until(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_at = 'infinity'::timestamp with time zone) THEN 'for ever'::text ELSE ('until '::text || retention._iso(p_at)) END;
+
+CREATE FUNCTION retention._when_back(p_holds jsonb, p_run_id retention.run_id) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format(
+    'a hold on its tenant has ended; its results come back over %s, this one at %s',
+    s.release_spread,
+    retention._iso(
+      (select max((h ->> 'ends')::timestamptz) from jsonb_array_elements(p_holds) h where h ->> 'on' = 'tenant')
+        + s.release_spread * retention._place_in_line(p_run_id::text)
+    )
+  )
+  from retention.setting s
+$$;
+
+CREATE FUNCTION retention._why_due(p_due_at timestamp with time zone, p_policy text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('it has been due since %s by %s; ', retention._iso(p_due_at), coalesce(p_policy, 'the default policy'))
+    || case
+      when n.comes_at is null then 'no flagging pass comes by itself: ' || n.because
+      else format('the flagging pass at %s takes it', retention._iso(n.comes_at))
+    end
+  from retention.next_pass() n
+$$;
+
+CREATE FUNCTION retention._why_kept(p_completed_at timestamp with time zone, p_retain_until timestamp with time zone, p_due_at timestamp with time zone, p_retain interval, p_policy text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_retain_until >= now() and p_retain_until = p_due_at
+    then format('its own retain-until date keeps it %s', retention._until(p_due_at))
+    when not isfinite(p_completed_at)
+    then format('its completion date is %s, so it is kept for ever: correct the date', p_completed_at)
+    else format('%s keeps results for %s: due at %s', coalesce(p_policy, 'the default policy'), p_retain, retention._iso(p_due_at))
+  end
+$$;
+
+CREATE FUNCTION retention._why_shared(p_sharer text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('it shares its object with run %s, ', p_sharer)
+    || coalesce(
+      (
+        select case
+          when l.held then 'which is held'
+          when l.due_at is null then format('which does not fall due: its status is %s', coalesce(l.status::text, 'null'))
+          when l.due_at >= now() then format('which keeps it %s', retention._until(l.due_at))
+          else 'which is not due'
+        end
+        from retention._live l
+        where l.run_id = p_sharer::retention.run_id
+        limit 1
+      ),
+      'which is not due'
+    )
 $$;
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
@@ -3066,7 +3260,7 @@ begin
     because := retention._hold_in_force(holds);
   elsif holds is not null then
     state := 'coming back';
-    because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
+    because := retention._when_back(holds, v_run_id);
   elsif v_live.due_at >= now()
     -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
     and not coalesce(
@@ -3074,24 +3268,21 @@ begin
     )
   then
     state := 'kept';
-    because := case
-      when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
-      then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
-      else format('%s keeps results for %s: due at %s', coalesce(v_policy, 'the default policy'), v_live.retain, retention._iso(v_live.due_at))
-    end;
+    because := retention._why_kept(v_run.completed_at::timestamptz, v_run.retain_until::timestamptz, v_live.due_at, v_live.retain, v_policy);
   elsif shares_with is not null then
     state := 'shared';
-    because := format('it shares its object with run %s, which is not due', shares_with);
+    because := retention._why_shared(shares_with);
   elsif not retention._is_open() then
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;
-    because := format('it is due, but %s; remedy: %s', v_gate.because, v_gate.remedy);
+    because := format('it is due, but %s%s; remedy: %s', v_gate.because,
+      coalesce(', since ' || retention._iso(v_gate.since), ''), v_gate.remedy);
   elsif v_work.state is not null then
     state := v_work.state;
     because := v_work.because;
   else
     state := 'due';
-    because := format('it has been due since %s by %s; the next flagging pass takes it', retention._iso(v_live.due_at), coalesce(v_policy, 'the default policy'));
+    because := retention._why_due(v_live.due_at, v_policy);
   end if;
   if state <> 'in flight' then
     because := because || retention._still_asked(v_run_id);
@@ -3497,7 +3688,7 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
     k.versioning,
     case
       when k.paused_until > now()
-      then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
+      then format('%s until %s', retention._said(k.pause_code, k.pause_error), retention._iso(k.paused_until))
     end
   from retention.bucket k
   where p_bucket is null
@@ -3675,6 +3866,75 @@ $$;
 COMMENT ON FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) IS 'The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
 p_margin. still_orphan: no live row points at the key now, so the object may be deleted at this moment.
 For operators.';
+
+CREATE FUNCTION retention.next_pass() RETURNS TABLE(comes_at timestamp with time zone, because text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  with state as (
+    select s.loop_interval,
+      s.backlog_limit,
+      h.ticked_at,
+      h.ticked_by,
+      h.passed_at,
+      h.more,
+      a.scheduler,
+      g.because as closed,
+      g.remedy,
+      case
+        when h.passed_at is null or h.more then h.ticked_at + interval '1 minute'
+        else h.passed_at + retention._in_seconds(s.loop_interval)
+      end as earliest,
+      (
+        select coalesce(sum(b.results), 0)
+        from retention.batch b
+        where b.settled_at is null
+          and b.dead_at is null
+      ) as backlog
+    from retention.setting s
+    cross join retention.heartbeat h
+    cross join retention.adapter a
+    left join lateral (select w.because, w.remedy from retention.gate() w limit 1) g on true
+  ),
+  judged as (
+    select s.*,
+      case
+        when s.closed is not null then format('%s; remedy: %s', s.closed, s.remedy)
+        when s.ticked_at is null then format('there has never been a tick; %s', d.remedy)
+        when s.ticked_at < now() - interval '5 minutes' then
+          format('no tick has come since %s; %s', retention._iso(s.ticked_at), d.remedy)
+        when s.backlog >= s.backlog_limit then
+          format('%s results are flagged, as many as backlog_limit lets wait; a pass comes when there are fewer', s.backlog)
+      end as obstacle
+    from state s
+    cross join lateral (
+      select case s.scheduler
+        when 'pg_cron' then 'see: retention doctor'
+        else 'start a listener: retention listen'
+      end as remedy
+    ) d
+  )
+  select case
+      when j.obstacle is null
+      -- A pass comes with a tick, and ticks come a minute apart.
+      then j.ticked_at + interval '1 minute' * greatest(
+        ceil(extract(epoch from j.earliest - j.ticked_at) / 60), 1
+      )::double precision
+    end,
+    case
+      when j.obstacle is not null then j.obstacle
+      when j.more then 'the last pass hit a limit, and the next tick goes on'
+      when j.passed_at is null then 'there has been no pass yet, and the next tick begins'
+      else format('a tick flags %s after the last pass', retention._in_days(j.loop_interval))
+    end
+  from judged j
+$$;
+
+COMMENT ON FUNCTION retention.next_pass() IS 'When the next flagging pass is to come, and by what. comes_at is null where none comes by itself: because then
+says what keeps it. A listener that stands in for a silent scheduler may flag before. Cheap at any size.
+For observers.';
 
 CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -3957,7 +4217,7 @@ when the next one is, whether the last pass hit a limit, when the scheduler last
 the gate. p_client: the client''s version, for the gate. Cheap at any size.
 For the listener.';
 
-CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[])
+CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -3992,10 +4252,14 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
     v.policies_pending,
     v.policy_pending,
     least(w.due_since, u.due_at),
-    array(select g.reason from retention.gate() g)
+    array(select g.reason from retention.gate() g),
+    x.comes_at,
+    x.because,
+    retention._newest_run()
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
+  cross join retention.next_pass() x
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(10000) u
   cross join lateral (
@@ -4956,6 +5220,81 @@ $$;
 COMMENT ON FUNCTION retention.vitals(p_buckets integer) IS 'What a scrape asks for beside retention.status: the database''s clock, the first p_buckets buckets that pause,
 and how much of the server''s notification queue is used, from 0 to 1. Cheap at any size. For observers.';
 
+CREATE FUNCTION retention.waiting(p_limit integer DEFAULT 10) RETURNS TABLE(what text, results bigint, because text, ends_at timestamp with time zone, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  select 'everything', null::bigint, g.because || coalesce(', since ' || retention._iso(g.since), ''),
+    null::timestamptz, g.remedy
+  from retention.gate() g
+  union all
+  select 'the next pass', null, n.because, null, null
+  from retention.next_pass() n
+  where n.comes_at is null
+    and not exists (select from retention.gate())
+  union all
+  (
+    select format('bucket %s', k.bucket), w.results, 'pauses after ' || retention._said(k.pause_code, k.pause_error),
+      k.paused_until, null
+    from retention.bucket k
+    cross join lateral (
+      select coalesce(sum(b.results), 0)::bigint as results
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+    ) w
+    where k.paused_until > now()
+    order by w.results desc, k.bucket
+    limit p_limit
+  )
+  union all
+  (
+    select format('%s in bucket %s', t.state, t.bucket), t.results, retention._said(t.code, t.error),
+      t.next_attempt_at,
+      case when t.state = 'dead' then 'fix the cause, then: retention retry' end
+    from retention.troubles(p_limit) t
+  )
+  union all
+  (
+    select format('the policy of tenant %s', p.tenant_id), p.pending_results,
+      format('%s instead of %s would make them due at once; asked for by %s', p.pending_retain, p.retain, p.pending_by),
+      null, 'retention policy confirm'
+    from retention.policy p
+    where p.pending_retain is not null
+    order by p.pending_at, p.tenant_id
+    limit p_limit
+  )
+  union all
+  select 'holds', null, format('%s in force, on runs and on tenants', h.holds), nullif(h.first_end, 'infinity'),
+    'retention hold list'
+  from (
+    select count(*) as holds, min(retention._hold_end(o.released_at, o.expires_at)) as first_end
+    from retention.hold o
+    where retention._hold_end(o.released_at, o.expires_at) > now()
+  ) h
+  where h.holds > 0
+  union all
+  (
+    select 'rows without an object', s.without_place::bigint,
+      format('due, but no bucket or key is named, as a pass of %s saw it: %s', retention._iso(s.started_at),
+        array_to_string(s.without_place_run_ids, ', ')),
+      null, 'set bucket and key in the rows'
+    from retention.scan s
+    where s.started_at > now() - interval '1 day'
+      and s.without_place > 0
+    order by s.started_at desc
+    limit 1
+  )
+$$;
+
+COMMENT ON FUNCTION retention.waiting(p_limit integer) IS 'Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
+coming, buckets that pause, failed and dead results by bucket and code, policies that wait for a confirmation,
+holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
+null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.';
+
 CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS TABLE(listener text, batches bigint, results bigint, leased_until timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5368,8 +5707,11 @@ CREATE VIEW retention.status AS
     read_status.policies_pending,
     read_status.policy_pending,
     read_status.due_since,
-    read_status.halted
-   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted);
+    read_status.halted,
+    read_status.next_pass,
+    read_status.next_pass_because,
+    read_status.newest_run
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted, next_pass, next_pass_because, newest_run);
 
 COMMENT ON VIEW retention.status IS 'One row that says how things stand. Cheap at any size.
 For observers.';
@@ -5378,9 +5720,9 @@ COMMENT ON COLUMN retention.status.enabled IS 'false: nothing is flagged and not
 
 COMMENT ON COLUMN retention.status.live_estimate IS 'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
 
-COMMENT ON COLUMN retention.status.due IS 'results past their policy that wait, flagged or not; those not flagged are counted up to 10,000';
+COMMENT ON COLUMN retention.status.due IS 'results past their policy that wait, flagged or not; those not flagged are counted among about 10,000 rows';
 
-COMMENT ON COLUMN retention.status.due_is_capped IS 'there may be more due than were counted';
+COMMENT ON COLUMN retention.status.due_is_capped IS 'due says "at least": there may be more than were counted';
 
 COMMENT ON COLUMN retention.status.flagged IS 'flagged results that are not dead, leased ones too';
 
@@ -5421,6 +5763,12 @@ COMMENT ON COLUMN retention.status.policy_pending IS 'the same in words; null: n
 COMMENT ON COLUMN retention.status.due_since IS 'when the due result that waits longest fell due';
 
 COMMENT ON COLUMN retention.status.halted IS 'the reasons of retention.gate(); empty: none';
+
+COMMENT ON COLUMN retention.status.next_pass IS 'when the next flagging pass comes; null: none comes by itself';
+
+COMMENT ON COLUMN retention.status.next_pass_because IS 'what the next pass waits for, or what keeps it from coming';
+
+COMMENT ON COLUMN retention.status.newest_run IS 'when the newest run completed that is known here; long ago: the application may write to another table';
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,

@@ -44,6 +44,7 @@ const CALLABLE = [
   'list_policies()',
   'missing_rights(text)',
   'next_orphans(uuid,text,text,interval,integer)',
+  'next_pass()',
   'note_bucket(text,text)',
   'note_look(text,text,integer,text[],boolean)',
   'pending_policies(integer)',
@@ -78,6 +79,7 @@ const CALLABLE = [
   'unstamp(text)',
   'version()',
   'vitals(integer)',
+  'waiting(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 

@@ -146,6 +146,8 @@ const CALLS: Readonly<Record<string, string>> = {
   has_key_under: `select retention.has_key_under('results/')`,
   health: 'select * from retention.health()',
   known_buckets: `select * from retention.known_buckets('dpp-results')`,
+  next_pass: 'select * from retention.next_pass()',
+  waiting: 'select * from retention.waiting()',
   missing_rights: 'select * from retention.missing_rights()',
   pending_policies: 'select * from retention.pending_policies()',
   sample_keys: `select retention.sample_keys('dpp-results')`,

@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { createPool } from '../../src/database/pool.ts';
+import { millisecondsOf } from '../../src/instant.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { createStore } from '../../src/store/store.ts';
 import { describeDatabase } from '../support/database.ts';
@@ -60,7 +61,7 @@ describeDatabase('what telemetry reads', () => {
     await insertRuns({ completedAgo: '33 days' });
     const overdueDays = async (): Promise<number> => {
       const { due_since } = await store.readStatus();
-      return (Date.now() - (due_since?.getTime() ?? 0)) / 86_400_000;
+      return (Date.now() - (due_since === null ? 0 : millisecondsOf(due_since))) / 86_400_000;
     };
     expect(await overdueDays()).toBeCloseTo(3, 2);
     await store.flagExpired({ by: 'test' });

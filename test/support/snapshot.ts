@@ -62,6 +62,9 @@ function statusOf(ago: Ago): Status {
     policy_pending:
       'tenant tenant_abc: 7 days instead of 30 days would make 5120 results due at once',
     halted: [],
+    next_pass: new Date(ago(0).getTime() + 23 * HOUR),
+    next_pass_because: 'a tick flags 1 day after the last pass',
+    newest_run: ago(5 * MINUTE),
   };
 }
 

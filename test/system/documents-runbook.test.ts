@@ -85,14 +85,17 @@ describeDatabase('the operating guide', () => {
     guide.notHere('docker logs -f retention-reactor-listener-1 | grep Retention', NO_ENGINE);
     guide.notHere('journalctl -f -u retention-listen | grep Retention', NO_UNIT);
 
+    await using listener = startCli(['listen'], { env: guide.variables });
+    // What was flagged before it started is no news of its.
+    await listener.waitForLine('Listening for notifications', 30_000);
     await stack.insert({ count: 25 });
     await stack.insert({ isWithoutKey: true });
     await sql('select retention.flag_expired()');
+    await listener.waitForLine('Found 25 expired runs', 30_000);
     const [refused = ''] = await stack.insert({ prefix: 'locked/' });
     await denyDeleting('locked/*');
     // Dead at once instead of after ten attempts.
     await sql('update retention.setting set max_attempts = 1');
-    await using listener = startCli(['listen'], { env: guide.variables });
     await until('25 are cleared', async () => (await cleared()) === 25, {
       limitMs: 30_000,
       seen: () => listener.stderr,

@@ -1,4 +1,6 @@
 import { Command } from 'commander';
+import { sayFailure } from '../../failure-words.ts';
+import { type Instant, showInstant } from '../../instant.ts';
 import { showCount } from '../../numbers.ts';
 import type { BearingHold, Explanation } from '../../store/explanation.ts';
 import { escapeControls } from '../../safe-text.ts';
@@ -61,10 +63,7 @@ function factsOf(run: Explanation): readonly (readonly [name: string, text: stri
     ['due', showDate(run.due_at)],
     ...(run.holds ?? []).map((hold) => ['hold', describeHold(hold)] as const),
     ['flagged', run.flagged_at === null ? undefined : describeWork(run)],
-    [
-      'last error',
-      run.last_code === null ? undefined : `${run.last_code}: ${run.last_error ?? ''}`,
-    ],
+    ['last error', run.last_code === null ? undefined : sayFailure(run.last_code, run.last_error)],
     ['next attempt', showDate(run.next_attempt_at)],
     ['shares with', run.shares_with === null ? undefined : `run ${run.shares_with}`],
   ];
@@ -84,6 +83,6 @@ function describeWork(run: Explanation): string {
   return `${showDate(run.flagged_at)}${place}; ${attempts} failed`;
 }
 
-function showDate(date: Date | string | null): string | undefined {
-  return date === null ? undefined : new Date(date).toISOString();
+function showDate(date: Instant | null): string | undefined {
+  return date === null ? undefined : showInstant(date);
 }

@@ -3,6 +3,7 @@ import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
+import { countOf } from '../../numbers.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
@@ -107,12 +108,7 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
       const verified = await verifyIfAsked(config, logger, objects, options);
-      await dryRun(
-        store,
-        typed.selection,
-        { ...options, allowedBuckets: config.resultBuckets },
-        verified,
-      );
+      await dryRun(store, typed.selection, options, verified, isAllowedBy(config.resultBuckets));
       if (hasFailed(verified)) process.exitCode = 1;
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
@@ -176,7 +172,7 @@ async function reconcileNow(
   } else {
     printVerified(verified, options);
     printLine(
-      `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
+      `${countOf(counts.cleared, 'result')} cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
@@ -200,43 +196,55 @@ function printWaiting(waiting: readonly Unsettled[]): void {
 async function dryRun(
   store: Store,
   selection: Selection | undefined,
-  options: Options & { readonly allowedBuckets: readonly string[] },
+  options: Options,
   verified: Verification | undefined,
+  isAllowed: (group: Pick<DueGroup, 'bucket'>) => boolean,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
   const sum = (some: readonly DueGroup[]): number =>
     some.reduce((total, { results }) => total + results, 0);
   const due = sum(groups);
-  const { allowedBuckets } = options;
-  const isRefused = ({ bucket }: DueGroup): boolean =>
-    allowedBuckets.length > 0 && !allowedBuckets.includes(bucket);
-  const refused = groups.filter((group) => isRefused(group));
+  const refusedGroups = groups.filter((group) => !isAllowed(group));
+  const refused = sum(refusedGroups);
   const wantsRuns = options.json === true || options.verbose === true;
   const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
   if (options.json === true) {
-    const plain = groups.map((group) => ({
-      tenant_id: group.tenant_id,
-      bucket: group.bucket,
-      results: group.results,
-      oldest: group.oldest,
-      ...(isRefused(group) ? { refused: 'bucket not allowed' } : {}),
+    const plain = groups.map(({ tenant_id, bucket, results, oldest }) => ({
+      tenant_id,
+      bucket,
+      results,
+      oldest,
+      allowed: isAllowed({ bucket }),
     }));
-    printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
+    printJson({
+      dry_run: true,
+      due,
+      would_be_refused: refused,
+      groups: plain,
+      runs,
+      ...describeVerified(verified, options),
+    });
     return;
   }
   printVerified(verified, options);
-  printLine(`${due - sum(refused)} results would go; nothing was changed.`);
-  if (refused.length > 0) {
-    const names = [...new Set(refused.map(({ bucket }) => bucket))].join(', ');
+  printLine(`${countOf(due - refused, 'result')} would go; nothing was changed.`);
+  if (refused > 0) {
+    const names = [...new Set(refusedGroups.map(({ bucket }) => bucket))].join(', ');
     printLine(
-      `${sum(refused)} results would be refused: S3_RESULT_BUCKET does not list ${escapeControls(names)}.`,
+      `${countOf(refused, 'result')} would be refused: S3_RESULT_BUCKET does not list ${escapeControls(names)}.`,
     );
   }
   if (groups.length > 0) {
     printLine();
     printTable(
-      ['tenant', 'bucket', 'results', 'oldest'],
-      groups.map((group) => [group.tenant_id, group.bucket, group.results, group.oldest]),
+      ['tenant', 'bucket', 'results', 'oldest', ''],
+      groups.map((group) => [
+        group.tenant_id,
+        group.bucket,
+        group.results,
+        group.oldest,
+        isAllowed(group) ? '' : 'would be refused',
+      ]),
     );
   }
   if (runs.length > 0) {
@@ -246,6 +254,10 @@ async function dryRun(
       runs.map((each) => [each.run_id, each.tenant_id, each.bucket, each.key, each.completed_at]),
     );
   }
+}
+
+function isAllowedBy(allowed: readonly string[]): (group: { readonly bucket: string }) => boolean {
+  return ({ bucket }) => allowed.length === 0 || allowed.includes(bucket);
 }
 
 async function readOptions(

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
-import { printStatus } from '../status-table.ts';
+import { printStatus, printWaiting } from '../status-table.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -33,7 +33,10 @@ async function status(options: Options): Promise<void> {
       const { watchStatus } = await import('../status-watch.ts');
       await watchStatus(row, () => store.readStatus(), interval, options.json === true);
     } else if (options.json === true) printJson(row);
-    else printStatus(row);
+    else {
+      printStatus(row);
+      printWaiting(await store.readWaiting());
+    }
   });
 }
 

@@ -1,3 +1,4 @@
+import { sayFailure } from '../../failure-words.ts';
 import type {
   BucketDescription,
   BucketInspection,

@@ -1,3 +1,4 @@
+import { sayFailure } from '../../failure-words.ts';
 import type { BucketDescription, BucketInspection, IamStatement } from '../../objects/abilities.ts';
 import { causeOfDenial, DENIAL_REMEDIES } from '../../objects/denials.ts';
 import type { StoreHabits } from '../../objects/store-habits.ts';
@@ -29,7 +30,7 @@ export async function checkDeleteRight(
     return [
       failed(
         title,
-        `a key${where} that does not exist could not be deleted: ${code}: ${reason}`,
+        `a key${where} that does not exist could not be deleted: ${sayFailure(code, reason)}`,
         missingStatement === undefined
           ? remedyOf(code, reason)
           : `Allow it: ${JSON.stringify(inPartition(description.region, missingStatement))}`,

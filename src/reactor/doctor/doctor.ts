@@ -3,6 +3,7 @@ import { checkBuckets } from './bucket-checks.ts';
 import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkClock } from './clock-check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
+import { checkOutlook } from './outlook-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
 import { checkSchemaHealth } from './schema-checks.ts';
@@ -41,6 +42,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
     );
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
+      checks.push(...(await checkOutlook(reader)));
     }
   }
   const { inspection, listing, place, allowedBuckets } = ports;

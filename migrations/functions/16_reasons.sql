@@ -1,0 +1,107 @@
+/*
+Reasons: the sentences that explain speaks in.
+*/
+
+-- The first hold of _bearing_holds that is in force, in words; null: none is.
+create or replace function retention._hold_in_force(p_holds jsonb)
+returns text
+language sql
+stable
+as $$
+  select format('hold %s on its %s, placed by %s: %s', h ->> 'hold_id', h ->> 'on', h ->> 'placed_by', h ->> 'reason')
+    || coalesce('; it ends at ' || retention._iso((h ->> 'ends')::timestamptz), '')
+  from jsonb_array_elements(p_holds) h
+  where (h ->> 'ends') is null
+    or (h ->> 'ends')::timestamptz > now()
+  limit 1
+$$;
+
+-- What S3 may still do to the result of a run, as the end of a sentence; empty: nothing.
+create or replace function retention._still_asked(p_run_id retention.run_id)
+returns text
+language sql
+stable
+as $$
+  select coalesce(
+    (
+      select format('; S3 may still be at an earlier request to delete it, until %s at most', retention._iso(f.until))
+      from retention._in_flight(p_run_id, null) f
+    ),
+    ''
+  )
+$$;
+
+-- Why a run that shares its object keeps the result of another, and until when.
+create or replace function retention._why_shared(p_sharer text)
+returns text
+language sql
+stable
+as $$
+  select format('it shares its object with run %s, ', p_sharer)
+    || coalesce(
+      (
+        select case
+          when l.held then 'which is held'
+          when l.due_at is null then format('which does not fall due: its status is %s', coalesce(l.status::text, 'null'))
+          when l.due_at >= now() then format('which keeps it %s', retention._until(l.due_at))
+          else 'which is not due'
+        end
+        from retention._live l
+        where l.run_id = p_sharer::retention.run_id
+        limit 1
+      ),
+      'which is not due'
+    )
+$$;
+
+-- Why a result that no batch carries is not due, in words: its own date, or a policy.
+create or replace function retention._why_kept(
+  p_completed_at timestamptz,
+  p_retain_until timestamptz,
+  p_due_at timestamptz,
+  p_retain interval,
+  p_policy text
+)
+returns text
+language sql
+stable
+as $$
+  select case
+    when p_retain_until >= now() and p_retain_until = p_due_at
+    then format('its own retain-until date keeps it %s', retention._until(p_due_at))
+    when not isfinite(p_completed_at)
+    then format('its completion date is %s, so it is kept for ever: correct the date', p_completed_at)
+    else format('%s keeps results for %s: due at %s', coalesce(p_policy, 'the default policy'), p_retain, retention._iso(p_due_at))
+  end
+$$;
+
+-- Since when a result is due, and which pass takes it.
+create or replace function retention._why_due(p_due_at timestamptz, p_policy text)
+returns text
+language sql
+stable
+as $$
+  select format('it has been due since %s by %s; ', retention._iso(p_due_at), coalesce(p_policy, 'the default policy'))
+    || case
+      when n.comes_at is null then 'no flagging pass comes by itself: ' || n.because
+      else format('the flagging pass at %s takes it', retention._iso(n.comes_at))
+    end
+  from retention.next_pass() n
+$$;
+
+-- When a result comes back whose tenant was held. p_holds: of _bearing_holds.
+create or replace function retention._when_back(p_holds jsonb, p_run_id retention.run_id)
+returns text
+language sql
+stable
+as $$
+  select format(
+    'a hold on its tenant has ended; its results come back over %s, this one at %s',
+    s.release_spread,
+    retention._iso(
+      (select max((h ->> 'ends')::timestamptz) from jsonb_array_elements(p_holds) h where h ->> 'on' = 'tenant')
+        + s.release_spread * retention._place_in_line(p_run_id::text)
+    )
+  )
+  from retention.setting s
+$$;

@@ -1,0 +1,32 @@
+import { QUIET_SECONDS } from '../../config/ticks.ts';
+import { millisecondsOf, showInstant } from '../../instant.ts';
+import { MILLISECONDS, formatDuration } from '../../lifecycle/duration.ts';
+import type { Diagnosis, Outlook } from '../../store/diagnosis.ts';
+import { type Check, attempt, ok, warning } from './check.ts';
+
+/** When the next pass comes, and whether runs still complete. */
+export async function checkOutlook(reader: Diagnosis): Promise<readonly Check[]> {
+  return attempt('next pass', async () => {
+    const outlook = await reader.readOutlook();
+    return [checkNextPass(outlook), checkNewestRun(outlook)];
+  });
+}
+
+function checkNextPass({ next_pass: next, next_pass_because: because }: Outlook): Check {
+  const name = 'next pass';
+  if (next !== null) return ok(name, `at ${showInstant(next)}: ${because}`);
+  return warning(name, `none comes by itself: ${because}`, 'The check that failed above says how.');
+}
+
+function checkNewestRun({ newest_run: newest, as_of: asOf }: Outlook): Check {
+  const name = 'newest run';
+  if (newest === null) return ok(name, 'no run with a result is known yet');
+  const age = asOf.getTime() - millisecondsOf(newest);
+  const found = `completed at ${showInstant(newest)}`;
+  if (age <= QUIET_SECONDS * MILLISECONDS.second) return ok(name, found);
+  return warning(
+    name,
+    `${found}; none has completed for ${formatDuration(age)}`,
+    'Check that the application still writes to the adopted table; where it has moved: retention migrate up.',
+  );
+}
