@@ -19,15 +19,6 @@ declare
   v_changed boolean := false;
 begin
   select * into v_adapter from retention.adapter;
-  if v_adapter.table_name is not null
-    and to_regclass(p_table) is null
-    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
-  then
-    raise exception using
-      errcode = 'undefined_table',
-      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
-      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
-  end if;
   v_columns := retention._find_columns(p_table, p_columns);
   v_table := to_regclass(p_table);
   if v_adapter.table_oid <> v_table
@@ -51,14 +42,12 @@ begin
       v_columns -> d.name ->> 'collation' as collation
     from (values ('run_id'), ('tenant_id')) d (name)
   loop
-    select format_type(t.typbasetype, t.typtypmod)
-      || case when t.typcollation <> b.typcollation then ' ' || t.typcollation::regcollation::text else '' end
-    into v_type
-    from pg_type t
-    join pg_type b on b.oid = t.typbasetype
-    where t.oid = format('retention.%I', v_domain.name)::regtype;
-    if v_type <> v_domain.type || coalesce(' ' || v_domain.collation, '') then
-      perform retention._retype(v_domain.name, v_domain.type || coalesce(' collate ' || v_domain.collation, ''));
+    v_type := v_domain.type || coalesce(' collate ' || v_domain.collation, '');
+    if retention._domain_type(v_domain.name) <> v_type then
+      perform retention._retype(v_domain.name, v_type);
+      if v_domain.name = 'tenant_id' then
+        perform retention._respell_tenants(v_type);
+      end if;
       v_changed := true;
     end if;
   end loop;
@@ -77,6 +66,7 @@ begin
   then
     -- What was seen of another table says nothing of this one.
     delete from retention.progress;
+    delete from retention.shared_object;
     perform retention._drop_views();
     v_changed := true;
   end if;
@@ -185,6 +175,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._application_path(p_recorded text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select concat_ws(
+    ', ',
+    (
+      select string_agg(btrim(u.name), ', ' order by u.n)
+      from unnest(string_to_array(p_recorded, ',')) with ordinality as u (name, n)
+      where btrim(u.name, ' "') !~* '^pg_temp'
+        and btrim(u.name) <> ''
+    ),
+    'pg_temp'
+  )
+$$;
+
 CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries integer) RETURNS interval
     LANGUAGE sql
     RETURN (LEAST(p_cap, (p_base * power((2)::double precision, (LEAST(p_tries, 30))::double precision))) * ((0.5)::double precision + (random() / (2)::double precision)));
@@ -204,11 +209,15 @@ CREATE TABLE retention.batch (
     leased_by text,
     attempts integer DEFAULT 0 NOT NULL,
     postponed integer DEFAULT 0 NOT NULL,
+    stuck_since timestamp with time zone,
     code text,
     error text,
     failed_at timestamp with time zone,
     dead_at timestamp with time zone,
+    deleted_at timestamp with time zone,
+    given_back uuid,
     cleared integer DEFAULT 0 NOT NULL,
+    stamped integer DEFAULT 0 NOT NULL,
     spared integer DEFAULT 0 NOT NULL,
     failed integer DEFAULT 0 NOT NULL,
     dead integer DEFAULT 0 NOT NULL,
@@ -221,7 +230,8 @@ CREATE TABLE retention.batch (
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
-    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
+    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL))),
+    CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
@@ -230,13 +240,19 @@ COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the rec
 
 COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 
-COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
+COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy while its command lives: see retention.cutoff';
 
 COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
 
-COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried; null: they have not failed';
+COMMENT ON COLUMN retention.batch.stuck_since IS 'since when S3 has answered its keys with faults of its own, while it may have deleted others';
+
+COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried (of S3, or an SQLSTATE); null: they have not failed';
 
 COMMENT ON COLUMN retention.batch.dead_at IS 'failed too often, or for good: waits for retention.retry';
+
+COMMENT ON COLUMN retention.batch.deleted_at IS 'since when S3 has deleted its objects and only the stamps are missing: never sent to S3 again, only stamped; null: not so';
+
+COMMENT ON COLUMN retention.batch.given_back IS 'the lease that it was last given back under: who asks again gets the same answer';
 
 COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
@@ -291,6 +307,71 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
         when h.tenant_id is null then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
+$$;
+
+CREATE FUNCTION retention._book_failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_kind record;
+  v_retry_at timestamptz;
+begin
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  select * into strict v_setting from retention.setting;
+  for v_kind in
+    select * from retention._failures(p_batch, p_cleared, p_failed, v_setting.max_attempts)
+  loop
+    v_retry_at := case
+      when not v_kind.is_dead then clock_timestamp() + retention._backoff(
+        case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
+        -- The store's own faults pass: what they struck is not to wait for hours after.
+        case when v_kind.counted then v_setting.retry_cap else v_setting.pause_cap end,
+        case when v_kind.counted then p_batch.attempts else p_batch.postponed end
+      )
+    end;
+    retry_at := least(retry_at, v_retry_at);
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      attempts, postponed, stuck_since, code, error, failed_at, dead_at, run_ids, keys, tenants
+    )
+    values (
+      p_batch.bucket,
+      cardinality(v_kind.run_ids),
+      p_batch.oldest,
+      p_batch.newest,
+      p_batch.due_since,
+      p_batch.early,
+      p_batch.flagged_at,
+      coalesce(v_retry_at, clock_timestamp()),
+      p_batch.attempts + v_kind.counted::integer,
+      p_batch.postponed + (not v_kind.counted)::integer,
+      case when v_kind.is_stuck then coalesce(p_batch.stuck_since, clock_timestamp()) end,
+      v_kind.code,
+      v_kind.reason,
+      clock_timestamp(),
+      case when v_kind.is_dead then clock_timestamp() end,
+      v_kind.run_ids,
+      v_kind.keys,
+      v_kind.tenants
+    );
+    if v_kind.is_dead then
+      dead := dead + cardinality(v_kind.run_ids);
+    else
+      failed := failed + cardinality(v_kind.run_ids);
+    end if;
+    problems := problems || jsonb_strip_nulls(jsonb_build_object(
+      'code', v_kind.code,
+      'message', v_kind.reason,
+      'results', cardinality(v_kind.run_ids),
+      'run_ids', v_kind.run_ids[1:3]::text[],
+      'retry_at', retention._iso(v_retry_at),
+      'dead', v_kind.is_dead
+    ));
+  end loop;
+end
 $$;
 
 CREATE FUNCTION retention._bring_back_times() RETURNS boolean
@@ -356,6 +437,183 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._bucket(p_bucket text, p_default_bucket text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(NULLIF(p_bucket, ''::text), p_default_bucket);
+
+CREATE FUNCTION retention._candidate(p_columns jsonb, p_view boolean) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select concat_ws(
+    ' and ',
+    case
+      when p_columns -> 'status' ->> 'name' is not null
+      then format('%s = %L', case when p_view then 'r.status' else quote_ident(p_columns -> 'status' ->> 'name') end,
+        p_columns -> 'status' ->> 'completed')
+    end,
+    case when p_view then 'r.key' else quote_ident(p_columns -> 'key' ->> 'name') end || ' is not null',
+    case
+      when p_columns -> 'tenant_id' ->> 'name' is not null
+        and coalesce((p_columns -> 'tenant_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('coalesce(octet_length(%s::varchar), 0) <= 1024',
+        case when p_view then 'r.tenant_id' else quote_ident(p_columns -> 'tenant_id' ->> 'name') end)
+    end,
+    case
+      when coalesce((p_columns -> 'run_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('octet_length(%s::varchar) <= 1024',
+        case when p_view then 'r.run_id' else quote_ident(p_columns -> 'run_id' ->> 'name') end)
+    end
+  )
+$$;
+
+CREATE FUNCTION retention._check(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[], OUT failed bigint[], OUT codes text[], OUT errors text[], OUT is_late boolean) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_firsts integer[] := array[1];
+  v_lasts integer[] := array[p_batch.results];
+  v_first integer;
+  v_last integer;
+  v_part retention.batch;
+  v_checked record;
+begin
+  spared := '{}';
+  keys := '{}';
+  failed := '{}';
+  codes := '{}';
+  errors := '{}';
+  is_late := false;
+  while cardinality(v_firsts) > 0 loop
+    v_first := v_firsts[cardinality(v_firsts)];
+    v_last := v_lasts[cardinality(v_lasts)];
+    v_firsts := trim_array(v_firsts, 1);
+    v_lasts := trim_array(v_lasts, 1);
+    begin
+      if v_first = 1 and v_last = p_batch.results then
+        select m.spared, m.keys into strict spared, keys from retention._may_go(p_batch, p_shared) m;
+        perform retention._check_text(keys);
+        return;
+      end if;
+      v_part := p_batch;
+      v_part.results := v_last - v_first + 1;
+      v_part.run_ids := p_batch.run_ids[v_first:v_last];
+      v_part.keys := p_batch.keys[v_first:v_last];
+      v_part.tenants := p_batch.tenants[v_first:v_last];
+      select m.spared, m.keys into strict v_checked from retention._may_go(v_part, p_shared) m;
+      perform retention._check_text(v_checked.keys);
+      spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
+      keys := keys || v_checked.keys;
+    exception
+      when query_canceled then
+        is_late := true;
+        errors := array[sqlerrm];
+        return;
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        if v_first = v_last then
+          failed := failed || v_first::bigint;
+          codes := codes || sqlstate::text;
+          errors := errors || sqlerrm::text;
+        else
+          spared := coalesce(spared, '{}');
+          keys := coalesce(keys, '{}');
+          v_firsts := v_firsts || ((v_first + v_last) / 2 + 1) || v_first;
+          v_lasts := v_lasts || v_last || ((v_first + v_last) / 2);
+        end if;
+    end;
+  end loop;
+  keys := array(select distinct k.key collate "C" from unnest(keys) as k (key));
+end
+$$;
+
+CREATE FUNCTION retention._check_adoption(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_failed record;
+begin
+  select string_agg(f.found, '; ') as message,
+    string_agg(f.remedy, ' ') as hint,
+    (array_agg(f.code))[1] as code
+  into v_failed
+  from retention._report(p_table, p_columns, p_scheduler, p_elsewhere, p_role) f
+  where f.state = 'failed'
+    -- Adopted all the same: it is no worse than before, and doctor goes on saying it.
+    and f.name <> 'collation';
+  if v_failed.message is not null then
+    raise exception using errcode = v_failed.code, message = v_failed.message, hint = v_failed.hint;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_habits(p_habits jsonb, p_names text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  v_habit record;
+begin
+  if jsonb_typeof(p_habits) is distinct from 'object' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected habits as a JSON object, given: %s', coalesce(left(p_habits::text, 100), 'null')),
+      hint = 'For example {"keys_per_request": 100}.';
+  end if;
+  for v_habit in
+    select h.key as name, h.value, h.value #>> '{}' as text from jsonb_each(p_habits) h
+  loop
+    if v_habit.name <> all (p_names) then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('expected one of %s, given: %s', array_to_string(p_names, ', '), left(v_habit.name, 100));
+    end if;
+    continue when jsonb_typeof(v_habit.value) = 'null';
+    if (
+      case v_habit.name
+        when 'deletes' then v_habit.text in ('together', 'singly')
+        when 'checksum' then v_habit.text in ('crc32', 'md5', 'none')
+        when 'addressing' then v_habit.text in ('path', 'virtual')
+        else jsonb_typeof(v_habit.value) = 'number' and v_habit.text ~ '^(1000|[1-9]\d{0,2})$'
+      end
+    ) is not true then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format(
+          'expected %s as %s, given: %s',
+          v_habit.name,
+          case v_habit.name
+            when 'deletes' then 'together or singly'
+            when 'checksum' then 'crc32, md5 or none'
+            when 'addressing' then 'path or virtual'
+            else 'a whole number from 1 to 1000'
+          end,
+          left(v_habit.text, 100)
+        );
+    end if;
+  end loop;
+end
+$_$;
+
+CREATE FUNCTION retention._check_renamed(p_table text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into v_adapter from retention.adapter;
+  if v_adapter.table_name is not null
+    and to_regclass(p_table) is null
+    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
+  then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
+      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -373,71 +631,40 @@ CREATE FUNCTION retention._check_scheduler(p_scheduler text, p_elsewhere boolean
     LANGUAGE plpgsql
     AS $$
 declare
-  v_home text;
+  v_fault record;
 begin
-  if p_scheduler not in ('pg_cron', 'internal') then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
+  for v_fault in select * from retention._scheduler_fault(p_scheduler, p_elsewhere) loop
+    raise exception using errcode = v_fault.code, message = v_fault.message, hint = v_fault.hint;
+  end loop;
+  if p_scheduler = 'pg_cron' and not p_elsewhere then
+    create extension if not exists pg_cron;
   end if;
-  if p_scheduler = 'internal' or p_elsewhere then
-    return;
-  end if;
-  if not exists (select from pg_available_extensions where name = 'pg_cron') then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed',
-      hint = format(
-        'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_setting('server_version_num')::integer / 10000, current_database()
-      );
-  end if;
-  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
-  if exists (select from pg_extension where extname = 'pg_cron') then
-    v_home := current_database();
-  else
-    begin
-      v_home := current_setting('cron.database_name', true);
-    exception
-      when insufficient_privilege then
-        v_home := current_database();
-    end;
-  end if;
-  if v_home is null then
+end
+$$;
+
+CREATE FUNCTION retention._check_table() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into strict v_adapter from retention.adapter;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server',
-      hint = format(
-        'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_database()
-      );
+      message = format('%s is another table than the one that was adopted, so nothing is stamped', v_adapter.table_name),
+      hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
   end if;
-  if v_home <> current_database() then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('pg_cron lives in database %s of this server, not in %s', v_home, current_database()),
-      hint = format(
-        'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
-        v_home, current_database()
-      );
-  end if;
-  if not exists (select from pg_extension where extname = 'pg_cron') then
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user),
-        hint = format(
-          'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
-          current_user
-        );
-    end if;
-    create extension pg_cron;
-  end if;
-  if not has_schema_privilege('cron', 'usage') then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not use pg_cron', current_user),
-      hint = format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
+end
+$$;
+
+CREATE FUNCTION retention._check_text(p_texts text[]) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if getdatabaseencoding() <> 'UTF8' then
+    perform count(convert_to(t.text, 'UTF8')) from unnest(p_texts) as t (text);
   end if;
 end
 $$;
@@ -446,56 +673,175 @@ CREATE FUNCTION retention._clean_up() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET lock_timeout TO '2s'
     AS $_$
 declare
-  v_setting retention.setting;
-  v_batch record;
+  v_steps text[] := array[
+    'delete from retention.batch b
+    using retention.setting s
+    where b.settled_at < now() - case when b.cleared > 0 then s.receipts_kept else s.history_kept end',
+    'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
+    'delete from retention.unanswered u where u.until < now()',
+    'delete from retention.cutoff c where c.until < now()',
+    'select retention._forget_dead()'
+  ];
+  v_step text;
+  v_problem text;
 begin
-  select * into strict v_setting from retention.setting;
-  delete from retention.batch b
-  where b.settled_at < now() - case when b.cleared > 0 then v_setting.receipts_kept else v_setting.history_kept end;
-  delete from retention.scan where started_at < now() - v_setting.history_kept;
-  delete from retention.unanswered where until < now();
-  -- A dead result whose run went on (another key, cleared by hand, deleted) needs no person any more.
-  if to_regclass('retention._live') is not null then
-    for v_batch in
-      select b.batch_id,
-        array_agg(u.run_id) as gone
-      from retention.batch b
-      cross join lateral retention._results(b) as u
-      where b.dead_at is not null
-        and b.settled_at is null
-        and not exists (
-          select
-          from retention._live r
-          where r.run_id = u.run_id
-            and r.key = u.key
-            and r.bucket = b.bucket
-        )
-      group by b.batch_id
-    loop
-      perform retention._take_out(v_batch.batch_id, v_batch.gone);
-    end loop;
+  -- Where pg_cron is none of ours, or lives in another database, its history is not ours either.
+  if (select a.scheduler = 'pg_cron' and a.cron_database is null from retention.adapter a) then
+    v_steps := v_steps || $cron$
+      delete from cron.job_run_details
+      where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
+        and end_time < now() - interval '1 day'
+    $cron$::text;
   end if;
-  begin
-    if to_regclass('cron.job_run_details') is not null then
-      execute $cron$
-        delete from cron.job_run_details
-        where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
-          and end_time < now() - interval '1 day'
-      $cron$;
-    end if;
-  exception
-    when insufficient_privilege then
-      null;
-  end;
-  update retention.heartbeat set cleaned_up_at = clock_timestamp();
+  foreach v_step in array v_steps loop
+    begin
+      execute v_step;
+    exception
+      when query_canceled or others then
+        v_problem := concat_ws('; ', v_problem, format('%s %s', sqlstate, left(sqlerrm, 500)));
+    end;
+  end loop;
+  update retention.heartbeat
+  set cleaned_up_at = clock_timestamp(),
+    clean_up_problem = v_problem;
 end
 $_$;
+
+CREATE FUNCTION retention._clear_stamps(p_run_ids retention.run_id[], p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    AS $$
+declare
+  v_path text := (select retention._application_path(a.application_path) from retention.adapter a);
+  v_changed bigint;
+begin
+  perform set_config('search_path', v_path, true);
+  update retention.result r
+  set cleared_at = null
+  where r.run_id operator(pg_catalog.=) any (p_run_ids)
+    and r.cleared_at operator(pg_catalog.<) p_before;
+  get diagnostics v_changed = row_count;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  return v_changed;
+end
+$$;
+
+CREATE FUNCTION retention._column_fault(p_table regclass, p_column text, p_name text, p_completed text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case
+    when exists (
+        select
+        from pg_attribute a
+        where a.attrelid = p_table
+          and a.attname = p_name
+          and (a.attgenerated = 'v' or a.attgenerated = 's' and p_column in ('cleared_at', 'updated_at'))
+      )
+      then format('column %I is generated: it can be %s', p_name, case
+        when p_column in ('cleared_at', 'updated_at') then 'written by nobody'
+        else 'part of no index, unless it is stored'
+      end)
+    when p_column in ('run_id', 'tenant_id') then retention._identity_fault(p_table, p_name)
+    when p_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') then
+      case
+        when c.oid not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+        then format('column %I is of type %s, a timestamp is needed', p_name, c.type)
+        when p_column = 'cleared_at' and not c.is_nullable
+        then format('column %I is not null, so every run counts as cleared', p_name)
+      end
+    when p_column in ('bucket', 'key') and c.oid not in ('text'::regtype, 'varchar'::regtype)
+      then format('column %I is of type %s, text is needed', p_name, c.type)
+    when p_column = 'status' and c.category = 'E' and not exists (
+        select from pg_enum e where e.enumtypid = c.oid and e.enumlabel = p_completed
+      )
+      then format('column %I is an enum without %L; it has %s', p_name, p_completed, (
+        select string_agg(e.enumlabel, ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = c.oid
+      ))
+    when p_column = 'status' and c.category = 'E' and c.is_domain
+      then format('column %I is of a domain over the enum %s, whose operators take no domain', p_name, c.type)
+    when p_column = 'status' and c.category <> 'E' and c.oid <> 'boolean'::regtype then retention._identity_fault(p_table, p_name)
+  end
+  from retention._column_type(p_table, p_name) c
+$$;
+
+CREATE FUNCTION retention._column_type(p_table oid, p_column text) RETURNS TABLE(type text, collation_name text, category "char", oid oid, typmod integer, is_deterministic boolean, is_domain boolean, is_nullable boolean, most_bytes integer)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with recursive part as (
+    select a.atttypid as type_oid,
+      a.atttypmod as typmod,
+      a.attcollation as collation_oid,
+      not a.attnotnull as is_nullable
+    from pg_attribute a
+    where a.attrelid = p_table
+      and a.attname = p_column
+      and a.attnum > 0
+      and not a.attisdropped
+    union all
+    select t.typbasetype, t.typtypmod, p.collation_oid, p.is_nullable and not t.typnotnull
+    from part p
+    join pg_type t on t.oid = p.type_oid
+    where t.typtype = 'd'
+  )
+  select format_type(t.oid, p.typmod),
+    case when p.collation_oid <> t.typcollation then p.collation_oid::regcollation::text end,
+    t.typcategory,
+    t.oid,
+    p.typmod,
+    coalesce((select c.collisdeterministic from pg_collation c where c.oid = p.collation_oid), true),
+    (select count(*) from part) > 1,
+    p.is_nullable,
+    case
+      when t.typlen > 0 then t.typlen::integer
+      when t.oid in ('varchar'::regtype, 'bpchar'::regtype) and p.typmod > 4
+        then (p.typmod - 4) * pg_encoding_max_length((select d.encoding from pg_database d where d.datname = current_database()))
+      when t.oid = 'numeric'::regtype then 512
+      when t.oid in ('inet'::regtype, 'cidr'::regtype) then 32
+    end
+  from part p
+  join pg_type t on t.oid = p.type_oid
+  where t.typtype <> 'd'
+$$;
+
+CREATE FUNCTION retention._cut(p_batch_id bigint, p_most integer) RETURNS bigint[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_batch retention.batch;
+  v_others bigint[];
+begin
+  select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
+  -- All at once: taken off one by one, the rest would be written again at every claim.
+  with others as (
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, attempts, postponed,
+      stuck_since, code, error, failed_at, run_ids, keys, tenants
+    )
+    select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
+      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.attempts, v_batch.postponed,
+      v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
+      v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
+    from generate_series(p_most, v_batch.results - 1, p_most) n
+    returning batch_id
+  )
+  select array_agg(o.batch_id) into v_others from others o;
+  update retention.batch b
+  set results = p_most,
+    run_ids = v_batch.run_ids[:p_most],
+    keys = v_batch.keys[:p_most],
+    tenants = v_batch.tenants[:p_most]
+  where b.batch_id = p_batch_id;
+  return v_others;
+end
+$$;
 
 CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
@@ -580,6 +926,18 @@ CREATE FUNCTION retention._digest() RETURNS text
   ) d
 $$;
 
+CREATE FUNCTION retention._domain_type(p_domain text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select format_type(t.typbasetype, t.typtypmod)
+    || case when t.typcollation <> b.typcollation then ' collate ' || t.typcollation::regcollation::text else '' end
+  from pg_type t
+  join pg_type b on b.oid = t.typbasetype
+  where t.typname = p_domain
+    and t.typnamespace = 'retention'::regnamespace
+$$;
+
 CREATE FUNCTION retention._drop_views() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -616,13 +974,18 @@ CREATE FUNCTION retention._estimate_live() RETURNS bigint
   join pg_class c on c.oid = t.relid
 $$;
 
-CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
+CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_stuck boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
     LANGUAGE sql STABLE
     SET enable_hashjoin TO 'on'
     AS $$
-  select f.code,
-    min(f.reason),
+  select case when f.is_dead and not f.counted then 'StoreCannot' else f.code end,
+    case
+      when f.is_dead and not f.counted
+      then left(format('%s at every attempt since %s: %s', f.code, p_batch.stuck_since, min(f.reason)), 500)
+      else min(f.reason)
+    end,
     f.counted,
+    f.is_stuck,
     f.is_dead,
     array_agg(f.run_id order by f.n),
     array_agg(f.key order by f.n),
@@ -635,16 +998,22 @@ CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p
       left(coalesce(f.code, 'Unanswered'), 64) as code,
       left(coalesce(f.reason, 'the reply did not name this key'), 500) as reason,
       coalesce(f.outcome = 'refused', false) as counted,
-      coalesce(f.outcome = 'refused', false)
-        and (p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)) as is_dead
+      coalesce(f.outcome <> 'refused' and f.concerns = 'key', false) as is_stuck,
+      case
+        when f.outcome = 'refused' then p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)
+        else coalesce(f.outcome = 'failed' and f.concerns = 'key' and b.is_beyond_store, false)
+      end as is_dead
     from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    cross join (select retention._is_beyond_store(p_batch) as is_beyond_store offset 0) b
     left join (
       select distinct on (j.key collate "C") j.*
-      from jsonb_to_recordset(p_failed) as j (key text, code text, reason text, outcome text, final boolean)
+      from jsonb_to_recordset(p_failed) as j (
+        key text, code text, reason text, outcome text, concerns text, final boolean
+      )
     ) f on f.key = retention._unpack_key(u.key, u.run_id::text) collate "C"
     where retention._unpack_key(u.key, u.run_id::text) collate "C" not in (select unnest(p_cleared) collate "C")
   ) f
-  group by f.code, f.counted, f.is_dead
+  group by f.code, f.counted, f.is_stuck, f.is_dead
   order by min(f.n)
 $$;
 
@@ -653,14 +1022,85 @@ CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS js
     AS $$
 declare
   v_table regclass;
-  v_owner name;
   v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
   v_faults text[] := '{}';
   v_column text;
   v_name text;
-  v_attribute record;
-  v_names text;
+  v_type record;
+  v_fault record;
+begin
+  v_table := retention._find_table(p_table);
+  for v_column in select jsonb_object_keys(v_columns) loop
+    v_name := v_columns -> v_column ->> 'name';
+    -- The runbook has no such column; where the application does, it counts without being named.
+    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
+      v_name := 'retain_until';
+    end if;
+    if v_name is null then
+      v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
+      continue;
+    end if;
+    select * into v_type from retention._column_type(v_table, v_name);
+    if not found then
+      if v_column = 'cleared_at' then
+        v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
+      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
+        v_found := v_found || jsonb_build_object(v_column, null);
+      else
+        v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
+      end if;
+      continue;
+    end if;
+    v_faults := v_faults || (
+      v_column || ': '
+      || retention._column_fault(v_table, v_column, v_name, v_columns -> 'status' ->> 'completed')
+    );
+    v_found := v_found || jsonb_build_object(
+      v_column,
+      -- A JSON null before || would make an array.
+      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
+        || jsonb_build_object(
+          'name', v_name, 'type', v_type.type, 'collation', v_type.collation_name, 'most_bytes', v_type.most_bytes
+        )
+    );
+  end loop;
+  v_faults := array_remove(v_faults, null);
+
+  for v_fault in
+    select min(f.code) as code, string_agg(f.message, '; ') as message, string_agg(f.hint, ' ') as hint
+    from (
+      select * from retention._table_faults(v_table, case when v_faults = '{}' then v_found else '{}' end)
+      union all
+      select 'undefined_column',
+        format('the columns of %s differ from what was looked for: %s', v_table, array_to_string(v_faults, '; ')),
+        'Name what the table has in RETENTION_COLUMNS, for example bucket=result_bucket,key=result_key; an empty right side (updated_at=) says that there is none.'
+      where v_faults <> '{}'
+    ) f
+    having count(*) > 0
+  loop
+    raise exception using
+      errcode = v_fault.code,
+      message = v_fault.message,
+      detail = case when v_faults <> '{}' then format('%s has: %s', v_table, (
+        select string_agg(a.attname, ', ' order by a.attnum)
+        from pg_attribute a
+        where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
+      )) else '' end,
+      hint = v_fault.hint;
+  end loop;
+  return v_found;
+end
+$$;
+
+CREATE FUNCTION retention._find_table(p_table text) RETURNS regclass
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass;
+  v_class pg_class;
+  v_parent regclass;
+  v_hint text := 'Set RETENTION_TABLE to a plain or partitioned table.';
 begin
   begin
     v_table := to_regclass(p_table);
@@ -688,108 +1128,38 @@ begin
       ),
       hint = 'Set RETENTION_TABLE to the table that holds the runs (schema.table), or point the database URL at the right database.';
   end if;
-  select string_agg(a.attname, ', ' order by a.attnum), pg_get_userbyid(c.relowner)
-  into v_names, v_owner
-  from pg_class c
-  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-  where c.oid = v_table
-    and c.relkind in ('r', 'p')
-  group by c.relowner;
-  if v_names is null then
+  select * into strict v_class from pg_class c where c.oid = v_table;
+  select i.inhparent into v_parent from pg_inherits i where i.inhrelid = v_table limit 1;
+  if v_class.relkind not in ('r', 'p') then
     raise exception using
       errcode = 'wrong_object_type',
-      message = format('%s is not a table', v_table),
-      hint = 'Set RETENTION_TABLE to a plain or partitioned table.';
-  end if;
-  if not pg_has_role(v_owner, 'usage') then
+      message = format('%s is not a table%s', v_table, case v_class.relkind
+        when 'v' then ' but a view'
+        when 'm' then ' but a materialized view'
+        when 'f' then ' but a foreign table: its rows live in another database'
+        else ''
+      end),
+      hint = case v_class.relkind
+        when 'f' then 'Run retention in the database that holds the rows.'
+        else v_hint
+      end;
+  elsif v_class.relpersistence = 't' then
     raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not adopt %s, which belongs to %s', current_user, v_table, v_owner),
-      hint = format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
-  end if;
-
-  if not (
-    select has_schema_privilege(c.relnamespace, 'create')
-    from pg_class c
-    where c.oid = v_table
-  ) then
+      errcode = 'wrong_object_type',
+      message = format('%s is a temporary table, which no other session sees', v_table),
+      hint = v_hint;
+  elsif v_parent is not null then
     raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not create indexes in the schema of %s', current_user, v_table),
-      hint = format('grant create on schema %s to %I;', (
-        select n.nspname
-        from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = v_table
-      ), current_user);
-  end if;
-
-  for v_column in select jsonb_object_keys(v_columns) loop
-    v_name := v_columns -> v_column ->> 'name';
-    -- The runbook has no such column; where the application does, it counts without being named.
-    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
-      v_name := 'retain_until';
-    end if;
-    if v_name is null then
-      v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
-      continue;
-    end if;
-    select format_type(a.atttypid, a.atttypmod) as type,
-      t.typcategory as category,
-      case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end as collation
-    into v_attribute
-    from pg_attribute a
-    join pg_type t on t.oid = a.atttypid
-    where a.attrelid = v_table
-      and a.attname = v_name
-      and a.attnum > 0
-      and not a.attisdropped;
-    if not found then
-      if v_column = 'cleared_at' then
-        v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
-      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
-        v_found := v_found || jsonb_build_object(v_column, null);
-      else
-        v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
-      end if;
-      continue;
-    end if;
-    if v_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') and v_attribute.category <> 'D' then
-      v_faults := v_faults || format('%s: column %I is of type %s, a timestamp is needed', v_column, v_name, v_attribute.type);
-    elsif v_column in ('bucket', 'key') and v_attribute.category <> 'S' then
-      v_faults := v_faults || format('%s: column %I is of type %s, text is needed', v_column, v_name, v_attribute.type);
-    end if;
-    v_found := v_found || jsonb_build_object(
-      v_column,
-      -- A JSON null before || would make an array.
-      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
-        || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
-    );
-  end loop;
-
-  if v_faults <> '{}' then
+      errcode = 'wrong_object_type',
+      message = format('%s is a part of %s, and runs of its other parts may point at the same objects', v_table, v_parent),
+      hint = format('Set RETENTION_TABLE=%s.', v_parent);
+  elsif v_class.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = v_table) then
     raise exception using
-      errcode = 'undefined_column',
-      message = format('the columns of %s differ from what was looked for: %s', v_table, array_to_string(v_faults, '; ')),
-      detail = format('%s has: %s', v_table, v_names),
-      hint = 'Name what the table has in RETENTION_COLUMNS, for example bucket=result_bucket,key=result_key; an empty right side (updated_at=) says that there is none.';
+      errcode = 'wrong_object_type',
+      message = format('%s has tables that inherit from it, and no index can hold their rows together', v_table),
+      hint = 'Make it a partitioned table, or take the children out of it: alter table ... no inherit ...';
   end if;
-  if not exists (
-    select
-    from pg_index i
-    join pg_attribute a on a.attrelid = v_table and a.attnum = i.indkey[0]
-    where i.indrelid = v_table
-      and i.indisunique
-      and i.indpred is null
-      and a.attname = v_found -> 'run_id' ->> 'name'
-      and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = v_table))
-  ) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('%s has no primary key or unique index that begins with %I', v_table, v_found -> 'run_id' ->> 'name'),
-      hint = 'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...';
-  end if;
-  return v_found;
+  return v_table;
 end
 $$;
 
@@ -808,7 +1178,96 @@ CREATE FUNCTION retention._fits(p_client text) RETURNS text
   ) c
 $$;
 
-CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], more boolean, tenants bigint)
+CREATE FUNCTION retention._flag_carefully(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_variable
+declare
+  v_keys text[] := array(select t.tenant_key from retention._tenants() t);
+  v_firsts integer[] := array[1];
+  v_lasts integer[] := array[cardinality(v_keys)];
+  v_first integer;
+  v_last integer;
+  v_rows bigint;
+  v_passed_by integer;
+  v_run_id text;
+  v_part record;
+begin
+  flagged := 0;
+  batches := 0;
+  looked_at := 0;
+  left_alone := 0;
+  without_place := 0;
+  without_place_run_ids := '{}';
+  skipped := 0;
+  skipped_rows := '{}';
+  more := false;
+  tenants := cardinality(v_keys);
+  while cardinality(v_firsts) > 0 loop
+    if looked_at >= p_rows then
+      more := true;
+      exit;
+    end if;
+    v_first := v_firsts[cardinality(v_firsts)];
+    v_last := v_lasts[cardinality(v_lasts)];
+    v_firsts := trim_array(v_firsts, 1);
+    v_lasts := trim_array(v_lasts, 1);
+    v_rows := greatest((p_rows - looked_at) * (v_last - v_first + 1) / cardinality(v_keys), 1);
+    v_passed_by := 0;
+    loop
+      begin
+        select * into strict v_part from retention._flag_part(v_rows, p_batch_size, v_keys[v_first:v_last]);
+        flagged := flagged + v_part.flagged;
+        batches := batches + v_part.batches;
+        oldest := least(oldest, v_part.oldest);
+        looked_at := looked_at + v_part.looked_at;
+        left_alone := left_alone + v_part.left_alone;
+        without_place := without_place + v_part.without_place;
+        without_place_run_ids := (without_place_run_ids || v_part.without_place_run_ids)[1:10];
+        skipped := skipped + v_part.skipped;
+        skipped_rows := (skipped_rows || v_part.skipped_rows)[1:10];
+        if not v_part.more then
+          exit;
+        end if;
+        if looked_at >= p_rows or v_first < v_last then
+          more := true;
+          exit;
+        end if;
+        v_rows := least(v_rows * 8, p_rows - looked_at);
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          if v_first < v_last then
+            v_firsts := v_firsts || ((v_first + v_last) / 2 + 1) || v_first;
+            v_lasts := v_lasts || v_last || ((v_first + v_last) / 2);
+            exit;
+          end if;
+          if v_rows > 1 then
+            v_rows := greatest(v_rows / 8, 1);
+          else
+            v_run_id := retention._pass_by(v_keys[v_first]);
+            looked_at := looked_at + 1;
+            skipped := skipped + 1;
+            v_passed_by := v_passed_by + 1;
+            skipped_rows := (
+              skipped_rows || format('run %s cannot be read: %s %s', left(v_run_id, 100), sqlstate, left(sqlerrm, 200))
+            )[1:10];
+            -- Without a next row, not even its place in the line can be read: the tenant waits for the next pass.
+            if v_run_id is null or v_passed_by >= 100 or looked_at >= p_rows then
+              more := v_run_id is not null;
+              exit;
+            end if;
+          end if;
+      end;
+    end loop;
+  end loop;
+  return next;
+end
+$$;
+
+CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] DEFAULT NULL::text[]) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
@@ -822,6 +1281,8 @@ begin
       g.run_id as after_run_id
     from retention._tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
+    where p_tenant_keys is null
+      or t.tenant_key = any (p_tenant_keys)
   ),
   -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
   -- more to give goes on in the next part, among fewer.
@@ -839,7 +1300,21 @@ begin
       r.completed_at,
       r.due_at,
       t.tenant,
-      r.is_due and r.has_place as may_go,
+      r.is_due
+        and r.has_place
+        and r.run_id is not null
+        and octet_length(r.bucket) <= 255
+        and octet_length(r.key) <= 1024
+        and (r.tenant_id is null or octet_length(r.tenant_id) <= 1024) as may_go,
+      r.is_due and not r.has_place and r.run_id is not null as lacks_place,
+      -- Where no object is known to be shared, none is looked up.
+      r.is_due and (select exists (select from retention.shared_object)) and exists (
+        select
+        from retention.shared_object o
+        where o.bucket = r.bucket
+          and o.key = r.key collate "C"
+          and o.until > now()
+      ) as is_shared,
       r.is_due,
       r.bucket,
       r.key,
@@ -882,6 +1357,7 @@ begin
         ) / p_batch_size as part
       from seen s
       where s.may_go
+        and not s.is_shared
         and s.run_id not in (select f.run_id from flagged f)
     ) n
     group by n.bucket, n.part
@@ -914,6 +1390,8 @@ begin
     n.left_alone,
     n.without_place,
     n.without_place_run_ids,
+    n.skipped,
+    n.skipped_rows,
     exists (
       select
       from given g
@@ -928,13 +1406,25 @@ begin
   cross join (
     select count(*) as looked_at,
       count(*) filter (
-        where case when s.may_go then false else s.run_id not in (select f.run_id from flagged f) end
+        where case
+          when s.may_go and not s.is_shared then false
+          when s.run_id is null then true
+          else s.run_id not in (select f.run_id from flagged f)
+        end
       ) as left_alone,
-      count(*) filter (where s.is_due and not s.may_go) as without_place,
+      count(*) filter (where s.lacks_place) as without_place,
       coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.may_go))[1:10],
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10],
         '{}'
-      ) as without_place_run_ids
+      ) as without_place_run_ids,
+      count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
+      coalesce(
+        (
+          array_agg(retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) order by s.completed_at)
+          filter (where s.is_due and not s.may_go and not s.lacks_place)
+        )[1:10],
+        '{}'
+      ) as skipped_rows
     from seen s
   ) n;
 end
@@ -948,6 +1438,40 @@ CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to
   where b.settled_at is null
     and b.oldest <= p_to
     and b.newest >= p_from
+$$;
+
+CREATE FUNCTION retention._forget_dead() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_batch record;
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  for v_batch in
+    select b.batch_id,
+      array_agg(u.run_id) as gone
+    from retention.batch b
+    cross join lateral retention._results(b) as u
+    where b.dead_at is not null
+      and b.settled_at is null
+      and not exists (
+        select
+        from retention._live r
+        where r.run_id = u.run_id
+          and r.key = u.key
+          and r.bucket = b.bucket
+      )
+    group by b.batch_id
+  loop
+    perform retention._take_out(v_batch.batch_id, v_batch.gone);
+  end loop;
+end
 $$;
 
 CREATE FUNCTION retention._grant_rights() RETURNS void
@@ -999,6 +1523,7 @@ begin
   if tg_op <> 'DELETE' then
     -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
     new.retain := retention._in_days(new.retain);
+    new.tenant_id := retention._policy_tenant(new.tenant_id);
   end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
@@ -1055,9 +1580,153 @@ begin
 end
 $$;
 
+CREATE TABLE retention.bucket (
+    bucket text NOT NULL,
+    on_versioned text DEFAULT 'marker'::text NOT NULL,
+    versioning text,
+    described_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    pauses integer DEFAULT 0 NOT NULL,
+    pause_code text,
+    pause_error text,
+    refused_in_row integer DEFAULT 0 NOT NULL,
+    keys_per_request integer,
+    deletes text,
+    checksum text,
+    addressing text,
+    set_at timestamp with time zone,
+    set_by text,
+    learned jsonb DEFAULT '{}'::jsonb NOT NULL,
+    looked_in text,
+    looked_at timestamp with time zone,
+    looked integer DEFAULT 0 NOT NULL,
+    missing integer DEFAULT 0 NOT NULL,
+    missing_keys text[] DEFAULT '{}'::text[] NOT NULL,
+    missing_confirmed_at timestamp with time zone,
+    missing_confirmed_by text,
+    known_since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT a_request_has_1_to_1000_keys CHECK (((keys_per_request >= 1) AND (keys_per_request <= 1000))),
+    CONSTRAINT addressing_is_known CHECK ((addressing = ANY (ARRAY['path'::text, 'virtual'::text]))),
+    CONSTRAINT checksum_is_known CHECK ((checksum = ANY (ARRAY['crc32'::text, 'md5'::text, 'none'::text]))),
+    CONSTRAINT deletes_is_known CHECK ((deletes = ANY (ARRAY['together'::text, 'singly'::text]))),
+    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
+    CONSTRAINT only_what_was_looked_at_is_missing CHECK (((missing >= 0) AND (missing <= looked))),
+    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text]))),
+    CONSTRAINT what_is_learned_is_an_object CHECK ((jsonb_typeof(learned) = 'object'::text))
+);
+
+COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
+
+COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+
+COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
+
+COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
+
+COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
+
+COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
+
+COMMENT ON COLUMN retention.bucket.keys_per_request IS 'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
+
+COMMENT ON COLUMN retention.bucket.learned IS 'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
+
+COMMENT ON COLUMN retention.bucket.looked_in IS 'the store in which some of its keys were looked for before the first deletion';
+
+COMMENT ON COLUMN retention.bucket.missing IS 'of the keys that were looked for, how many had no object; most of them: the gate is closed';
+
+COMMENT ON COLUMN retention.bucket.missing_confirmed_at IS 'since when a person has said that the missing objects are really gone';
+
+CREATE FUNCTION retention._habits(p_bucket retention.bucket) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  -- Most buckets have none, and this is asked at every claim.
+  if p_bucket.learned = '{}'
+    and num_nonnulls(p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing) = 0
+  then
+    return null;
+  end if;
+  return (
+    select jsonb_object_agg(h.key, h.value -> 'value')
+    from jsonb_each(retention._habits_of(p_bucket)) h
+  );
+end
+$$;
+
+CREATE FUNCTION retention._habits_of(p_bucket retention.bucket) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(jsonb_object_agg(h.name, h.habit), '{}')
+  from (
+    select l.key as name,
+      jsonb_build_object(
+        'value', l.value -> 'value', 'by', 'learned', 'since', l.value -> 'at', 'because', l.value -> 'because'
+      ) as habit
+    from jsonb_each(p_bucket.learned) l
+    where (l.value ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+      and not (
+        l.key in ('keys_per_request', 'keys_in_time') and p_bucket.keys_per_request is not null
+        or l.key = 'deletes' and p_bucket.deletes is not null
+        or l.key = 'checksum' and p_bucket.checksum is not null
+        or l.key = 'addressing' and p_bucket.addressing is not null
+      )
+    union all
+    select s.name,
+      jsonb_build_object('value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by)
+    from (
+      values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
+        ('deletes', to_jsonb(p_bucket.deletes)),
+        ('checksum', to_jsonb(p_bucket.checksum)),
+        ('addressing', to_jsonb(p_bucket.addressing))
+    ) as s (name, value)
+    where s.value is not null
+  ) h
+$$;
+
+CREATE FUNCTION retention._has_command(p_flagged_at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from retention.cutoff c
+    where c.flagged_at = p_flagged_at
+      and c.until > now()
+  )
+$$;
+
+CREATE FUNCTION retention._has_runs(p_tenant_id retention.tenant_id) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return exists (
+    select
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+  ) or exists (
+    select
+    from retention.result r
+    where r.tenant_id = p_tenant_id
+  );
+end
+$$;
+
+CREATE FUNCTION retention._hides_rows(p_table oid, p_role oid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select c.relrowsecurity
+    and not (r.rolsuper or r.rolbypassrls)
+    and (c.relforcerowsecurity or not pg_has_role(p_role, c.relowner, 'usage'))
+  from pg_class c
+  join pg_roles r on r.oid = p_role
+  where c.oid = p_table
+$$;
+
 CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
+    RETURN CASE WHEN (LEAST(p_released_at, p_expires_at) < '290000-01-01 00:00:00+00'::timestamp with time zone) THEN LEAST(p_released_at, p_expires_at) ELSE 'infinity'::timestamp with time zone END;
 
 CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
     LANGUAGE sql STABLE
@@ -1068,6 +1737,27 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
   where (h ->> 'ends') is null
     or (h ->> 'ends')::timestamptz > now()
   limit 1
+$$;
+
+CREATE FUNCTION retention._identity_fault(p_table oid, p_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case
+    when not c.is_deterministic
+      then format('column %I has a collation that takes different texts for equal (%s)', p_column, c.collation_name)
+    when c.oid = 'numeric'::regtype and c.typmod = -1
+      then format('column %I is of type numeric without a scale, where 1.0 and 1 are equal and written differently', p_column)
+    when c.oid in (
+        'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'uuid'::regtype, 'smallint'::regtype,
+        'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'oid'::regtype, 'inet'::regtype, 'cidr'::regtype,
+        'macaddr'::regtype, 'macaddr8'::regtype
+      )
+      then null
+    when c.category = 'E' then format('column %I is of the enum %s, whose operators take no domain', p_column, c.type)
+    else format('column %I is of type %s, of which one value may be written in several ways', p_column, c.type)
+  end
+  from retention._column_type(p_table, p_column) c
 $$;
 
 CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
@@ -1090,7 +1780,7 @@ begin
   select * into strict v_setting from retention.setting;
   if p_run_id is not null then
     if v_setting.check_shared_objects then
-      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      select retention._bucket(r.bucket, v_setting.default_bucket), r.key
       into v_bucket, v_key
       from retention.result r
       where r.run_id = p_run_id;
@@ -1101,6 +1791,12 @@ begin
       select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
       from retention.batch b
       where b.lease is not null
+      union all
+      -- What S3 has deleted, and only the stamp is missing.
+      select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+      from retention.batch b
+      where b.deleted_at is not null
+        and b.settled_at is null
       union all
       select u.bucket, u.run_ids, u.keys, u.until
       from retention.unanswered u
@@ -1123,6 +1819,11 @@ begin
         select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
         from retention.batch b
         where b.lease is not null
+        union all
+        select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+        from retention.batch b
+        where b.deleted_at is not null
+          and b.settled_at is null
         union all
         select u.bucket, u.run_ids, u.keys, u.until
         from retention.unanswered u
@@ -1170,8 +1871,7 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
   with named as (
     select a.table_oid,
       quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
-      quote_ident(a.columns -> 'status' ->> 'name') as status,
-      a.columns -> 'status' ->> 'completed' as completed,
+      retention._candidate(a.columns, false) as is_candidate,
       retention._instant(a.columns -> 'completed_at') as completed_at,
       quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
       quote_ident(a.columns -> 'key' ->> 'name') as key,
@@ -1182,17 +1882,14 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
     select n.table_oid,
       'retention_live' as purpose,
       format(
-        '(%s) where %s is null%s and %s is not null',
-        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id),
-        n.cleared_at,
-        case when n.status is null then '' else format(' and %s = %L', n.status, n.completed) end,
-        n.key
+        '(%s) where %s is null and %s',
+        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id), n.cleared_at, n.is_candidate
       ) as columns
     from named n
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s collate "C") where %s is null', n.key, n.cleared_at)
+      format('(%s) where %s is null', retention._indexed_key(n.key), n.cleared_at)
     from named n
   )
   select w.purpose,
@@ -1224,6 +1921,12 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
     )
   from wanted w
 $$;
+
+CREATE FUNCTION retention._indexed_key(p_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+  select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
+$_$;
 
 CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -1262,15 +1965,61 @@ CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name te
     and c.relkind in ('r', 'v')
 $$;
 
+CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select p_batch.stuck_since < clock_timestamp() - interval '24 hours'
+    and p_batch.postponed >= 19
+    and exists (
+      select
+      from retention.batch b
+      where b.settled_at > p_batch.stuck_since
+        and b.bucket = p_batch.bucket
+        and b.cleared > 0
+    )
+$$;
+
 CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
   select not exists (select from retention.gate(p_client))
 $$;
 
+CREATE FUNCTION retention._is_passing(p_sqlstate text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((p_sqlstate ~ '^(08|25|40|53|57)'::text) OR (p_sqlstate = ANY (ARRAY['55006'::text, '55P03'::text, 'StampLater'::text])));
+
+CREATE FUNCTION retention._is_past(p_due_at timestamp with time zone, p_completed_at timestamp with time zone, p_early interval, p_retain_until timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN ((p_due_at IS NOT NULL) AND COALESCE((GREATEST((LEAST(p_completed_at, '290000-01-01 00:00:00+00'::timestamp with time zone) + p_early), p_retain_until) < now()), false));
+
+CREATE FUNCTION retention._is_read_whole(p_type oid, p_text text, p_read text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE p_type WHEN 'numeric'::regtype THEN ((p_text)::numeric = (p_read)::numeric) WHEN 'name'::regtype THEN (p_text = p_read) ELSE true END;
+
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (NOT isfinite(p_at)) THEN (p_at)::text ELSE (to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text) || CASE WHEN (p_at < '0001-01-01 00:00:00+00'::timestamp with time zone) THEN ' BC'::text ELSE ''::text END) END;
+
+CREATE FUNCTION retention._known_bucket(p_bucket text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if exists (select from retention.bucket k where k.bucket = p_bucket) then
+    return;
+  end if;
+  raise exception using
+    errcode = 'no_data_found',
+    message = format('expected a bucket that is known, given: %s', coalesce(left(p_bucket, 100), 'null')),
+    hint = coalesce(
+      (
+        select format('Known: %s.', string_agg(k.bucket, ', ' order by k.bucket))
+        from (select b.bucket from retention.bucket b order by b.bucket limit 20) k
+      ),
+      'None is known yet: a bucket is known once a result in it was flagged.'
+    );
+end
+$$;
 
 CREATE FUNCTION retention._lacks_job() RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -1295,6 +2044,14 @@ begin
       and j.database = current_database()
   );
 end
+$$;
+
+CREATE FUNCTION retention._lacks_objects(p_bucket retention.bucket) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select p_bucket.missing * 2 > p_bucket.looked
+    and p_bucket.missing_confirmed_at is null
+    and (p_bucket.looked >= 5 or p_bucket.missing_keys[1] ~ '^(/|[a-z0-9]+://)')
 $$;
 
 CREATE FUNCTION retention._lock_holds(p_mode text) RETURNS void
@@ -1329,6 +2086,19 @@ exception
       )),
       hint = 'Try again when it has ended, or end it: select pg_terminate_backend(process).';
 end
+$$;
+
+CREATE FUNCTION retention._lockers(p_table regclass) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select string_agg(distinct format('process %s (role %s)', l.pid, coalesce(a.usename, 'unknown')), ', ')
+  from pg_locks l
+  left join pg_stat_activity a on a.pid = l.pid
+  where l.relation = p_table
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.granted
+    and l.pid <> pg_backend_pid()
+    and l.mode <> 'AccessShareLock'
 $$;
 
 CREATE FUNCTION retention._make_views() RETURNS void
@@ -1368,10 +2138,7 @@ begin
     coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
     v_adapter.table_oid::regclass
   );
-  v_candidate := case
-    when v_columns -> 'status' ->> 'name' is null then 'r.key is not null'
-    else format('(r.status = %L and r.key is not null)', v_columns -> 'status' ->> 'completed')
-  end;
+  v_candidate := format('(%s)', retention._candidate(v_columns, true));
   /*
   Every row that is not cleared, with what the rules make of it.
   is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
@@ -1393,7 +2160,7 @@ begin
       l.bucket,
       l.key,
       l.is_candidate,
-      l.bucket is not null and l.key <> '' as has_place,
+      l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
       l.due_at,
       l.held,
@@ -1404,17 +2171,18 @@ begin
         r.status,
         r.completed_at,
         r.retain_until,
-        coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
-        -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
-        r.key::text collate "C" as key,
+        retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
+        -- One index serves look-ups and comparisons with listings.
+        %2$s as key,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
+          -- A date that is none, and one so late that nothing can be added to it, are no errors.
           when %1$s
-            and r.completed_at is not null
+            and r.completed_at > '-infinity'
             and exists (select from retention.policy d where d.tenant_id = '*')
           then greatest(
-            r.completed_at + coalesce(
+            least(r.completed_at, timestamptz '290000-01-01 00:00Z') + coalesce(
               retention._in_seconds(p.retain),
               (select retention._in_seconds(d.retain) from retention.policy d where d.tenant_id = '*')
             ),
@@ -1447,7 +2215,8 @@ begin
       where r.cleared_at is null
     ) l
     $view$,
-    v_candidate
+    v_candidate,
+    retention._indexed_key('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';
@@ -1462,12 +2231,36 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._max_keys(p_habits jsonb) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select least((p_habits ->> 'keys_per_request')::integer, (p_habits ->> 'keys_in_time')::integer)
+$$;
+
+CREATE FUNCTION retention._max_stamps() RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+  select s.most from retention.stamping s
+$$;
+
 CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
 declare
   v_early interval := retention._in_seconds(p_batch.early);
 begin
+  -- Results without their run's id in the key may share objects by the thousand. By the keys as they are packed: one
+  -- that is missed here costs time and nothing else.
+  if exists (
+    select
+    from unnest(p_batch.keys) as k (key)
+    where strpos(k.key, E'\x01') = 0
+    group by k.key
+    having count(*) > 1
+  ) then
+    select m.spared, m.keys into spared, keys from retention._may_go_by_object(p_batch, p_shared, v_early) m;
+    return;
+  end if;
   -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
   if p_shared and v_early is null then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
@@ -1493,7 +2286,7 @@ begin
           or r.run_id = e.run_id
             and not r.held
             and r.is_candidate
-            and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+            and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
         ) as may_go
       from retention._live r
       where r.key = e.key collate "C"
@@ -1510,7 +2303,7 @@ begin
         or v_early is not null
           and not r.held
           and r.is_candidate
-          and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+          and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
       ) as may_go
       from retention._live r
       where r.run_id = e.run_id
@@ -1519,6 +2312,87 @@ begin
     ) o;
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared boolean, p_early interval, OUT spared bigint[], OUT keys text[]) RETURNS record
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(array_agg(x.n order by x.n) filter (where x.may_go is not true), '{}'),
+    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}')
+  from (
+    select k.key,
+      u.n,
+      s.may_go and (not p_shared or o.not_due = s.not_due) as may_go
+    from (
+      select e.key collate "C" as key,
+        array_agg(e.run_id) as run_ids,
+        array_agg(e.n) as ns
+      from retention._results(p_batch) e
+      group by e.key collate "C"
+    ) k
+    cross join lateral (
+      select count(*) filter (where not r.is_due) as not_due
+      from retention._live r
+      where p_shared
+        and r.key = k.key
+        and r.bucket = p_batch.bucket
+    ) o
+    cross join lateral unnest(k.run_ids, k.ns) as u (run_id, n)
+    cross join lateral (
+      select bool_and(
+          r.is_due
+          or p_early is not null
+            and not r.held
+            and r.is_candidate
+            and retention._is_past(r.due_at, r.completed_at, p_early, r.retain_until)
+        ) as may_go,
+        count(*) filter (where not r.is_due) as not_due
+      from retention._live r
+      where r.run_id = u.run_id
+        -- As an expression: by the index over keys it would read all sharers for each.
+        and coalesce(r.key, '') = k.key
+        and r.bucket = p_batch.bucket
+    ) s
+  ) x
+$$;
+
+CREATE FUNCTION retention._may_stamp() RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_stamping retention.stamping;
+begin
+  select * into strict v_stamping from retention.stamping;
+  if v_stamping.tried_for is distinct from retention._trial_mark() then
+    return retention._try_stamp();
+  end if;
+  return v_stamping.most is null or not exists (
+    select
+    from retention.batch b
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.dead_at is null
+      and b.code = 'StampLater'
+  );
+end
+$$;
+
+CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp with time zone, OUT run_id retention.run_id) RETURNS record
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select case
+      when bool_or(r.is_due) then max(
+        case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end
+      ) filter (where not r.is_due)
+    end,
+    (array_agg(r.run_id) filter (where not r.is_due))[1]
+  from retention._live r
+  where r.key = p_key collate "C"
+    and r.bucket = p_bucket
 $$;
 
 CREATE FUNCTION retention._newest_run() RETURNS timestamp with time zone
@@ -1592,12 +2466,13 @@ CREATE FUNCTION retention._newly_due(p_tenant_id text, p_retain interval) RETURN
   from retention.preview_policy(p_tenant_id, p_retain) n
 $$;
 
-CREATE FUNCTION retention._next_batch(p_batch_ids bigint[]) RETURNS bigint
+CREATE FUNCTION retention._next_batch(p_batch_ids bigint[], p_buckets text[]) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 declare
   v_bucket record;
   v_batch_id bigint;
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
   for v_bucket in
     select k.bucket,
@@ -1609,7 +2484,9 @@ begin
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or p_batch_ids is not null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
       limit 1
     ) first
@@ -1619,8 +2496,8 @@ begin
       where b.bucket = k.bucket
         and b.lease is not null
     ) leased
-    where k.paused_until is null
-      or k.paused_until <= clock_timestamp()
+    where (k.paused_until is null or k.paused_until <= clock_timestamp())
+      and (p_buckets is null or k.bucket = any (p_buckets))
     order by leased.batches, first.visible_at
   loop
     if v_bucket.is_on_trial then
@@ -1643,7 +2520,9 @@ begin
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
@@ -1655,10 +2534,25 @@ begin
         and b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
+      if not found then
+        -- What was split off keeps the moment of flagging, which no other command has.
+        select b.batch_id
+        into v_batch_id
+        from retention.batch b
+        where b.bucket = v_bucket.bucket
+          and b.flagged_at = v_flagged_at
+          and b.settled_at is null
+          and b.dead_at is null
+          and b.visible_at <= clock_timestamp()
+        order by b.visible_at, b.batch_id
+        limit 1
+        for update skip locked;
+      end if;
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -1695,6 +2589,95 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._note_load(p_bucket text, p_failed jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_load record;
+begin
+  select f.code, f.reason
+  into v_load
+  from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text)
+  where f.outcome <> 'refused'
+    and f.concerns <> 'key'
+  limit 1;
+  if found then
+    perform retention._pause_bucket(p_bucket, v_load.code, v_load.reason);
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_pace(p_results bigint, p_taken interval) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_seconds numeric := least(5, nullif(extract(epoch from current_setting('statement_timeout')::interval), 0) / 3);
+  v_fits integer := least(1000, greatest(1, v_seconds * p_results / greatest(extract(epoch from p_taken), 0.001)));
+begin
+  update retention.stamping s
+  set most = nullif(v_fits, 1000)
+  where s.most is distinct from nullif(v_fits, 1000);
+end
+$$;
+
+CREATE TABLE retention.scan (
+    scan_id bigint NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    ms integer NOT NULL,
+    asked_by text NOT NULL,
+    looked_at integer NOT NULL,
+    flagged integer NOT NULL,
+    batches integer NOT NULL,
+    without_place integer NOT NULL,
+    without_place_run_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    skipped integer DEFAULT 0 NOT NULL,
+    skipped_rows text[] DEFAULT '{}'::text[] NOT NULL,
+    hit_limit boolean NOT NULL,
+    oldest timestamp with time zone
+);
+
+COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
+
+COMMENT ON COLUMN retention.scan.without_place IS 'due, but the row names no bucket or an empty key: not work, only counted';
+
+COMMENT ON COLUMN retention.scan.skipped IS 'rows that cannot be flagged: no run id, a name that no store can hold, or an error when they are read';
+
+COMMENT ON COLUMN retention.scan.skipped_rows IS 'the first ten of them, each with its reason';
+
+CREATE FUNCTION retention._note_pass(p_pass retention.scan, p_left_alone bigint, p_whole boolean, p_says_all boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '60s'
+    AS $$
+begin
+  update retention.heartbeat
+  set passed_at = clock_timestamp(),
+    more = p_pass.hit_limit,
+    swept_at = case when p_whole then clock_timestamp() else swept_at end,
+    pass_problem = null,
+    left_alone = p_left_alone + case when p_whole then 0 else left_alone end;
+  if p_pass.flagged > 0 or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
+    insert into retention.scan (
+      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids,
+      skipped, skipped_rows, hit_limit, oldest
+    )
+    values (
+      p_pass.started_at,
+      extract(epoch from clock_timestamp() - p_pass.started_at) * 1000,
+      p_pass.asked_by,
+      p_pass.looked_at,
+      p_pass.flagged,
+      p_pass.batches,
+      p_pass.without_place,
+      p_pass.without_place_run_ids,
+      p_pass.skipped,
+      p_pass.skipped_rows,
+      p_pass.hit_limit,
+      p_pass.oldest
+    );
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._note_refusal(p_batch retention.batch, p_failed jsonb) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1706,9 +2689,14 @@ begin
     min(f.code) as code,
     min(f.reason) as reason,
     bool_and(f.outcome = 'refused' and not coalesce(f.final, false)) as is_refusal,
+    bool_and(f.outcome <> 'refused') as is_fault,
     bool_and(f.concerns = 'bucket') as concerns_bucket
   into strict v_refusal
   from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text, final boolean);
+  if v_refusal.is_fault and p_batch.stuck_since is null then
+    perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
+    return;
+  end if;
   if v_refusal.codes <> 1
     or not v_refusal.is_refusal
     or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)
@@ -1723,6 +2711,24 @@ begin
     perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._note_shared_objects(p_batch retention.batch, p_spared bigint[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.shared_object (bucket, key, until, run_id)
+  select p_batch.bucket, k.key, n.until, n.run_id
+  from (
+    select distinct e.key collate "C" as key
+    from retention._results(p_batch) e
+    where e.n in (select unnest(p_spared))
+  ) k
+  cross join lateral retention._needed(p_batch.bucket, k.key) n
+  where n.until is not null
+  on conflict (bucket, key) do update
+  set until = excluded.until,
+    run_id = excluded.run_id,
+    noted_at = now()
 $$;
 
 CREATE FUNCTION retention._note_success(p_bucket text) RETURNS void
@@ -1874,6 +2880,33 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._pass_by(p_tenant_key text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_tenant record;
+  v_next record;
+begin
+  select t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain) as before
+  into v_tenant
+  from retention._tenants() t
+  left join retention.progress g on g.tenant_key = t.tenant_key
+  where t.tenant_key = p_tenant_key;
+  select r.*
+  into v_next
+  from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) r;
+  if not found then
+    return null;
+  end if;
+  insert into retention.progress (tenant_key, completed_at, run_id)
+  values (p_tenant_key, v_next.completed_at, v_next.run_id)
+  on conflict (tenant_key) do update
+  set completed_at = excluded.completed_at,
+    run_id = excluded.run_id;
+  return coalesce(v_next.run_id::text, '(no run id)');
+end
+$$;
+
 CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean, is_due boolean, has_place boolean)
     LANGUAGE sql STABLE
     AS $$
@@ -1894,7 +2927,6 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
     where r.tenant_id = p_tenant_id
       and r.is_candidate
       and r.completed_at < p_before
-      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1916,7 +2948,6 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
       and r.tenant_id is null
       and r.is_candidate
       and r.completed_at < p_before
-      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1947,23 +2978,80 @@ CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
-CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
+CREATE FUNCTION retention._policy_tenant(p_tenant_id text) RETURNS text
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
-  return p_run_id::retention.run_id;
-exception
-  when data_exception then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('%s is not a run id of this application (type %s)', p_run_id, (
-        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-      ));
+  -- Also a tenant that was one before the column got another type.
+  if exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
+    return p_tenant_id;
+  end if;
+  return retention._read_tenant_id(p_tenant_id)::text;
 end
 $$;
 
-CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
+CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_run_id retention.run_id;
+  v_type record;
+begin
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.run_id'::regtype;
+  begin
+    -- Assigned and not cast: a cast cuts off what is too long.
+    v_run_id := p_run_id;
+    if retention._is_read_whole(v_type.base, p_run_id, v_run_id::text) is not false then
+      return v_run_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a run id of this application (type %s)', p_run_id, v_type.name);
+end
+$$;
+
+CREATE FUNCTION retention._read_tenant_id(p_tenant_id text) RETURNS retention.tenant_id
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_tenant_id retention.tenant_id;
+  v_type record;
+begin
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.tenant_id'::regtype;
+  if octet_length(p_tenant_id) > 1024 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a tenant id has at most 1,024 bytes, given: %s bytes', octet_length(p_tenant_id));
+  end if;
+  begin
+    v_tenant_id := p_tenant_id;
+    if retention._is_read_whole(v_type.base, p_tenant_id, v_tenant_id::text) is not false then
+      return v_tenant_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a tenant id of this application (type %s)', p_tenant_id, v_type.name);
+end
+$$;
+
+CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql
     SET work_mem TO '128MB'
     AS $$
@@ -1975,6 +3063,7 @@ declare
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
+  v_leased bigint[] := '{}';
 begin
   -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
   -- batch that was not found: so look again until all are locked.
@@ -1997,7 +3086,7 @@ begin
   end loop;
   for v_batch in
     select b.*,
-      b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
+      b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null as is_leased,
       array(
         select u.run_id
         from unnest(b.run_ids) as u (run_id)
@@ -2009,6 +3098,7 @@ begin
   loop
     if v_batch.is_leased then
       delete from retention.selection s where s.run_id = any (v_batch.chosen);
+      v_leased := v_leased || v_batch.batch_id;
       continue;
     end if;
     if v_batch.lease is not null then
@@ -2050,9 +3140,360 @@ begin
   into v_batch_ids, v_selected
   from made m;
   delete from retention.selection;
-  return query select v_batch_ids, v_selected - v_taken, v_selected;
+  return query select v_batch_ids, greatest(v_selected - v_taken, 0), v_selected, v_leased;
 end
 $$;
+
+CREATE FUNCTION retention._remember(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_places integer[], p_codes text[], p_messages text[], p_is_all boolean, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_kind record;
+  v_tries integer := case when p_batch.deleted_at is null then 0 else p_batch.attempts end;
+  v_postponed integer := case when p_batch.deleted_at is null then 0 else p_batch.postponed end;
+  v_is_open boolean := true;
+  v_is_counted boolean;
+  v_is_dead boolean;
+  v_retry_at timestamptz;
+begin
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  select * into strict v_setting from retention.setting;
+  if p_is_all and not retention._is_passing(p_codes[1]) and p_codes[1] = all (p_codes) then
+    v_is_open := retention._try_stamp();
+  end if;
+  for v_kind in
+    select f.code, min(f.message) as message, array_agg(f.place order by f.place) as places
+    from unnest(p_places, p_codes, p_messages) as f (place, code, message)
+    group by f.code
+    order by min(f.place)
+  loop
+    -- While no stamp works at all, no result is to blame.
+    v_is_counted := v_is_open and not retention._is_passing(v_kind.code);
+    v_is_dead := v_is_counted and v_tries + 1 >= v_setting.max_attempts;
+    v_retry_at := case
+      when not v_is_dead then clock_timestamp() + case
+        when v_kind.code = 'StampLater' and not p_is_all then interval '0'
+        when v_is_counted then retention._backoff(v_setting.retry_base, v_setting.retry_cap, v_tries)
+        else retention._backoff(v_setting.pause_base, v_setting.pause_cap, v_postponed)
+      end
+    end;
+    retry_at := least(retry_at, v_retry_at);
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, run_ids, keys, tenants
+    )
+    values (
+      p_batch.bucket,
+      cardinality(v_kind.places),
+      p_batch.oldest,
+      p_batch.newest,
+      p_batch.due_since,
+      p_batch.early,
+      p_batch.flagged_at,
+      coalesce(v_retry_at, clock_timestamp()),
+      v_tries + v_is_counted::integer,
+      v_postponed + (not v_is_counted)::integer,
+      v_kind.code,
+      left(v_kind.message, 500),
+      clock_timestamp(),
+      case when v_is_dead then clock_timestamp() end,
+      coalesce(p_batch.deleted_at, clock_timestamp()),
+      array(select p_run_ids[i] from unnest(v_kind.places) i order by i),
+      array(select p_keys[i] from unnest(v_kind.places) i order by i),
+      array(select p_tenants[i] from unnest(v_kind.places) i order by i)
+    );
+    if v_is_dead then
+      dead := dead + cardinality(v_kind.places);
+    else
+      failed := failed + cardinality(v_kind.places);
+    end if;
+    problems := problems || jsonb_strip_nulls(jsonb_build_object(
+      'code', v_kind.code,
+      'message', left(v_kind.message, 500),
+      'results', cardinality(v_kind.places),
+      'run_ids', array(select p_run_ids[i]::text from unnest(v_kind.places) i order by i limit 3),
+      'retry_at', retention._iso(v_retry_at),
+      'dead', v_is_dead,
+      'deleted', true
+    ));
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._report(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text) RETURNS TABLE(name text, state text, found text, remedy text, code text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass;
+  v_found jsonb;
+  v_detail text;
+  v_hint text;
+  v_code text;
+begin
+  return query
+  select 'schema', 'failed', format('role %s may not create the schema retention in database %s', current_user, d.datname),
+    format('grant create on database %I to %I;', d.datname, current_user), '42501'
+  from pg_database d
+  where d.datname = current_database()
+    and not exists (select from pg_namespace n where n.nspname = 'retention')
+    and not has_database_privilege(d.oid, 'create')
+  union all
+  select 'schema', 'failed', format('role %s may not create in the schema retention, which belongs to %s', current_user, pg_get_userbyid(n.nspowner)),
+    format('Migrate as %s, or: grant create, usage on schema retention to %I;', pg_get_userbyid(n.nspowner), current_user), '42501'
+  from pg_namespace n
+  where n.nspname = 'retention'
+    and not has_schema_privilege(n.oid, 'create')
+  union all
+  select 'scheduler', 'failed', f.message, f.hint, case f.code when 'invalid_parameter_value' then '22023' else '55000' end
+  from retention._scheduler_fault(p_scheduler, p_elsewhere) f
+  union all
+  select 'role', 'failed', format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+    format('create role %I login; then migrate up again.', p_role), '42704'
+  where p_role <> ''
+    and not exists (select from pg_roles r where r.rolname = p_role);
+  begin
+    v_found := retention._find_columns(p_table, p_columns);
+    v_table := retention._find_table(p_table);
+  exception
+    when others then
+      get stacked diagnostics v_detail = pg_exception_detail, v_hint = pg_exception_hint, v_code = returned_sqlstate;
+      return query
+      select 'table', 'failed', concat_ws('. ', sqlerrm, nullif(v_detail, '')), v_hint, v_code;
+      return;
+  end;
+  return query
+  select r.name, r.state, r.found, r.remedy, '55000'
+  from (
+    select 1 as place, c.*
+    from retention._report_catalog(v_table, v_found, (select r.oid from pg_roles r where r.rolname = current_user)) c
+    union all
+    select 2, s.*
+    from retention._report_rows(v_table, v_found) s
+  ) r
+  order by r.state <> 'failed', r.place;
+end
+$$;
+
+CREATE FUNCTION retention._report_catalog(p_table regclass, p_found jsonb, p_owner oid) RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  with tree as (
+    select c.*
+    from pg_class c
+    where c.oid = p_table
+      or c.oid in (select t.relid from pg_partition_tree(p_table) t)
+  ),
+  owner as (
+    select r.rolname from pg_roles r where r.oid = p_owner
+  )
+  select 'size', 'ok',
+    format('%s: about %s rows (estimate), %s', p_table,
+      (select greatest(sum(t.reltuples) filter (where t.relkind = 'r' and t.reltuples >= 0), 0)::bigint from tree t),
+      (select pg_size_pretty(sum(pg_table_size(t.oid))) from tree t where t.relkind = 'r')),
+    null
+  union all
+  select 'encoding', 'failed', 'this database is SQL_ASCII: it does not know which characters a key has, so S3 could be asked for another key',
+    'Move to a database with an encoding: create database ... encoding ''UTF8''.'
+  from pg_database d
+  where d.datname = current_database()
+    and pg_encoding_to_char(d.encoding) = 'SQL_ASCII'
+  union all
+  select 'row-level security', 'failed',
+    format('%s hides rows from %I, who owns the adapter view: hidden runs would not protect their objects', p_table, o.rolname),
+    format('As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;', o.rolname, p_table)
+  from owner o
+  where retention._hides_rows(p_table, p_owner)
+  union all
+  select 'subscription', 'failed',
+    format('%s is filled by subscription %I: its runs live in another database, and their results are deleted from there', p_table, s.subscription),
+    'Run retention in the database that publishes the table, and only there.'
+  from retention._subscription_of(p_table) as s (subscription)
+  where s.subscription is not null
+  union all
+  select 'publication', 'failed',
+    format('%s publishes updates of %s, which has no replica identity: every stamp would fail', string_agg(quote_ident(p.pubname), ', '), c.oid::regclass),
+    format('alter table %s replica identity full; or give it a primary key.', c.oid::regclass)
+  from tree c
+  join pg_publication_tables t on (t.schemaname, t.tablename) = (c.relnamespace::regnamespace::name, c.relname)
+    or (t.schemaname, t.tablename) = (select n.relnamespace::regnamespace::name, n.relname from pg_class n where n.oid = p_table)
+  join pg_publication p on p.pubname = t.pubname and p.pubupdate
+  where c.relkind = 'r'
+    and (
+      c.relreplident = 'n'
+      or c.relreplident = 'd' and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+    )
+  group by c.oid
+  union all
+  select 'publication', 'warning',
+    format('%s publishes every table, those of schema retention too: a subscriber with a retention of its own stops on duplicate keys', string_agg(quote_ident(p.pubname), ', ')),
+    'Publish the application''s tables by name, and install retention in this database only.'
+  from pg_publication p
+  where p.puballtables
+  having count(*) > 0
+  union all
+  select 'storage', 'warning', format('%s is unlogged: it is empty after a crash, and its objects are orphans then', p_table),
+    format('alter table %s set logged;', p_table)
+  from pg_class c
+  where c.oid = p_table
+    and c.relpersistence = 'u'
+  union all
+  select 'partitions', 'warning',
+    format('%s lies on another server and is passed by when indexes are built: every pass asks that server', string_agg(t.oid::regclass::text, ', ')),
+    format('alter table %s detach partition ...; where its runs need no retention.', p_table)
+  from tree t
+  where t.relkind = 'f'
+  having count(*) > 0
+  union all
+  select 'triggers', 'ok', format('when a row is stamped, these run: %s', string_agg(distinct quote_ident(g.tgname), ', ')), null
+  from pg_trigger g
+  join tree t on t.oid = g.tgrelid
+  where not g.tgisinternal
+    and g.tgenabled <> 'D'
+    and g.tgtype & 16 = 16
+  having count(*) > 0
+  union all
+  select 'rules', 'warning', format('a rule rewrites updates of %s: %s; a stamp may never arrive', p_table, string_agg(quote_ident(r.rulename), ', ')),
+    format('drop rule ... on %s;', p_table)
+  from pg_rewrite r
+  where r.ev_class = p_table
+    and r.ev_type = '2'
+  having count(*) > 0
+  union all
+  select 'collation', 'failed',
+    format('the collation of database %I is of version %s in the catalog and %s in the system: indexes over texts may miss rows', d.datname, d.datcollversion, pg_database_collation_actual_version(d.oid)),
+    format('reindex database %1$I; then: alter database %1$I refresh collation version;', d.datname)
+  from pg_database d
+  where d.datname = current_database()
+    and d.datcollversion <> pg_database_collation_actual_version(d.oid)
+  union all
+  select 'collation', 'failed',
+    format('the collation %s is of version %s in the catalog and %s in the system: indexes over %I may miss rows', c.oid::regcollation, c.collversion, pg_collation_actual_version(c.oid), a.attname),
+    format('reindex table %s; then: alter collation %s refresh version;', p_table, c.oid::regcollation)
+  from pg_attribute a
+  join pg_collation c on c.oid = a.attcollation
+  where a.attrelid = p_table
+    and a.attname in (p_found -> 'tenant_id' ->> 'name', p_found -> 'run_id' ->> 'name')
+    and c.collversion <> pg_collation_actual_version(c.oid)
+$_$;
+
+CREATE FUNCTION retention._report_rows(p_table regclass, p_found jsonb) RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_sample record;
+  v_run_id text := p_found -> 'run_id' ->> 'name';
+  v_status jsonb := p_found -> 'status';
+  v_has_null boolean;
+begin
+  begin
+    select * into strict v_sample from retention._sample_rows(p_table, p_found);
+    execute format('select exists (select from %s where %I is null)', p_table, v_run_id) into v_has_null;
+  exception
+    when others then
+      return query select 'rows', 'warning', format('they could not be looked at: %s', sqlerrm),
+        format('grant select on %s to %I;', p_table, current_user);
+      return;
+  end;
+  return query
+  select 'run ids', r.state, r.found, r.remedy
+  from (
+    select 1 as place, 'failed' as state, format('some row of %s has no %I, so it could never be stamped', p_table, v_run_id) as found,
+      format('Give it one, then: alter table %s alter column %I set not null;', p_table, v_run_id) as remedy
+    where v_has_null
+    union all
+    select 2, 'failed', format('runs of %s have the same %I, such as %s', p_table, v_run_id, v_sample.repeated),
+      'Give each run an id of its own: a stamp could not tell them apart.'
+    where v_sample.repeated is not null
+    union all
+    select 3, 'warning', format('%I may be null; such a row is never flagged', v_run_id),
+      format('alter table %s alter column %I set not null;', p_table, v_run_id)
+    where (select t.is_nullable from retention._column_type(p_table, v_run_id) t)
+    union all
+    select 4, 'ok', format('%I tells every run apart', v_run_id), null
+  ) r
+  order by r.place
+  limit 1;
+  if v_status ->> 'name' is not null then
+    return query
+    select 'statuses',
+      case when v_sample.with_object = 0 or v_sample.completed > 0 then 'ok' else 'warning' end,
+      case
+        when v_sample.with_object = 0 then format('no object among %s rows yet', v_sample.looked_at)
+        when v_sample.completed > 0
+          then format('%s of %s rows with an object are %s', v_sample.completed, v_sample.with_object, v_status ->> 'completed')
+        else format('no row with an object is %s, so nothing ever falls due; among %s there are: %s',
+          v_status ->> 'completed', v_sample.with_object, v_sample.statuses)
+      end,
+      case
+        when v_sample.with_object > 0 and v_sample.completed = 0
+        then format('Name the value that means completed, such as RETENTION_COLUMNS=status=%s:%s, and migrate up.',
+          quote_ident(v_status ->> 'name'), left(v_sample.commonest, 60))
+      end;
+  end if;
+  return query
+  select 'keys', case when k.odd = '' then 'ok' else 'warning' end,
+    case when k.odd = '' then format('as S3 has them, among %s', v_sample.with_object) else format('among %s: %s', v_sample.with_object, k.odd) end,
+    case when k.odd <> '' then 'Map a column that holds the key alone, as S3 lists it: RETENTION_COLUMNS=key=... What S3 cannot hold is passed by.' end
+  from (
+    select concat_ws(
+      ', ',
+      case when v_sample.addresses > 0 then format('%s are addresses and no keys (with ://)', v_sample.addresses) end,
+      case when v_sample.slashes > 0 then format('%s begin with a slash', v_sample.slashes) end,
+      case when v_sample.empty_keys > 0 then format('%s are empty', v_sample.empty_keys) end,
+      case when v_sample.long_keys > 0 then format('%s have more than the 1,024 bytes that S3 can hold', v_sample.long_keys) end,
+      case when v_sample.long_ids > 0 then format('%s have a tenant or run id of more than 1,024 bytes and are passed by', v_sample.long_ids) end
+    ) as odd
+  ) k;
+end
+$$;
+
+CREATE FUNCTION retention._respell_tenants(p_type text) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_tenant text;
+  v_respelled text;
+begin
+  alter table retention.policy disable trigger user;
+  for v_tenant in
+    select p.tenant_id from retention.policy p where p.tenant_id <> '*'
+    union
+    select h.tenant_id from retention.hold h where h.tenant_id is not null
+  loop
+    begin
+      execute format('select ($1::%s)::text', p_type) into v_respelled using v_tenant;
+    exception
+      when data_exception then
+        if exists (
+          select
+          from retention.hold h
+          where h.tenant_id = v_tenant
+            and coalesce(least(h.released_at, h.expires_at), 'infinity') > now()
+        ) then
+          raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('a hold is in force on tenant %s, which is no %s, the type of the tenant column by now', v_tenant, p_type),
+            hint = 'Halt (retention halt), release that hold, migrate up, place it on the tenant as it is called now, and resume.';
+        end if;
+        continue;
+    end;
+    continue when v_respelled = v_tenant;
+    update retention.hold set tenant_id = v_respelled where tenant_id = v_tenant;
+    delete from retention.policy p
+    using retention.policy o
+    where p.tenant_id in (v_tenant, v_respelled)
+      and o.tenant_id in (v_tenant, v_respelled)
+      and (p.retain, p.tenant_id) < (o.retain, o.tenant_id);
+    update retention.policy set tenant_id = v_respelled where tenant_id = v_tenant;
+  end loop;
+  alter table retention.policy enable trigger user;
+end
+$_$;
 
 CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id retention.run_id, key text, tenant_id text, n bigint)
     LANGUAGE sql STABLE
@@ -2065,7 +3506,7 @@ $$;
 
 CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
     LANGUAGE plpgsql
-    AS $$
+    AS $_$
 declare
   v_column record;
   v_function text;
@@ -2099,17 +3540,21 @@ begin
       and d.typname = p_domain
       and not a.attisdropped
   loop
-    execute format(
-      'alter table %s alter column %I type retention.%I%s using %I::text%s::retention.%I%s',
-      v_column.relation,
-      v_column.name,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end,
-      v_column.name,
-      case when v_column.is_array then '[]' else '' end,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end
-    );
+    begin
+      execute format(
+        'alter table %1$s alter column %2$I type retention.%3$I%4$s using %2$I::text%4$s::retention.%3$I%4$s',
+        v_column.relation,
+        v_column.name,
+        'new_' || p_domain,
+        case when v_column.is_array then '[]' else '' end
+      );
+    exception
+      when data_exception then
+        raise exception using
+          errcode = 'object_not_in_prerequisite_state',
+          message = format('%s keeps ids that are no %s, the type of the mapped column by now (%s)', v_column.relation, p_type, sqlerrm),
+          hint = 'Alter the column so that the ids stay what they are, or start again: retention migrate down, then up. That loses holds, policies and receipts.';
+    end;
     -- A new type brings its own storage.
     if v_column.storage is not null then
       execute format(
@@ -2120,11 +3565,127 @@ begin
   execute format('drop domain retention.%I', p_domain);
   execute format('alter domain retention.%I rename to %I', 'new_' || p_domain, p_domain);
 end
+$_$;
+
+CREATE FUNCTION retention._review_shared_objects() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_before timestamptz := (
+    select max(o.noted_at)
+    from (select s.noted_at from retention.shared_object s order by s.noted_at limit 10000) o
+  );
+begin
+  if v_before is null then
+    return;
+  end if;
+  merge into retention.shared_object s
+  using (
+    select o.bucket, o.key, n.until, n.run_id
+    from retention.shared_object o
+    cross join lateral retention._needed(o.bucket, o.key) n
+    where o.noted_at <= v_before
+  ) n
+  on n.bucket = s.bucket
+    and n.key = s.key
+  when matched and n.until is null then
+    delete
+  when matched then
+    update set until = n.until, run_id = n.run_id, noted_at = now();
+end
+$$;
+
+CREATE FUNCTION retention._row_after(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone) RETURNS TABLE(completed_at timestamp with time zone, run_id retention.run_id)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if p_tenant_id is null then
+    return query
+    select r.completed_at, r.run_id::retention.run_id
+    from retention._live r
+    where r.tenant_id is null
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit 1;
+  else
+    return query
+    select r.completed_at, r.run_id::retention.run_id
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit 1;
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention._said(p_code text, p_message text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_code IS NULL) THEN COALESCE(p_message, 'unknown'::text) WHEN (lower(regexp_replace(COALESCE(p_message, ''::text), '[^A-Za-z0-9]'::text, ''::text, 'g'::text)) = ANY (ARRAY[''::text, lower(p_code)])) THEN p_code WHEN (strpos(p_message, p_code) > 0) THEN p_message ELSE (((p_code || ' ('::text) || p_message) || ')'::text) END;
+
+CREATE FUNCTION retention._sample_rows(p_table regclass, p_found jsonb) RETURNS TABLE(looked_at bigint, with_object bigint, completed bigint, statuses text, commonest text, addresses bigint, slashes bigint, empty_keys bigint, long_keys bigint, long_ids bigint, repeated text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+  return query execute format(
+    $query$
+    with sample as materialized (
+      select %1$I::text as run_id,
+        %2$s as tenant_id,
+        %3$s as status,
+        %4$I::text as key
+      from (select * from %5$s limit 10000) r
+    ),
+    by_status as (
+      select coalesce(s.status, 'null') as status, count(*) as n
+      from sample s
+      where s.key is not null
+      group by 1
+      order by 2 desc, 1
+      limit 8
+    )
+    select count(*),
+      count(s.key),
+      count(s.key) filter (where s.status = %6$L),
+      (select string_agg(format('%%s (%%s)', left(b.status, 60), b.n), ', ') from by_status b),
+      (select b.status from by_status b limit 1),
+      count(*) filter (where s.key ~ '^[a-z][a-z0-9]*://'),
+      count(*) filter (where s.key like '/%%'),
+      count(*) filter (where s.key = ''),
+      count(*) filter (where octet_length(s.key) > 1024),
+      count(*) filter (where octet_length(s.tenant_id) > 1024 or octet_length(s.run_id) > 1024),
+      (
+        select string_agg(distinct d.run_id, ', ')
+        from (
+          select x.run_id
+          from sample x
+          where x.run_id is not null
+          group by x.run_id
+          having count(*) > 1
+          limit 3
+        ) d
+      )
+    from sample s
+    $query$,
+    p_found -> 'run_id' ->> 'name',
+    coalesce(quote_ident(p_found -> 'tenant_id' ->> 'name') || '::text', 'null::text'),
+    coalesce(quote_ident(p_found -> 'status' ->> 'name') || '::text', quote_literal('COMPLETED') || '::text'),
+    p_found -> 'key' ->> 'name',
+    p_table,
+    coalesce(p_found -> 'status' ->> 'completed', 'COMPLETED')
+  );
+end
+$_$;
 
 CREATE FUNCTION retention._schedule_tick() RETURNS text
     LANGUAGE plpgsql
@@ -2160,6 +3721,131 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._scheduler_fault(p_scheduler text, p_elsewhere boolean) RETURNS TABLE(code text, message text, hint text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_home text;
+  v_is_created boolean := exists (select from pg_extension where extname = 'pg_cron');
+begin
+  code := 'object_not_in_prerequisite_state';
+  if p_scheduler not in ('pg_cron', 'internal') then
+    code := 'invalid_parameter_value';
+    message := format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
+    hint := 'Set RETENTION_SCHEDULER to one of them.';
+    return next;
+    return;
+  end if;
+  if p_scheduler = 'internal' or p_elsewhere then
+    return;
+  end if;
+  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
+  begin
+    v_home := case when v_is_created then current_database() else current_setting('cron.database_name', true) end;
+  exception
+    when insufficient_privilege then
+      v_home := current_database();
+  end;
+  if not exists (select from pg_available_extensions where name = 'pg_cron') then
+    message := 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed';
+    hint := format(
+      'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
+      current_setting('server_version_num')::integer / 10000, current_database()
+    );
+  elsif v_home is null then
+    message := 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server';
+    hint := format(
+      'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
+      current_database()
+    );
+  elsif v_home <> current_database() then
+    message := format('pg_cron lives in database %s of this server, not in %s', v_home, current_database());
+    hint := format(
+      'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
+      v_home, current_database()
+    );
+  elsif not v_is_created and not (select r.rolsuper from pg_roles r where r.rolname = current_user) then
+    message := format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user);
+    hint := format(
+      'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
+      current_user
+    );
+  elsif v_is_created and not coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'usage'), false) then
+    code := 'insufficient_privilege';
+    message := format('role %s may not use pg_cron', current_user);
+    hint := format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
+  else
+    return;
+  end if;
+  return next;
+end
+$$;
+
+CREATE FUNCTION retention._set_apart(p_batch retention.batch, p_places bigint[], p_code text, p_error text, p_counts boolean) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_is_dead boolean;
+  v_retry_at timestamptz;
+  v_batch_id bigint;
+  v_problem jsonb;
+begin
+  select * into strict v_setting from retention.setting;
+  v_is_dead := p_counts and p_batch.attempts + 1 >= v_setting.max_attempts;
+  v_retry_at := case
+    when not v_is_dead then clock_timestamp() + retention._backoff(
+      v_setting.retry_base, v_setting.retry_cap, case when p_counts then p_batch.attempts else p_batch.postponed end
+    )
+  end;
+  insert into retention.batch (
+    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+    attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+  )
+  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.early, p_batch.flagged_at,
+    coalesce(v_retry_at, clock_timestamp()),
+    p_batch.attempts + p_counts::integer,
+    p_batch.postponed + (not p_counts)::integer,
+    left(p_code, 64),
+    left(p_error, 500),
+    clock_timestamp(),
+    case when v_is_dead then clock_timestamp() end,
+    array_agg(u.run_id order by u.n),
+    array_agg(u.key order by u.n),
+    array_agg(u.tenant_id order by u.n)
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where u.n in (select unnest(p_places))
+  returning batch_id into v_batch_id;
+  v_problem := jsonb_strip_nulls(jsonb_build_object(
+    'code', left(p_code, 64),
+    'message', left(p_error, 500),
+    'results', cardinality(p_places),
+    'run_ids', (select (array_agg(p_batch.run_ids[n.place]::text))[1:3] from unnest(p_places) as n (place)),
+    'retry_at', retention._iso(v_retry_at),
+    'dead', v_is_dead
+  ));
+  -- Written by itself, it is announced.
+  update retention.batch b set problems = jsonb_build_array(v_problem) where b.batch_id = v_batch_id;
+  return v_problem;
+end
+$$;
+
+CREATE FUNCTION retention._set_aside(p_batch retention.batch, p_error text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_half bigint := p_batch.results / 2;
+begin
+  if v_half > 0 then
+    perform retention._set_apart(p_batch, array(select generate_series(1, v_half)), '57014', p_error, false);
+  end if;
+  perform retention._set_apart(
+    p_batch, array(select generate_series(v_half + 1, p_batch.results)), '57014', p_error, v_half = 0
+  );
+  delete from retention.batch b where b.batch_id = p_batch.batch_id;
+end
+$$;
+
 CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2184,6 +3870,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._settled_before(p_batch_id bigint, p_lease uuid) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select true, b.cleared, b.stamped, b.failed, b.dead,
+    (
+      select min((j.problem ->> 'retry_at')::timestamptz)
+      from jsonb_array_elements(b.problems) as j (problem)
+    ),
+    coalesce(b.problems, '[]')
+  from retention.batch b
+  where b.batch_id = p_batch_id
+    and b.given_back = p_lease
+    and b.settled_at is not null;
+  if not found then
+    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -2197,73 +3905,378 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
     and not o.is_due
 $$;
 
-CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_before timestamp with time zone) RETURNS bigint
+CREATE FUNCTION retention._sort_out(p_batch retention.batch, p_spared bigint[], p_failed bigint[], p_codes text[], p_errors text[]) RETURNS jsonb
     LANGUAGE plpgsql
+    AS $$
+declare
+  v_problems jsonb := '[]';
+  v_kind record;
+  v_kept record;
+begin
+  for v_kind in
+    select f.code, min(f.error) as error, array_agg(f.n order by f.n) as places
+    from unnest(p_failed, p_codes, p_errors) as f (n, code, error)
+    group by f.code
+    order by f.code
+  loop
+    -- Names and rights that are missing are the schema's fault and not the result's.
+    v_problems := v_problems
+      || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
+  end loop;
+  select count(*) as results,
+    coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
+    coalesce(array_agg(u.key order by u.n), '{}') as keys,
+    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+  into strict v_kept
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where u.n not in (select unnest(p_spared || p_failed));
+  update retention.batch b
+  set results = v_kept.results,
+    run_ids = v_kept.run_ids,
+    keys = v_kept.keys,
+    tenants = v_kept.tenants,
+    spared = b.spared + cardinality(p_spared),
+    failed = b.failed + cardinality(p_failed),
+    lease = case when v_kept.results > 0 then b.lease end,
+    ms = case when v_kept.results > 0 then b.ms else 0 end,
+    settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
+  where b.batch_id = p_batch.batch_id;
+  if cardinality(p_spared) > 0 and (select s.check_shared_objects from retention.setting s) then
+    perform retention._note_shared_objects(p_batch, p_spared);
+  end if;
+  return v_problems;
+end
+$$;
+
+CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     SET enable_hashjoin TO 'on'
     AS $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_path text;
+  v_completed text;
+  v_is_dated boolean;
+  v_has_rules boolean;
   v_stamped bigint;
 begin
-  -- As "is null", the last condition would let the planner read an index over all live results instead of
-  -- probing by run id, where its statistics say that few are live.
-  if (select a.columns -> 'updated_at' ->> 'name' from retention.adapter a) is null then
-    update retention.result r
-    set cleared_at = now()
-    from unnest(p_run_ids, p_keys) as g (run_id, key)
-    where r.run_id = g.run_id
-      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
-      and r.completed_at < p_before
-      and num_nulls(r.cleared_at) = 1;
-  else
-    update retention.result r
-    set cleared_at = now(),
-      updated_at = now()
-    from unnest(p_run_ids, p_keys) as g (run_id, key)
-    where r.run_id = g.run_id
-      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
-      and r.completed_at < p_before
-      and num_nulls(r.cleared_at) = 1;
+  select retention._application_path(a.application_path),
+    coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED'),
+    a.columns -> 'updated_at' ->> 'name' is not null,
+    c.relhasrules
+  into v_path, v_completed, v_is_dated, v_has_rules
+  from retention.adapter a
+  left join pg_class c on c.oid = a.table_oid;
+  if v_has_rules then
+    return retention._stamp_under_rules(
+      p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated
+    );
   end if;
-  get diagnostics v_stamped = row_count;
+  perform set_config('search_path', v_path, true);
+  -- The array bounds what is read of the table, whatever the statistics make of the join. As "is null", the last
+  -- condition would let the planner read an index over all live results instead.
+  if v_is_dated then
+    with stamped as (
+      update retention.result r
+      set cleared_at = pg_catalog.now(),
+        updated_at = pg_catalog.now()
+      from unnest(p_run_ids, p_keys) as g (run_id, key)
+      where r.run_id operator(pg_catalog.=) any (p_run_ids)
+        and r.run_id operator(pg_catalog.=) g.run_id
+        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
+        and r.completed_at operator(pg_catalog.>=) p_oldest
+        and r.completed_at operator(pg_catalog.<=) p_newest
+        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
+      returning r.cleared_at
+    )
+    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
+  else
+    with stamped as (
+      update retention.result r
+      set cleared_at = pg_catalog.now()
+      from unnest(p_run_ids, p_keys) as g (run_id, key)
+      where r.run_id operator(pg_catalog.=) any (p_run_ids)
+        and r.run_id operator(pg_catalog.=) g.run_id
+        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
+        and r.completed_at operator(pg_catalog.>=) p_oldest
+        and r.completed_at operator(pg_catalog.<=) p_newest
+        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
+      returning r.cleared_at
+    )
+    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
+  end if;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
   return v_stamped;
 end
 $$;
 
-CREATE TABLE retention.bucket (
-    bucket text NOT NULL,
-    on_versioned text DEFAULT 'marker'::text NOT NULL,
-    versioning text,
-    described_at timestamp with time zone,
-    paused_until timestamp with time zone,
-    pauses integer DEFAULT 0 NOT NULL,
-    pause_code text,
-    pause_error text,
-    refused_in_row integer DEFAULT 0 NOT NULL,
-    known_since timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
-    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
+CREATE FUNCTION retention._stamp_or_remember(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], OUT stamped bigint, OUT left_out integer[], OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_most integer := retention._max_stamps();
+  v_started_at timestamptz := clock_timestamp();
+  v_code text;
+  v_parts record;
+  v_codes text[];
+  v_messages text[];
+begin
+  stamped := 0;
+  left_out := '{}';
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  if cardinality(p_run_ids) = 0 then
+    return;
+  end if;
+  if v_most is null or cardinality(p_run_ids) <= v_most then
+    begin
+      stamped := retention._stamp(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest);
+    exception
+      when query_canceled or assert_failure or others then
+        get stacked diagnostics v_code = returned_sqlstate;
+    end;
+  end if;
+  if v_code is null and (v_most is null or cardinality(p_run_ids) <= v_most) then
+    if v_most is not null or clock_timestamp() - v_started_at > interval '2 seconds' then
+      perform retention._note_pace(cardinality(p_run_ids), clock_timestamp() - v_started_at);
+    end if;
+    if stamped >= cardinality(p_run_ids) then
+      return;
+    end if;
+    -- What is gone, cleared or completed again, or points elsewhere, is done; what is still as it was is not.
+    left_out := array(
+      select retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest)
+    );
+    v_codes := array_fill('StampSwallowed'::text, array[cardinality(left_out)]);
+    v_messages := array_fill(
+      'a trigger, a rule or a row-level security policy of the table swallows the stamp'::text,
+      array[cardinality(left_out)]
+    );
+  else
+    select *
+    into strict v_parts
+    from retention._stamp_parts(
+      p_batch, p_run_ids, p_keys, v_code, coalesce(v_most / 5, 1000),
+      case when v_code = '57014' then clock_timestamp() else retention._stamp_until() end
+    );
+    stamped := v_parts.stamped;
+    left_out := v_parts.places;
+    v_codes := v_parts.codes;
+    v_messages := v_parts.messages;
+    if v_code = '57014' then
+      perform retention._note_pace(cardinality(p_run_ids), (clock_timestamp() - v_started_at) * 2);
+    elsif stamped > 0 and v_most is not null then
+      perform retention._note_pace(stamped, clock_timestamp() - v_started_at);
+    end if;
+  end if;
+  if cardinality(left_out) > 0 then
+    select r.failed, r.dead, r.retry_at, r.problems
+    into strict failed, dead, retry_at, problems
+    from retention._remember(p_batch, p_run_ids, p_keys, p_tenants, left_out, v_codes, v_messages, stamped = 0) r;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._stamp_parts(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_code text, p_part integer, p_until timestamp with time zone, OUT stamped bigint, OUT places integer[], OUT codes text[], OUT messages text[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_all integer[] := array(select generate_series(1, cardinality(p_run_ids)));
+  v_size integer := greatest(p_part, 1);
+  v_from integer[] := '{}';
+  v_to integer[] := '{}';
+  v_first integer;
+  v_last integer;
+  v_middle integer;
+  v_some integer[];
+  v_run_ids retention.run_id[];
+  v_keys text[];
+  v_stamped bigint;
+  v_code text;
+  v_message text;
+begin
+  stamped := 0;
+  places := '{}';
+  codes := '{}';
+  messages := '{}';
+  if p_code = '55P03' then
+    v_message := 'another session has locked the row';
+    begin
+      v_all := array(
+        select retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest, true)
+      );
+      v_some := array(
+        select n
+        from retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest) n
+        where n <> all (v_all)
+      );
+    exception
+      when query_canceled or lock_not_available then
+        v_message := 'another session has locked the table';
+        v_some := v_all;
+        v_all := '{}';
+    end;
+    places := v_some;
+    codes := array_fill(p_code, array[cardinality(v_some)]);
+    messages := array_fill(v_message, array[cardinality(v_some)]);
+  elsif p_code is not null then
+    v_size := least(v_size, (cardinality(v_all) + 1) / 2);
+  end if;
+  -- The last part first, for they are taken from the end.
+  for v_first in select n from generate_series(1, cardinality(v_all), greatest(v_size, 1)) n order by n desc loop
+    v_from := v_from || v_first;
+    v_to := v_to || least(v_first + v_size - 1, cardinality(v_all));
+  end loop;
+
+  while cardinality(v_from) > 0 loop
+    v_first := v_from[cardinality(v_from)];
+    v_last := v_to[cardinality(v_to)];
+    v_from := trim_array(v_from, 1);
+    v_to := trim_array(v_to, 1);
+    v_some := v_all[v_first:v_last];
+    v_code := null;
+    if clock_timestamp() >= p_until then
+      v_code := 'StampLater';
+      v_message := 'there was no time left to stamp it';
+    else
+      v_run_ids := array(select p_run_ids[u.n] from unnest(v_some) with ordinality as u (n, i) order by u.i);
+      v_keys := array(select p_keys[u.n] from unnest(v_some) with ordinality as u (n, i) order by u.i);
+      begin
+        v_stamped := retention._stamp(p_batch.bucket, v_run_ids, v_keys, p_batch.oldest, p_batch.newest);
+        stamped := stamped + v_stamped;
+        if v_stamped < cardinality(v_some) then
+          v_some := array(
+            select v_some[n]
+            from retention._still_live(p_batch.bucket, v_run_ids, v_keys, p_batch.oldest, p_batch.newest) n
+          );
+          v_code := 'StampSwallowed';
+          v_message := 'a trigger, a rule or a row-level security policy of the table swallows the stamp';
+        end if;
+      exception
+        when query_canceled or assert_failure or others then
+          get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
+          if v_code = '57014' then
+            p_until := clock_timestamp();
+          elsif v_first < v_last then
+            v_middle := (v_first + v_last) / 2;
+            v_from := v_from || array[v_middle + 1, v_first];
+            v_to := v_to || array[v_last, v_middle];
+            v_code := null;
+          end if;
+      end;
+    end if;
+    if v_code is not null then
+      places := places || v_some;
+      codes := codes || array_fill(v_code, array[cardinality(v_some)]);
+      messages := messages || array_fill(v_message, array[cardinality(v_some)]);
+    end if;
+  end loop;
+end
+$$;
+
+CREATE TABLE retention.stamping (
+    singleton boolean DEFAULT true NOT NULL,
+    tried_for text,
+    failed_since timestamp with time zone,
+    code text,
+    message text,
+    context text,
+    tries integer DEFAULT 0 NOT NULL,
+    try_at timestamp with time zone,
+    most integer,
+    CONSTRAINT at_least_one_stamp_fits CHECK ((most > 0)),
+    CONSTRAINT there_is_one_stamping_row CHECK (singleton),
+    CONSTRAINT what_fails_has_a_code CHECK (((failed_since IS NULL) = (code IS NULL)))
 );
 
-COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
+COMMENT ON TABLE retention.stamping IS 'one row: whether stamps work, and how many are written in time';
 
-COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+COMMENT ON COLUMN retention.stamping.tried_for IS 'the view and the installation that a trial last looked at; others want another trial';
 
-COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
+COMMENT ON COLUMN retention.stamping.failed_since IS 'since when no row could be stamped: the gate is closed; null: it is not known that stamps fail';
 
-COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
+COMMENT ON COLUMN retention.stamping.try_at IS 'when a single row is tried again';
 
-COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
+COMMENT ON COLUMN retention.stamping.most IS 'how many results are stamped in time, where the application''s triggers are slow; null: a whole batch is';
 
-COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
+CREATE FUNCTION retention._stamp_remedy(p_stamping retention.stamping) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_stamping.code is null then null
+    when left(p_stamping.code, 2) in ('42', '3F') and p_stamping.code <> '42501'
+    then format(
+      'name the schema in the application''s trigger, or let it look where the application does: update retention.adapter set application_path = ''...'' (now: %s)',
+      a.application_path
+    )
+    when p_stamping.code = '42501'
+    then format('grant what the message names to %I, who owns the schema retention', o.nspowner::regrole::text)
+    when p_stamping.code = 'StampSwallowed'
+    then 'let the trigger, rule or policy of the table pass an update that writes the cleared-at column alone'
+    else 'let the table''s triggers and constraints take an update that writes the cleared-at column alone'
+  end || '; it is tried again by itself, and nothing is deleted meanwhile'
+  from retention.adapter a
+  cross join pg_namespace o
+  where o.nspname = 'retention'
+$$;
+
+CREATE FUNCTION retention._stamp_under_rules(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_path text, p_completed text, p_is_dated boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_before integer[] := array(select retention._still_live(p_bucket, p_run_ids, p_keys, p_oldest, p_newest));
+  v_update text := format(
+    'update retention.result r
+    set cleared_at = pg_catalog.now()%s
+    from pg_catalog.unnest($1) as g (n)
+    where r.run_id operator(pg_catalog.=) ($2)[g.n]
+      and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1',
+    case when p_is_dated then ', updated_at = pg_catalog.now()' end
+  );
+begin
+  perform set_config('search_path', p_path, true);
+  execute v_update using v_before, p_run_ids;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
+  return cardinality(v_before)
+    - cardinality(array(select retention._still_live(p_bucket, p_run_ids, p_keys, p_oldest, p_newest)));
+end
+$_$;
+
+CREATE FUNCTION retention._stamp_until() RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+  select least(
+    clock_timestamp() + interval '10 seconds',
+    statement_timestamp() + 0.6 * nullif(current_setting('statement_timeout')::interval, '0')
+  )
+$$;
 
 CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
 begin
-  if p_batch.dead_at is not null then
+  if p_batch.deleted_at is not null then
+    state := case when p_batch.dead_at is null then 'failed' else 'dead' end;
+    because := format(
+      'S3 deleted its object at %s, but the run could not be stamped: %s (%s); %s',
+      retention._iso(p_batch.deleted_at), p_batch.code, p_batch.error,
+      case
+        when p_batch.dead_at is null then format('it is stamped again from %s on, without asking S3', retention._iso(p_batch.visible_at))
+        else format('fix the cause and revive with: retention retry --run %s', p_run_id)
+      end
+    );
+  elsif p_batch.dead_at is not null then
     state := 'dead';
     because := case p_batch.code
       when 'BucketNotAllowed'
@@ -2324,6 +4337,145 @@ CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
   )
 $$;
 
+CREATE FUNCTION retention._still_live(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_and_lock boolean DEFAULT false) RETURNS SETOF integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    SET enable_hashjoin TO 'on'
+    AS $$
+declare
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_completed text := (select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') from retention.adapter a);
+begin
+  if p_and_lock then
+    return query
+    select g.n::integer
+    from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
+    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+      and r.status::text = v_completed
+      and r.completed_at between p_oldest and p_newest
+      and num_nulls(r.cleared_at) = 1
+    for no key update of r skip locked;
+  else
+    return query
+    select g.n::integer
+    from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
+    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+      and r.status::text = v_completed
+      and r.completed_at between p_oldest and p_newest
+      and num_nulls(r.cleared_at) = 1;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._subscription_of(p_table oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select s.subname
+  from pg_subscription_rel r
+  join pg_subscription s on s.oid = r.srsubid
+  where r.srrelid in (select t.relid from pg_partition_tree(p_table) t union select p_table)
+  limit 1
+$$;
+
+CREATE FUNCTION retention._table_faults(p_table regclass, p_found jsonb) RETURNS TABLE(code text, message text, hint text)
+    LANGUAGE sql STABLE
+    AS $$
+  select 'insufficient_privilege',
+    format('role %s may not adopt %s, which belongs to %s', current_user, p_table, pg_get_userbyid(c.relowner)),
+    format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', pg_get_userbyid(c.relowner))
+  from pg_class c
+  where c.oid = p_table
+    and not pg_has_role(c.relowner, 'usage')
+  union all
+  select 'insufficient_privilege',
+    format('role %s may not create indexes in the schema of %s', current_user, p_table),
+    format('grant create on schema %I to %I;', n.nspname, current_user)
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = p_table
+    and not has_schema_privilege(c.relnamespace, 'create')
+  union all
+  select 'undefined_object',
+    format('%s has no primary key or unique index that begins with %I', p_table, p_found -> 'run_id' ->> 'name'),
+    'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...'
+  where p_found ? 'run_id'
+    and not exists (
+      select
+      from pg_index i
+      join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
+      where i.indrelid = p_table
+        and i.indisunique
+        and i.indisvalid
+        and i.indpred is null
+        and a.attname = p_found -> 'run_id' ->> 'name'
+        and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = p_table))
+    )
+$$;
+
+CREATE FUNCTION retention._table_reasons() RETURNS TABLE(reason text, because text, remedy text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table record;
+  v_owner text;
+begin
+  select a.table_name,
+    a.table_oid,
+    to_regclass(a.table_name)::oid as named_oid,
+    c.relrowsecurity as is_secured,
+    exists (select from pg_subscription_rel) as is_subscribed
+  into v_table
+  from retention.adapter a
+  left join pg_class c on c.oid = a.table_oid;
+  if v_table.named_oid is distinct from v_table.table_oid then
+    reason := 'table replaced';
+    because := case
+      when v_table.named_oid is null then format('there is no table %s any more', v_table.table_name)
+      else format('%s is another table than the one that was adopted', v_table.table_name)
+    end
+    || coalesce(
+      format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_table.table_oid)), ''
+    );
+    remedy := 'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+    return next;
+    return;
+  end if;
+  if v_table.is_secured then
+    select pg_get_userbyid(v.relowner)
+    into v_owner
+    from pg_class v
+    where v.oid = to_regclass('retention.result')
+      and retention._hides_rows(v_table.table_oid, v.relowner);
+    if v_owner is not null then
+      reason := 'hidden rows';
+      because := format(
+        'row-level security of %s may hide rows from %I, who owns the view retention.result', v_table.table_name, v_owner
+      );
+      remedy := format(
+        'As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;',
+        v_owner, v_table.table_name
+      );
+      return next;
+    end if;
+  end if;
+  if v_table.is_subscribed and retention._subscription_of(v_table.table_oid) is not null then
+    reason := 'subscriber';
+    because := format(
+      '%s is filled by subscription %I: its runs live in another database, and their results are deleted from there',
+      v_table.table_name, retention._subscription_of(v_table.table_oid)
+    );
+    remedy := 'Run retention in the database that publishes the table, and only there. After a switch-over: drop subscription';
+    return next;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2349,6 +4501,22 @@ begin
       tenants = v_left.tenants
     where b.batch_id = p_batch_id;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._take_pass_lock() RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '60s'
+    AS $$
+begin
+  perform from retention.pass_lock for update;
+exception
+  when lock_not_available then
+    raise exception using
+      errcode = 'lock_not_available',
+      message = 'another transaction has been flagging results for longer than a minute',
+      detail = retention._lockers('retention.pass_lock'),
+      hint = 'Try again when it has ended. An idle one is ended with: select pg_terminate_backend(<process>)';
 end
 $$;
 
@@ -2416,6 +4584,206 @@ begin
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
   );
+end
+$$;
+
+CREATE FUNCTION retention._trial_mark() RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
+  from retention.installed i
+$$;
+
+CREATE FUNCTION retention._trial_rows() RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE ROWS 5
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  with known as materialized (
+    select unnest(b.run_ids) as run_id
+    from retention.batch b
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.attempts > 0
+  )
+  select distinct t.run_id, t.bucket, t.key, t.completed_at
+  from (
+    select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, r.is_candidate and r.has_place as fits
+    from (
+      select b.run_ids[1] as run_id
+      from retention.batch b
+      where b.settled_at is null
+        and b.dead_at is null
+        and (b.deleted_at is null or b.attempts = 0)
+      order by b.oldest
+      limit 3
+    ) f
+    cross join lateral (
+      select l.*
+      from retention._live l
+      where l.run_id = f.run_id
+      limit 1
+    ) r
+    union all
+    (
+      select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, true
+      from (
+        select l.*
+        from retention._live l
+        where l.is_candidate
+        order by l.tenant_id, l.completed_at, l.run_id
+        limit 100
+      ) r
+      where r.has_place
+        and r.completed_at is not null
+        and r.run_id not in (select k.run_id from known k)
+      limit 1
+    )
+    union all
+    (
+      select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, true
+      from (
+        select l.*
+        from retention._live l
+        where l.is_candidate
+        order by l.tenant_id desc, l.completed_at desc, l.run_id desc
+        limit 100
+      ) r
+      where r.has_place
+        and r.completed_at is not null
+        and r.run_id not in (select k.run_id from known k)
+      limit 1
+    )
+  ) t
+  where t.fits
+    and t.run_id is not null
+    and t.completed_at is not null;
+end
+$$;
+
+CREATE FUNCTION retention._try_stamp() RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+  v_mark text := retention._trial_mark();
+  v_before retention.stamping;
+  v_row record;
+  v_started_at timestamptz;
+  v_taken interval;
+  v_stamped bigint;
+  v_code text;
+  v_message text;
+  v_constraint text;
+  v_context text;
+  v_first record;
+  v_failed integer := 0;
+  v_unknown integer := 0;
+begin
+  for v_row in select * from retention._trial_rows() loop
+    v_code := null;
+    v_stamped := 0;
+    v_started_at := clock_timestamp();
+    begin
+      v_stamped := retention._stamp(
+        v_row.bucket, array[v_row.run_id], array[retention._pack_key(v_row.key, v_row.run_id::text)],
+        v_row.completed_at, v_row.completed_at
+      );
+      v_taken := clock_timestamp() - v_started_at;
+      if v_stamped = 0 then
+        v_code := case
+          when exists (
+            select
+            from retention._still_live(
+              v_row.bucket, array[v_row.run_id], array[retention._pack_key(v_row.key, v_row.run_id::text)],
+              v_row.completed_at, v_row.completed_at
+            )
+          )
+          then 'StampSwallowed'
+          else 'StampLater'
+        end;
+        v_message := 'a trigger, a rule or a row-level security policy of the table swallows the stamp';
+        v_context := null;
+      end if;
+      raise exception using errcode = 'RR001', message = 'the trial is over';
+    exception
+      when sqlstate 'RR001' then
+        null;
+      when query_canceled or assert_failure or others then
+        get stacked diagnostics v_code = returned_sqlstate,
+          v_message = message_text,
+          v_constraint = constraint_name,
+          v_context = pg_exception_context;
+        v_context := coalesce(
+          'constraint ' || nullif(v_constraint, ''),
+          -- "PL/pgSQL function audit() line 3 at SQL statement", in whatever language.
+          substring(v_context from '([\w."]+\([^()]*\)),?\s+\S+\s+\d+')
+        );
+    end;
+    exit when v_code is null;
+    if retention._is_passing(v_code) then
+      v_unknown := v_unknown + 1;
+    else
+      v_failed := v_failed + 1;
+      if v_failed = 1 then
+        select v_code as code, v_message as message, v_context as context into v_first;
+      end if;
+    end if;
+  end loop;
+
+  select * into strict v_before from retention.stamping;
+  if v_stamped > 0 or v_failed = 0 and v_unknown = 0 then
+    update retention.stamping s
+    set tried_for = case when v_stamped > 0 then v_mark end,
+      failed_since = null,
+      code = null,
+      message = null,
+      context = null,
+      tries = 0,
+      try_at = null,
+      -- Planning and reading for the first time take a while too.
+      most = case
+        when s.most is null and v_taken > interval '20 ms'
+        then greatest(1, 5 / extract(epoch from v_taken))::integer
+        else s.most
+      end
+    where s.tried_for is distinct from case when v_stamped > 0 then v_mark end
+      or s.failed_since is not null;
+    if v_before.failed_since is not null then
+      update retention.batch b
+      set visible_at = clock_timestamp()
+      where b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at > clock_timestamp();
+      perform retention._note_gate();
+    end if;
+    return true;
+  end if;
+  if v_failed = 0 then
+    update retention.stamping s
+    set try_at = clock_timestamp() + interval '5 seconds'
+    where s.failed_since is not null;
+    return v_before.failed_since is null;
+  end if;
+  update retention.stamping s
+  set tried_for = v_mark,
+    failed_since = coalesce(s.failed_since, clock_timestamp()),
+    code = v_first.code,
+    message = left(v_first.message, 500),
+    context = left(v_first.context, 200),
+    tries = s.tries + 1,
+    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries);
+  if v_before.failed_since is null then
+    perform retention._note_gate();
+  end if;
+  return false;
 end
 $$;
 
@@ -2560,6 +4928,78 @@ begin
 end
 $$;
 
+CREATE UNLOGGED TABLE retention.selection (
+    run_id retention.run_id NOT NULL,
+    tenant_id text,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    completed_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+
+CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE sql STABLE
+    AS $$
+  select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at
+  from (
+    select x.bucket,
+      x.key collate "C" as key,
+      array_agg(row(x.run_id, x.tenant_id, x.bucket, x.key, x.completed_at, x.due_at)::retention.selection) as rows,
+      array_agg(x.n) as places
+    from unnest(p_rows) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
+    group by x.bucket, x.key collate "C"
+  ) k
+  cross join lateral (
+    select count(*) filter (where not r.is_due) as not_due
+    from retention._live r
+    where (select s.check_shared_objects from retention.setting s)
+      and r.key = k.key
+      and r.bucket = k.bucket
+  ) o
+  cross join lateral rows from (unnest(k.rows), unnest(k.places))
+    as u (run_id, tenant_id, bucket, key, completed_at, due_at, place)
+  -- One that is early is itself not due.
+  where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
+  order by u.place
+  limit p_limit
+$$;
+
+CREATE FUNCTION retention._unshared_carefully(p_rows retention.selection[], p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_row retention.selection;
+  v_left bigint := coalesce(p_limit, cardinality(p_rows));
+  v_found bigint;
+begin
+  begin
+    return query select u.* from retention._unshared(p_rows, p_limit) u;
+    return;
+  exception
+    when others then
+      if retention._is_passing(sqlstate) then
+        raise;
+      end if;
+  end;
+  foreach v_row in array p_rows loop
+    exit when v_left <= 0;
+    begin
+      return query select u.* from retention._unshared(array[v_row], 1) u;
+      get diagnostics v_found = row_count;
+      v_left := v_left - v_found;
+    exception
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        raise warning 'run % cannot be read and is passed by: % %', v_row.run_id, sqlstate, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION retention._until(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (p_at = 'infinity'::timestamp with time zone) THEN 'for ever'::text ELSE ('until '::text || retention._iso(p_at)) END;
@@ -2619,6 +5059,20 @@ CREATE FUNCTION retention._why_shared(p_sharer text) RETURNS text
       ),
       'which is not due'
     )
+$$;
+
+CREATE FUNCTION retention._why_skipped(p_run_id text, p_tenant_id text, p_bucket text, p_key text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_run_id is null then format('a row without a run id, with the key %s', left(p_key, 100))
+    when octet_length(p_bucket) > 255
+    then format('run %s: the name of its bucket has %s bytes, and 255 are possible', left(p_run_id, 100), octet_length(p_bucket))
+    when octet_length(p_key) > 1024
+    then format('run %s: its key has %s bytes, and S3 holds 1024', left(p_run_id, 100), octet_length(p_key))
+    when octet_length(p_tenant_id) > 1024
+    then format('run %s: its tenant has %s bytes, and 1024 are possible', left(p_run_id, 100), octet_length(p_tenant_id))
+  end
 $$;
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
@@ -2691,9 +5145,7 @@ CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_o
       when c.relforcerowsecurity then 'forced'
       else 'on'
     end,
-    c.relrowsecurity
-      and not (o.rolsuper or o.rolbypassrls)
-      and (c.relforcerowsecurity or not pg_has_role(v.relowner, c.relowner, 'usage')),
+    retention._hides_rows(c.oid, v.relowner),
     (
       select count(*)
       from pg_policy p
@@ -2709,12 +5161,31 @@ CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_o
   from retention.adapter a
   join pg_class c on c.oid = a.table_oid
   join pg_class v on v.oid = to_regclass('retention.result')
-  join pg_roles o on o.oid = v.relowner
 $$;
 
 COMMENT ON FUNCTION retention.adopted_table() IS 'The adopted table: who owns it and the view over it, its row-level security (off, on or forced), whether its
 policies are asked when the view''s owner reads it (is_filtered), and how many of them let the view''s owner see
 rows. No row while it is detached or gone. Reads catalogs. For observers.';
+
+CREATE FUNCTION retention.adoption_report() RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+  select r.*
+  from retention.adapter a
+  join pg_class v on v.oid = to_regclass('retention.result')
+  cross join lateral (
+    select c.* from retention._report_catalog(a.table_oid, a.columns, v.relowner) c
+    union all
+    select s.* from retention._report_rows(a.table_oid, a.columns) s
+  ) r
+  where to_regclass(a.table_name)::oid = a.table_oid
+$$;
+
+COMMENT ON FUNCTION retention.adoption_report() IS 'What is odd or missing about the adopted table by now, each with the statement that helps, as `retention init` and
+`migrate up` say it before it is adopted. state: ok, warning or failed. No row while it is detached or gone. It
+looks at catalogs and at 10,000 rows. For observers.';
 
 CREATE FUNCTION retention.attach() RETURNS void
     LANGUAGE plpgsql
@@ -2731,11 +5202,9 @@ begin
       where c.value ? 'type'
         and not exists (
           select
-          from pg_attribute a
-          where a.attrelid = v_adapter.table_oid
-            and a.attname = c.value ->> 'name'
-            and not a.attisdropped
-            and format_type(a.atttypid, a.atttypmod) = coalesce(c.value ->> 'type', format_type(a.atttypid, a.atttypmod))
+          from retention._column_type(v_adapter.table_oid, c.value ->> 'name') t
+          where t.type = coalesce(c.value ->> 'type', t.type)
+            and t.collation_name is not distinct from c.value ->> 'collation'
         )
     )
   then
@@ -2768,7 +5237,7 @@ $$;
 COMMENT ON FUNCTION retention.begin_verify() IS 'Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
 object may be younger than the listing. Writes nothing. For operators.';
 
-CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text)
+CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text, habits jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -2783,7 +5252,8 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
     coalesce(w.dead, 0),
     case when k.paused_until > now() then k.paused_until end,
     case when k.paused_until > now() then k.pause_code end,
-    case when k.paused_until > now() then k.pause_error end
+    case when k.paused_until > now() then k.pause_error end,
+    retention._habits_of(k)
   from retention.bucket k
   left join (
     select b.bucket,
@@ -2805,10 +5275,11 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
   limit p_limit
 $$;
 
-COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. Reads open batches, dead
-ones and those of the last 24 hours by their indexes. For observers.';
+COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
+bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
+their indexes. For observers.';
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb, habits jsonb, looked_in text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2816,6 +5287,7 @@ CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DE
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET lock_timeout TO '5s'
     AS $$
 #variable_conflict use_column
 declare
@@ -2824,7 +5296,10 @@ declare
   v_batch retention.batch;
   v_batch_id bigint;
   v_checked record;
-  v_kept record;
+  v_problems jsonb := '[]';
+  v_bucket retention.bucket;
+  v_habits jsonb;
+  v_most integer;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -2836,55 +5311,71 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'claim needs a lease token and a duration above zero';
   end if;
-  if not retention._is_open(p_client) then
+  if not retention._is_open(p_client) or not retention._may_stamp() then
     return;
   end if;
-  v_batch_id := retention._next_batch(p_batch_ids);
+  v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
   if v_batch_id is null and retention._bring_back_times() then
-    v_batch_id := retention._next_batch(p_batch_ids);
+    v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
   end if;
   if v_batch_id is null then
     return;
   end if;
   -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
   -- check below sees it, or it waits for us and then sees the lease.
-  lock table retention.hold in row share mode;
+  begin
+    lock table retention.hold in row share mode;
+  exception
+    when lock_not_available then
+      raise exception using
+        errcode = 'lock_not_available',
+        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
+        detail = retention._lockers('retention.hold'),
+        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
+  end;
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
     -- Its lease has run out, and whoever had it may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
+  select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  v_habits := retention._habits(v_bucket);
+  -- No more than the store takes in a request, and than can be stamped in time.
+  v_most := least(retention._max_keys(v_habits), retention._max_stamps());
+  if v_before.results > v_most then
+    perform retention._cut(v_batch_id, v_most);
+  end if;
 
   update retention.batch b
   set lease = p_lease,
     leased_at = clock_timestamp(),
     leased_by = p_by,
+    early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
     visible_at = clock_timestamp() + p_lease_for
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
-  select m.spared, m.keys
-  into strict v_checked
-  from retention._may_go(v_batch, v_setting.check_shared_objects) m;
-  if cardinality(v_checked.spared) > 0 then
-    select count(*) as results,
-      coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
-      coalesce(array_agg(u.key order by u.n), '{}') as keys,
-      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
-    into strict v_kept
-    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-    where u.n not in (select unnest(v_checked.spared));
-    update retention.batch b
-    set results = v_kept.results,
-      run_ids = v_kept.run_ids,
-      keys = v_kept.keys,
-      tenants = v_kept.tenants,
-      spared = b.spared + cardinality(v_checked.spared),
-      lease = case when v_kept.results > 0 then b.lease end,
-      ms = case when v_kept.results > 0 then b.ms else 0 end,
-      settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
-    where b.batch_id = v_batch_id;
+  if v_batch.early is not null then
+    -- Its command lives.
+    update retention.cutoff c
+    set until = now() + interval '15 minutes'
+    where c.flagged_at = v_batch.flagged_at
+      and c.until < now() + interval '10 minutes';
+  end if;
+
+  select * into strict v_checked from retention._check(v_batch, v_setting.check_shared_objects);
+  if v_checked.is_late then
+    perform retention._set_aside(v_batch, v_checked.errors[1]);
+    return query
+    select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb,
+      null::jsonb, null::text;
+    return;
+  end if;
+  if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
+    v_problems := retention._sort_out(
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+    );
   end if;
   return query
   select v_batch_id,
@@ -2893,25 +5384,32 @@ begin
     cardinality(v_checked.spared),
     v_batch.attempts,
     v_batch.visible_at,
-    exists (
-      select
-      from retention.bucket k
-      where k.bucket = v_batch.bucket
-        and k.on_versioned = 'purge'
-    );
+    v_bucket.on_versioned is not distinct from 'purge',
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is not null), 0)::integer,
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
+    v_problems,
+    v_habits,
+    case when v_bucket.looked >= 20 then v_bucket.looked_in end
+  from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;
 
-COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
-again: it is due, not held, still points at this key, and no run that is not due shares the object. What
-fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
-without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
-token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
-narrowed reconcile. p_client: the client''s version, for the gate.
+COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text, p_buckets text[]) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go, each once. Each result is
+checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
+What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
+too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
+does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
+so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
+as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
+they were not, or not enough of them. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
+p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
+cutoff of its own counts in such a claim alone. p_client: the client''s version, for the gate. p_buckets: only
+batches of these buckets; by default of any.
 For the listener.
-Locks the batch. Waits for transactions that are placing a hold.
+Locks the batch. Waits for a transaction that is placing a hold, for 5 seconds at most.
 Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
-committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.';
+committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero. Raises
+lock_not_available when a transaction that places a hold stays open.';
 
 CREATE FUNCTION retention.clock_state() RETURNS TABLE(at timestamp with time zone, corrected_at timestamp with time zone, was_ahead interval)
     LANGUAGE sql SECURITY DEFINER
@@ -3002,15 +5500,21 @@ begin
     end if;
   end if;
   select to_jsonb(s) into v_old from retention.setting s for update;
+  if p_settings ->> 'default_bucket' <> v_old ->> 'default_bucket' then
+    return next format(
+      'default_bucket: stays %s, and %s is not taken; to change it: select retention.set_default_bucket(%L);',
+      v_old ->> 'default_bucket', p_settings ->> 'default_bucket', p_settings ->> 'default_bucket'
+    );
+  end if;
   update retention.setting s
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end
+    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
-    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'
+    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null
   returning to_jsonb(s) into v_new;
   perform retention._note_gate();
   return query
@@ -3022,11 +5526,32 @@ $$;
 
 COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
 loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
-policy, and is guarded as in set_policy. Returns one line for each change, for the log: "batch_size: 1000
+policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
+another object with another default, so only set_default_bucket changes one. Returns one line for each change, for the log: "batch_size: 1000
 -> 500".
 For the listener.
 Locks the row of retention.setting, and the default policy where that changes.
 Raises invalid_parameter_value for an unknown setting. Raises check_violation for a value out of range.';
+
+CREATE FUNCTION retention.confirm_missing(p_bucket text, p_by text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set missing_confirmed_at = clock_timestamp(),
+    missing_confirmed_by = coalesce(p_by, session_user)
+  where k.bucket = p_bucket;
+  perform retention._note_gate();
+end
+$$;
+
+COMMENT ON FUNCTION retention.confirm_missing(p_bucket text, p_by text) IS 'Says that the objects of a bucket that were looked for and not found are really gone, which opens the gate again
+where it was closed for that (objects missing). p_by: who says it; by default the session''s user.
+For operators.
+Locks the bucket''s row.
+Raises no_data_found for a bucket that is not known.';
 
 CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3037,6 +5562,7 @@ declare
   v_policy retention.policy;
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   select * into v_policy
   from retention.policy p
   where p.tenant_id = p_tenant_id
@@ -3168,6 +5694,19 @@ policies, batches and receipts stay.
 For the owner of the schema.
 Locks both views: it waits for statements that use them.';
 
+CREATE FUNCTION retention.end_cutoff(p_batch_ids bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  delete from retention.cutoff c
+  where c.flagged_at in (select b.flagged_at from retention.batch b where b.batch_id = any (p_batch_ids))
+$$;
+
+COMMENT ON FUNCTION retention.end_cutoff(p_batch_ids bigint[]) IS 'Ends the cutoff of a reconcile that is over: what is left of its batches goes by the policy again. p_batch_ids: what
+flag_selected returned.
+For operators.
+Locks a row of retention.cutoff.';
+
 CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3216,7 +5755,7 @@ begin
   completed_at := v_run.completed_at;
   key := v_run.key;
   cleared_at := v_run.cleared_at;
-  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
+  bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
   select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
   retain := v_live.retain;
   due_at := v_live.due_at;
@@ -3243,7 +5782,7 @@ begin
   elsif v_run.status::text is distinct from v_completed then
     state := 'not completed';
     because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
-  elsif v_run.completed_at is null then
+  elsif v_run.completed_at is null or v_run.completed_at = '-infinity' then
     state := 'no date';
     because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
   elsif coalesce(v_run.key, '') = '' then
@@ -3263,8 +5802,12 @@ begin
     because := retention._when_back(holds, v_run_id);
   elsif v_live.due_at >= now()
     -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
-    and not coalesce(
-      greatest(v_live.completed_at + retention._in_seconds(v_batch.early), v_live.retain_until) < now(), false
+    and not (
+      v_batch.early is not null
+      and retention._has_command(v_batch.flagged_at)
+      and retention._is_past(
+        v_live.due_at, v_live.completed_at, retention._in_seconds(v_batch.early), v_live.retain_until
+      )
     )
   then
     state := 'kept';
@@ -3296,7 +5839,27 @@ unknown, cleared, not completed, no date, no key, no bucket, held, coming back, 
 dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 For observers.';
 
-CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false) RETURNS integer
+CREATE FUNCTION retention.find_tenant(p_tenant_id text) RETURNS TABLE(tenant_id text, is_known boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  tenant_id := retention._policy_tenant(p_tenant_id);
+  is_known := exists (select from retention.policy p where p.tenant_id = find_tenant.tenant_id);
+  if not is_known then
+    is_known := retention._has_runs(retention._read_tenant_id(tenant_id));
+  end if;
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.find_tenant(p_tenant_id text) IS 'A tenant in the spelling of its column, as policies and holds keep it, and whether it is known: it has a run, or a
+policy of its own. ''*'' is. It may read the table.
+For operators.
+Raises invalid_parameter_value for what cannot be a tenant id.';
+
+CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false, p_wait boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -3307,6 +5870,7 @@ CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer,
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     SET work_mem TO '128MB'
+    SET lock_timeout TO '2s'
     AS $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -3319,6 +5883,8 @@ declare
   v_whole boolean;
   v_part_rows bigint := 10000;
   v_part record;
+  v_more boolean := true;
+  v_is_over boolean := false;
   v_pass retention.scan;
   v_left_alone bigint := 0;
 begin
@@ -3327,14 +5893,20 @@ begin
       errcode = 'invalid_parameter_value',
       message = format('max_rows must be 1 or more, given: %s', p_max_rows);
   end if;
+  if p_wait then
+    perform set_config('lock_timeout', '60s', true);
+    perform retention._take_pass_lock();
+  else
+    perform from retention.pass_lock for update skip locked;
+    if not found then
+      return 0;
+    end if;
+  end if;
   if not retention._is_open() then
     return 0;
   end if;
   select * into strict v_setting from retention.setting;
-  select * into v_beat from retention.heartbeat for update skip locked;
-  if not found then
-    return 0;
-  end if;
+  select * into strict v_beat from retention.heartbeat;
 
   select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
     coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
@@ -3348,7 +5920,7 @@ begin
     return 0;
   end if;
 
-  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
+  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
     or v_by_time
@@ -3356,69 +5928,75 @@ begin
   if v_whole then
     delete from retention.progress;
   end if;
+  if p_whole or v_by_time then
+    perform retention._review_shared_objects();
+  end if;
 
   v_pass.flagged := 0;
   v_pass.batches := 0;
   v_pass.looked_at := 0;
   v_pass.without_place := 0;
   v_pass.without_place_run_ids := '{}';
+  v_pass.skipped := 0;
+  v_pass.skipped_rows := '{}';
   loop
     v_part_rows := least(v_part_rows, v_left);
-    select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
+    begin
+      select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
+    exception
+      when query_canceled then
+        -- The session's time limit, which strikes once. What was flagged so far stays; a pass that was too slow
+        -- for its first part does a small one, so that each gets somewhere.
+        v_is_over := true;
+        exit when v_pass.looked_at > 0;
+        select * into strict v_part from retention._flag_part(least(v_part_rows, 500), v_setting.batch_size);
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        select * into strict v_part from retention._flag_carefully(v_part_rows, v_setting.batch_size);
+    end;
     v_pass.flagged := v_pass.flagged + v_part.flagged;
     v_pass.batches := v_pass.batches + v_part.batches;
     v_pass.oldest := least(v_pass.oldest, v_part.oldest);
     v_pass.looked_at := v_pass.looked_at + v_part.looked_at;
     v_pass.without_place := v_pass.without_place + v_part.without_place;
     v_pass.without_place_run_ids := (v_pass.without_place_run_ids || v_part.without_place_run_ids)[1:10];
+    v_pass.skipped := v_pass.skipped + v_part.skipped;
+    v_pass.skipped_rows := (v_pass.skipped_rows || v_part.skipped_rows)[1:10];
     v_left_alone := v_left_alone + v_part.left_alone;
     v_left := v_left - v_part.looked_at;
-    exit when not v_part.more or v_left <= 0;
+    v_more := v_part.more;
+    v_is_over := v_is_over or clock_timestamp() > v_started_at + interval '10 seconds';
+    exit when not v_more or v_left <= 0 or v_is_over;
     -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
     v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
-  update retention.heartbeat
-  set passed_at = clock_timestamp(),
-    more = v_part.more,
-    swept_at = case when v_whole then clock_timestamp() else swept_at end,
-    left_alone = v_left_alone + case when v_whole then 0 else left_alone end;
-
-  if v_pass.flagged > 0 or v_pass.without_place > 0 and (v_by_time or p_whole) then
-    insert into retention.scan (
-      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids, hit_limit, oldest
-    )
-    values (
-      v_started_at,
-      extract(epoch from clock_timestamp() - v_started_at) * 1000,
-      coalesce(p_asked_by, session_user),
-      v_pass.looked_at,
-      v_pass.flagged,
-      v_pass.batches,
-      v_pass.without_place,
-      v_pass.without_place_run_ids,
-      v_part.more,
-      v_pass.oldest
-    );
-  end if;
+  v_pass.started_at := v_started_at;
+  v_pass.asked_by := coalesce(p_asked_by, session_user);
+  v_pass.hit_limit := v_more;
+  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_by_time or p_whole);
   return v_pass.flagged;
 end
 $$;
 
-COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean) IS 'Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
+COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean, p_wait boolean) IS 'Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
 It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
 setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session''s user. p_whole:
-start from the oldest result and not from the progress. Returns 0 at once while another pass runs, when the
-gate is closed, and when the backlog has reached its limit.
+start from the oldest result and not from the progress. A pass ends after 10 seconds and is gone on with by the
+next one. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
+once while another pass runs; p_wait: it waits for that pass instead, for a minute at most.
 For the listener.
-Locks the row of retention.heartbeat and nothing of the application''s.
-Raises invalid_parameter_value for p_max_rows below 1.';
+Locks the row of retention.pass_lock, and nothing of the application''s.
+Raises invalid_parameter_value for p_max_rows below 1, and lock_not_available with p_wait.';
 
-CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
+CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
+    SET lock_timeout TO '60s'
     AS $$
 #variable_conflict use_column
 declare
@@ -3431,10 +6009,16 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not retention._is_open() then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[];
     return;
   end if;
-  perform from retention.heartbeat for update;
+  perform retention._take_pass_lock();
+  if p_early then
+    insert into retention.cutoff (flagged_at, until)
+    values (now(), now() + interval '15 minutes')
+    on conflict (flagged_at) do update
+    set until = excluded.until;
+  end if;
 
   delete from retention.selection;
   insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
@@ -3442,7 +6026,7 @@ begin
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
 
   return query
-  select g.batch_ids, g.newly_flagged, g.selected
+  select g.batch_ids, g.newly_flagged, g.selected, g.leased
   from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;
@@ -3451,12 +6035,42 @@ $$;
 
 COMMENT ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer) IS 'Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
 Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
-by default setting.batch_size. Returns no batches when the gate is closed.
+by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it.
+With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
+minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 For operators.
-Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
-from.
-Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
-day.';
+Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+takes results from. No tick waits for it.
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff
+below 1 day. Raises lock_not_available when another transaction keeps a lock for a minute.';
+
+CREATE FUNCTION retention.forget_habits(p_bucket text, p_by_hand boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set learned = '{}',
+    looked_in = null,
+    looked_at = null,
+    looked = 0,
+    missing = 0,
+    missing_keys = '{}',
+    keys_per_request = case when p_by_hand then null else k.keys_per_request end,
+    deletes = case when p_by_hand then null else k.deletes end,
+    checksum = case when p_by_hand then null else k.checksum end,
+    addressing = case when p_by_hand then null else k.addressing end
+  where k.bucket = p_bucket;
+  perform retention._note_gate();
+end
+$$;
+
+COMMENT ON FUNCTION retention.forget_habits(p_bucket text, p_by_hand boolean) IS 'Forgets what was learned of the store of a bucket and where its keys were looked for, so that both are found out
+again. p_by_hand: also what a person has set.
+For operators.
+Locks the bucket''s row.
+Raises no_data_found for a bucket that is not known.';
 
 CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -3479,6 +6093,7 @@ declare
   v_setting retention.setting;
   v_adapter retention.adapter;
   v_seen retention.gate_state;
+  v_stamping retention.stamping;
   v_fits text;
 begin
   select * into strict v_setting from retention.setting;
@@ -3497,19 +6112,30 @@ begin
     return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
       'select retention.attach(), or: retention migrate up';
   end if;
-  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
-    return query select 'table replaced',
-      case
-        when to_regclass(v_adapter.table_name) is null then format('there is no table %s any more', v_adapter.table_name)
-        else format('%s is another table than the one that was adopted', v_adapter.table_name)
-      end
-      || coalesce(
-        format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_adapter.table_oid)),
-        ''
-      ),
-      case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
-      'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+  return query
+  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+  from retention._table_reasons() r;
+  if found then
+    return;
   end if;
+  select * into v_stamping from retention.stamping;
+  if v_stamping.failed_since is not null then
+    return query select 'stamps fail',
+      format('stamps fail with %s: %s', v_stamping.code, v_stamping.message) || coalesce(format(' (%s)', v_stamping.context), ''),
+      v_stamping.failed_since, retention._stamp_remedy(v_stamping);
+  end if;
+  return query select 'objects missing',
+    format(
+      '%s of %s keys that were looked for in bucket %s have no object there, such as %s',
+      k.missing, k.looked, k.bucket, array_to_string(k.missing_keys, ', ')
+    ),
+    k.looked_at,
+    'compare these keys with the bucket, check S3_ENDPOINT_URL, and run retention doctor, which looks again; '
+    || format('where the objects are really gone: retention bucket confirm %s', k.bucket)
+  from retention.bucket k
+  where k.missing * 2 > k.looked
+    and k.missing_confirmed_at is null
+    and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',
@@ -3531,8 +6157,9 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
-disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
-p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
+disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, version. because
+says it in words, and remedy says what to do. p_client: the version of the client that asks; null: no client is
+judged. Costs a few look-ups in catalogs.
 For observers.';
 
 CREATE FUNCTION retention.grant_rights(p_role text) RETURNS void
@@ -3678,7 +6305,7 @@ $$;
 COMMENT ON FUNCTION retention.index_state() IS 'The indexes of this schema on the adopted table, and whether each is there and valid.
 For observers.';
 
-CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text)
+CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text, habits jsonb, looked integer, missing integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -3689,7 +6316,10 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
     case
       when k.paused_until > now()
       then format('%s until %s', retention._said(k.pause_code, k.pause_error), retention._iso(k.paused_until))
-    end
+    end,
+    retention._habits_of(k),
+    k.looked,
+    k.missing
   from retention.bucket k
   where p_bucket is null
     or k.bucket = p_bucket
@@ -3706,8 +6336,60 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
 $$;
 
 COMMENT ON FUNCTION retention.known_buckets(p_bucket text, p_limit integer) IS 'What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
-it pauses; null: it does not.
+it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
+"learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
+no object.
 For the listener.';
+
+CREATE FUNCTION retention.learn_habits(p_bucket text, p_learned jsonb, p_because text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_bucket retention.bucket;
+begin
+  perform retention._check_habits(
+    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing}'
+  );
+  select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
+  update retention.bucket k
+  set learned = (
+      select coalesce(jsonb_object_agg(l.key, l.value), '{}')
+      from jsonb_each(v_bucket.learned) l
+      where not p_learned ? l.key
+        and (l.value ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+    ) || (
+      select coalesce(
+        jsonb_object_agg(
+          l.key,
+          jsonb_build_object('value', l.value, 'at', clock_timestamp(), 'because', left(p_because, 500))
+        ),
+        '{}'
+      )
+      from (
+        select j.key,
+          case
+            when j.key = 'keys_per_request'
+              and (v_bucket.learned -> j.key ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+            then least(j.value, v_bucket.learned -> j.key -> 'value')
+            else j.value
+          end as value
+        from jsonb_each(p_learned) j
+        where jsonb_typeof(j.value) <> 'null'
+      ) l
+    )
+  where k.bucket = p_bucket;
+end
+$$;
+
+COMMENT ON FUNCTION retention.learn_habits(p_bucket text, p_learned jsonb, p_because text) IS 'Remembers for a day what an attempt showed of the store of a bucket. p_learned: habits by name, as in
+{"keys_per_request": 62, "checksum": "md5"}; a null value forgets one. p_because: what showed it. Of two limits
+of keys that were refused the lower one stays. Unknown buckets are passed by. What a person has set stays in
+force.
+For the listener.
+Locks the bucket''s row.
+Raises invalid_parameter_value for what is no habit.';
 
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3723,52 +6405,122 @@ CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_id
 #variable_conflict use_column
 declare
   v_run_ids retention.run_id[];
+  v_older_than interval := case
+    when p_older_than is not null then retention._in_seconds(least(p_older_than, '2000000 days'))
+  end;
+  v_left bigint := p_limit;
+  v_rows retention.selection[] := '{}';
+  v_row retention.selection;
+  v_tenant record;
+  v_next record;
+  v_is_careful boolean;
+  v_is_full boolean;
+  v_found bigint;
 begin
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+    v_rows := array(
+      select row(
+          r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
+        )::retention.selection
+      from retention._live r
+      where r.run_id = any (v_run_ids)
+        and r.is_candidate
+        and r.has_place
+        and not r.held
+        and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
+        and (p_older_than is null or r.completed_at < now() - v_older_than)
+        and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
+        and retention._why_skipped(r.run_id::text, r.tenant_id::text, r.bucket::text, r.key::text) is null
+        and r.run_id not in (select retention._dead_run_ids())
+    );
     return query
-    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at,
-      r.due_at >= now()
-    from retention._live r
-    where r.run_id = any (v_run_ids)
-      and r.is_candidate
-      and r.has_place
-      and not r.held
-      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
-      and (p_older_than is null or r.completed_at < now() - retention._in_seconds(p_older_than))
-      and (r.is_due or p_early and coalesce(r.retain_until, '-infinity') < now())
-      and r.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(r.run_id, r.bucket, r.key) is null
-    limit p_limit;
-  else
-    return query
-    select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
-    from retention._tenants() t
-    cross join lateral retention._past(
-      t.tenant_id,
-      null,
-      null,
-      now() - retention._in_seconds(
-        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
-      ),
-      null
-    ) s
-    where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
-      and s.has_place
-      and not s.held
-      and (s.is_due or p_early and coalesce(s.retain_until, '-infinity') < now())
-      and s.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(s.run_id, s.bucket, s.key) is null
-    limit p_limit;
+    select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+    from retention._unshared_carefully(v_rows, p_limit) u;
+    return;
   end if;
+  for v_tenant in
+    select t.tenant_id,
+      now() - retention._in_seconds(
+        case when p_early then v_older_than else greatest(t.retain, coalesce(v_older_than, t.retain)) end
+      ) as before,
+      null::timestamptz as completed_at,
+      null::retention.run_id as run_id
+    from retention._tenants() t
+    where p_tenant_id is null or t.tenant_id::text = p_tenant_id
+  loop
+    v_is_careful := false;
+    loop
+      v_is_full := false;
+      begin
+        if v_is_careful then
+          select a.completed_at, a.run_id
+          into v_next
+          from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) a;
+          exit when not found;
+        end if;
+        for v_row in
+          select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at
+          from retention._past(
+            v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before,
+            case when v_is_careful then 1 end
+          ) s
+          where s.has_place
+            and not s.held
+            and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
+            and retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) is null
+            and s.run_id not in (select retention._dead_run_ids())
+        loop
+          v_rows := v_rows || v_row;
+          v_tenant.completed_at := v_row.completed_at;
+          v_tenant.run_id := v_row.run_id;
+          v_is_full := cardinality(v_rows) >= case when v_left < 5000 then 2 * v_left + 100 else 10000 end;
+          exit when v_is_full;
+        end loop;
+        if v_is_careful then
+          v_tenant.completed_at := v_next.completed_at;
+          v_tenant.run_id := v_next.run_id;
+        end if;
+        exit when not v_is_full and not v_is_careful;
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          -- From here row by row, until the one that raises has been passed by.
+          if v_is_careful then
+            raise warning 'run % cannot be read and is passed by: % %', v_next.run_id, sqlstate, sqlerrm;
+            v_tenant.completed_at := v_next.completed_at;
+            v_tenant.run_id := v_next.run_id;
+          end if;
+          v_is_careful := not v_is_careful;
+      end;
+      if v_is_full then
+        return query
+        select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+        from retention._unshared_carefully(v_rows, v_left) u;
+        get diagnostics v_found = row_count;
+        v_left := v_left - v_found;
+        v_rows := '{}';
+        if v_left <= 0 then
+          return;
+        end if;
+      end if;
+    end loop;
+  end loop;
+  return query
+  select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+  from retention._unshared_carefully(v_rows, v_left) u;
 end
 $$;
 
 COMMENT ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What claim would hand out now, flagged or not, in the order of tenants and oldest first. p_tenant_id,
 p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
-where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
+where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
+is passed by with a warning that names it. Changes nothing.
 For operators.
-Raises invalid_parameter_value for a text that cannot be a run id.';
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
 
 CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3952,6 +6704,44 @@ For the listener.
 Locks the row of the bucket.
 Raises check_violation for any other word.';
 
+CREATE FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean DEFAULT false) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_bucket retention.bucket;
+  v_anew boolean;
+begin
+  select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
+  if not found then
+    return true;
+  end if;
+  v_anew := p_anew or v_bucket.looked_in is distinct from p_store;
+  update retention.bucket k
+  set looked_in = p_store,
+    looked_at = clock_timestamp(),
+    looked = p_looked + case when v_anew then 0 else k.looked end,
+    missing = cardinality(p_missing) + case when v_anew then 0 else k.missing end,
+    missing_keys = (p_missing || case when v_anew then '{}' else k.missing_keys end)[:3],
+    missing_confirmed_at = case
+      when k.looked_in is not distinct from p_store then k.missing_confirmed_at
+    end,
+    missing_confirmed_by = case
+      when k.looked_in is not distinct from p_store then k.missing_confirmed_by
+    end
+  where k.bucket = p_bucket
+  returning * into v_bucket;
+  perform retention._note_gate();
+  return not retention._lacks_objects(v_bucket);
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean) IS 'Notes how many keys of a bucket were looked for, and which of them had no object, before anything is deleted in
+p_store (how the store is called). A look in another store begins anew. Returns whether deleting may go on: with
+most objects missing it may not, and the gate closes (objects missing). p_anew: forget earlier looks.
+For the listener.
+Locks the bucket''s row.';
+
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4004,23 +6794,8 @@ begin
         message = format('there is no run %s to hold', p_run_id);
     end if;
   else
-    begin
-      v_tenant_id := p_tenant_id;
-    exception
-      when data_exception then
-        v_tenant_id := null;
-    end;
-    -- The first is a probe of the index over what is live; the second may read the table.
-    if not exists (
-      select
-      from retention._live r
-      where r.tenant_id = v_tenant_id
-        and r.is_candidate
-    ) and not exists (
-      select
-      from retention.result r
-      where r.tenant_id = v_tenant_id
-    ) then
+    v_tenant_id := retention._read_tenant_id(p_tenant_id);
+    if not retention._has_runs(v_tenant_id) then
       raise exception using
         errcode = 'no_data_found',
         message = format('there is no run of tenant %s to hold', p_tenant_id);
@@ -4047,8 +6822,8 @@ by default the session''s user.
 For operators.
 Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
 Keep that transaction short. Raises lock_not_available when another transaction keeps the lock for ten seconds.
-Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
-duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
+Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
+neither, and for a duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 active_sql_transaction outside READ COMMITTED.';
 
 CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone)
@@ -4103,12 +6878,21 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return null;
+    -- Asked again, after the answer was lost.
+    return (
+      select b.visible_at
+      from retention.batch b
+      where b.batch_id = p_batch_id
+        and b.given_back = p_lease
+        and b.lease is null
+        and b.settled_at is null
+    );
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
+    given_back = p_lease,
     visible_at = v_until,
     postponed = b.postponed + 1,
     problems = jsonb_build_array(jsonb_build_object(
@@ -4119,14 +6903,24 @@ begin
       'retry_at', retention._iso(v_until)
     ))
   where b.batch_id = p_batch_id;
+  if v_batch.results > 1 and v_batch.postponed >= 5 and exists (
+    select
+    from retention.batch b
+    where b.settled_at > v_batch.leased_at - interval '1 hour'
+      and b.bucket = v_batch.bucket
+      and b.cleared > 0
+  ) then
+    perform retention._cut(p_batch_id, (v_batch.results + 1) / 2);
+  end if;
   return v_until;
 end
 $$;
 
 COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
-counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
-that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
-longer the batch''s lease.
+counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
+of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
+p_unanswered: the keys that S3 may still delete later. Returns when the batch may be claimed again, also when asked
+again, or null when p_lease is no longer the batch''s lease.
 For the listener.
 Locks the batch and its bucket.';
 
@@ -4143,6 +6937,8 @@ CREATE FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) RE
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
+declare
+  v_tenant_id text := retention._policy_tenant(p_tenant_id);
 begin
   return query
   select t.tenant_id::text, c.results
@@ -4165,7 +6961,7 @@ begin
       )
   ) c
   where p_retain < t.retain
-    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and (t.tenant_id::text = v_tenant_id or v_tenant_id = '*' and p.tenant_id is null)
     and c.results > 0;
 end
 $$;
@@ -4173,9 +6969,10 @@ $$;
 COMMENT ON FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) IS 'How many live results a policy would make due at once that are not due now, by tenant. p_tenant_id: a
 tenant, or ''*'' for all tenants without a policy of their own. It reads the rows that it counts and changes
 nothing.
-For operators.';
+For operators.
+Raises invalid_parameter_value for what cannot be a tenant id.';
 
-CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
+CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -4189,9 +6986,12 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
+        and b.deleted_at is null
       order by b.visible_at
       limit 1
     ) f
+    where p_buckets is null or k.bucket = any (p_buckets)
   )
   select s.enabled,
     array(select g.reason from retention.gate(p_client) g),
@@ -4212,9 +7012,10 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
   cross join next n
 $$;
 
-COMMENT ON FUNCTION retention.pulse(p_client text) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
+COMMENT ON FUNCTION retention.pulse(p_client text, p_buckets text[]) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
-the gate. p_client: the client''s version, for the gate. Cheap at any size.
+the gate. p_client: the client''s version, for the gate. p_buckets: what is visible in these buckets; by default in
+any. Cheap at any size.
 For the listener.';
 
 CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone)
@@ -4366,17 +7167,37 @@ CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timest
     SET enable_nestloop TO 'off'
     AS $$
 declare
-  v_requeued bigint;
+  v_run_ids retention.run_id[] := array(
+    select r.run_id
+    from retention.stray s
+    cross join retention.setting t
+    join retention.result r on r.key = s.key collate "default"
+      and retention._bucket(r.bucket, t.default_bucket) = s.bucket
+    where s.verify_id = p_verify_id
+      and s.kind = 'returned'
+      and r.cleared_at < p_started_at
+      and r.run_id is not null
+  );
+  v_some retention.run_id[];
+  v_run_id retention.run_id;
+  v_requeued bigint := 0;
 begin
-  update retention.result r
-  set cleared_at = null
-  from retention.stray s, retention.setting t
-  where s.verify_id = p_verify_id
-    and s.kind = 'returned'
-    and r.key = s.key collate "default"
-    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at < p_started_at;
-  get diagnostics v_requeued = row_count;
+  for v_first in 1..cardinality(v_run_ids) by 1000 loop
+    v_some := v_run_ids[v_first:v_first + 999];
+    begin
+      v_requeued := v_requeued + retention._clear_stamps(v_some, p_started_at);
+    exception
+      when others then
+        foreach v_run_id in array v_some loop
+          begin
+            v_requeued := v_requeued + retention._clear_stamps(array[v_run_id], p_started_at);
+          exception
+            when others then
+              raise warning 'the stamp of run % cannot be taken: %', v_run_id, sqlerrm;
+          end;
+        end loop;
+    end;
+  end loop;
   if v_requeued > 0 then
     delete from retention.progress;
   end if;
@@ -4385,7 +7206,8 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) IS 'Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
-due again. It reads the whole table once. Returns how many rows.
+due again. A row whose stamp cannot be taken is left out: the next verify finds it again. It reads the whole table
+once. Returns how many rows.
 For operators.
 Locks the rows that it changes.';
 
@@ -4416,6 +7238,7 @@ CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
+    SET lock_timeout TO '60s'
     AS $$
 declare
   v_run_ids retention.run_id[];
@@ -4423,7 +7246,8 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
-  perform from retention.heartbeat for update;
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
+  perform retention._take_pass_lock();
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(
       select b.batch_id
@@ -4474,6 +7298,33 @@ begin
   select g.selected
   into v_revived
   from retention._regroup((select s.batch_size from retention.setting s), null) g;
+  -- What S3 has deleted stays in its batches, which are stamped again whole.
+  with chosen as (
+    select b.batch_id, count(*) as results
+    from retention.batch b
+    cross join unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.failed_at is not null
+      and (p_bucket is null or b.bucket = p_bucket)
+      and (p_code is null or b.code = p_code)
+      and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+      and (p_tenant_id is null or u.tenant_id = p_tenant_id)
+    group by b.batch_id
+  ),
+  revived as (
+    update retention.batch b
+    set attempts = 0,
+      code = null,
+      error = null,
+      failed_at = null,
+      dead_at = null,
+      visible_at = now()
+    from chosen c
+    where b.batch_id = c.batch_id
+    returning c.results
+  )
+  select v_revived + coalesce(sum(r.results), 0) into v_revived from revived r;
   return v_revived;
 end
 $$;
@@ -4482,36 +7333,96 @@ COMMENT ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket
 count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
 narrow. A batch with a valid lease is left as it is. Returns how many results.
 For operators.
-Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
-Raises invalid_parameter_value for a text that cannot be a run id.';
+Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+changes.
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
 
-CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
+CREATE FUNCTION retention.sample_keys(p_bucket text, p_limit integer DEFAULT 20) RETURNS SETOF text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     AS $$
 begin
   if to_regclass('retention._live') is null then
-    return null;
+    return;
   end if;
-  return (
-    select l.key
-    from (
-      select r.bucket, r.key
-      from retention._live r
-      where r.key is not null
-      limit 1000
-    ) l
-    where l.bucket = p_bucket
-      and l.key <> ''
-    limit 1
-  );
+  return query
+  select l.key::text
+  from (
+    select r.bucket, r.key
+    from retention._live r
+    where r.key is not null
+    limit 1000
+  ) l
+  where l.bucket = p_bucket
+    and l.key <> ''
+  limit p_limit;
 end
 $$;
 
-COMMENT ON FUNCTION retention.sample_key(p_bucket text) IS 'The key of some live result in a bucket, looked for among a thousand; null: none was found. For observers.';
+COMMENT ON FUNCTION retention.sample_keys(p_bucket text, p_limit integer) IS 'The keys of some live results in a bucket, at most p_limit, looked for among a thousand. For observers.';
 
-CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION retention.set_default_bucket(p_bucket text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_before text;
+begin
+  if p_bucket !~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a bucket has a name of 3 to 255 letters, digits, dots, hyphens or underscores, given: %s', p_bucket);
+  end if;
+  select s.default_bucket into strict v_before from retention.setting s for update;
+  update retention.setting set default_bucket = p_bucket;
+  if p_bucket is distinct from v_before then
+    -- What lies behind the progress means other objects now.
+    delete from retention.progress;
+  end if;
+  return v_before;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.set_default_bucket(p_bucket text) IS 'Sets the bucket of results whose row names none; null: they have none, are no work, and protect no object. With
+another one such rows mean other objects. Returns the one before.
+For operators.
+Locks the row of retention.setting.
+Raises invalid_parameter_value for what is no name of a bucket.';
+
+CREATE FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text DEFAULT NULL::text, p_new boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing}');
+  if p_new and btrim(coalesce(p_bucket, '')) <> '' then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+  end if;
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set keys_per_request = case
+      when p_habits ? 'keys_per_request' then (p_habits ->> 'keys_per_request')::integer
+      else k.keys_per_request
+    end,
+    deletes = case when p_habits ? 'deletes' then p_habits ->> 'deletes' else k.deletes end,
+    checksum = case when p_habits ? 'checksum' then p_habits ->> 'checksum' else k.checksum end,
+    addressing = case when p_habits ? 'addressing' then p_habits ->> 'addressing' else k.addressing end,
+    set_at = clock_timestamp(),
+    set_by = coalesce(p_by, session_user)
+  where k.bucket = p_bucket;
+end
+$$;
+
+COMMENT ON FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text, p_new boolean) IS 'Sets habits of the store of a bucket by hand: they win over what is learned and are not forgotten. p_habits:
+{"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual"}, any of them; a null
+value leaves a habit to be learned again. p_by: who sets it; by default the session''s user. p_new: the bucket
+need not be known yet.
+For operators.
+Locks the bucket''s row.
+Raises invalid_parameter_value for what is no habit, and no_data_found for a bucket that is not known.';
+
+CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false, p_new_tenant boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -4531,6 +7442,13 @@ begin
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
       message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
   end if;
+  if not p_new_tenant and not (select t.is_known from retention.find_tenant(p_tenant_id) t) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no run of tenant %s', p_tenant_id),
+      hint = 'Where its first run is yet to come: retention.set_policy(tenant_id, retain, p_new_tenant => true).';
+  end if;
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   v_due := retention._newly_due(p_tenant_id, v_retain);
   -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
   -- Not an upsert: the guard would judge its insert before its update.
@@ -4555,14 +7473,15 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean) IS 'Sets how long results are kept, for one tenant or, with ''*'', for all tenants without a policy of their own.
+COMMENT ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean, p_new_tenant boolean) IS 'Sets how long results are kept, for one tenant or, with ''*'', for all tenants without a policy of their own.
 Returns how many live results it makes due at once. With more of them than setting.policy_guard, the policy
 is pending until confirm_policy, or takes effect at once with p_confirm. To ask for the policy in force
-withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy.
+withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy. p_new_tenant: the
+tenant need not have a run yet.
 For operators.
 Locks the policy.
-Raises invalid_parameter_value without a tenant. Raises check_violation for less than 1 day and more than
-99 years.';
+Raises invalid_parameter_value without a tenant, and for what cannot be a tenant id. Raises no_data_found for a
+tenant without a run, unless p_new_tenant. Raises check_violation for less than 1 day and more than 99 years.';
 
 CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4575,17 +7494,10 @@ CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text
     AS $$
 #variable_conflict use_column
 declare
-  v_setting retention.setting;
   v_batch retention.batch;
   v_done record;
-  v_cleared bigint;
-  v_stamped bigint := 0;
-  v_retry_at timestamptz;
-  v_first_retry_at timestamptz;
-  v_failed bigint := 0;
-  v_dead bigint := 0;
-  v_problems jsonb := '[]';
-  v_kind record;
+  v_stamps record;
+  v_refused record;
 begin
   select * into v_batch
   from retention.batch b
@@ -4593,15 +7505,16 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
+    return query select * from retention._settled_before(p_batch_id, p_lease);
     return;
   end if;
-  select * into strict v_setting from retention.setting;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then
-    v_cleared := v_batch.results;
-    v_stamped := retention._stamp(v_batch.bucket, v_batch.run_ids, v_batch.keys, v_batch.leased_at);
+    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
+    into strict v_done;
+    select 0::bigint as failed, 0::bigint as dead, null::timestamptz as retry_at, '[]'::jsonb as problems
+    into strict v_refused;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
@@ -4611,97 +7524,59 @@ begin
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
-    v_cleared := v_done.results;
-    if v_cleared > 0 then
-      v_stamped := retention._stamp(v_batch.bucket, v_done.run_ids, v_done.keys, v_batch.leased_at);
-    end if;
-    for v_kind in
-      select * from retention._failures(v_batch, p_cleared, p_failed, v_setting.max_attempts)
-    loop
-      v_retry_at := case
-        when not v_kind.is_dead then clock_timestamp() + retention._backoff(
-          case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
-          v_setting.retry_cap,
-          case when v_kind.counted then v_batch.attempts else v_batch.postponed end
-        )
-      end;
-      v_first_retry_at := least(v_first_retry_at, v_retry_at);
-      insert into retention.batch (
-        bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-        attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
-      )
-      values (
-        v_batch.bucket,
-        cardinality(v_kind.run_ids),
-        v_batch.oldest,
-        v_batch.newest,
-        v_batch.due_since,
-        v_batch.early,
-        v_batch.flagged_at,
-        coalesce(v_retry_at, clock_timestamp()),
-        v_batch.attempts + v_kind.counted::integer,
-        v_batch.postponed + (not v_kind.counted)::integer,
-        v_kind.code,
-        v_kind.reason,
-        clock_timestamp(),
-        case when v_kind.is_dead then clock_timestamp() end,
-        v_kind.run_ids,
-        v_kind.keys,
-        v_kind.tenants
-      );
-      if v_kind.is_dead then
-        v_dead := v_dead + cardinality(v_kind.run_ids);
-      else
-        v_failed := v_failed + cardinality(v_kind.run_ids);
-      end if;
-      v_problems := v_problems || jsonb_strip_nulls(jsonb_build_object(
-        'code', v_kind.code,
-        'message', v_kind.reason,
-        'results', cardinality(v_kind.run_ids),
-        'run_ids', v_kind.run_ids[1:3]::text[],
-        'retry_at', retention._iso(v_retry_at),
-        'dead', v_kind.is_dead
-      ));
-    end loop;
+    select * into strict v_refused from retention._book_failures(v_batch, p_cleared, p_failed);
   end if;
-
-  if v_cleared > 0 then
+  if v_done.results > 0 then
     perform retention._note_success(v_batch.bucket);
+    if not p_all then
+      perform retention._note_load(v_batch.bucket, p_failed);
+    end if;
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
+  select * into strict v_stamps
+  from retention._stamp_or_remember(v_batch, v_done.run_ids, v_done.keys, v_done.tenants);
 
+  return query
   update retention.batch b
   set lease = null,
-    cleared = v_cleared,
-    failed = v_failed,
-    dead = v_dead,
-    problems = nullif(v_problems, '[]'),
+    given_back = p_lease,
+    cleared = v_done.results - cardinality(v_stamps.left_out),
+    stamped = v_stamps.stamped,
+    failed = v_refused.failed + v_stamps.failed,
+    dead = v_refused.dead + v_stamps.dead,
+    problems = nullif(v_refused.problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
     settled_at = clock_timestamp()
-  where b.batch_id = p_batch_id;
-  if v_cleared < v_batch.results then
+  where b.batch_id = p_batch_id
+  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_refused.retry_at, v_stamps.retry_at),
+    coalesce(b.problems, '[]');
+  if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set run_ids = v_done.run_ids,
-      keys = v_done.keys,
-      tenants = v_done.tenants
+    set (run_ids, keys, tenants) = (
+      select coalesce(array_agg(u.run_id order by u.n), '{}'),
+        coalesce(array_agg(u.key order by u.n), '{}'),
+        coalesce(array_agg(u.tenant_id order by u.n), '{}')
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants) with ordinality as u (run_id, key, tenant_id, n)
+      where u.n not in (select unnest(v_stamps.left_out))
+    )
     where b.batch_id = p_batch_id;
   end if;
-  return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at, v_problems;
 end
 $$;
 
-COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What failed is tried
-again later, or is dead after too many attempts. p_cleared: the keys that S3 named as deleted or as already
-gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
+COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What S3 refused is tried
+again later, or is dead after too many attempts. What S3 has deleted and could not be stamped is remembered and
+stamped later (retention.stamp_again), without asking S3 again. p_cleared: the keys that S3 named as deleted or
+as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
 "concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
 counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
-the claim. p_unanswered: the keys that S3 may still delete later. stamped: how many rows were stamped.
-retry_at: when the first of what waits is tried again. When p_lease is no longer the batch''s lease, settled
-is false and nothing is changed.
+the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
+how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
+it was settled under p_lease gets the same answer. When p_lease is no longer the batch''s lease, settled is false
+and nothing is changed.
 For the listener.
 Locks the batch, its bucket, and the rows that it stamps.';
 
@@ -4726,13 +7601,13 @@ begin
         bool_and(
           r.cleared_at is not null
           and r.cleared_at < p_started_at
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+          and retention._bucket(r.bucket, t.default_bucket) is not null
         ) as returned
       from retention.stray o
       join retention.result r on r.key = o.key collate "default"
       cross join retention.setting t
       where o.verify_id = p_verify_id
-        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+        and coalesce(retention._bucket(r.bucket, t.default_bucket), o.bucket) = o.bucket
       group by o.bucket, o.key
     ) p
     where s.verify_id = p_verify_id
@@ -4774,7 +7649,15 @@ begin
     and b.results > 1
   for update;
   if not found then
-    return null;
+    -- Asked again, after the answer was lost.
+    return (
+      select b.batch_id
+      from retention.batch b
+      where b.batch_id = p_batch_id
+        and b.given_back = p_lease
+        and b.lease is null
+        and b.settled_at is null
+    );
   end if;
   update retention.bucket k
   set refused_in_row = k.refused_in_row + 1
@@ -4790,16 +7673,17 @@ begin
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    code, error, failed_at, run_ids, keys, tenants
+    stuck_since, code, error, failed_at, run_ids, keys, tenants
   )
   values (
     v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
-    v_batch.attempts, v_batch.postponed, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
     v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;
   update retention.batch b
   set lease = null,
+    given_back = p_lease,
     results = v_batch.results - v_half,
     run_ids = v_batch.run_ids[v_half + 1:],
     keys = v_batch.keys[v_half + 1:],
@@ -4813,10 +7697,93 @@ $$;
 COMMENT ON FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[]) IS 'Takes a batch back whose request was refused whole because of one bad key, and halves it. After a few turns
 the bad key is alone in its batch. When more than 20 requests in a row were refused, no single key is the
 cause: the bucket pauses and the batch stays whole. p_unanswered: the keys that S3 may still delete later.
-Returns the batch that was split off, or the batch itself when it stays whole. Returns null when p_lease is
-no longer the batch''s lease, and for a batch of one result.
+Returns the batch that was split off, or the batch itself when it stays whole or had been split under p_lease
+before. Returns null when p_lease is no longer the batch''s lease, and for a batch of one result.
 For the listener.
 Locks the batch and its bucket.';
+
+CREATE FUNCTION retention.stamp_again(p_client text DEFAULT NULL::text) RETURNS TABLE(stamped bigint, waiting bigint, dead bigint, next_seconds double precision)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_until timestamptz := retention._stamp_until();
+  v_stamping retention.stamping;
+  v_batch retention.batch;
+  v_done record;
+  v_kept integer[];
+  v_stamped bigint := 0;
+begin
+  if not exists (
+    select from retention.gate(p_client) g where g.reason in ('detached', 'table replaced', 'version')
+  ) then
+    select * into strict v_stamping from retention.stamping;
+    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() then
+      perform retention._try_stamp();
+      select * into strict v_stamping from retention.stamping;
+    end if;
+    while v_stamping.failed_since is null and clock_timestamp() < v_until loop
+      select *
+      into v_batch
+      from retention.batch b
+      where b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at <= clock_timestamp()
+      order by b.visible_at, b.batch_id
+      limit 1
+      for update skip locked;
+      exit when not found;
+      select * into strict v_done
+      from retention._stamp_or_remember(v_batch, v_batch.run_ids, v_batch.keys, v_batch.tenants);
+      v_stamped := v_stamped + v_done.stamped;
+      v_kept := array(select n from generate_series(1, v_batch.results) n where n <> all (v_done.left_out));
+      if v_kept = '{}' then
+        delete from retention.batch b where b.batch_id = v_batch.batch_id;
+      else
+        -- Its receipt. How it failed before is history.
+        update retention.batch b
+        set cleared = cardinality(v_kept),
+          stamped = v_done.stamped,
+          failed = v_done.failed,
+          dead = v_done.dead,
+          problems = nullif(v_done.problems, '[]'),
+          settled_at = clock_timestamp(),
+          run_ids = array(select v_batch.run_ids[n] from unnest(v_kept) n order by n),
+          keys = array(select v_batch.keys[n] from unnest(v_kept) n order by n),
+          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n)
+        where b.batch_id = v_batch.batch_id;
+      end if;
+      select * into strict v_stamping from retention.stamping;
+    end loop;
+  end if;
+  return query
+  select v_stamped,
+    coalesce(sum(b.results), 0)::bigint,
+    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint,
+    extract(
+      epoch from coalesce(v_stamping.try_at, min(b.visible_at) filter (where b.dead_at is null and v_stamping.singleton))
+        - clock_timestamp()
+    )::double precision
+  from retention.batch b
+  where b.deleted_at is not null
+    and b.settled_at is null;
+end
+$$;
+
+COMMENT ON FUNCTION retention.stamp_again(p_client text) IS 'Stamps what S3 has deleted and could not be stamped before, as far as its time has come, for ten seconds at most.
+S3 is not asked again. While the gate says that stamps fail, a single row is tried, with growing pauses; when that
+works, the gate opens and all that waits is stamped. p_client: the client''s version, for the gate. stamped: how
+many rows were stamped. waiting and dead: how many results still wait for a stamp, and how many of them for a
+person. next_seconds: when the next try is due; null: nothing waits. Costs a few look-ups where nothing waits.
+For the listener.
+Locks the batches that it works on and the rows that it stamps.';
 
 CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4827,23 +7794,35 @@ CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys tex
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
+declare
+  v_batch retention.batch;
+  v_run_ids retention.run_id[] := p_run_ids::retention.run_id[];
+  v_keys text[] := array(
+    select retention._pack_key(u.key, u.run_id::retention.run_id::text)
+    from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+    order by u.n
+  );
+  v_code text;
 begin
-  return retention._stamp(
-    p_bucket,
-    p_run_ids::retention.run_id[],
-    array(
-      select retention._pack_key(u.key, u.run_id::retention.run_id::text)
-      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
-      order by u.n
-    ),
-    'infinity'
+  begin
+    return retention._stamp(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity');
+  exception
+    when query_canceled or assert_failure or others then
+      get stacked diagnostics v_code = returned_sqlstate;
+  end;
+  v_batch.bucket := p_bucket;
+  v_batch.oldest := '-infinity';
+  v_batch.newest := 'infinity';
+  return (
+    select t.stamped
+    from retention._stamp_parts(v_batch, v_run_ids, v_keys, v_code, 1000, retention._stamp_until()) t
   );
 end
 $$;
 
 COMMENT ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) IS 'Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
-points at another key by now is left out. The next claim spares what of it is flagged. Returns how many
-rows.
+points at another key by now is left out, and so is one that cannot be stamped: the next verify finds it again. The
+next claim spares what of it is flagged. Returns how many rows.
 For operators.
 Locks the rows that it stamps.';
 
@@ -4893,6 +7872,7 @@ begin
     min(s.looked_at) >= p_bound
   from seen s
   where s.is_due
+    and s.run_id is not null
   group by s.tenant_id, s.tenant_key, s.retain
   order by min(s.due_at), s.tenant_key;
 end
@@ -4908,26 +7888,49 @@ CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS intege
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '1s'
     AS $$
 declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
+  v_problem text;
 begin
+  perform from retention.heartbeat for update skip locked;
+  if not found then
+    return 0;
+  end if;
   perform retention._bring_back_times();
+  select * into strict v_beat from retention.heartbeat;
   update retention.heartbeat
   set ticked_at = clock_timestamp(),
-    ticked_by = p_by
-  returning * into strict v_beat;
-  perform retention._note_gate();
+    ticked_by = p_by;
+  begin
+    perform retention._note_gate();
+  exception
+    when lock_not_available then
+      -- Whoever opens or closes the gate in an open transaction announces it.
+      null;
+  end;
   if v_beat.cleaned_up_at is null or v_beat.cleaned_up_at < now() - interval '1 hour' then
     perform retention._clean_up();
   end if;
   select * into strict v_setting from retention.setting;
-  if v_beat.more
-    or v_beat.passed_at is null
-    or v_beat.passed_at <= now() - retention._in_seconds(v_setting.loop_interval)
+  if not v_beat.more
+    and v_beat.passed_at > now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
   then
+    return 0;
+  end if;
+  begin
     return retention.flag_expired(p_asked_by => p_by);
+  exception
+    when others then
+      v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
+  end;
+  raise warning 'the flagging pass failed: %', v_problem;
+  if v_beat.pass_problem is distinct from v_problem then
+    insert into retention.scan (ms, asked_by, looked_at, flagged, batches, without_place, skipped_rows, hit_limit)
+    values (0, p_by, 0, 0, 0, 0, array['the pass failed: ' || v_problem], false);
+    update retention.heartbeat set pass_problem = v_problem;
   end if;
   return 0;
 end
@@ -4935,9 +7938,10 @@ $$;
 
 COMMENT ON FUNCTION retention.tick(p_by text) IS 'What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
 flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
-results it flagged.
+results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
+fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
 For the listener.
-Locks the row of retention.heartbeat.';
+Locks the row of retention.heartbeat. It waits for nobody longer than a few seconds.';
 
 CREATE FUNCTION retention.tick_jobs(p_database text DEFAULT current_database()) RETURNS TABLE(job_id bigint, name text, active boolean, schedule text, owner text, last_runs jsonb)
     LANGUAGE plpgsql STABLE
@@ -5073,6 +8077,37 @@ COMMENT ON FUNCTION retention.troubles(p_limit integer) IS 'Failed and dead resu
 of the batch that failed last; next_attempt_at is null for dead ones, which wait for a person. Reads what has
 failed by its index. For observers.';
 
+CREATE FUNCTION retention.try_stamp() RETURNS TABLE(works boolean, code text, message text, context text, remedy text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced')) then
+    perform retention._try_stamp();
+  end if;
+  return query
+  select case
+      when s.failed_since is not null then false
+      when s.tried_for = retention._trial_mark() then true
+    end,
+    s.code,
+    s.message,
+    s.context,
+    retention._stamp_remedy(s)
+  from retention.stamping s;
+end
+$$;
+
+COMMENT ON FUNCTION retention.try_stamp() IS 'Tries to stamp one live row and rolls that back, and opens or closes the gate by what it shows. Nothing of the
+application''s table is changed; what its triggers do outside of the database cannot be taken back. works: null
+where there is no row to try, or all of them are locked. code, message, context: what failed, with the constraint
+or the trigger''s function where that is known.
+For the listener.
+Locks a few rows of the application''s table for the time of the trial; it waits half a second for each at most.';
+
 CREATE FUNCTION retention.undated(p_bound integer DEFAULT 1000) RETURNS TABLE(results bigint, run_ids text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5150,6 +8185,7 @@ declare
   v_default interval := (select retain from retention.policy where tenant_id = '*');
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
     raise exception using
       errcode = 'no_data_found',
@@ -5171,17 +8207,94 @@ For operators.
 Locks the policy.
 Raises no_data_found when the tenant has no policy of its own.';
 
+CREATE FUNCTION retention.unsettled(p_batch_ids bigint[] DEFAULT NULL::bigint[], p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(bucket text, kind text, reason text, until timestamp with time zone, results bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
+begin
+  return query
+  select w.bucket,
+    w.kind,
+    case w.kind
+      when 'dead' then format('dead: %s %s', w.code, w.error)
+      when 'unstamped' then format('deleted, and not stamped yet: %s %s', w.code, w.error)
+      when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
+      when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
+      when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
+      when 'failed' then format('failed: %s %s', w.code, w.error)
+      when 'later' then 'it waits for its next attempt'
+      else case
+        when min(w.visible_at) < clock_timestamp() - interval '5 minutes'
+        then 'no listener has taken it up: is the bucket in the S3_RESULT_BUCKET of one?'
+        else 'it waits for a listener'
+      end
+    end,
+    case
+      when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
+      when w.kind in ('unstamped', 'leased', 'failed', 'later') then min(w.visible_at)
+    end,
+    sum(w.results)::bigint
+  from (
+    select b.bucket,
+      case
+        when b.dead_at is not null then 'dead'
+        when b.deleted_at is not null then 'unstamped'
+        when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
+        when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
+        when k.paused_until > clock_timestamp() then 'paused'
+        when b.visible_at <= clock_timestamp() then 'visible'
+        when b.failed_at is not null then 'failed'
+        else 'later'
+      end as kind,
+      case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
+      case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.error end as error,
+      case when b.visible_at > clock_timestamp() then b.leased_by end as leased_by,
+      k.pause_code,
+      k.pause_error,
+      k.paused_until,
+      b.visible_at,
+      case
+        when p_tenant_id is null and p_run_ids is null then b.results
+        else (
+          select count(*)
+          from unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+          where (p_tenant_id is null or u.tenant_id = p_tenant_id)
+            and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+        )
+      end as results
+    from retention.batch b
+    left join retention.bucket k on k.bucket = b.bucket
+    where b.settled_at is null
+      and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
+  ) w
+  where w.results > 0
+  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until
+  order by w.bucket, w.kind, 4, 3;
+end
+$$;
+
+COMMENT ON FUNCTION retention.unsettled(p_batch_ids bigint[], p_tenant_id text, p_run_ids text[], p_buckets text[]) IS 'What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
+unstamped, leased, not allowed, paused, failed, later, visible. reason says it in words. Without
+arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
+p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
+asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
+the batches that are not settled.
+For observers.
+Raises invalid_parameter_value for a text that cannot be a run id.';
+
 CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
 begin
-  update retention.result r
-  set cleared_at = null
-  where r.run_id = retention._read_run_id(p_run_id)
-    and r.cleared_at is not null;
-  return found;
+  return retention._clear_stamps(array[retention._read_run_id(p_run_id)], 'infinity') > 0;
 end
 $$;
 
@@ -5454,7 +8567,7 @@ CREATE VIEW retention._live AS
     l.bucket,
     l.key,
     l.is_candidate,
-    ((l.bucket IS NOT NULL) AND (l.key <> ''::text)) AS has_place,
+    ((l.bucket IS NOT NULL) AND (octet_length(l.bucket) <= 255) AND (COALESCE(l.key, ''::text) <> ''::text)) AS has_place,
     l.retain,
     l.due_at,
     l.held,
@@ -5464,17 +8577,21 @@ CREATE VIEW retention._live AS
             r.status,
             r.completed_at,
             r.retain_until,
-            COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
+            retention._bucket(r.bucket, ( SELECT s.default_bucket
                    FROM retention.setting s)) AS bucket,
-            (r.key COLLATE "C") AS key,
-            ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL)) AS is_candidate,
+            (
+                CASE
+                    WHEN (octet_length(r.key) <= 1024) THEN r.key
+                    ELSE NULL::text
+                END COLLATE "C") AS key,
+            ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024)) AS is_candidate,
             COALESCE(p.retain, ( SELECT d.retain
                    FROM retention.policy d
                   WHERE (d.tenant_id = '*'::text))) AS retain,
                 CASE
-                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024) AND (r.completed_at > '-infinity'::timestamp with time zone) AND (EXISTS ( SELECT
                        FROM retention.policy d
-                      WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
+                      WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((LEAST(r.completed_at, '290000-01-01 00:00:00+00'::timestamp with time zone) + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
                        FROM retention.policy d
                       WHERE (d.tenant_id = '*'::text)))), r.retain_until)
                     ELSE NULL::timestamp with time zone
@@ -5502,6 +8619,7 @@ CREATE TABLE retention.adapter (
     cron_database text,
     cron_job_owner text,
     listener_role text,
+    application_path text,
     detached_at timestamp with time zone,
     CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
     CONSTRAINT there_is_one_adapter_row CHECK (singleton)
@@ -5510,6 +8628,8 @@ CREATE TABLE retention.adapter (
 COMMENT ON TABLE retention.adapter IS 'one row: which table was adopted, and how its columns are called';
 
 COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
+
+COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under which the application''s triggers run when a row is stamped; first that of whoever migrated';
 
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
 
@@ -5521,6 +8641,15 @@ ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS ID
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.cutoff (
+    flagged_at timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE retention.cutoff IS 'one row for each reconcile that deletes earlier than the policy, while it lives';
+
+COMMENT ON COLUMN retention.cutoff.until IS 'its command claims before then, or is gone: then its batches go by the policy again';
 
 CREATE VIEW retention.flagged AS
  SELECT u.run_id,
@@ -5538,7 +8667,8 @@ CREATE VIEW retention.flagged AS
     b.code,
     b.error,
     b.failed_at,
-    b.dead_at
+    b.dead_at,
+    b.deleted_at
    FROM (retention.batch b
      CROSS JOIN LATERAL UNNEST(b.run_ids, b.keys, b.tenants) u(run_id, key, tenant_id))
   WHERE (b.settled_at IS NULL);
@@ -5558,11 +8688,13 @@ COMMENT ON COLUMN retention.flagged.leased IS 'a listener works on it';
 
 COMMENT ON COLUMN retention.flagged.attempts IS 'how often S3 has refused it';
 
-COMMENT ON COLUMN retention.flagged.code IS 'why it failed when it was last tried; null: it has not failed';
+COMMENT ON COLUMN retention.flagged.code IS 'why it failed when it was last tried, by S3 or by the stamp (a SQLSTATE); null: it has not failed';
 
 COMMENT ON COLUMN retention.flagged.error IS 'the message beside code';
 
 COMMENT ON COLUMN retention.flagged.dead_at IS 'since when it is dead, and waits for retention.retry; null: it is not dead';
+
+COMMENT ON COLUMN retention.flagged.deleted_at IS 'since when S3 has deleted it and only its stamp is missing, for the reason in code; null: not so';
 
 CREATE TABLE retention.gate_state (
     singleton boolean DEFAULT true NOT NULL,
@@ -5586,6 +8718,8 @@ CREATE TABLE retention.heartbeat (
     swept_at timestamp with time zone,
     left_alone integer DEFAULT 0 NOT NULL,
     cleaned_up_at timestamp with time zone,
+    clean_up_problem text,
+    pass_problem text,
     CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
 )
 WITH (fillfactor='20');
@@ -5597,6 +8731,10 @@ COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the ne
 COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from the oldest result';
 
 COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
+
+COMMENT ON COLUMN retention.heartbeat.clean_up_problem IS 'what the last cleaning up ran into: SQLSTATE and message; null: nothing';
+
+COMMENT ON COLUMN retention.heartbeat.pass_problem IS 'why the last pass that a tick asked for failed: SQLSTATE and message; null: it did not';
 
 ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.hold_hold_id_seq
@@ -5618,6 +8756,13 @@ CREATE TABLE retention.installed (
 
 COMMENT ON TABLE retention.installed IS 'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
 
+CREATE TABLE retention.pass_lock (
+    singleton boolean DEFAULT true NOT NULL,
+    CONSTRAINT there_is_one_pass_lock_row CHECK (singleton)
+);
+
+COMMENT ON TABLE retention.pass_lock IS 'one row, locked by whoever flags: one at a time';
+
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,
     name character varying(255) NOT NULL,
@@ -5637,30 +8782,14 @@ ALTER SEQUENCE retention.pgmigrations_id_seq OWNED BY retention.pgmigrations.id;
 CREATE TABLE retention.progress (
     tenant_key text NOT NULL,
     completed_at timestamp with time zone NOT NULL,
-    run_id retention.run_id NOT NULL
+    run_id retention.run_id
 );
 
 COMMENT ON TABLE retention.progress IS 'by tenant, the last result that flagging has looked at';
 
 COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention._tenant_key(): the empty string stands for results without a tenant';
 
-CREATE TABLE retention.scan (
-    scan_id bigint NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
-    ms integer NOT NULL,
-    asked_by text NOT NULL,
-    looked_at integer NOT NULL,
-    flagged integer NOT NULL,
-    batches integer NOT NULL,
-    without_place integer NOT NULL,
-    without_place_run_ids text[] DEFAULT '{}'::text[] NOT NULL,
-    hit_limit boolean NOT NULL,
-    oldest timestamp with time zone
-);
-
-COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
-
-COMMENT ON COLUMN retention.scan.without_place IS 'due, but the row names no bucket or an empty key: not work, only counted';
+COMMENT ON COLUMN retention.progress.run_id IS 'null: every row that completed at that moment has been looked at';
 
 ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.scan_scan_id_seq
@@ -5671,17 +8800,19 @@ ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
-CREATE UNLOGGED TABLE retention.selection (
-    run_id retention.run_id NOT NULL,
-    tenant_id text,
+CREATE TABLE retention.shared_object (
     bucket text NOT NULL,
     key text NOT NULL COLLATE pg_catalog."C",
-    completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone,
-    batch_id bigint
+    until timestamp with time zone NOT NULL,
+    run_id retention.run_id,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+COMMENT ON TABLE retention.shared_object IS 'objects that a run which is not due still needs: no other run''s result on them is flagged';
+
+COMMENT ON COLUMN retention.shared_object.until IS 'when the last of the runs that need it falls due; infinity: nothing says when. A sweep looks again in any case';
+
+COMMENT ON COLUMN retention.shared_object.run_id IS 'one of the runs that need it';
 
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
@@ -5815,6 +8946,9 @@ ALTER TABLE ONLY retention.batch
 ALTER TABLE ONLY retention.bucket
     ADD CONSTRAINT bucket_pkey PRIMARY KEY (bucket);
 
+ALTER TABLE ONLY retention.cutoff
+    ADD CONSTRAINT cutoff_pkey PRIMARY KEY (flagged_at);
+
 ALTER TABLE ONLY retention.gate_state
     ADD CONSTRAINT gate_state_pkey PRIMARY KEY (singleton);
 
@@ -5826,6 +8960,9 @@ ALTER TABLE ONLY retention.hold
 
 ALTER TABLE ONLY retention.installed
     ADD CONSTRAINT installed_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.pass_lock
+    ADD CONSTRAINT pass_lock_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.pgmigrations
     ADD CONSTRAINT pgmigrations_pkey PRIMARY KEY (id);
@@ -5839,11 +8976,14 @@ ALTER TABLE ONLY retention.progress
 ALTER TABLE ONLY retention.scan
     ADD CONSTRAINT scan_pkey PRIMARY KEY (scan_id);
 
-ALTER TABLE ONLY retention.selection
-    ADD CONSTRAINT selection_pkey PRIMARY KEY (run_id);
-
 ALTER TABLE ONLY retention.setting
     ADD CONSTRAINT setting_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.shared_object
+    ADD CONSTRAINT shared_object_pkey PRIMARY KEY (bucket, key);
+
+ALTER TABLE ONLY retention.stamping
+    ADD CONSTRAINT stamping_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
@@ -5859,13 +8999,19 @@ CREATE INDEX batch_open ON retention.batch USING btree (oldest) WHERE (settled_a
 
 CREATE INDEX batch_settled ON retention.batch USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
+CREATE INDEX batch_unstamped ON retention.batch USING btree (visible_at, batch_id) WHERE ((deleted_at IS NOT NULL) AND (settled_at IS NULL));
+
 CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, batch_id) WHERE ((settled_at IS NULL) AND (dead_at IS NULL));
+
+CREATE INDEX bucket_lacks_objects ON retention.bucket USING btree (bucket) WHERE (((missing * 2) > looked) AND (missing_confirmed_at IS NULL) AND ((looked >= 5) OR (missing_keys[1] ~ '^(/|[a-z0-9]+://)'::text)));
 
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
 CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant_id IS NOT NULL);
 
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
+
+CREATE INDEX selection_run ON retention.selection USING btree (run_id);
 
 CREATE INDEX unanswered_until ON retention.unanswered USING btree (until);
 
