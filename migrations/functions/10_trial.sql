@@ -84,11 +84,15 @@ $$;
 -- What a trial is good for: another view over the table, and another installation, want another.
 create or replace function retention._trial_mark()
 returns text
-language sql
+language plpgsql
 stable
 as $$
-  select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
-  from retention.installed i
+begin
+  return (
+    select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
+    from retention.installed i
+  );
+end
 $$;
 
 -- Makes the trial, and closes or opens the gate by what it shows: closed where every row that was tried fails for
