@@ -164,10 +164,10 @@ async function openDeletedList(
       written += orphans.length;
     },
     end: () => {
-      // An empty list is removed.
-      const isEmpty = fstatSync(file).size === 0;
+      // An empty list is removed, and nothing that is no file, such as /dev/null.
+      const stat = fstatSync(file);
       closeSync(file);
-      if (isEmpty) unlinkSync(path);
+      if (stat.isFile() && stat.size === 0) unlinkSync(path);
       if (written > 0) process.stderr.write(`what was deleted is listed in ${path}\n`);
     },
   };
