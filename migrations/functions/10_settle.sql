@@ -88,7 +88,7 @@ begin
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then
-    select v_batch.results as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
+    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
     into strict v_done;
   else
     select count(*) as results,

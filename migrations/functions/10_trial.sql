@@ -212,7 +212,10 @@ begin
     message = left(v_first.message, 500),
     context = left(v_first.context, 200),
     tries = s.tries + 1,
-    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries);
+    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries)
+  -- Of batches that fail at the same time, the first counts.
+  where s.failed_since is null
+    or s.try_at <= clock_timestamp();
   if v_before.failed_since is null then
     perform retention._note_gate();
   end if;

@@ -533,6 +533,46 @@ describeDatabase('what S3 has deleted is stamped, at once or later', () => {
     expect(await database().store.stampGone('dpp-results', gone)).toBe(5);
   });
 
+  test.each([
+    ['never', ''],
+    ['when it was empty', 'analyze runs'],
+  ])(
+    'a stamp takes no longer in a large table that was analysed %s, also by a session that knew it small',
+    async (_, analyse) => {
+      const { query, store, one } = database();
+      await query(`alter table runs set (autovacuum_enabled = false); ${analyse};
+        create index by_status on runs (status)`);
+      onTestFinished(() => query('drop index by_status').then(() => undefined));
+      const session = await database().connect();
+      onTestFinished(() => session.end());
+      const settle = async (): Promise<number> => {
+        const { batchId, lease } = await database().claimNext();
+        const startedAt = performance.now();
+        await session.query('select from retention.settle($1, $2, p_all => true)', [
+          batchId,
+          lease,
+        ]);
+        return performance.now() - startedAt;
+      };
+      for (let turn = 0; turn < 8; turn += 1) {
+        await flag(1);
+        await settle();
+      }
+      await database().insertRuns({ count: 60_000, completedAgo: '2 days' });
+      await flag(1_000);
+      await store.tryStamp();
+      const read = `select coalesce(idx_tup_fetch, 0) + seq_tup_read as rows
+        from pg_stat_user_tables where relname = 'runs'`;
+      await session.query('select pg_stat_force_next_flush()');
+      const before = await one<{ rows: string }>(read);
+      expect(await settle()).toBeLessThan(2_000);
+      await session.query('select pg_stat_force_next_flush()');
+      const after = await one<{ rows: string }>(read);
+      expect(Number(after.rows) - Number(before.rows)).toBeLessThan(30_000);
+      expect(await database().countStamped()).toBe(1_008);
+    },
+  );
+
   test('taking a stamp back runs under the path of the application too', async () => {
     await useTrigger('insert into audit_log values (new.run_id);');
     const runId = await database().insertRun({ clearedAgo: '1 day' });
