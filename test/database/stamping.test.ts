@@ -153,6 +153,16 @@ describeDatabase('what S3 has deleted is stamped, at once or later', () => {
     },
   );
 
+  test('a batch of which a trigger swallows some stamps is cleared of the others only', async () => {
+    await useTrigger(
+      'if exists (select from refused f where f.run_id = new.run_id) then return null; end if;',
+    );
+    const runIds = await flag(10);
+    await refuse(runIds.slice(2, 5));
+    expect(await deleteNext()).toMatchObject({ cleared: 7, stamped: 7, failed: 3 });
+    expect(await unstamped()).toMatchObject([{ results: 3, code: 'StampSwallowed', attempts: 1 }]);
+  });
+
   test('a rule that does more beside the update is no hindrance', async () => {
     await database().query(
       'create rule stamped as on update to runs do also insert into audit_log values (new.run_id)',
