@@ -185,6 +185,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._application_path(p_recorded text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ltrim((regexp_replace(COALESCE(p_recorded, ''::text), '(^|,)\s*"?pg_temp[^,]*'::text, ''::text, 'gi'::text) || ', pg_temp'::text), ' ,'::text);
+
 CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries integer) RETURNS interval
     LANGUAGE sql
     RETURN (LEAST(p_cap, (p_base * power((2)::double precision, (LEAST(p_tries, 30))::double precision))) * ((0.5)::double precision + (random() / (2)::double precision)));
@@ -208,7 +212,10 @@ CREATE TABLE retention.batch (
     error text,
     failed_at timestamp with time zone,
     dead_at timestamp with time zone,
+    deleted_at timestamp with time zone,
+    given_back uuid,
     cleared integer DEFAULT 0 NOT NULL,
+    stamped integer DEFAULT 0 NOT NULL,
     spared integer DEFAULT 0 NOT NULL,
     failed integer DEFAULT 0 NOT NULL,
     dead integer DEFAULT 0 NOT NULL,
@@ -221,7 +228,8 @@ CREATE TABLE retention.batch (
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
-    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL)))
+    CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL))),
+    CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
@@ -237,6 +245,10 @@ COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its ret
 COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried; null: they have not failed';
 
 COMMENT ON COLUMN retention.batch.dead_at IS 'failed too often, or for good: waits for retention.retry';
+
+COMMENT ON COLUMN retention.batch.deleted_at IS 'since when S3 has deleted its objects and only the stamps are missing: never sent to S3 again, only stamped; null: not so';
+
+COMMENT ON COLUMN retention.batch.given_back IS 'the lease that it was last given back under: who asks again gets the same answer';
 
 COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
@@ -291,6 +303,69 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
         when h.tenant_id is null then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
+$$;
+
+CREATE FUNCTION retention._book_failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_kind record;
+  v_retry_at timestamptz;
+begin
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  select * into strict v_setting from retention.setting;
+  for v_kind in
+    select * from retention._failures(p_batch, p_cleared, p_failed, v_setting.max_attempts)
+  loop
+    v_retry_at := case
+      when not v_kind.is_dead then clock_timestamp() + retention._backoff(
+        case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
+        v_setting.retry_cap,
+        case when v_kind.counted then p_batch.attempts else p_batch.postponed end
+      )
+    end;
+    retry_at := least(retry_at, v_retry_at);
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+    )
+    values (
+      p_batch.bucket,
+      cardinality(v_kind.run_ids),
+      p_batch.oldest,
+      p_batch.newest,
+      p_batch.due_since,
+      p_batch.early,
+      p_batch.flagged_at,
+      coalesce(v_retry_at, clock_timestamp()),
+      p_batch.attempts + v_kind.counted::integer,
+      p_batch.postponed + (not v_kind.counted)::integer,
+      v_kind.code,
+      v_kind.reason,
+      clock_timestamp(),
+      case when v_kind.is_dead then clock_timestamp() end,
+      v_kind.run_ids,
+      v_kind.keys,
+      v_kind.tenants
+    );
+    if v_kind.is_dead then
+      dead := dead + cardinality(v_kind.run_ids);
+    else
+      failed := failed + cardinality(v_kind.run_ids);
+    end if;
+    problems := problems || jsonb_strip_nulls(jsonb_build_object(
+      'code', v_kind.code,
+      'message', v_kind.reason,
+      'results', cardinality(v_kind.run_ids),
+      'run_ids', v_kind.run_ids[1:3]::text[],
+      'retry_at', retention._iso(v_retry_at),
+      'dead', v_kind.is_dead
+    ));
+  end loop;
+end
 $$;
 
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
@@ -433,6 +508,28 @@ begin
   update retention.heartbeat set cleaned_up_at = clock_timestamp();
 end
 $_$;
+
+CREATE FUNCTION retention._clear_stamps(p_run_ids retention.run_id[], p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  v_path text := (select retention._application_path(a.application_path) from retention.adapter a);
+  v_changed bigint;
+begin
+  perform set_config('search_path', v_path, true);
+  update retention.result r
+  set cleared_at = null
+  where r.run_id operator(pg_catalog.=) any (p_run_ids)
+    and r.cleared_at operator(pg_catalog.<) p_before;
+  get diagnostics v_changed = row_count;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  return v_changed;
+end
+$$;
 
 CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
@@ -1038,6 +1135,12 @@ begin
       from retention.batch b
       where b.lease is not null
       union all
+      -- What S3 has deleted, and only the stamp is missing.
+      select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+      from retention.batch b
+      where b.deleted_at is not null
+        and b.settled_at is null
+      union all
       select u.bucket, u.run_ids, u.keys, u.until
       from retention.unanswered u
     ) f
@@ -1059,6 +1162,11 @@ begin
         select b.bucket, b.run_ids, b.keys, b.visible_at + v_setting.unanswered_for as until
         from retention.batch b
         where b.lease is not null
+        union all
+        select b.bucket, b.run_ids, b.keys, clock_timestamp() + v_setting.unanswered_for
+        from retention.batch b
+        where b.deleted_at is not null
+          and b.settled_at is null
         union all
         select u.bucket, u.run_ids, u.keys, u.until
         from retention.unanswered u
@@ -1203,6 +1311,10 @@ CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boo
     AS $$
   select not exists (select from retention.gate(p_client))
 $$;
+
+CREATE FUNCTION retention._is_passing(p_code text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((p_code = ANY (ARRAY['25006'::text, '40001'::text, '40P01'::text, '55P03'::text, 'XX000'::text, 'StampLater'::text])) OR ("left"(p_code, 2) = ANY (ARRAY['08'::text, '53'::text, '57'::text])));
 
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1364,6 +1476,12 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._max_stamps() RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+  select s.most from retention.stamping s
+$$;
+
 CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -1423,6 +1541,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._may_stamp() RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_stamping retention.stamping;
+begin
+  select * into strict v_stamping from retention.stamping;
+  if v_stamping.tried_for is distinct from retention._trial_mark() then
+    return retention._try_stamp();
+  end if;
+  return v_stamping.most is null or not exists (
+    select
+    from retention.batch b
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.dead_at is null
+      and b.code = 'StampLater'
+  );
+end
+$$;
+
 CREATE FUNCTION retention._newly_due(p_tenant_id text, p_retain interval) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1448,6 +1587,7 @@ begin
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at
       limit 1
@@ -1482,6 +1622,7 @@ begin
       where b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
@@ -1494,6 +1635,7 @@ begin
         and b.bucket = v_bucket.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
         and b.visible_at <= clock_timestamp()
       order by b.visible_at, b.batch_id
       limit 1
@@ -1531,6 +1673,19 @@ begin
         retention._iso(clock_timestamp()) as at
     ) p;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_pace(p_results bigint, p_taken interval) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_seconds numeric := least(5, nullif(extract(epoch from current_setting('statement_timeout')::interval), 0) / 3);
+  v_fits integer := least(1000, greatest(1, v_seconds * p_results / greatest(extract(epoch from p_taken), 0.001)));
+begin
+  update retention.stamping s
+  set most = nullif(v_fits, 1000)
+  where s.most is distinct from nullif(v_fits, 1000);
 end
 $$;
 
@@ -1836,7 +1991,7 @@ begin
   end loop;
   for v_batch in
     select b.*,
-      b.lease is not null and b.visible_at > clock_timestamp() as is_leased,
+      b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null as is_leased,
       array(
         select u.run_id
         from unnest(b.run_ids) as u (run_id)
@@ -1890,6 +2045,85 @@ begin
   from made m;
   delete from retention.selection;
   return query select v_batch_ids, v_selected - v_taken, v_selected;
+end
+$$;
+
+CREATE FUNCTION retention._remember(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_places integer[], p_codes text[], p_messages text[], p_is_all boolean, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_kind record;
+  v_tries integer := case when p_batch.deleted_at is null then 0 else p_batch.attempts end;
+  v_postponed integer := case when p_batch.deleted_at is null then 0 else p_batch.postponed end;
+  v_is_open boolean := true;
+  v_is_counted boolean;
+  v_is_dead boolean;
+  v_retry_at timestamptz;
+begin
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  select * into strict v_setting from retention.setting;
+  if p_is_all and not retention._is_passing(p_codes[1]) and p_codes[1] = all (p_codes) then
+    v_is_open := retention._try_stamp();
+  end if;
+  for v_kind in
+    select f.code, min(f.message) as message, array_agg(f.place order by f.place) as places
+    from unnest(p_places, p_codes, p_messages) as f (place, code, message)
+    group by f.code
+    order by min(f.place)
+  loop
+    -- While no stamp works at all, no result is to blame.
+    v_is_counted := v_is_open and not retention._is_passing(v_kind.code);
+    v_is_dead := v_is_counted and v_tries + 1 >= v_setting.max_attempts;
+    v_retry_at := case
+      when not v_is_dead then clock_timestamp() + case
+        when v_kind.code = 'StampLater' and not p_is_all then interval '0'
+        when v_is_counted then retention._backoff(v_setting.retry_base, v_setting.retry_cap, v_tries)
+        else retention._backoff(v_setting.pause_base, v_setting.pause_cap, v_postponed)
+      end
+    end;
+    retry_at := least(retry_at, v_retry_at);
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, run_ids, keys, tenants
+    )
+    values (
+      p_batch.bucket,
+      cardinality(v_kind.places),
+      p_batch.oldest,
+      p_batch.newest,
+      p_batch.due_since,
+      p_batch.early,
+      p_batch.flagged_at,
+      coalesce(v_retry_at, clock_timestamp()),
+      v_tries + v_is_counted::integer,
+      v_postponed + (not v_is_counted)::integer,
+      v_kind.code,
+      left(v_kind.message, 500),
+      clock_timestamp(),
+      case when v_is_dead then clock_timestamp() end,
+      coalesce(p_batch.deleted_at, clock_timestamp()),
+      array(select p_run_ids[i] from unnest(v_kind.places) i order by i),
+      array(select p_keys[i] from unnest(v_kind.places) i order by i),
+      array(select p_tenants[i] from unnest(v_kind.places) i order by i)
+    );
+    if v_is_dead then
+      dead := dead + cardinality(v_kind.places);
+    else
+      failed := failed + cardinality(v_kind.places);
+    end if;
+    problems := problems || jsonb_strip_nulls(jsonb_build_object(
+      'code', v_kind.code,
+      'message', left(v_kind.message, 500),
+      'results', cardinality(v_kind.places),
+      'run_ids', array(select p_run_ids[i]::text from unnest(v_kind.places) i order by i limit 3),
+      'retry_at', retention._iso(v_retry_at),
+      'dead', v_is_dead,
+      'deleted', true
+    ));
+  end loop;
 end
 $$;
 
@@ -2019,6 +2253,28 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._settled_before(p_batch_id bigint, p_lease uuid) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select true, b.cleared, b.stamped, b.failed, b.dead,
+    (
+      select min((j.problem ->> 'retry_at')::timestamptz)
+      from jsonb_array_elements(b.problems) as j (problem)
+    ),
+    coalesce(b.problems, '[]')
+  from retention.batch b
+  where b.batch_id = p_batch_id
+    and b.given_back = p_lease
+    and b.settled_at is not null;
+  if not found then
+    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -2032,39 +2288,363 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
     and not o.is_due
 $$;
 
-CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_before timestamp with time zone) RETURNS bigint
+CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     SET enable_hashjoin TO 'on'
     AS $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_path text;
+  v_completed text;
+  v_is_dated boolean;
+  v_has_rules boolean;
+  v_has_triggers boolean;
+  v_is_young boolean;
   v_stamped bigint;
 begin
-  -- As "is null", the last condition would let the planner read an index over all live results instead of
-  -- probing by run id, where its statistics say that few are live.
-  if (select a.columns -> 'updated_at' ->> 'name' from retention.adapter a) is null then
+  select retention._application_path(a.application_path),
+    coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED'),
+    a.columns -> 'updated_at' ->> 'name' is not null,
+    c.relhasrules,
+    c.relhastriggers or c.relhassubclass or c.relkind = 'p',
+    c.reltuples < 10000
+  into v_path, v_completed, v_is_dated, v_has_rules, v_has_triggers, v_is_young
+  from retention.adapter a
+  left join pg_class c on c.oid = a.table_oid;
+  if v_has_rules then
+    return retention._stamp_under_rules(
+      p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated
+    );
+  elsif v_has_triggers then
+    return retention._stamp_under_triggers(
+      p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated, v_default_bucket
+    );
+  end if;
+  if v_is_young then
+    -- The table may have grown since its statistics, and a plan that was kept for a few rows reads all of them.
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);
+  end if;
+  perform set_config('search_path', v_path, true);
+  -- The run id is the only condition that an index can answer: what statistics make of the others, or of an index
+  -- of the application, changes no plan.
+  if v_is_dated then
     update retention.result r
-    set cleared_at = now()
+    set cleared_at = pg_catalog.now(),
+      updated_at = pg_catalog.now()
     from unnest(p_run_ids, p_keys) as g (run_id, key)
-    where r.run_id = g.run_id
-      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
-      and r.completed_at < p_before
-      and num_nulls(r.cleared_at) = 1;
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
+        and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
+        and r.completed_at operator(pg_catalog.>=) p_oldest
+        and r.completed_at operator(pg_catalog.<=) p_newest
+        and r.cleared_at is null
+      ) is true;
   else
     update retention.result r
-    set cleared_at = now(),
-      updated_at = now()
+    set cleared_at = pg_catalog.now()
     from unnest(p_run_ids, p_keys) as g (run_id, key)
-    where r.run_id = g.run_id
-      and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
-      and r.completed_at < p_before
-      and num_nulls(r.cleared_at) = 1;
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
+        and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
+        and r.completed_at operator(pg_catalog.>=) p_oldest
+        and r.completed_at operator(pg_catalog.<=) p_newest
+        and r.cleared_at is null
+      ) is true;
   end if;
   get diagnostics v_stamped = row_count;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   return v_stamped;
 end
+$$;
+
+CREATE FUNCTION retention._stamp_or_remember(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], OUT stamped bigint, OUT left_out integer[], OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_most integer := (select s.most from retention.stamping s);
+  v_started_at timestamptz := clock_timestamp();
+  v_code text;
+  v_parts record;
+  v_codes text[];
+  v_messages text[];
+begin
+  stamped := 0;
+  left_out := '{}';
+  failed := 0;
+  dead := 0;
+  problems := '[]';
+  if cardinality(p_run_ids) = 0 then
+    return;
+  end if;
+  if v_most is null or cardinality(p_run_ids) <= v_most then
+    begin
+      stamped := retention._stamp(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest);
+    exception
+      when query_canceled or assert_failure or others then
+        get stacked diagnostics v_code = returned_sqlstate;
+    end;
+  end if;
+  if v_code is null and (v_most is null or cardinality(p_run_ids) <= v_most) then
+    if v_most is not null or clock_timestamp() - v_started_at > interval '2 seconds' then
+      perform retention._note_pace(cardinality(p_run_ids), clock_timestamp() - v_started_at);
+    end if;
+    if stamped >= cardinality(p_run_ids) then
+      return;
+    end if;
+    -- What is gone, cleared or completed again, or points elsewhere, is done; what is still as it was is not.
+    left_out := array(
+      select retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest)
+    );
+    v_codes := array_fill('StampSwallowed'::text, array[cardinality(left_out)]);
+    v_messages := array_fill(
+      'a trigger, a rule or a row-level security policy of the table swallows the stamp'::text,
+      array[cardinality(left_out)]
+    );
+  else
+    select *
+    into strict v_parts
+    from retention._stamp_parts(
+      p_batch, p_run_ids, p_keys, v_code, coalesce(v_most / 5, 1000),
+      case when v_code = '57014' then clock_timestamp() else retention._stamp_until() end
+    );
+    stamped := v_parts.stamped;
+    left_out := v_parts.places;
+    v_codes := v_parts.codes;
+    v_messages := v_parts.messages;
+    if v_code = '57014' then
+      perform retention._note_pace(cardinality(p_run_ids), (clock_timestamp() - v_started_at) * 2);
+    elsif stamped > 0 and v_most is not null then
+      perform retention._note_pace(stamped, clock_timestamp() - v_started_at);
+    end if;
+  end if;
+  if cardinality(left_out) > 0 then
+    select r.failed, r.dead, r.retry_at, r.problems
+    into strict failed, dead, retry_at, problems
+    from retention._remember(p_batch, p_run_ids, p_keys, p_tenants, left_out, v_codes, v_messages, stamped = 0) r;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._stamp_parts(p_batch retention.batch, p_run_ids retention.run_id[], p_keys text[], p_code text, p_part integer, p_until timestamp with time zone, OUT stamped bigint, OUT places integer[], OUT codes text[], OUT messages text[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_all integer[] := array(select generate_series(1, cardinality(p_run_ids)));
+  v_size integer := greatest(p_part, 1);
+  v_from integer[] := '{}';
+  v_to integer[] := '{}';
+  v_first integer;
+  v_last integer;
+  v_middle integer;
+  v_some integer[];
+  v_run_ids retention.run_id[];
+  v_keys text[];
+  v_stamped bigint;
+  v_code text;
+  v_message text;
+begin
+  stamped := 0;
+  places := '{}';
+  codes := '{}';
+  messages := '{}';
+  if p_code = '55P03' then
+    v_message := 'another session has locked the row';
+    begin
+      v_all := array(
+        select retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest, true)
+      );
+      v_some := array(
+        select n
+        from retention._still_live(p_batch.bucket, p_run_ids, p_keys, p_batch.oldest, p_batch.newest) n
+        where n <> all (v_all)
+      );
+    exception
+      when query_canceled or lock_not_available then
+        v_message := 'another session has locked the table';
+        v_some := v_all;
+        v_all := '{}';
+    end;
+    places := v_some;
+    codes := array_fill(p_code, array[cardinality(v_some)]);
+    messages := array_fill(v_message, array[cardinality(v_some)]);
+  elsif p_code is not null then
+    v_size := least(v_size, (cardinality(v_all) + 1) / 2);
+  end if;
+  -- The last part first, for they are taken from the end.
+  for v_first in select n from generate_series(1, cardinality(v_all), greatest(v_size, 1)) n order by n desc loop
+    v_from := v_from || v_first;
+    v_to := v_to || least(v_first + v_size - 1, cardinality(v_all));
+  end loop;
+
+  while cardinality(v_from) > 0 loop
+    v_first := v_from[cardinality(v_from)];
+    v_last := v_to[cardinality(v_to)];
+    v_from := trim_array(v_from, 1);
+    v_to := trim_array(v_to, 1);
+    v_some := v_all[v_first:v_last];
+    v_code := null;
+    if clock_timestamp() >= p_until then
+      v_code := 'StampLater';
+      v_message := 'there was no time left to stamp it';
+    else
+      v_run_ids := array(select p_run_ids[u.n] from unnest(v_some) with ordinality as u (n, i) order by u.i);
+      v_keys := array(select p_keys[u.n] from unnest(v_some) with ordinality as u (n, i) order by u.i);
+      begin
+        v_stamped := retention._stamp(p_batch.bucket, v_run_ids, v_keys, p_batch.oldest, p_batch.newest);
+        stamped := stamped + v_stamped;
+        if v_stamped < cardinality(v_some) then
+          v_some := array(
+            select v_some[n]
+            from retention._still_live(p_batch.bucket, v_run_ids, v_keys, p_batch.oldest, p_batch.newest) n
+          );
+          v_code := 'StampSwallowed';
+          v_message := 'a trigger, a rule or a row-level security policy of the table swallows the stamp';
+        end if;
+      exception
+        when query_canceled or assert_failure or others then
+          get stacked diagnostics v_code = returned_sqlstate, v_message = message_text;
+          if v_code = '57014' then
+            p_until := clock_timestamp();
+          elsif v_first < v_last then
+            v_middle := (v_first + v_last) / 2;
+            v_from := v_from || array[v_middle + 1, v_first];
+            v_to := v_to || array[v_last, v_middle];
+            v_code := null;
+          end if;
+      end;
+    end if;
+    if v_code is not null then
+      places := places || v_some;
+      codes := codes || array_fill(v_code, array[cardinality(v_some)]);
+      messages := messages || array_fill(v_message, array[cardinality(v_some)]);
+    end if;
+  end loop;
+end
+$$;
+
+CREATE TABLE retention.stamping (
+    singleton boolean DEFAULT true NOT NULL,
+    tried_for text,
+    failed_since timestamp with time zone,
+    code text,
+    message text,
+    context text,
+    tries integer DEFAULT 0 NOT NULL,
+    try_at timestamp with time zone,
+    most integer,
+    CONSTRAINT at_least_one_stamp_fits CHECK ((most > 0)),
+    CONSTRAINT there_is_one_stamping_row CHECK (singleton),
+    CONSTRAINT what_fails_has_a_code CHECK (((failed_since IS NULL) = (code IS NULL)))
+);
+
+COMMENT ON TABLE retention.stamping IS 'one row: whether stamps work, and how many are written in time';
+
+COMMENT ON COLUMN retention.stamping.tried_for IS 'the view and the installation that a trial last looked at; others want another trial';
+
+COMMENT ON COLUMN retention.stamping.failed_since IS 'since when no row could be stamped: the gate is closed; null: it is not known that stamps fail';
+
+COMMENT ON COLUMN retention.stamping.try_at IS 'when a single row is tried again';
+
+COMMENT ON COLUMN retention.stamping.most IS 'how many results are stamped in time, where the application''s triggers are slow; null: a whole batch is';
+
+CREATE FUNCTION retention._stamp_remedy(p_stamping retention.stamping) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_stamping.code is null then null
+    when left(p_stamping.code, 2) in ('42', '3F') and p_stamping.code <> '42501'
+    then format(
+      'name the schema in the application''s trigger, or let it look where the application does: update retention.adapter set application_path = ''...'' (now: %s)',
+      a.application_path
+    )
+    when p_stamping.code = '42501'
+    then format('grant what the message names to %I, who owns the schema retention', o.nspowner::regrole::text)
+    when p_stamping.code = 'StampSwallowed'
+    then 'let the trigger, rule or policy of the table pass an update that writes the cleared-at column alone'
+    else 'let the table''s triggers and constraints take an update that writes the cleared-at column alone'
+  end || '; it is tried again by itself, and nothing is deleted meanwhile'
+  from retention.adapter a
+  cross join pg_namespace o
+  where o.nspname = 'retention'
+$$;
+
+CREATE FUNCTION retention._stamp_under_rules(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_path text, p_completed text, p_is_dated boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_before integer[] := array(select retention._still_live(p_bucket, p_run_ids, p_keys, p_oldest, p_newest));
+  v_update text := format(
+    'update retention.result r
+    set cleared_at = pg_catalog.now()%s
+    from pg_catalog.unnest($1) as g (n)
+    where r.run_id operator(pg_catalog.=) ($2)[g.n]
+      and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1',
+    case when p_is_dated then ', updated_at = pg_catalog.now()' end
+  );
+begin
+  perform set_config('search_path', p_path, true);
+  execute v_update using v_before, p_run_ids;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  return cardinality(v_before)
+    - cardinality(array(select retention._still_live(p_bucket, p_run_ids, p_keys, p_oldest, p_newest)));
+end
+$_$;
+
+CREATE FUNCTION retention._stamp_under_triggers(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_path text, p_completed text, p_is_dated boolean, p_default_bucket text) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_update text := format(
+    $update$
+    with stamped as (
+      update retention.result r
+      set cleared_at = pg_catalog.now()%s
+      from unnest($1, $2) as g (run_id, key)
+      where r.run_id operator(pg_catalog.=) g.run_id
+        and (
+          r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7)
+            operator(pg_catalog.=) $3
+          and r.status::pg_catalog.text operator(pg_catalog.=) $4
+          and r.completed_at operator(pg_catalog.>=) $5
+          and r.completed_at operator(pg_catalog.<=) $6
+          and r.cleared_at is null
+        ) is true
+      returning r.cleared_at
+    )
+    select pg_catalog.count(s.cleared_at) from stamped s
+    $update$,
+    case when p_is_dated then ', updated_at = pg_catalog.now()' end
+  );
+  v_stamped bigint;
+begin
+  perform set_config('search_path', p_path, true);
+  execute v_update
+  into v_stamped
+  using p_run_ids, p_keys, p_bucket, p_completed, p_oldest, p_newest, p_default_bucket;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  return v_stamped;
+end
+$_$;
+
+CREATE FUNCTION retention._stamp_until() RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+  select least(
+    clock_timestamp() + interval '10 seconds',
+    statement_timestamp() + 0.6 * nullif(current_setting('statement_timeout')::interval, '0')
+  )
 $$;
 
 CREATE TABLE retention.bucket (
@@ -2098,7 +2678,17 @@ CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket rete
     LANGUAGE plpgsql STABLE
     AS $$
 begin
-  if p_batch.dead_at is not null then
+  if p_batch.deleted_at is not null then
+    state := case when p_batch.dead_at is null then 'failed' else 'dead' end;
+    because := format(
+      'S3 deleted its object at %s, but the run could not be stamped: %s (%s); %s',
+      retention._iso(p_batch.deleted_at), p_batch.code, p_batch.error,
+      case
+        when p_batch.dead_at is null then format('it is stamped again from %s on, without asking S3', retention._iso(p_batch.visible_at))
+        else format('fix the cause and revive with: retention retry --run %s', p_run_id)
+      end
+    );
+  elsif p_batch.dead_at is not null then
     state := 'dead';
     because := case p_batch.code
       when 'BucketNotAllowed'
@@ -2152,6 +2742,45 @@ CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
     ),
     ''
   )
+$$;
+
+CREATE FUNCTION retention._still_live(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_and_lock boolean DEFAULT false) RETURNS SETOF integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    SET enable_hashjoin TO 'on'
+    AS $$
+declare
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_completed text := (select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') from retention.adapter a);
+begin
+  if p_and_lock then
+    return query
+    select g.n::integer
+    from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true
+    for no key update of r skip locked;
+  else
+    return query
+    select g.n::integer
+    from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true;
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
@@ -2246,6 +2875,213 @@ begin
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
   );
+end
+$$;
+
+CREATE FUNCTION retention._trial_mark() RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return (
+    select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
+    from retention.installed i
+  );
+end
+$$;
+
+CREATE FUNCTION retention._trial_rows() RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE ROWS 5
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  with known as materialized (
+    select unnest(b.run_ids) as run_id
+    from retention.batch b
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.attempts > 0
+  )
+  select distinct t.run_id, t.bucket, t.key, t.completed_at
+  from (
+    select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, r.is_candidate and r.has_place as fits
+    from (
+      select b.run_ids[1] as run_id
+      from retention.batch b
+      where b.settled_at is null
+        and b.dead_at is null
+        and (b.deleted_at is null or b.attempts = 0)
+      order by b.oldest
+      limit 3
+    ) f
+    cross join lateral (
+      select l.*
+      from retention._live l
+      where l.run_id = f.run_id
+      limit 1
+    ) r
+    union all
+    (
+      select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, true
+      from (
+        select l.*
+        from retention._live l
+        where l.is_candidate
+        order by l.tenant_id, l.completed_at, l.run_id
+        limit 100
+      ) r
+      where r.has_place
+        and r.completed_at is not null
+        and r.run_id not in (select k.run_id from known k)
+      limit 1
+    )
+    union all
+    (
+      select r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, true
+      from (
+        select l.*
+        from retention._live l
+        where l.is_candidate
+        order by l.tenant_id desc, l.completed_at desc, l.run_id desc
+        limit 100
+      ) r
+      where r.has_place
+        and r.completed_at is not null
+        and r.run_id not in (select k.run_id from known k)
+      limit 1
+    )
+  ) t
+  where t.fits
+    and t.run_id is not null
+    and t.completed_at is not null;
+end
+$$;
+
+CREATE FUNCTION retention._try_stamp() RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+declare
+  v_mark text := retention._trial_mark();
+  v_before retention.stamping;
+  v_row record;
+  v_started_at timestamptz;
+  v_taken interval;
+  v_stamped bigint;
+  v_code text;
+  v_message text;
+  v_constraint text;
+  v_context text;
+  v_first record;
+  v_failed integer := 0;
+  v_unknown integer := 0;
+begin
+  for v_row in select * from retention._trial_rows() loop
+    v_code := null;
+    v_stamped := 0;
+    v_started_at := clock_timestamp();
+    begin
+      v_stamped := retention._stamp(
+        v_row.bucket, array[v_row.run_id], array[retention._pack_key(v_row.key, v_row.run_id::text)],
+        v_row.completed_at, v_row.completed_at
+      );
+      v_taken := clock_timestamp() - v_started_at;
+      if v_stamped = 0 then
+        v_code := case
+          when exists (
+            select
+            from retention._still_live(
+              v_row.bucket, array[v_row.run_id], array[retention._pack_key(v_row.key, v_row.run_id::text)],
+              v_row.completed_at, v_row.completed_at
+            )
+          )
+          then 'StampSwallowed'
+          else 'StampLater'
+        end;
+        v_message := 'a trigger, a rule or a row-level security policy of the table swallows the stamp';
+        v_context := null;
+      end if;
+      raise exception using errcode = 'RR001', message = 'the trial is over';
+    exception
+      when sqlstate 'RR001' then
+        null;
+      when query_canceled or assert_failure or others then
+        get stacked diagnostics v_code = returned_sqlstate,
+          v_message = message_text,
+          v_constraint = constraint_name,
+          v_context = pg_exception_context;
+        v_context := coalesce(
+          'constraint ' || nullif(v_constraint, ''),
+          -- "PL/pgSQL function audit() line 3 at SQL statement", in whatever language.
+          substring(v_context from '([\w."]+\([^()]*\)),?\s+\S+\s+\d+')
+        );
+    end;
+    exit when v_code is null;
+    if retention._is_passing(v_code) then
+      v_unknown := v_unknown + 1;
+    else
+      v_failed := v_failed + 1;
+      if v_failed = 1 then
+        select v_code as code, v_message as message, v_context as context into v_first;
+      end if;
+    end if;
+  end loop;
+
+  select * into strict v_before from retention.stamping;
+  if v_stamped > 0 or v_failed = 0 and v_unknown = 0 then
+    update retention.stamping s
+    set tried_for = case when v_stamped > 0 then v_mark end,
+      failed_since = null,
+      code = null,
+      message = null,
+      context = null,
+      tries = 0,
+      try_at = null,
+      -- Planning and reading for the first time take a while too.
+      most = case
+        when s.most is null and v_taken > interval '20 ms'
+        then greatest(1, 5 / extract(epoch from v_taken))::integer
+        else s.most
+      end
+    where s.tried_for is distinct from case when v_stamped > 0 then v_mark end
+      or s.failed_since is not null;
+    if v_before.failed_since is not null then
+      update retention.batch b
+      set visible_at = clock_timestamp()
+      where b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at > clock_timestamp();
+      perform retention._note_gate();
+    end if;
+    return true;
+  end if;
+  if v_failed = 0 then
+    update retention.stamping s
+    set try_at = clock_timestamp() + interval '5 seconds'
+    where s.failed_since is not null;
+    return v_before.failed_since is null;
+  end if;
+  update retention.stamping s
+  set tried_for = v_mark,
+    failed_since = coalesce(s.failed_since, clock_timestamp()),
+    code = v_first.code,
+    message = left(v_first.message, 500),
+    context = left(v_first.context, 200),
+    tries = s.tries + 1,
+    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries)
+  -- Of batches that fail at the same time, the first counts.
+  where s.failed_since is null
+    or s.try_at <= clock_timestamp();
+  if v_before.failed_since is null then
+    perform retention._note_gate();
+  end if;
+  return false;
 end
 $$;
 
@@ -2545,7 +3381,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'claim needs a lease token and a duration above zero';
   end if;
-  if not retention._is_open(p_client) then
+  if not retention._is_open(p_client) or not retention._may_stamp() then
     return;
   end if;
   v_batch_id := retention._next_batch(p_batch_ids);
@@ -3176,6 +4012,7 @@ declare
   v_setting retention.setting;
   v_adapter retention.adapter;
   v_seen retention.gate_state;
+  v_stamping retention.stamping;
   v_fits text;
 begin
   select * into strict v_setting from retention.setting;
@@ -3207,6 +4044,12 @@ begin
       case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
       'retention migrate up (with RETENTION_TABLE, where it has another name now)';
   end if;
+  select * into v_stamping from retention.stamping;
+  if v_stamping.failed_since is not null then
+    return query select 'stamps fail',
+      format('stamps fail with %s: %s', v_stamping.code, v_stamping.message) || coalesce(format(' (%s)', v_stamping.context), ''),
+      v_stamping.failed_since, retention._stamp_remedy(v_stamping);
+  end if;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',
@@ -3228,7 +4071,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
-disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+disabled, halted, detached, table replaced, stamps fail, version. because says it in words, and remedy says what to do.
 p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 For observers.';
 
@@ -3731,12 +4574,21 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return null;
+    -- Asked again, after the answer was lost.
+    return (
+      select b.visible_at
+      from retention.batch b
+      where b.batch_id = p_batch_id
+        and b.given_back = p_lease
+        and b.lease is null
+        and b.settled_at is null
+    );
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
+    given_back = p_lease,
     visible_at = v_until,
     postponed = b.postponed + 1,
     problems = jsonb_build_array(jsonb_build_object(
@@ -3753,8 +4605,8 @@ $$;
 
 COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
 counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
-that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
-longer the batch''s lease.
+that S3 may still delete later. Returns when the batch may be claimed again, also when asked again, or null when
+p_lease is no longer the batch''s lease.
 For the listener.
 Locks the batch and its bucket.';
 
@@ -3817,6 +4669,7 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and b.deleted_at is null
       order by b.visible_at
       limit 1
     ) f
@@ -3983,17 +4836,37 @@ CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timest
     SET enable_nestloop TO 'off'
     AS $$
 declare
-  v_requeued bigint;
+  v_run_ids retention.run_id[] := array(
+    select r.run_id
+    from retention.stray s
+    cross join retention.setting t
+    join retention.result r on r.key = s.key collate "default"
+      and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+    where s.verify_id = p_verify_id
+      and s.kind = 'returned'
+      and r.cleared_at < p_started_at
+      and r.run_id is not null
+  );
+  v_some retention.run_id[];
+  v_run_id retention.run_id;
+  v_requeued bigint := 0;
 begin
-  update retention.result r
-  set cleared_at = null
-  from retention.stray s, retention.setting t
-  where s.verify_id = p_verify_id
-    and s.kind = 'returned'
-    and r.key = s.key collate "default"
-    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
-    and r.cleared_at < p_started_at;
-  get diagnostics v_requeued = row_count;
+  for v_first in 1..cardinality(v_run_ids) by 1000 loop
+    v_some := v_run_ids[v_first:v_first + 999];
+    begin
+      v_requeued := v_requeued + retention._clear_stamps(v_some, p_started_at);
+    exception
+      when others then
+        foreach v_run_id in array v_some loop
+          begin
+            v_requeued := v_requeued + retention._clear_stamps(array[v_run_id], p_started_at);
+          exception
+            when others then
+              raise warning 'the stamp of run % cannot be taken: %', v_run_id, sqlerrm;
+          end;
+        end loop;
+    end;
+  end loop;
   if v_requeued > 0 then
     delete from retention.progress;
   end if;
@@ -4002,7 +4875,8 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) IS 'Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
-due again. It reads the whole table once. Returns how many rows.
+due again. A row whose stamp cannot be taken is left out: the next verify finds it again. It reads the whole table
+once. Returns how many rows.
 For operators.
 Locks the rows that it changes.';
 
@@ -4091,6 +4965,33 @@ begin
   select g.selected
   into v_revived
   from retention._regroup((select s.batch_size from retention.setting s), null) g;
+  -- What S3 has deleted stays in its batches, which are stamped again whole.
+  with chosen as (
+    select b.batch_id, count(*) as results
+    from retention.batch b
+    cross join unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+    where b.deleted_at is not null
+      and b.settled_at is null
+      and b.failed_at is not null
+      and (p_bucket is null or b.bucket = p_bucket)
+      and (p_code is null or b.code = p_code)
+      and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+      and (p_tenant_id is null or u.tenant_id = p_tenant_id)
+    group by b.batch_id
+  ),
+  revived as (
+    update retention.batch b
+    set attempts = 0,
+      code = null,
+      error = null,
+      failed_at = null,
+      dead_at = null,
+      visible_at = now()
+    from chosen c
+    where b.batch_id = c.batch_id
+    returning c.results
+  )
+  select v_revived + coalesce(sum(r.results), 0) into v_revived from revived r;
   return v_revived;
 end
 $$;
@@ -4192,17 +5093,13 @@ CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text
     AS $$
 #variable_conflict use_column
 declare
-  v_setting retention.setting;
   v_batch retention.batch;
   v_done record;
-  v_cleared bigint;
-  v_stamped bigint := 0;
-  v_retry_at timestamptz;
-  v_first_retry_at timestamptz;
+  v_stamps record;
   v_failed bigint := 0;
   v_dead bigint := 0;
+  v_retry_at timestamptz;
   v_problems jsonb := '[]';
-  v_kind record;
 begin
   select * into v_batch
   from retention.batch b
@@ -4210,15 +5107,14 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
-    return query select false, 0, 0, 0, 0, null::timestamptz, '[]'::jsonb;
+    return query select * from retention._settled_before(p_batch_id, p_lease);
     return;
   end if;
-  select * into strict v_setting from retention.setting;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then
-    v_cleared := v_batch.results;
-    v_stamped := retention._stamp(v_batch.bucket, v_batch.run_ids, v_batch.keys, v_batch.leased_at);
+    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
+    into strict v_done;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
@@ -4228,97 +5124,58 @@ begin
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
-    v_cleared := v_done.results;
-    if v_cleared > 0 then
-      v_stamped := retention._stamp(v_batch.bucket, v_done.run_ids, v_done.keys, v_batch.leased_at);
-    end if;
-    for v_kind in
-      select * from retention._failures(v_batch, p_cleared, p_failed, v_setting.max_attempts)
-    loop
-      v_retry_at := case
-        when not v_kind.is_dead then clock_timestamp() + retention._backoff(
-          case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
-          v_setting.retry_cap,
-          case when v_kind.counted then v_batch.attempts else v_batch.postponed end
-        )
-      end;
-      v_first_retry_at := least(v_first_retry_at, v_retry_at);
-      insert into retention.batch (
-        bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-        attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
-      )
-      values (
-        v_batch.bucket,
-        cardinality(v_kind.run_ids),
-        v_batch.oldest,
-        v_batch.newest,
-        v_batch.due_since,
-        v_batch.early,
-        v_batch.flagged_at,
-        coalesce(v_retry_at, clock_timestamp()),
-        v_batch.attempts + v_kind.counted::integer,
-        v_batch.postponed + (not v_kind.counted)::integer,
-        v_kind.code,
-        v_kind.reason,
-        clock_timestamp(),
-        case when v_kind.is_dead then clock_timestamp() end,
-        v_kind.run_ids,
-        v_kind.keys,
-        v_kind.tenants
-      );
-      if v_kind.is_dead then
-        v_dead := v_dead + cardinality(v_kind.run_ids);
-      else
-        v_failed := v_failed + cardinality(v_kind.run_ids);
-      end if;
-      v_problems := v_problems || jsonb_strip_nulls(jsonb_build_object(
-        'code', v_kind.code,
-        'message', v_kind.reason,
-        'results', cardinality(v_kind.run_ids),
-        'run_ids', v_kind.run_ids[1:3]::text[],
-        'retry_at', retention._iso(v_retry_at),
-        'dead', v_kind.is_dead
-      ));
-    end loop;
+    select f.failed, f.dead, f.retry_at, f.problems
+    into strict v_failed, v_dead, v_retry_at, v_problems
+    from retention._book_failures(v_batch, p_cleared, p_failed) f;
   end if;
-
-  if v_cleared > 0 then
+  if v_done.results > 0 then
     perform retention._note_success(v_batch.bucket);
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
+  select * into strict v_stamps
+  from retention._stamp_or_remember(v_batch, v_done.run_ids, v_done.keys, v_done.tenants);
 
+  return query
   update retention.batch b
   set lease = null,
-    cleared = v_cleared,
-    failed = v_failed,
-    dead = v_dead,
-    problems = nullif(v_problems, '[]'),
+    given_back = p_lease,
+    cleared = v_done.results - cardinality(v_stamps.left_out),
+    stamped = v_stamps.stamped,
+    failed = v_failed + v_stamps.failed,
+    dead = v_dead + v_stamps.dead,
+    problems = nullif(v_problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
     settled_at = clock_timestamp()
-  where b.batch_id = p_batch_id;
-  if v_cleared < v_batch.results then
+  where b.batch_id = p_batch_id
+  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_retry_at, v_stamps.retry_at),
+    coalesce(b.problems, '[]');
+  if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set run_ids = v_done.run_ids,
-      keys = v_done.keys,
-      tenants = v_done.tenants
+    set (run_ids, keys, tenants) = (
+      select coalesce(array_agg(u.run_id order by u.n), '{}'),
+        coalesce(array_agg(u.key order by u.n), '{}'),
+        coalesce(array_agg(u.tenant_id order by u.n), '{}')
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants) with ordinality as u (run_id, key, tenant_id, n)
+      where u.n not in (select unnest(v_stamps.left_out))
+    )
     where b.batch_id = p_batch_id;
   end if;
-  return query
-  select true, v_cleared::integer, v_stamped::integer, v_failed::integer, v_dead::integer, v_first_retry_at, v_problems;
 end
 $$;
 
-COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What failed is tried
-again later, or is dead after too many attempts. p_cleared: the keys that S3 named as deleted or as already
-gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
+COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What S3 refused is tried
+again later, or is dead after too many attempts. What S3 has deleted and could not be stamped is remembered and
+stamped later (retention.stamp_again), without asking S3 again. p_cleared: the keys that S3 named as deleted or
+as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
 "concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
 counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
-the claim. p_unanswered: the keys that S3 may still delete later. stamped: how many rows were stamped.
-retry_at: when the first of what waits is tried again. When p_lease is no longer the batch''s lease, settled
-is false and nothing is changed.
+the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
+how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
+it was settled under p_lease gets the same answer. When p_lease is no longer the batch''s lease, settled is false
+and nothing is changed.
 For the listener.
 Locks the batch, its bucket, and the rows that it stamps.';
 
@@ -4391,7 +5248,15 @@ begin
     and b.results > 1
   for update;
   if not found then
-    return null;
+    -- Asked again, after the answer was lost.
+    return (
+      select b.batch_id
+      from retention.batch b
+      where b.batch_id = p_batch_id
+        and b.given_back = p_lease
+        and b.lease is null
+        and b.settled_at is null
+    );
   end if;
   update retention.bucket k
   set refused_in_row = k.refused_in_row + 1
@@ -4417,6 +5282,7 @@ begin
   returning batch_id into v_batch_id;
   update retention.batch b
   set lease = null,
+    given_back = p_lease,
     results = v_batch.results - v_half,
     run_ids = v_batch.run_ids[v_half + 1:],
     keys = v_batch.keys[v_half + 1:],
@@ -4430,10 +5296,93 @@ $$;
 COMMENT ON FUNCTION retention.split(p_batch_id bigint, p_lease uuid, p_unanswered text[]) IS 'Takes a batch back whose request was refused whole because of one bad key, and halves it. After a few turns
 the bad key is alone in its batch. When more than 20 requests in a row were refused, no single key is the
 cause: the bucket pauses and the batch stays whole. p_unanswered: the keys that S3 may still delete later.
-Returns the batch that was split off, or the batch itself when it stays whole. Returns null when p_lease is
-no longer the batch''s lease, and for a batch of one result.
+Returns the batch that was split off, or the batch itself when it stays whole or had been split under p_lease
+before. Returns null when p_lease is no longer the batch''s lease, and for a batch of one result.
 For the listener.
 Locks the batch and its bucket.';
+
+CREATE FUNCTION retention.stamp_again(p_client text DEFAULT NULL::text) RETURNS TABLE(stamped bigint, waiting bigint, dead bigint, next_seconds double precision)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_until timestamptz := retention._stamp_until();
+  v_stamping retention.stamping;
+  v_batch retention.batch;
+  v_done record;
+  v_kept integer[];
+  v_stamped bigint := 0;
+begin
+  if not exists (
+    select from retention.gate(p_client) g where g.reason in ('detached', 'table replaced', 'version')
+  ) then
+    select * into strict v_stamping from retention.stamping;
+    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() then
+      perform retention._try_stamp();
+      select * into strict v_stamping from retention.stamping;
+    end if;
+    while v_stamping.failed_since is null and clock_timestamp() < v_until loop
+      select *
+      into v_batch
+      from retention.batch b
+      where b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.visible_at <= clock_timestamp()
+      order by b.visible_at, b.batch_id
+      limit 1
+      for update skip locked;
+      exit when not found;
+      select * into strict v_done
+      from retention._stamp_or_remember(v_batch, v_batch.run_ids, v_batch.keys, v_batch.tenants);
+      v_stamped := v_stamped + v_done.stamped;
+      v_kept := array(select n from generate_series(1, v_batch.results) n where n <> all (v_done.left_out));
+      if v_kept = '{}' then
+        delete from retention.batch b where b.batch_id = v_batch.batch_id;
+      else
+        -- Its receipt. How it failed before is history.
+        update retention.batch b
+        set cleared = cardinality(v_kept),
+          stamped = v_done.stamped,
+          failed = v_done.failed,
+          dead = v_done.dead,
+          problems = nullif(v_done.problems, '[]'),
+          settled_at = clock_timestamp(),
+          run_ids = array(select v_batch.run_ids[n] from unnest(v_kept) n order by n),
+          keys = array(select v_batch.keys[n] from unnest(v_kept) n order by n),
+          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n)
+        where b.batch_id = v_batch.batch_id;
+      end if;
+      select * into strict v_stamping from retention.stamping;
+    end loop;
+  end if;
+  return query
+  select v_stamped,
+    coalesce(sum(b.results), 0)::bigint,
+    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint,
+    extract(
+      epoch from coalesce(v_stamping.try_at, min(b.visible_at) filter (where b.dead_at is null and v_stamping.singleton))
+        - clock_timestamp()
+    )::double precision
+  from retention.batch b
+  where b.deleted_at is not null
+    and b.settled_at is null;
+end
+$$;
+
+COMMENT ON FUNCTION retention.stamp_again(p_client text) IS 'Stamps what S3 has deleted and could not be stamped before, as far as its time has come, for ten seconds at most.
+S3 is not asked again. While the gate says that stamps fail, a single row is tried, with growing pauses; when that
+works, the gate opens and all that waits is stamped. p_client: the client''s version, for the gate. stamped: how
+many rows were stamped. waiting and dead: how many results still wait for a stamp, and how many of them for a
+person. next_seconds: when the next try is due; null: nothing waits. Costs a few look-ups where nothing waits.
+For the listener.
+Locks the batches that it works on and the rows that it stamps.';
 
 CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4444,23 +5393,35 @@ CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys tex
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     AS $$
+declare
+  v_batch retention.batch;
+  v_run_ids retention.run_id[] := p_run_ids::retention.run_id[];
+  v_keys text[] := array(
+    select retention._pack_key(u.key, u.run_id::retention.run_id::text)
+    from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+    order by u.n
+  );
+  v_code text;
 begin
-  return retention._stamp(
-    p_bucket,
-    p_run_ids::retention.run_id[],
-    array(
-      select retention._pack_key(u.key, u.run_id::retention.run_id::text)
-      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
-      order by u.n
-    ),
-    'infinity'
+  begin
+    return retention._stamp(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity');
+  exception
+    when query_canceled or assert_failure or others then
+      get stacked diagnostics v_code = returned_sqlstate;
+  end;
+  v_batch.bucket := p_bucket;
+  v_batch.oldest := '-infinity';
+  v_batch.newest := 'infinity';
+  return (
+    select t.stamped
+    from retention._stamp_parts(v_batch, v_run_ids, v_keys, v_code, 1000, retention._stamp_until()) t
   );
 end
 $$;
 
 COMMENT ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) IS 'Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
-points at another key by now is left out. The next claim spares what of it is flagged. Returns how many
-rows.
+points at another key by now is left out, and so is one that cannot be stamped: the next verify finds it again. The
+next claim spares what of it is flagged. Returns how many rows.
 For operators.
 Locks the rows that it stamps.';
 
@@ -4628,6 +5589,37 @@ COMMENT ON FUNCTION retention.troubles(p_limit integer) IS 'Failed and dead resu
 of the batch that failed last; next_attempt_at is null for dead ones, which wait for a person. Reads what has
 failed by its index. For observers.';
 
+CREATE FUNCTION retention.try_stamp() RETURNS TABLE(works boolean, code text, message text, context text, remedy text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced')) then
+    perform retention._try_stamp();
+  end if;
+  return query
+  select case
+      when s.failed_since is not null then false
+      when s.tried_for = retention._trial_mark() then true
+    end,
+    s.code,
+    s.message,
+    s.context,
+    retention._stamp_remedy(s)
+  from retention.stamping s;
+end
+$$;
+
+COMMENT ON FUNCTION retention.try_stamp() IS 'Tries to stamp one live row and rolls that back, and opens or closes the gate by what it shows. Nothing of the
+application''s table is changed; what its triggers do outside of the database cannot be taken back. works: null
+where there is no row to try, or all of them are locked. code, message, context: what failed, with the constraint
+or the trigger''s function where that is known.
+For the listener.
+Locks a few rows of the application''s table for the time of the trial; it waits half a second for each at most.';
+
 CREATE FUNCTION retention.undated(p_bound integer DEFAULT 1000) RETURNS TABLE(results bigint, run_ids text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4732,11 +5724,7 @@ CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
     SET "TimeZone" TO 'UTC'
     AS $$
 begin
-  update retention.result r
-  set cleared_at = null
-  where r.run_id = retention._read_run_id(p_run_id)
-    and r.cleared_at is not null;
-  return found;
+  return retention._clear_stamps(array[retention._read_run_id(p_run_id)], 'infinity') > 0;
 end
 $$;
 
@@ -4982,6 +5970,7 @@ CREATE TABLE retention.adapter (
     cron_database text,
     cron_job_owner text,
     listener_role text,
+    application_path text,
     detached_at timestamp with time zone,
     CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
     CONSTRAINT there_is_one_adapter_row CHECK (singleton)
@@ -4990,6 +5979,8 @@ CREATE TABLE retention.adapter (
 COMMENT ON TABLE retention.adapter IS 'one row: which table was adopted, and how its columns are called';
 
 COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
+
+COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under which the application''s triggers run when a row is stamped; first that of whoever migrated';
 
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
 
@@ -5018,7 +6009,8 @@ CREATE VIEW retention.flagged AS
     b.code,
     b.error,
     b.failed_at,
-    b.dead_at
+    b.dead_at,
+    b.deleted_at
    FROM (retention.batch b
      CROSS JOIN LATERAL UNNEST(b.run_ids, b.keys, b.tenants) u(run_id, key, tenant_id))
   WHERE (b.settled_at IS NULL);
@@ -5038,11 +6030,13 @@ COMMENT ON COLUMN retention.flagged.leased IS 'a listener works on it';
 
 COMMENT ON COLUMN retention.flagged.attempts IS 'how often S3 has refused it';
 
-COMMENT ON COLUMN retention.flagged.code IS 'why it failed when it was last tried; null: it has not failed';
+COMMENT ON COLUMN retention.flagged.code IS 'why it failed when it was last tried, by S3 or by the stamp (a SQLSTATE); null: it has not failed';
 
 COMMENT ON COLUMN retention.flagged.error IS 'the message beside code';
 
 COMMENT ON COLUMN retention.flagged.dead_at IS 'since when it is dead, and waits for retention.retry; null: it is not dead';
+
+COMMENT ON COLUMN retention.flagged.deleted_at IS 'since when S3 has deleted it and only its stamp is missing, for the reason in code; null: not so';
 
 CREATE TABLE retention.gate_state (
     singleton boolean DEFAULT true NOT NULL,
@@ -5312,6 +6306,9 @@ ALTER TABLE ONLY retention.selection
 ALTER TABLE ONLY retention.setting
     ADD CONSTRAINT setting_pkey PRIMARY KEY (singleton);
 
+ALTER TABLE ONLY retention.stamping
+    ADD CONSTRAINT stamping_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
 
@@ -5325,6 +6322,8 @@ CREATE INDEX batch_leased ON retention.batch USING btree (bucket) WHERE (lease I
 CREATE INDEX batch_open ON retention.batch USING btree (oldest) WHERE (settled_at IS NULL);
 
 CREATE INDEX batch_settled ON retention.batch USING btree (settled_at) WHERE (settled_at IS NOT NULL);
+
+CREATE INDEX batch_unstamped ON retention.batch USING btree (visible_at, batch_id) WHERE ((deleted_at IS NOT NULL) AND (settled_at IS NULL));
 
 CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, batch_id) WHERE ((settled_at IS NULL) AND (dead_at IS NULL));
 

@@ -325,7 +325,7 @@ describeDatabase('what S3 has deleted is stamped, at once or later', () => {
     await database().insertRuns({ count: 1, tenant: 'good', completedAgo: '1 day' });
     await database().query('select retention.flag_expired()');
     const settled = [await deleteNext(), await deleteNext()];
-    expect(settled.map(({ stamped }) => stamped).toSorted()).toEqual([0, 20]);
+    expect(new Set(settled.map(({ stamped }) => stamped))).toEqual(new Set([0, 20]));
     expect(await gate()).toEqual([]);
     expect(await unstamped()).toEqual([{ results: 20, code: 'P0001', attempts: 1, dead: false }]);
   });
