@@ -71,7 +71,10 @@ declare
   v_batch retention.batch;
   v_done record;
   v_stamps record;
-  v_refused record;
+  v_failed bigint := 0;
+  v_dead bigint := 0;
+  v_retry_at timestamptz;
+  v_problems jsonb := '[]';
 begin
   select * into v_batch
   from retention.batch b
@@ -87,8 +90,6 @@ begin
   if p_all then
     select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
     into strict v_done;
-    select 0::bigint as failed, 0::bigint as dead, null::timestamptz as retry_at, '[]'::jsonb as problems
-    into strict v_refused;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
@@ -98,7 +99,9 @@ begin
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
-    select * into strict v_refused from retention._book_failures(v_batch, p_cleared, p_failed);
+    select f.failed, f.dead, f.retry_at, f.problems
+    into strict v_failed, v_dead, v_retry_at, v_problems
+    from retention._book_failures(v_batch, p_cleared, p_failed) f;
   end if;
   if v_done.results > 0 then
     perform retention._note_success(v_batch.bucket);
@@ -117,13 +120,13 @@ begin
     given_back = p_lease,
     cleared = v_done.results - cardinality(v_stamps.left_out),
     stamped = v_stamps.stamped,
-    failed = v_refused.failed + v_stamps.failed,
-    dead = v_refused.dead + v_stamps.dead,
-    problems = nullif(v_refused.problems || v_stamps.problems, '[]'),
+    failed = v_failed + v_stamps.failed,
+    dead = v_dead + v_stamps.dead,
+    problems = nullif(v_problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
     settled_at = clock_timestamp()
   where b.batch_id = p_batch_id
-  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_refused.retry_at, v_stamps.retry_at),
+  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_retry_at, v_stamps.retry_at),
     coalesce(b.problems, '[]');
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.

@@ -13,18 +13,8 @@ create or replace function retention._application_path(p_recorded text)
 returns text
 language sql
 immutable
-as $$
-  select concat_ws(
-    ', ',
-    (
-      select string_agg(btrim(u.name), ', ' order by u.n)
-      from unnest(string_to_array(p_recorded, ',')) with ordinality as u (name, n)
-      where btrim(u.name, ' "') !~* '^pg_temp'
-        and btrim(u.name) <> ''
-    ),
-    'pg_temp'
-  )
-$$;
+parallel safe
+return ltrim(regexp_replace(coalesce(p_recorded, ''), '(^|,)\s*"?pg_temp[^,]*', '', 'gi') || ', pg_temp', ' ,');
 
 -- Writes the cleared-at column of the rows that still are as they were claimed, and updated-at where the table
 -- has one: the same bucket and key, completed between p_oldest and p_newest, and not completed again. p_run_ids[i]
@@ -52,24 +42,37 @@ declare
   v_completed text;
   v_is_dated boolean;
   v_has_rules boolean;
+  v_has_triggers boolean;
+  v_is_young boolean;
   v_stamped bigint;
 begin
   select retention._application_path(a.application_path),
     coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED'),
     a.columns -> 'updated_at' ->> 'name' is not null,
-    c.relhasrules
-  into v_path, v_completed, v_is_dated, v_has_rules
+    c.relhasrules,
+    c.relhastriggers or c.relhassubclass or c.relkind = 'p',
+    c.reltuples < 10000
+  into v_path, v_completed, v_is_dated, v_has_rules, v_has_triggers, v_is_young
   from retention.adapter a
   left join pg_class c on c.oid = a.table_oid;
   if v_has_rules then
     return retention._stamp_under_rules(
       p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated
     );
+  elsif v_has_triggers then
+    return retention._stamp_under_triggers(
+      p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated, v_default_bucket
+    );
+  end if;
+  if v_is_young then
+    -- The table may have grown since its statistics, and a plan that was kept for a few rows reads all of them.
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);
   end if;
   perform set_config('search_path', v_path, true);
-  -- The array bounds what is read of the table, whatever the statistics make of the join. As "is null", the last
-  -- condition would let the planner read an index over all live results instead.
+  -- The run id is the only condition that an index can answer: what statistics make of the others, or of an index
+  -- of the application, changes no plan.
   if v_is_dated then
+<<<<<<< HEAD
     with stamped as (
       update retention.result r
       set cleared_at = pg_catalog.now(),
@@ -79,14 +82,23 @@ begin
         and r.run_id operator(pg_catalog.=) g.run_id
         and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+=======
+    update retention.result r
+    set cleared_at = pg_catalog.now(),
+      updated_at = pg_catalog.now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+>>>>>>> a2
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
-        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
-      returning r.cleared_at
-    )
-    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
+        and r.cleared_at is null
+      ) is true;
   else
+<<<<<<< HEAD
     with stamped as (
       update retention.result r
       set cleared_at = pg_catalog.now()
@@ -95,14 +107,73 @@ begin
         and r.run_id operator(pg_catalog.=) g.run_id
         and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+=======
+    update retention.result r
+    set cleared_at = pg_catalog.now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+>>>>>>> a2
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
-        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
+        and r.cleared_at is null
+      ) is true;
+  end if;
+  get diagnostics v_stamped = row_count;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
+  return v_stamped;
+end
+$$;
+
+-- As _stamp, for a table with triggers or partitions: a trigger may take the stamp out of the row again, so what
+-- came of each is counted. Called by _stamp alone, under its settings.
+create or replace function retention._stamp_under_triggers(
+  p_bucket text,
+  p_run_ids retention.run_id[],
+  p_keys text[],
+  p_oldest timestamptz,
+  p_newest timestamptz,
+  p_path text,
+  p_completed text,
+  p_is_dated boolean,
+  p_default_bucket text
+)
+returns bigint
+language plpgsql
+as $$
+declare
+  v_update text := format(
+    $update$
+    with stamped as (
+      update retention.result r
+      set cleared_at = pg_catalog.now()%s
+      from unnest($1, $2) as g (run_id, key)
+      where r.run_id operator(pg_catalog.=) g.run_id
+        and (
+          r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+          and retention._bucket(r.bucket, $7) operator(pg_catalog.=) $3
+          and r.status::pg_catalog.text operator(pg_catalog.=) $4
+          and r.completed_at operator(pg_catalog.>=) $5
+          and r.completed_at operator(pg_catalog.<=) $6
+          and r.cleared_at is null
+        ) is true
       returning r.cleared_at
     )
-    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
-  end if;
+    select pg_catalog.count(s.cleared_at) from stamped s
+    $update$,
+    case when p_is_dated then ', updated_at = pg_catalog.now()' end
+  );
+  v_stamped bigint;
+begin
+  perform set_config('search_path', p_path, true);
+  execute v_update
+  into v_stamped
+  using p_run_ids, p_keys, p_bucket, p_completed, p_oldest, p_newest, p_default_bucket;
   set constraints all immediate;
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   perform retention._check_table();
@@ -171,23 +242,45 @@ begin
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+<<<<<<< HEAD
     join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
     where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and retention._bucket(r.bucket, v_default_bucket) = p_bucket
       and r.status::text = v_completed
       and r.completed_at between p_oldest and p_newest
       and num_nulls(r.cleared_at) = 1
+=======
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true
+>>>>>>> a2
     for no key update of r skip locked;
   else
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
+<<<<<<< HEAD
     join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
     where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
       and retention._bucket(r.bucket, v_default_bucket) = p_bucket
       and r.status::text = v_completed
       and r.completed_at between p_oldest and p_newest
       and num_nulls(r.cleared_at) = 1;
+=======
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true;
+>>>>>>> a2
   end if;
 end
 $$;

@@ -84,11 +84,15 @@ $$;
 -- What a trial is good for: another view over the table, and another installation, want another.
 create or replace function retention._trial_mark()
 returns text
-language sql
+language plpgsql
 stable
 as $$
-  select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
-  from retention.installed i
+begin
+  return (
+    select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
+    from retention.installed i
+  );
+end
 $$;
 
 -- Makes the trial, and closes or opens the gate by what it shows: closed where every row that was tried fails for
@@ -208,7 +212,10 @@ begin
     message = left(v_first.message, 500),
     context = left(v_first.context, 200),
     tries = s.tries + 1,
-    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries);
+    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries)
+  -- Of batches that fail at the same time, the first counts.
+  where s.failed_since is null
+    or s.try_at <= clock_timestamp();
   if v_before.failed_since is null then
     perform retention._note_gate();
   end if;

@@ -50,7 +50,7 @@ create or replace function retention._stamp_or_remember(
 language plpgsql
 as $$
 declare
-  v_most integer := retention._max_stamps();
+  v_most integer := (select s.most from retention.stamping s);
   v_started_at timestamptz := clock_timestamp();
   v_code text;
   v_parts record;

@@ -210,6 +210,7 @@ returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
+set enable_seqscan = off
 as $$
 declare
   v_path text := (select retention._application_path(a.application_path) from retention.adapter a);

@@ -42,6 +42,7 @@ describeDatabase('retention doctor, on the database', () => {
       'rights',
       'row-level security',
       'indexes',
+      'stamps',
       'gate',
       'time zones',
       'notification queue',

@@ -265,6 +265,33 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     }
   });
 
+  test('a recorded path of the application that leads to them makes no text of ours run one', async () => {
+    const { insertRuns, query } = database();
+    await query(`update retention.adapter set application_path = 'pg_temp, trap, pg_catalog'`);
+    try {
+      for (const dated of [true, false]) {
+        await insertRuns({ count: 3 });
+        await query('select retention.flag_expired(null, null, true)');
+        await query(`select * from retention.claim('${LEASE}', '1 minute')`);
+        if (!dated) await query(`update retention.adapter set columns = columns - 'updated_at'`);
+        const settled = await attacker.query(
+          `select stamped, failed from retention.settle((select max(batch_id) from retention.batch), '${LEASE}', '{}', true)`,
+        );
+        expect(settled.rows).toEqual([{ stamped: 3, failed: 0 }]);
+        expect((await attacker.query('select works from retention.try_stamp()')).rows).toHaveLength(
+          1,
+        );
+      }
+      const [run] = await query<{ run_id: string }>('select run_id from runs limit 1');
+      expect(
+        (await attacker.query('select retention.unstamp($1) as done', [run?.run_id])).rows,
+      ).toEqual([{ done: true }]);
+    } finally {
+      await query(`update retention.adapter set application_path = '"$user", public',
+        columns = columns || '{"updated_at": {"name": "updated_at", "type": "timestamp with time zone"}}'`);
+    }
+  });
+
   test("an operator's own session, with the usual path, runs none of them either", async () => {
     const { insertRuns, connect, query } = database();
     await insertRuns({ count: 3 });

@@ -93,6 +93,16 @@ describe('transient database errors', () => {
     const never = serverError(protocol_violation, 'unsupported startup parameter: options');
     expect(isTransientDatabaseError(busy)).toBe(true);
     expect(isTransientDatabaseError(never)).toBe(false);
+    const { internal_error } = SQLSTATE;
+    for (const words of [
+      'Max client connections reached',
+      'no available connections',
+      'remaining connection slots are reserved',
+    ]) {
+      expect(isTransientDatabaseError(serverError(internal_error, words)), words).toBe(true);
+    }
+    const broken = serverError(internal_error, 'cache lookup failed for type 7');
+    expect(isTransientDatabaseError(broken)).toBe(false);
   });
 
   test('the cause behind wrappers counts, and a missing socket is a server that is not up', () => {

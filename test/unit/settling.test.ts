@@ -131,6 +131,12 @@ describe('settling while the database is away', () => {
     expect(tries).toBe(4);
   });
 
+  test('a pooler that has no connection to give now is asked again', async () => {
+    const full = new DatabaseError('Max client connections reached', { sqlState: 'XX000' });
+    await makeWorker(3, full).workOnce(unhindered());
+    expect([tries, asked]).toEqual([4, 1]);
+  });
+
   test('is not tried again where that cannot help', async () => {
     const denied = new DatabaseError('permission denied for function settle', {
       sqlState: '42501',

@@ -20,6 +20,8 @@ export const SERVER_FAULTS: Faults = [
       refuseStamps('40001', 'could not serialize access due to concurrent update'),
     ],
   ],
+  [2, ['a trigger that begins to fail', refuseStamps('P0001', 'the books are closed')]],
+  [3, ['rows locked by another session', lockRows]],
   [3, ['a flood of notifications', flood]],
   [3, ['a silent scheduler', silence]],
 ];
@@ -49,6 +51,18 @@ async function lockTable({ postgres }: Scene, draws: Draws): Promise<void> {
   await withSession(postgres, async (client) => {
     await client.query('begin');
     await client.query('lock table runs in access exclusive mode');
+    await last(draws, 500, 4_000);
+    await client.query('rollback');
+  });
+}
+
+async function lockRows({ postgres }: Scene, draws: Draws): Promise<void> {
+  await withSession(postgres, async (client) => {
+    await client.query('begin');
+    await client.query(
+      `select from runs where result_cleared_at is null order by random() limit $1 for update skip locked`,
+      [draws.integer(1, 20)],
+    );
     await last(draws, 500, 4_000);
     await client.query('rollback');
   });
