@@ -15,7 +15,7 @@ const CALLABLE = [
   'adopted_table()',
   'begin_verify()',
   'busy_buckets(integer)',
-  'claim(uuid,interval,text,bigint[],text)',
+  'claim(uuid,interval,text,bigint[],text,text[])',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
   'confirm_policy(text,bigint)',
@@ -23,8 +23,9 @@ const CALLABLE = [
   'count_postponed(bigint[])',
   'cron_state()',
   'dead_by_code()',
+  'end_cutoff(bigint[])',
   'explain(text)',
-  'flag_expired(integer,text,boolean)',
+  'flag_expired(integer,text,boolean,boolean)',
   'flag_selected(text,text[],interval,boolean,bigint,integer)',
   'forget_strays(uuid)',
   'gate(text)',
@@ -44,7 +45,7 @@ const CALLABLE = [
   'place_holds(text,text[],text[],interval,text)',
   'postpone(bigint,uuid,text,text,text[])',
   'preview_policy(text,interval)',
-  'pulse(text)',
+  'pulse(text,text[])',
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
@@ -66,12 +67,13 @@ const CALLABLE = [
   'unstamp(text)',
   'version()',
   'vitals(integer)',
+  'waiting(bigint[],text,text[],text[])',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket flagged gate_state heartbeat hold installed pgmigrations policy progress result ' +
-  'scan selection setting status stray unanswered'
+  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object status stray unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
@@ -207,9 +209,9 @@ const ATTEMPTS = [
   'create view retention.mine as select 1',
   'create function retention.mine() returns int language sql as $$ select 1 $$',
   `create or replace function retention.tick(p_by text default 'pg_cron') returns integer language sql as $$ select 1 $$`,
-  'alter function retention.claim(uuid, interval, text, bigint[], text) reset search_path',
-  'alter function retention.claim(uuid, interval, text, bigint[], text) security invoker',
-  'alter function retention.claim(uuid, interval, text, bigint[], text) set search_path = public',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) reset search_path',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) security invoker',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) set search_path = public',
   'drop function retention.tick(text)',
   'alter schema retention owner to current_user',
   'drop schema retention cascade',

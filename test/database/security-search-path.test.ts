@@ -186,6 +186,9 @@ const CALLS: Readonly<Record<string, string>> = {
   tenants_due: 'select * from retention.tenants_due(5, 5)',
   tick: `select retention.tick('x')`,
   unset_policy: `select retention.unset_policy('acme', true)`,
+  end_cutoff: `select retention.end_cutoff(array(select batch_id from retention.batch))`,
+  waiting: `select * from retention.waiting(array(select batch_id from retention.batch), 'acme',
+    array(select run_id::text from retention.result limit 1), '{dpp-results}')`,
   unstamp: `select retention.unstamp((select run_id::text from retention.result limit 1))`,
 };
 
