@@ -77,6 +77,7 @@ begin
   then
     -- What was seen of another table says nothing of this one.
     delete from retention.progress;
+    delete from retention.shared_object;
     perform retention._drop_views();
     v_changed := true;
   end if;
@@ -230,11 +231,11 @@ COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the rec
 
 COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 
-COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
+COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy while its command lives: see retention.cutoff';
 
 COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
 
-COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried; null: they have not failed';
+COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried (of S3, or an SQLSTATE); null: they have not failed';
 
 COMMENT ON COLUMN retention.batch.dead_at IS 'failed too often, or for good: waits for retention.retry';
 
@@ -291,6 +292,68 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
         when h.tenant_id is null then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
+$$;
+
+CREATE FUNCTION retention._check(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[], OUT failed bigint[], OUT codes text[], OUT errors text[], OUT is_late boolean) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_firsts integer[] := array[1];
+  v_lasts integer[] := array[p_batch.results];
+  v_first integer;
+  v_last integer;
+  v_part retention.batch;
+  v_checked record;
+begin
+  spared := '{}';
+  keys := '{}';
+  failed := '{}';
+  codes := '{}';
+  errors := '{}';
+  is_late := false;
+  while cardinality(v_firsts) > 0 loop
+    v_first := v_firsts[cardinality(v_firsts)];
+    v_last := v_lasts[cardinality(v_lasts)];
+    v_firsts := trim_array(v_firsts, 1);
+    v_lasts := trim_array(v_lasts, 1);
+    begin
+      if v_first = 1 and v_last = p_batch.results then
+        select m.spared, m.keys into strict spared, keys from retention._may_go(p_batch, p_shared) m;
+        perform retention._check_text(keys);
+        return;
+      end if;
+      v_part := p_batch;
+      v_part.results := v_last - v_first + 1;
+      v_part.run_ids := p_batch.run_ids[v_first:v_last];
+      v_part.keys := p_batch.keys[v_first:v_last];
+      v_part.tenants := p_batch.tenants[v_first:v_last];
+      select m.spared, m.keys into strict v_checked from retention._may_go(v_part, p_shared) m;
+      perform retention._check_text(v_checked.keys);
+      spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
+      keys := keys || v_checked.keys;
+    exception
+      when query_canceled then
+        is_late := true;
+        errors := array[sqlerrm];
+        return;
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        if v_first = v_last then
+          failed := failed || v_first::bigint;
+          codes := codes || sqlstate::text;
+          errors := errors || sqlerrm::text;
+        else
+          spared := coalesce(spared, '{}');
+          keys := coalesce(keys, '{}');
+          v_firsts := v_firsts || ((v_first + v_last) / 2 + 1) || v_first;
+          v_lasts := v_lasts || v_last || ((v_first + v_last) / 2);
+        end if;
+    end;
+  end loop;
+  keys := array(select distinct k.key collate "C" from unnest(keys) as k (key));
+end
 $$;
 
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
@@ -379,58 +442,55 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._check_text(p_texts text[]) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if getdatabaseencoding() <> 'UTF8' then
+    perform count(convert_to(t.text, 'UTF8')) from unnest(p_texts) as t (text);
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._clean_up() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET lock_timeout TO '2s'
     AS $_$
 declare
-  v_setting retention.setting;
-  v_batch record;
+  v_steps text[] := array[
+    'delete from retention.batch b
+    using retention.setting s
+    where b.settled_at < now() - case when b.cleared > 0 then s.receipts_kept else s.history_kept end',
+    'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
+    'delete from retention.unanswered u where u.until < now()',
+    'delete from retention.cutoff c where c.until < now()',
+    'select retention._forget_dead()'
+  ];
+  v_step text;
+  v_problem text;
 begin
-  select * into strict v_setting from retention.setting;
-  delete from retention.batch b
-  where b.settled_at < now() - case when b.cleared > 0 then v_setting.receipts_kept else v_setting.history_kept end;
-  delete from retention.scan where started_at < now() - v_setting.history_kept;
-  delete from retention.unanswered where until < now();
-  -- A dead result whose run went on (another key, cleared by hand, deleted) needs no person any more.
-  if to_regclass('retention._live') is not null then
-    for v_batch in
-      select b.batch_id,
-        array_agg(u.run_id) as gone
-      from retention.batch b
-      cross join lateral retention._results(b) as u
-      where b.dead_at is not null
-        and b.settled_at is null
-        and not exists (
-          select
-          from retention._live r
-          where r.run_id = u.run_id
-            and r.key = u.key
-            and r.bucket = b.bucket
-        )
-      group by b.batch_id
-    loop
-      perform retention._take_out(v_batch.batch_id, v_batch.gone);
-    end loop;
+  -- Where pg_cron is none of ours, or lives in another database, its history is not ours either.
+  if (select a.scheduler = 'pg_cron' and a.cron_database is null from retention.adapter a) then
+    v_steps := v_steps || $cron$
+      delete from cron.job_run_details
+      where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
+        and end_time < now() - interval '1 day'
+    $cron$::text;
   end if;
-  begin
-    if to_regclass('cron.job_run_details') is not null then
-      execute $cron$
-        delete from cron.job_run_details
-        where jobid in (select jobid from cron.job where jobname = 'retention-tick' or jobname like 'retention-tick:%')
-          and end_time < now() - interval '1 day'
-      $cron$;
-    end if;
-  exception
-    when insufficient_privilege then
-      null;
-  end;
-  update retention.heartbeat set cleaned_up_at = clock_timestamp();
+  foreach v_step in array v_steps loop
+    begin
+      execute v_step;
+    exception
+      when query_canceled or others then
+        v_problem := concat_ws('; ', v_problem, format('%s %s', sqlstate, left(sqlerrm, 500)));
+    end;
+  end loop;
+  update retention.heartbeat
+  set cleaned_up_at = clock_timestamp(),
+    clean_up_problem = v_problem;
 end
 $_$;
 
@@ -745,7 +805,96 @@ CREATE FUNCTION retention._fits(p_client text) RETURNS text
   ) c
 $$;
 
-CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], more boolean, tenants bigint)
+CREATE FUNCTION retention._flag_carefully(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_variable
+declare
+  v_keys text[] := array(select t.tenant_key from retention._tenants() t);
+  v_firsts integer[] := array[1];
+  v_lasts integer[] := array[cardinality(v_keys)];
+  v_first integer;
+  v_last integer;
+  v_rows bigint;
+  v_passed_by integer;
+  v_run_id text;
+  v_part record;
+begin
+  flagged := 0;
+  batches := 0;
+  looked_at := 0;
+  left_alone := 0;
+  without_place := 0;
+  without_place_run_ids := '{}';
+  skipped := 0;
+  skipped_rows := '{}';
+  more := false;
+  tenants := cardinality(v_keys);
+  while cardinality(v_firsts) > 0 loop
+    if looked_at >= p_rows then
+      more := true;
+      exit;
+    end if;
+    v_first := v_firsts[cardinality(v_firsts)];
+    v_last := v_lasts[cardinality(v_lasts)];
+    v_firsts := trim_array(v_firsts, 1);
+    v_lasts := trim_array(v_lasts, 1);
+    v_rows := greatest((p_rows - looked_at) * (v_last - v_first + 1) / cardinality(v_keys), 1);
+    v_passed_by := 0;
+    loop
+      begin
+        select * into strict v_part from retention._flag_part(v_rows, p_batch_size, v_keys[v_first:v_last]);
+        flagged := flagged + v_part.flagged;
+        batches := batches + v_part.batches;
+        oldest := least(oldest, v_part.oldest);
+        looked_at := looked_at + v_part.looked_at;
+        left_alone := left_alone + v_part.left_alone;
+        without_place := without_place + v_part.without_place;
+        without_place_run_ids := (without_place_run_ids || v_part.without_place_run_ids)[1:10];
+        skipped := skipped + v_part.skipped;
+        skipped_rows := (skipped_rows || v_part.skipped_rows)[1:10];
+        if not v_part.more then
+          exit;
+        end if;
+        if looked_at >= p_rows or v_first < v_last then
+          more := true;
+          exit;
+        end if;
+        v_rows := least(v_rows * 8, p_rows - looked_at);
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          if v_first < v_last then
+            v_firsts := v_firsts || ((v_first + v_last) / 2 + 1) || v_first;
+            v_lasts := v_lasts || v_last || ((v_first + v_last) / 2);
+            exit;
+          end if;
+          if v_rows > 1 then
+            v_rows := greatest(v_rows / 8, 1);
+          else
+            v_run_id := retention._pass_by(v_keys[v_first]);
+            looked_at := looked_at + 1;
+            skipped := skipped + 1;
+            v_passed_by := v_passed_by + 1;
+            skipped_rows := (
+              skipped_rows || format('run %s cannot be read: %s %s', left(v_run_id, 100), sqlstate, left(sqlerrm, 200))
+            )[1:10];
+            -- Without a next row, not even its place in the line can be read: the tenant waits for the next pass.
+            if v_run_id is null or v_passed_by >= 100 or looked_at >= p_rows then
+              more := v_run_id is not null;
+              exit;
+            end if;
+          end if;
+      end;
+    end loop;
+  end loop;
+  return next;
+end
+$$;
+
+CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] DEFAULT NULL::text[]) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
@@ -759,6 +908,8 @@ begin
       g.run_id as after_run_id
     from retention._tenants() t
     left join retention.progress g on g.tenant_key = t.tenant_key
+    where p_tenant_keys is null
+      or t.tenant_key = any (p_tenant_keys)
   ),
   -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
   -- more to give goes on in the next part, among fewer.
@@ -776,7 +927,21 @@ begin
       r.completed_at,
       r.due_at,
       t.tenant,
-      r.is_due and r.has_place as may_go,
+      r.is_due
+        and r.has_place
+        and r.run_id is not null
+        and octet_length(r.bucket) <= 255
+        and octet_length(r.key) <= 1024
+        and (r.tenant_id is null or octet_length(r.tenant_id) <= 1024) as may_go,
+      r.is_due and not r.has_place and r.run_id is not null as lacks_place,
+      -- Where no object is known to be shared, none is looked up.
+      r.is_due and (select exists (select from retention.shared_object)) and exists (
+        select
+        from retention.shared_object o
+        where o.bucket = r.bucket
+          and o.key = r.key collate "C"
+          and o.until > now()
+      ) as is_shared,
       r.is_due,
       r.bucket,
       r.key,
@@ -819,6 +984,7 @@ begin
         ) / p_batch_size as part
       from seen s
       where s.may_go
+        and not s.is_shared
         and s.run_id not in (select f.run_id from flagged f)
     ) n
     group by n.bucket, n.part
@@ -851,6 +1017,8 @@ begin
     n.left_alone,
     n.without_place,
     n.without_place_run_ids,
+    n.skipped,
+    n.skipped_rows,
     exists (
       select
       from given g
@@ -865,13 +1033,25 @@ begin
   cross join (
     select count(*) as looked_at,
       count(*) filter (
-        where case when s.may_go then false else s.run_id not in (select f.run_id from flagged f) end
+        where case
+          when s.may_go and not s.is_shared then false
+          when s.run_id is null then true
+          else s.run_id not in (select f.run_id from flagged f)
+        end
       ) as left_alone,
-      count(*) filter (where s.is_due and not s.may_go) as without_place,
+      count(*) filter (where s.lacks_place) as without_place,
       coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.is_due and not s.may_go))[1:10],
+        (array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10],
         '{}'
-      ) as without_place_run_ids
+      ) as without_place_run_ids,
+      count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
+      coalesce(
+        (
+          array_agg(retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) order by s.completed_at)
+          filter (where s.is_due and not s.may_go and not s.lacks_place)
+        )[1:10],
+        '{}'
+      ) as skipped_rows
     from seen s
   ) n;
 end
@@ -885,6 +1065,40 @@ CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to
   where b.settled_at is null
     and b.oldest <= p_to
     and b.newest >= p_from
+$$;
+
+CREATE FUNCTION retention._forget_dead() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_batch record;
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  for v_batch in
+    select b.batch_id,
+      array_agg(u.run_id) as gone
+    from retention.batch b
+    cross join lateral retention._results(b) as u
+    where b.dead_at is not null
+      and b.settled_at is null
+      and not exists (
+        select
+        from retention._live r
+        where r.run_id = u.run_id
+          and r.key = u.key
+          and r.bucket = b.bucket
+      )
+    group by b.batch_id
+  loop
+    perform retention._take_out(v_batch.batch_id, v_batch.gone);
+  end loop;
+end
 $$;
 
 CREATE FUNCTION retention._grant_rights() RETURNS void
@@ -992,9 +1206,20 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._has_command(p_flagged_at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from retention.cutoff c
+    where c.flagged_at = p_flagged_at
+      and c.until > now()
+  )
+$$;
+
 CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
+    RETURN CASE WHEN (LEAST(p_released_at, p_expires_at) < '290000-01-01 00:00:00+00'::timestamp with time zone) THEN LEAST(p_released_at, p_expires_at) ELSE 'infinity'::timestamp with time zone END;
 
 CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
     LANGUAGE sql STABLE
@@ -1204,6 +1429,14 @@ CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boo
   select not exists (select from retention.gate(p_client))
 $$;
 
+CREATE FUNCTION retention._is_passing(p_sqlstate text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (p_sqlstate ~ '^(08|25|40|53|55|57)'::text);
+
+CREATE FUNCTION retention._is_past(p_due_at timestamp with time zone, p_completed_at timestamp with time zone, p_early interval, p_retain_until timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN ((p_due_at IS NOT NULL) AND COALESCE((GREATEST((LEAST(p_completed_at, '290000-01-01 00:00:00+00'::timestamp with time zone) + p_early), p_retain_until) < now()), false));
+
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
@@ -1231,6 +1464,19 @@ begin
       and j.database = current_database()
   );
 end
+$$;
+
+CREATE FUNCTION retention._lockers(p_table regclass) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select string_agg(distinct format('process %s (role %s)', l.pid, coalesce(a.usename, 'unknown')), ', ')
+  from pg_locks l
+  left join pg_stat_activity a on a.pid = l.pid
+  where l.relation = p_table
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.granted
+    and l.pid <> pg_backend_pid()
+    and l.mode <> 'AccessShareLock'
 $$;
 
 CREATE FUNCTION retention._make_views() RETURNS void
@@ -1312,11 +1558,12 @@ begin
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
+          -- A date that is none, and one so late that nothing can be added to it, are no errors.
           when %1$s
-            and r.completed_at is not null
+            and r.completed_at > '-infinity'
             and exists (select from retention.policy d where d.tenant_id = '*')
           then greatest(
-            r.completed_at + coalesce(
+            least(r.completed_at, timestamptz '290000-01-01 00:00Z') + coalesce(
               retention._in_seconds(p.retain),
               (select retention._in_seconds(d.retain) from retention.policy d where d.tenant_id = '*')
             ),
@@ -1370,6 +1617,18 @@ CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT
 declare
   v_early interval := retention._in_seconds(p_batch.early);
 begin
+  -- Results without their run's id in the key may share objects by the thousand. By the keys as they are packed: one
+  -- that is missed here costs time and nothing else.
+  if exists (
+    select
+    from unnest(p_batch.keys) as k (key)
+    where strpos(k.key, E'\x01') = 0
+    group by k.key
+    having count(*) > 1
+  ) then
+    select m.spared, m.keys into spared, keys from retention._may_go_by_object(p_batch, p_shared, v_early) m;
+    return;
+  end if;
   -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
   if p_shared and v_early is null then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
@@ -1394,8 +1653,7 @@ begin
           r.is_due
           or r.run_id = e.run_id
             and not r.held
-            and r.is_candidate
-            and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+            and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
         ) as may_go
       from retention._live r
       where r.key = e.key collate "C"
@@ -1411,8 +1669,7 @@ begin
         r.is_due
         or v_early is not null
           and not r.held
-          and r.is_candidate
-          and coalesce(greatest(r.completed_at + v_early, r.retain_until) < now(), false)
+          and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
       ) as may_go
       from retention._live r
       where r.run_id = e.run_id
@@ -1423,6 +1680,65 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared boolean, p_early interval, OUT spared bigint[], OUT keys text[]) RETURNS record
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(array_agg(x.n order by x.n) filter (where x.may_go is not true), '{}'),
+    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}')
+  from (
+    select k.key,
+      u.n,
+      s.may_go and (not p_shared or o.not_due = s.not_due) as may_go
+    from (
+      select e.key collate "C" as key,
+        array_agg(e.run_id) as run_ids,
+        array_agg(e.n) as ns
+      from retention._results(p_batch) e
+      group by e.key collate "C"
+    ) k
+    cross join lateral (
+      select count(*) filter (where not r.is_due) as not_due
+      from retention._live r
+      where p_shared
+        and r.key = k.key
+        and r.bucket = p_batch.bucket
+    ) o
+    cross join lateral unnest(k.run_ids, k.ns) as u (run_id, n)
+    cross join lateral (
+      select bool_and(
+          r.is_due
+          or p_early is not null
+            and not r.held
+            and retention._is_past(r.due_at, r.completed_at, p_early, r.retain_until)
+        ) as may_go,
+        count(*) filter (where not r.is_due) as not_due
+      from retention._live r
+      where r.run_id = u.run_id
+        -- As an expression: by the index over keys it would read all sharers for each.
+        and coalesce(r.key, '') = k.key
+        and r.bucket = p_batch.bucket
+    ) s
+  ) x
+$$;
+
+CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp with time zone, OUT run_id retention.run_id) RETURNS record
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select case
+      when bool_or(r.is_due) then max(
+        case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end
+      ) filter (where not r.is_due)
+    end,
+    (array_agg(r.run_id) filter (where not r.is_due))[1]
+  from retention._live r
+  where r.key = p_key collate "C"
+    and r.bucket = p_bucket
+$$;
+
 CREATE FUNCTION retention._newly_due(p_tenant_id text, p_retain interval) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1431,12 +1747,13 @@ CREATE FUNCTION retention._newly_due(p_tenant_id text, p_retain interval) RETURN
   from retention.preview_policy(p_tenant_id, p_retain) n
 $$;
 
-CREATE FUNCTION retention._next_batch(p_batch_ids bigint[]) RETURNS bigint
+CREATE FUNCTION retention._next_batch(p_batch_ids bigint[], p_buckets text[]) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
 declare
   v_bucket record;
   v_batch_id bigint;
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
   for v_bucket in
     select k.bucket,
@@ -1449,6 +1766,7 @@ begin
         and b.settled_at is null
         and b.dead_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or p_batch_ids is not null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
       limit 1
     ) first
@@ -1458,8 +1776,8 @@ begin
       where b.bucket = k.bucket
         and b.lease is not null
     ) leased
-    where k.paused_until is null
-      or k.paused_until <= clock_timestamp()
+    where (k.paused_until is null or k.paused_until <= clock_timestamp())
+      and (p_buckets is null or k.bucket = any (p_buckets))
     order by leased.batches, first.visible_at
   loop
     if v_bucket.is_on_trial then
@@ -1483,6 +1801,7 @@ begin
         and b.settled_at is null
         and b.dead_at is null
         and b.visible_at <= clock_timestamp()
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
@@ -1498,6 +1817,20 @@ begin
       order by b.visible_at, b.batch_id
       limit 1
       for update skip locked;
+      if not found then
+        -- What was split off keeps the moment of flagging, which no other command has.
+        select b.batch_id
+        into v_batch_id
+        from retention.batch b
+        where b.bucket = v_bucket.bucket
+          and b.flagged_at = v_flagged_at
+          and b.settled_at is null
+          and b.dead_at is null
+          and b.visible_at <= clock_timestamp()
+        order by b.visible_at, b.batch_id
+        limit 1
+        for update skip locked;
+      end if;
     end if;
     if v_batch_id is not null then
       return v_batch_id;
@@ -1534,6 +1867,64 @@ begin
 end
 $$;
 
+CREATE TABLE retention.scan (
+    scan_id bigint NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    ms integer NOT NULL,
+    asked_by text NOT NULL,
+    looked_at integer NOT NULL,
+    flagged integer NOT NULL,
+    batches integer NOT NULL,
+    without_place integer NOT NULL,
+    without_place_run_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    skipped integer DEFAULT 0 NOT NULL,
+    skipped_rows text[] DEFAULT '{}'::text[] NOT NULL,
+    hit_limit boolean NOT NULL,
+    oldest timestamp with time zone
+);
+
+COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
+
+COMMENT ON COLUMN retention.scan.without_place IS 'due, but the row names no bucket or an empty key: not work, only counted';
+
+COMMENT ON COLUMN retention.scan.skipped IS 'rows that cannot be flagged: no run id, a name that no store can hold, or an error when they are read';
+
+COMMENT ON COLUMN retention.scan.skipped_rows IS 'the first ten of them, each with its reason';
+
+CREATE FUNCTION retention._note_pass(p_pass retention.scan, p_left_alone bigint, p_whole boolean, p_says_all boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '60s'
+    AS $$
+begin
+  update retention.heartbeat
+  set passed_at = clock_timestamp(),
+    more = p_pass.hit_limit,
+    swept_at = case when p_whole then clock_timestamp() else swept_at end,
+    pass_problem = null,
+    left_alone = p_left_alone + case when p_whole then 0 else left_alone end;
+  if p_pass.flagged > 0 or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
+    insert into retention.scan (
+      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids,
+      skipped, skipped_rows, hit_limit, oldest
+    )
+    values (
+      p_pass.started_at,
+      extract(epoch from clock_timestamp() - p_pass.started_at) * 1000,
+      p_pass.asked_by,
+      p_pass.looked_at,
+      p_pass.flagged,
+      p_pass.batches,
+      p_pass.without_place,
+      p_pass.without_place_run_ids,
+      p_pass.skipped,
+      p_pass.skipped_rows,
+      p_pass.hit_limit,
+      p_pass.oldest
+    );
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._note_refusal(p_batch retention.batch, p_failed jsonb) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1562,6 +1953,24 @@ begin
     perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._note_shared_objects(p_batch retention.batch, p_spared bigint[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.shared_object (bucket, key, until, run_id)
+  select p_batch.bucket, k.key, n.until, n.run_id
+  from (
+    select distinct e.key collate "C" as key
+    from retention._results(p_batch) e
+    where e.n in (select unnest(p_spared))
+  ) k
+  cross join lateral retention._needed(p_batch.bucket, k.key) n
+  where n.until is not null
+  on conflict (bucket, key) do update
+  set until = excluded.until,
+    run_id = excluded.run_id,
+    noted_at = now()
 $$;
 
 CREATE FUNCTION retention._note_success(p_bucket text) RETURNS void
@@ -1713,6 +2122,33 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._pass_by(p_tenant_key text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_tenant record;
+  v_next record;
+begin
+  select t.tenant_id, g.completed_at, g.run_id, now() - retention._in_seconds(t.retain) as before
+  into v_tenant
+  from retention._tenants() t
+  left join retention.progress g on g.tenant_key = t.tenant_key
+  where t.tenant_key = p_tenant_key;
+  select r.*
+  into v_next
+  from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) r;
+  if not found then
+    return null;
+  end if;
+  insert into retention.progress (tenant_key, completed_at, run_id)
+  values (p_tenant_key, v_next.completed_at, v_next.run_id)
+  on conflict (tenant_key) do update
+  set completed_at = excluded.completed_at,
+    run_id = excluded.run_id;
+  return coalesce(v_next.run_id::text, '(no run id)');
+end
+$$;
+
 CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone, p_limit bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, retain_until timestamp with time zone, due_at timestamp with time zone, held boolean, is_due boolean, has_place boolean)
     LANGUAGE sql STABLE
     AS $$
@@ -1733,7 +2169,6 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
     where r.tenant_id = p_tenant_id
       and r.is_candidate
       and r.completed_at < p_before
-      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1755,7 +2190,6 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
       and r.tenant_id is null
       and r.is_candidate
       and r.completed_at < p_before
-      and r.run_id is not null
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
@@ -1802,7 +2236,7 @@ exception
 end
 $$;
 
-CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
+CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql
     SET work_mem TO '128MB'
     AS $$
@@ -1814,6 +2248,7 @@ declare
   v_batch_ids bigint[];
   v_selected bigint;
   v_taken bigint := 0;
+  v_leased bigint[] := '{}';
 begin
   -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
   -- batch that was not found: so look again until all are locked.
@@ -1848,6 +2283,7 @@ begin
   loop
     if v_batch.is_leased then
       delete from retention.selection s where s.run_id = any (v_batch.chosen);
+      v_leased := v_leased || v_batch.batch_id;
       continue;
     end if;
     if v_batch.lease is not null then
@@ -1889,7 +2325,7 @@ begin
   into v_batch_ids, v_selected
   from made m;
   delete from retention.selection;
-  return query select v_batch_ids, v_selected - v_taken, v_selected;
+  return query select v_batch_ids, greatest(v_selected - v_taken, 0), v_selected, v_leased;
 end
 $$;
 
@@ -1961,6 +2397,67 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._review_shared_objects() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_before timestamptz := (
+    select max(o.noted_at)
+    from (select s.noted_at from retention.shared_object s order by s.noted_at limit 10000) o
+  );
+begin
+  if v_before is null then
+    return;
+  end if;
+  merge into retention.shared_object s
+  using (
+    select o.bucket, o.key, n.until, n.run_id
+    from retention.shared_object o
+    cross join lateral retention._needed(o.bucket, o.key) n
+    where o.noted_at <= v_before
+  ) n
+  on n.bucket = s.bucket
+    and n.key = s.key
+  when matched and n.until is null then
+    delete
+  when matched then
+    update set until = n.until, run_id = n.run_id, noted_at = now();
+end
+$$;
+
+CREATE FUNCTION retention._row_after(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone) RETURNS TABLE(completed_at timestamp with time zone, run_id retention.run_id)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if p_tenant_id is null then
+    return query
+    select r.completed_at, r.run_id::retention.run_id
+    from retention._live r
+    where r.tenant_id is null
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit 1;
+  else
+    return query
+    select r.completed_at, r.run_id::retention.run_id
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at, r.run_id
+    limit 1;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._schedule_tick() RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1992,6 +2489,71 @@ begin
   perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
   update retention.adapter set cron_job_owner = current_user;
   return current_user;
+end
+$$;
+
+CREATE FUNCTION retention._set_apart(p_batch retention.batch, p_places bigint[], p_code text, p_error text, p_counts boolean) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_setting retention.setting;
+  v_is_dead boolean;
+  v_retry_at timestamptz;
+  v_batch_id bigint;
+  v_problem jsonb;
+begin
+  select * into strict v_setting from retention.setting;
+  v_is_dead := p_counts and p_batch.attempts + 1 >= v_setting.max_attempts;
+  v_retry_at := case
+    when not v_is_dead then clock_timestamp() + retention._backoff(
+      v_setting.retry_base, v_setting.retry_cap, case when p_counts then p_batch.attempts else p_batch.postponed end
+    )
+  end;
+  insert into retention.batch (
+    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+    attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+  )
+  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.early, p_batch.flagged_at,
+    coalesce(v_retry_at, clock_timestamp()),
+    p_batch.attempts + p_counts::integer,
+    p_batch.postponed + (not p_counts)::integer,
+    left(p_code, 64),
+    left(p_error, 500),
+    clock_timestamp(),
+    case when v_is_dead then clock_timestamp() end,
+    array_agg(u.run_id order by u.n),
+    array_agg(u.key order by u.n),
+    array_agg(u.tenant_id order by u.n)
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where u.n in (select unnest(p_places))
+  returning batch_id into v_batch_id;
+  v_problem := jsonb_strip_nulls(jsonb_build_object(
+    'code', left(p_code, 64),
+    'message', left(p_error, 500),
+    'results', cardinality(p_places),
+    'run_ids', (select (array_agg(p_batch.run_ids[n.place]::text))[1:3] from unnest(p_places) as n (place)),
+    'retry_at', retention._iso(v_retry_at),
+    'dead', v_is_dead
+  ));
+  -- Written by itself, it is announced.
+  update retention.batch b set problems = jsonb_build_array(v_problem) where b.batch_id = v_batch_id;
+  return v_problem;
+end
+$$;
+
+CREATE FUNCTION retention._set_aside(p_batch retention.batch, p_error text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_half bigint := p_batch.results / 2;
+begin
+  if v_half > 0 then
+    perform retention._set_apart(p_batch, array(select generate_series(1, v_half)), '57014', p_error, false);
+  end if;
+  perform retention._set_apart(
+    p_batch, array(select generate_series(v_half + 1, p_batch.results)), '57014', p_error, v_half = 0
+  );
+  delete from retention.batch b where b.batch_id = p_batch.batch_id;
 end
 $$;
 
@@ -2030,6 +2592,49 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
     and not o.is_due
+$$;
+
+CREATE FUNCTION retention._sort_out(p_batch retention.batch, p_spared bigint[], p_failed bigint[], p_codes text[], p_errors text[]) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_problems jsonb := '[]';
+  v_kind record;
+  v_kept record;
+begin
+  for v_kind in
+    select f.code, min(f.error) as error, array_agg(f.n order by f.n) as places
+    from unnest(p_failed, p_codes, p_errors) as f (n, code, error)
+    group by f.code
+    order by f.code
+  loop
+    -- Names and rights that are missing are the schema's fault and not the result's.
+    v_problems := v_problems
+      || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
+  end loop;
+  select count(*) as results,
+    coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
+    coalesce(array_agg(u.key order by u.n), '{}') as keys,
+    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+  into strict v_kept
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where u.n not in (select unnest(p_spared || p_failed));
+  update retention.batch b
+  set results = v_kept.results,
+    run_ids = v_kept.run_ids,
+    keys = v_kept.keys,
+    tenants = v_kept.tenants,
+    spared = b.spared + cardinality(p_spared),
+    failed = b.failed + cardinality(p_failed),
+    lease = case when v_kept.results > 0 then b.lease end,
+    ms = case when v_kept.results > 0 then b.ms else 0 end,
+    settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
+  where b.batch_id = p_batch.batch_id;
+  if cardinality(p_spared) > 0 and (select s.check_shared_objects from retention.setting s) then
+    perform retention._note_shared_objects(p_batch, p_spared);
+  end if;
+  return v_problems;
+end
 $$;
 
 CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_before timestamp with time zone) RETURNS bigint
@@ -2182,6 +2787,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._take_pass_lock() RETURNS void
+    LANGUAGE plpgsql
+    SET lock_timeout TO '60s'
+    AS $$
+begin
+  perform from retention.pass_lock for update;
+exception
+  when lock_not_available then
+    raise exception using
+      errcode = 'lock_not_available',
+      message = 'another transaction has been flagging results for longer than a minute',
+      detail = retention._lockers('retention.pass_lock'),
+      hint = 'Try again when it has ended. An idle one is ended with: select pg_terminate_backend(<process>)';
+end
+$$;
+
 CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
@@ -2328,6 +2949,92 @@ begin
   end if;
   update retention.adapter set cron_job_owner = null;
 end
+$$;
+
+CREATE UNLOGGED TABLE retention.selection (
+    run_id retention.run_id NOT NULL,
+    tenant_id text,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    completed_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+
+CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE sql STABLE
+    AS $$
+  select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at
+  from (
+    select x.bucket,
+      x.key collate "C" as key,
+      array_agg(row(x.run_id, x.tenant_id, x.bucket, x.key, x.completed_at, x.due_at)::retention.selection) as rows,
+      array_agg(x.n) as places
+    from unnest(p_rows) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
+    group by x.bucket, x.key collate "C"
+  ) k
+  cross join lateral (
+    select count(*) filter (where not r.is_due) as not_due
+    from retention._live r
+    where (select s.check_shared_objects from retention.setting s)
+      and r.key = k.key
+      and r.bucket = k.bucket
+  ) o
+  cross join lateral rows from (unnest(k.rows), unnest(k.places))
+    as u (run_id, tenant_id, bucket, key, completed_at, due_at, place)
+  -- One that is early is itself not due.
+  where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
+  order by u.place
+  limit p_limit
+$$;
+
+CREATE FUNCTION retention._unshared_carefully(p_rows retention.selection[], p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_row retention.selection;
+  v_left bigint := coalesce(p_limit, cardinality(p_rows));
+  v_found bigint;
+begin
+  begin
+    return query select u.* from retention._unshared(p_rows, p_limit) u;
+    return;
+  exception
+    when others then
+      if retention._is_passing(sqlstate) then
+        raise;
+      end if;
+  end;
+  foreach v_row in array p_rows loop
+    exit when v_left <= 0;
+    begin
+      return query select u.* from retention._unshared(array[v_row], 1) u;
+      get diagnostics v_found = row_count;
+      v_left := v_left - v_found;
+    exception
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        raise warning 'run % cannot be read and is passed by: % %', v_row.run_id, sqlstate, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._why_skipped(p_run_id text, p_tenant_id text, p_bucket text, p_key text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_run_id is null then format('a row without a run id, with the key %s', left(p_key, 100))
+    when octet_length(p_bucket) > 255
+    then format('run %s: the name of its bucket has %s bytes, and 255 are possible', left(p_run_id, 100), octet_length(p_bucket))
+    when octet_length(p_key) > 1024
+    then format('run %s: its key has %s bytes, and S3 holds 1024', left(p_run_id, 100), octet_length(p_key))
+    when octet_length(p_tenant_id) > 1024
+    then format('run %s: its tenant has %s bytes, and 1024 are possible', left(p_run_id, 100), octet_length(p_tenant_id))
+  end
 $$;
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
@@ -2517,7 +3224,7 @@ $$;
 COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. Reads open batches, dead
 ones and those of the last 24 hours by their indexes. For observers.';
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2525,6 +3232,7 @@ CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DE
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET lock_timeout TO '5s'
     AS $$
 #variable_conflict use_column
 declare
@@ -2533,7 +3241,7 @@ declare
   v_batch retention.batch;
   v_batch_id bigint;
   v_checked record;
-  v_kept record;
+  v_problems jsonb := '[]';
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -2548,13 +3256,22 @@ begin
   if not retention._is_open(p_client) then
     return;
   end if;
-  v_batch_id := retention._next_batch(p_batch_ids);
+  v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
   if v_batch_id is null then
     return;
   end if;
   -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
   -- check below sees it, or it waits for us and then sees the lease.
-  lock table retention.hold in row share mode;
+  begin
+    lock table retention.hold in row share mode;
+  exception
+    when lock_not_available then
+      raise exception using
+        errcode = 'lock_not_available',
+        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
+        detail = retention._lockers('retention.hold'),
+        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
+  end;
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
@@ -2566,31 +3283,30 @@ begin
   set lease = p_lease,
     leased_at = clock_timestamp(),
     leased_by = p_by,
+    early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
     visible_at = clock_timestamp() + p_lease_for
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
-  select m.spared, m.keys
-  into strict v_checked
-  from retention._may_go(v_batch, v_setting.check_shared_objects) m;
-  if cardinality(v_checked.spared) > 0 then
-    select count(*) as results,
-      coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
-      coalesce(array_agg(u.key order by u.n), '{}') as keys,
-      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
-    into strict v_kept
-    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-    where u.n not in (select unnest(v_checked.spared));
-    update retention.batch b
-    set results = v_kept.results,
-      run_ids = v_kept.run_ids,
-      keys = v_kept.keys,
-      tenants = v_kept.tenants,
-      spared = b.spared + cardinality(v_checked.spared),
-      lease = case when v_kept.results > 0 then b.lease end,
-      ms = case when v_kept.results > 0 then b.ms else 0 end,
-      settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
-    where b.batch_id = v_batch_id;
+  if v_batch.early is not null then
+    -- Its command lives.
+    update retention.cutoff c
+    set until = now() + interval '15 minutes'
+    where c.flagged_at = v_batch.flagged_at
+      and c.until < now() + interval '10 minutes';
+  end if;
+
+  select * into strict v_checked from retention._check(v_batch, v_setting.check_shared_objects);
+  if v_checked.is_late then
+    perform retention._set_aside(v_batch, v_checked.errors[1]);
+    return query
+    select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb;
+    return;
+  end if;
+  if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
+    v_problems := retention._sort_out(
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+    );
   end if;
   return query
   select v_batch_id,
@@ -2604,20 +3320,28 @@ begin
       from retention.bucket k
       where k.bucket = v_batch.bucket
         and k.on_versioned = 'purge'
-    );
+    ),
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is not null), 0)::integer,
+    coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
+    v_problems
+  from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;
 
-COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
-again: it is due, not held, still points at this key, and no run that is not due shares the object. What
-fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
-without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
-token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
-narrowed reconcile. p_client: the client''s version, for the gate.
+COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text, p_buckets text[]) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is
+checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
+What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
+too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
+does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
+so ask again. purge: every version of the keys is to go. p_lease: the token that settle, postpone and split ask
+for. p_by: who claims. p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
+cutoff of its own counts in such a claim alone. p_client: the client''s version, for the gate. p_buckets: only
+batches of these buckets; by default of any.
 For the listener.
-Locks the batch. Waits for transactions that are placing a hold.
+Locks the batch. Waits for a transaction that is placing a hold, for 5 seconds at most.
 Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
-committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero.';
+committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero. Raises
+lock_not_available when a transaction that places a hold stays open.';
 
 CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2862,6 +3586,19 @@ policies, batches and receipts stay.
 For the owner of the schema.
 Locks both views: it waits for statements that use them.';
 
+CREATE FUNCTION retention.end_cutoff(p_batch_ids bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  delete from retention.cutoff c
+  where c.flagged_at in (select b.flagged_at from retention.batch b where b.batch_id = any (p_batch_ids))
+$$;
+
+COMMENT ON FUNCTION retention.end_cutoff(p_batch_ids bigint[]) IS 'Ends the cutoff of a reconcile that is over: what is left of its batches goes by the policy again. p_batch_ids: what
+flag_selected returned.
+For operators.
+Locks a row of retention.cutoff.';
+
 CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2937,7 +3674,7 @@ begin
   elsif v_run.status::text is distinct from v_completed then
     state := 'not completed';
     because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
-  elsif v_run.completed_at is null then
+  elsif v_run.completed_at is null or v_run.completed_at = '-infinity' then
     state := 'no date';
     because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
   elsif coalesce(v_run.key, '') = '' then
@@ -2957,12 +3694,17 @@ begin
     because := format('a hold on its tenant has ended; its results come back over %s', v_setting.release_spread);
   elsif v_live.due_at >= now()
     -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
-    and not coalesce(
-      greatest(v_live.completed_at + retention._in_seconds(v_batch.early), v_live.retain_until) < now(), false
+    and not (
+      v_batch.early is not null
+      and retention._has_command(v_batch.flagged_at)
+      and retention._is_past(
+        v_live.due_at, v_live.completed_at, retention._in_seconds(v_batch.early), v_live.retain_until
+      )
     )
   then
     state := 'kept';
     because := case
+      when v_live.due_at = 'infinity' then 'its own retain-until date keeps it for ever'
       when v_run.retain_until >= now() and v_run.retain_until::timestamptz = v_live.due_at
       then format('its own retain-until date keeps it until %s', retention._iso(v_live.due_at))
       else format('%s keeps results for %s: due at %s', coalesce(v_policy, 'the default policy'), v_live.retain, retention._iso(v_live.due_at))
@@ -2993,7 +3735,7 @@ unknown, cleared, not completed, no date, no key, no bucket, held, coming back, 
 dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 For observers.';
 
-CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false) RETURNS integer
+CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false, p_wait boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -3004,6 +3746,7 @@ CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer,
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     SET work_mem TO '128MB'
+    SET lock_timeout TO '2s'
     AS $$
 declare
   v_started_at timestamptz := clock_timestamp();
@@ -3016,6 +3759,8 @@ declare
   v_whole boolean;
   v_part_rows bigint := 10000;
   v_part record;
+  v_more boolean := true;
+  v_is_over boolean := false;
   v_pass retention.scan;
   v_left_alone bigint := 0;
 begin
@@ -3024,14 +3769,20 @@ begin
       errcode = 'invalid_parameter_value',
       message = format('max_rows must be 1 or more, given: %s', p_max_rows);
   end if;
+  if p_wait then
+    perform set_config('lock_timeout', '60s', true);
+    perform retention._take_pass_lock();
+  else
+    perform from retention.pass_lock for update skip locked;
+    if not found then
+      return 0;
+    end if;
+  end if;
   if not retention._is_open() then
     return 0;
   end if;
   select * into strict v_setting from retention.setting;
-  select * into v_beat from retention.heartbeat for update skip locked;
-  if not found then
-    return 0;
-  end if;
+  select * into strict v_beat from retention.heartbeat;
 
   select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
     coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
@@ -3045,7 +3796,7 @@ begin
     return 0;
   end if;
 
-  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - v_setting.sweep_interval;
+  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
     or v_by_time
@@ -3053,69 +3804,75 @@ begin
   if v_whole then
     delete from retention.progress;
   end if;
+  if p_whole or v_by_time then
+    perform retention._review_shared_objects();
+  end if;
 
   v_pass.flagged := 0;
   v_pass.batches := 0;
   v_pass.looked_at := 0;
   v_pass.without_place := 0;
   v_pass.without_place_run_ids := '{}';
+  v_pass.skipped := 0;
+  v_pass.skipped_rows := '{}';
   loop
     v_part_rows := least(v_part_rows, v_left);
-    select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
+    begin
+      select * into strict v_part from retention._flag_part(v_part_rows, v_setting.batch_size);
+    exception
+      when query_canceled then
+        -- The session's time limit, which strikes once. What was flagged so far stays; a pass that was too slow
+        -- for its first part does a small one, so that each gets somewhere.
+        v_is_over := true;
+        exit when v_pass.looked_at > 0;
+        select * into strict v_part from retention._flag_part(least(v_part_rows, 500), v_setting.batch_size);
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        select * into strict v_part from retention._flag_carefully(v_part_rows, v_setting.batch_size);
+    end;
     v_pass.flagged := v_pass.flagged + v_part.flagged;
     v_pass.batches := v_pass.batches + v_part.batches;
     v_pass.oldest := least(v_pass.oldest, v_part.oldest);
     v_pass.looked_at := v_pass.looked_at + v_part.looked_at;
     v_pass.without_place := v_pass.without_place + v_part.without_place;
     v_pass.without_place_run_ids := (v_pass.without_place_run_ids || v_part.without_place_run_ids)[1:10];
+    v_pass.skipped := v_pass.skipped + v_part.skipped;
+    v_pass.skipped_rows := (v_pass.skipped_rows || v_part.skipped_rows)[1:10];
     v_left_alone := v_left_alone + v_part.left_alone;
     v_left := v_left - v_part.looked_at;
-    exit when not v_part.more or v_left <= 0;
+    v_more := v_part.more;
+    v_is_over := v_is_over or clock_timestamp() > v_started_at + interval '10 seconds';
+    exit when not v_more or v_left <= 0 or v_is_over;
     -- A part begins with a probe or two of each tenant: they are to stay few beside its rows.
     v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
-  update retention.heartbeat
-  set passed_at = clock_timestamp(),
-    more = v_part.more,
-    swept_at = case when v_whole then clock_timestamp() else swept_at end,
-    left_alone = v_left_alone + case when v_whole then 0 else left_alone end;
-
-  if v_pass.flagged > 0 or v_pass.without_place > 0 and (v_by_time or p_whole) then
-    insert into retention.scan (
-      started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids, hit_limit, oldest
-    )
-    values (
-      v_started_at,
-      extract(epoch from clock_timestamp() - v_started_at) * 1000,
-      coalesce(p_asked_by, session_user),
-      v_pass.looked_at,
-      v_pass.flagged,
-      v_pass.batches,
-      v_pass.without_place,
-      v_pass.without_place_run_ids,
-      v_part.more,
-      v_pass.oldest
-    );
-  end if;
+  v_pass.started_at := v_started_at;
+  v_pass.asked_by := coalesce(p_asked_by, session_user);
+  v_pass.hit_limit := v_more;
+  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_by_time or p_whole);
   return v_pass.flagged;
 end
 $$;
 
-COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean) IS 'Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
+COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, p_whole boolean, p_wait boolean) IS 'Writes down what is due as batches of one bucket each, oldest first. Returns how many results it flagged.
 It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
 setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session''s user. p_whole:
-start from the oldest result and not from the progress. Returns 0 at once while another pass runs, when the
-gate is closed, and when the backlog has reached its limit.
+start from the oldest result and not from the progress. A pass ends after 10 seconds and is gone on with by the
+next one. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
+once while another pass runs; p_wait: it waits for that pass instead, for a minute at most.
 For the listener.
-Locks the row of retention.heartbeat and nothing of the application''s.
-Raises invalid_parameter_value for p_max_rows below 1.';
+Locks the row of retention.pass_lock, and nothing of the application''s.
+Raises invalid_parameter_value for p_max_rows below 1, and lock_not_available with p_wait.';
 
-CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint)
+CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
+    SET lock_timeout TO '60s'
     AS $$
 #variable_conflict use_column
 declare
@@ -3128,10 +3885,16 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not retention._is_open() then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint;
+    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[];
     return;
   end if;
-  perform from retention.heartbeat for update;
+  perform retention._take_pass_lock();
+  if p_early then
+    insert into retention.cutoff (flagged_at, until)
+    values (now(), now() + interval '15 minutes')
+    on conflict (flagged_at) do update
+    set until = excluded.until;
+  end if;
 
   delete from retention.selection;
   insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
@@ -3139,7 +3902,7 @@ begin
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
 
   return query
-  select g.batch_ids, g.newly_flagged, g.selected
+  select g.batch_ids, g.newly_flagged, g.selected, g.leased
   from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;
@@ -3148,12 +3911,14 @@ $$;
 
 COMMENT ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer) IS 'Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
 Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
-by default setting.batch_size. Returns no batches when the gate is closed.
+by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it.
+With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
+minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 For operators.
-Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
-from.
+Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+takes results from. No tick waits for it.
 Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
-day.';
+day. Raises lock_not_available when another transaction keeps a lock for a minute.';
 
 CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -3420,50 +4185,119 @@ CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_id
 #variable_conflict use_column
 declare
   v_run_ids retention.run_id[];
+  v_older_than interval := case
+    when p_older_than is not null then retention._in_seconds(least(p_older_than, '2000000 days'))
+  end;
+  v_left bigint := p_limit;
+  v_rows retention.selection[] := '{}';
+  v_row retention.selection;
+  v_tenant record;
+  v_next record;
+  v_is_careful boolean;
+  v_is_full boolean;
+  v_found bigint;
 begin
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+    v_rows := array(
+      select row(
+          r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
+        )::retention.selection
+      from retention._live r
+      where r.run_id = any (v_run_ids)
+        and r.is_candidate
+        and r.has_place
+        and not r.held
+        and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
+        and (p_older_than is null or r.completed_at < now() - v_older_than)
+        and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
+        and retention._why_skipped(r.run_id::text, r.tenant_id::text, r.bucket::text, r.key::text) is null
+        and r.run_id not in (select retention._dead_run_ids())
+    );
     return query
-    select r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at,
-      r.due_at >= now()
-    from retention._live r
-    where r.run_id = any (v_run_ids)
-      and r.is_candidate
-      and r.has_place
-      and not r.held
-      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
-      and (p_older_than is null or r.completed_at < now() - retention._in_seconds(p_older_than))
-      and (r.is_due or p_early and coalesce(r.retain_until, '-infinity') < now())
-      and r.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(r.run_id, r.bucket, r.key) is null
-    limit p_limit;
-  else
-    return query
-    select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at, s.due_at >= now()
-    from retention._tenants() t
-    cross join lateral retention._past(
-      t.tenant_id,
-      null,
-      null,
-      now() - retention._in_seconds(
-        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
-      ),
-      null
-    ) s
-    where (p_tenant_id is null or t.tenant_id::text = p_tenant_id)
-      and s.has_place
-      and not s.held
-      and (s.is_due or p_early and coalesce(s.retain_until, '-infinity') < now())
-      and s.run_id not in (select retention._dead_run_ids())
-      and retention._sharer(s.run_id, s.bucket, s.key) is null
-    limit p_limit;
+    select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+    from retention._unshared_carefully(v_rows, p_limit) u;
+    return;
   end if;
+  for v_tenant in
+    select t.tenant_id,
+      now() - retention._in_seconds(
+        case when p_early then v_older_than else greatest(t.retain, coalesce(v_older_than, t.retain)) end
+      ) as before,
+      null::timestamptz as completed_at,
+      null::retention.run_id as run_id
+    from retention._tenants() t
+    where p_tenant_id is null or t.tenant_id::text = p_tenant_id
+  loop
+    v_is_careful := false;
+    loop
+      v_is_full := false;
+      begin
+        if v_is_careful then
+          select a.completed_at, a.run_id
+          into v_next
+          from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) a;
+          exit when not found;
+        end if;
+        for v_row in
+          select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at
+          from retention._past(
+            v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before,
+            case when v_is_careful then 1 end
+          ) s
+          where s.has_place
+            and not s.held
+            and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
+            and retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) is null
+            and s.run_id not in (select retention._dead_run_ids())
+        loop
+          v_rows := v_rows || v_row;
+          v_tenant.completed_at := v_row.completed_at;
+          v_tenant.run_id := v_row.run_id;
+          v_is_full := cardinality(v_rows) >= case when v_left < 5000 then 2 * v_left + 100 else 10000 end;
+          exit when v_is_full;
+        end loop;
+        if v_is_careful then
+          v_tenant.completed_at := v_next.completed_at;
+          v_tenant.run_id := v_next.run_id;
+        end if;
+        exit when not v_is_full and not v_is_careful;
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          -- From here row by row, until the one that raises has been passed by.
+          if v_is_careful then
+            raise warning 'run % cannot be read and is passed by: % %', v_next.run_id, sqlstate, sqlerrm;
+            v_tenant.completed_at := v_next.completed_at;
+            v_tenant.run_id := v_next.run_id;
+          end if;
+          v_is_careful := not v_is_careful;
+      end;
+      if v_is_full then
+        return query
+        select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+        from retention._unshared_carefully(v_rows, v_left) u;
+        get diagnostics v_found = row_count;
+        v_left := v_left - v_found;
+        v_rows := '{}';
+        if v_left <= 0 then
+          return;
+        end if;
+      end if;
+    end loop;
+  end loop;
+  return query
+  select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+  from retention._unshared_carefully(v_rows, v_left) u;
 end
 $$;
 
 COMMENT ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What claim would hand out now, flagged or not, in the order of tenants and oldest first. p_tenant_id,
 p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
-where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
+where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
+is passed by with a warning that names it. Changes nothing.
 For operators.
 Raises invalid_parameter_value for a text that cannot be a run id.';
 
@@ -3803,7 +4637,7 @@ tenant, or ''*'' for all tenants without a policy of their own. It reads the row
 nothing.
 For operators.';
 
-CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
+CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -3817,9 +4651,11 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
       where b.bucket = k.bucket
         and b.settled_at is null
         and b.dead_at is null
+        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
       order by b.visible_at
       limit 1
     ) f
+    where p_buckets is null or k.bucket = any (p_buckets)
   )
   select s.enabled,
     array(select g.reason from retention.gate(p_client) g),
@@ -3836,9 +4672,10 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(
   cross join next n
 $$;
 
-COMMENT ON FUNCTION retention.pulse(p_client text) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
+COMMENT ON FUNCTION retention.pulse(p_client text, p_buckets text[]) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
-the gate. p_client: the client''s version, for the gate. Cheap at any size.
+the gate. p_client: the client''s version, for the gate. p_buckets: what is visible in these buckets; by default in
+any. Cheap at any size.
 For the listener.';
 
 CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[])
@@ -4033,6 +4870,7 @@ CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
+    SET lock_timeout TO '60s'
     AS $$
 declare
   v_run_ids retention.run_id[];
@@ -4040,7 +4878,7 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
-  perform from retention.heartbeat for update;
+  perform retention._take_pass_lock();
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(
       select b.batch_id
@@ -4099,7 +4937,8 @@ COMMENT ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket
 count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
 narrow. A batch with a valid lease is left as it is. Returns how many results.
 For operators.
-Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
+Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
+changes.
 Raises invalid_parameter_value for a text that cannot be a run id.';
 
 CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
@@ -4510,6 +5349,7 @@ begin
     min(s.looked_at) >= p_bound
   from seen s
   where s.is_due
+    and s.run_id is not null
   group by s.tenant_id, s.tenant_key, s.retain
   order by min(s.due_at), s.tenant_key;
 end
@@ -4525,25 +5365,47 @@ CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS intege
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '1s'
     AS $$
 declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
+  v_problem text;
 begin
+  select * into v_beat from retention.heartbeat for update skip locked;
+  if not found then
+    return 0;
+  end if;
   update retention.heartbeat
   set ticked_at = clock_timestamp(),
-    ticked_by = p_by
-  returning * into strict v_beat;
-  perform retention._note_gate();
+    ticked_by = p_by;
+  begin
+    perform retention._note_gate();
+  exception
+    when lock_not_available then
+      -- Whoever opens or closes the gate in an open transaction announces it.
+      null;
+  end;
   if v_beat.cleaned_up_at is null or v_beat.cleaned_up_at < now() - interval '1 hour' then
     perform retention._clean_up();
   end if;
   select * into strict v_setting from retention.setting;
-  if v_beat.more
-    or v_beat.passed_at is null
-    or v_beat.passed_at <= now() - retention._in_seconds(v_setting.loop_interval)
+  if not v_beat.more
+    and v_beat.passed_at > now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
   then
+    return 0;
+  end if;
+  begin
     return retention.flag_expired(p_asked_by => p_by);
+  exception
+    when others then
+      v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
+  end;
+  raise warning 'the flagging pass failed: %', v_problem;
+  if v_beat.pass_problem is distinct from v_problem then
+    insert into retention.scan (ms, asked_by, looked_at, flagged, batches, without_place, skipped_rows, hit_limit)
+    values (0, p_by, 0, 0, 0, 0, array['the pass failed: ' || v_problem], false);
+    update retention.heartbeat set pass_problem = v_problem;
   end if;
   return 0;
 end
@@ -4551,9 +5413,10 @@ $$;
 
 COMMENT ON FUNCTION retention.tick(p_by text) IS 'What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
 flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
-results it flagged.
+results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
+fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
 For the listener.
-Locks the row of retention.heartbeat.';
+Locks the row of retention.heartbeat. It waits for nobody longer than a few seconds.';
 
 CREATE FUNCTION retention.tick_jobs(p_database text DEFAULT current_database()) RETURNS TABLE(job_id bigint, name text, active boolean, schedule text, owner text, last_runs jsonb)
     LANGUAGE plpgsql STABLE
@@ -4775,6 +5638,85 @@ $$;
 COMMENT ON FUNCTION retention.vitals(p_buckets integer) IS 'What a scrape asks for beside retention.status: the database''s clock, the first p_buckets buckets that pause,
 and how much of the server''s notification queue is used, from 0 to 1. Cheap at any size. For observers.';
 
+CREATE FUNCTION retention.waiting(p_batch_ids bigint[] DEFAULT NULL::bigint[], p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(bucket text, kind text, reason text, until timestamp with time zone, results bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
+begin
+  return query
+  select w.bucket,
+    w.kind,
+    case w.kind
+      when 'dead' then format('dead: %s %s', w.code, w.error)
+      when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
+      when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
+      when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
+      when 'failed' then format('failed: %s %s', w.code, w.error)
+      when 'later' then 'it waits for its next attempt'
+      else case
+        when min(w.visible_at) < clock_timestamp() - interval '5 minutes'
+        then 'no listener has taken it up: is the bucket in the S3_RESULT_BUCKET of one?'
+        else 'it waits for a listener'
+      end
+    end,
+    case
+      when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
+      when w.kind in ('leased', 'failed', 'later') then min(w.visible_at)
+    end,
+    sum(w.results)::bigint
+  from (
+    select b.bucket,
+      case
+        when b.dead_at is not null then 'dead'
+        when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
+        when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
+        when k.paused_until > clock_timestamp() then 'paused'
+        when b.visible_at <= clock_timestamp() then 'visible'
+        when b.failed_at is not null then 'failed'
+        else 'later'
+      end as kind,
+      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
+      case when b.dead_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.error end as error,
+      case when b.visible_at > clock_timestamp() then b.leased_by end as leased_by,
+      k.pause_code,
+      k.pause_error,
+      k.paused_until,
+      b.visible_at,
+      case
+        when p_tenant_id is null and p_run_ids is null then b.results
+        else (
+          select count(*)
+          from unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+          where (p_tenant_id is null or u.tenant_id = p_tenant_id)
+            and (p_run_ids is null or u.run_id in (select unnest(v_run_ids)))
+        )
+      end as results
+    from retention.batch b
+    left join retention.bucket k on k.bucket = b.bucket
+    where b.settled_at is null
+      and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
+  ) w
+  where w.results > 0
+  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until
+  order by w.bucket, w.kind, 4, 3;
+end
+$$;
+
+COMMENT ON FUNCTION retention.waiting(p_batch_ids bigint[], p_tenant_id text, p_run_ids text[], p_buckets text[]) IS 'What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
+leased, not allowed, paused, failed, later, visible. reason says it in words. Without
+arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
+p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
+asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
+the batches that are not settled.
+For observers.
+Raises invalid_parameter_value for a text that cannot be a run id.';
+
 CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS TABLE(listener text, batches bigint, results bigint, leased_until timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4952,9 +5894,9 @@ CREATE VIEW retention._live AS
                    FROM retention.policy d
                   WHERE (d.tenant_id = '*'::text))) AS retain,
                 CASE
-                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (r.completed_at > '-infinity'::timestamp with time zone) AND (EXISTS ( SELECT
                        FROM retention.policy d
-                      WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
+                      WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((LEAST(r.completed_at, '290000-01-01 00:00:00+00'::timestamp with time zone) + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
                        FROM retention.policy d
                       WHERE (d.tenant_id = '*'::text)))), r.retain_until)
                     ELSE NULL::timestamp with time zone
@@ -5001,6 +5943,15 @@ ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS ID
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.cutoff (
+    flagged_at timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE retention.cutoff IS 'one row for each reconcile that deletes earlier than the policy, while it lives';
+
+COMMENT ON COLUMN retention.cutoff.until IS 'its command claims before then, or is gone: then its batches go by the policy again';
 
 CREATE VIEW retention.flagged AS
  SELECT u.run_id,
@@ -5062,6 +6013,8 @@ CREATE TABLE retention.heartbeat (
     swept_at timestamp with time zone,
     left_alone integer DEFAULT 0 NOT NULL,
     cleaned_up_at timestamp with time zone,
+    clean_up_problem text,
+    pass_problem text,
     CONSTRAINT there_is_one_heartbeat_row CHECK (singleton)
 )
 WITH (fillfactor='20');
@@ -5073,6 +6026,10 @@ COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the ne
 COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from the oldest result';
 
 COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
+
+COMMENT ON COLUMN retention.heartbeat.clean_up_problem IS 'what the last cleaning up ran into: SQLSTATE and message; null: nothing';
+
+COMMENT ON COLUMN retention.heartbeat.pass_problem IS 'why the last pass that a tick asked for failed: SQLSTATE and message; null: it did not';
 
 ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.hold_hold_id_seq
@@ -5094,6 +6051,13 @@ CREATE TABLE retention.installed (
 
 COMMENT ON TABLE retention.installed IS 'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
 
+CREATE TABLE retention.pass_lock (
+    singleton boolean DEFAULT true NOT NULL,
+    CONSTRAINT there_is_one_pass_lock_row CHECK (singleton)
+);
+
+COMMENT ON TABLE retention.pass_lock IS 'one row, locked by whoever flags: one at a time';
+
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,
     name character varying(255) NOT NULL,
@@ -5113,30 +6077,14 @@ ALTER SEQUENCE retention.pgmigrations_id_seq OWNED BY retention.pgmigrations.id;
 CREATE TABLE retention.progress (
     tenant_key text NOT NULL,
     completed_at timestamp with time zone NOT NULL,
-    run_id retention.run_id NOT NULL
+    run_id retention.run_id
 );
 
 COMMENT ON TABLE retention.progress IS 'by tenant, the last result that flagging has looked at';
 
 COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention._tenant_key(): the empty string stands for results without a tenant';
 
-CREATE TABLE retention.scan (
-    scan_id bigint NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL,
-    ms integer NOT NULL,
-    asked_by text NOT NULL,
-    looked_at integer NOT NULL,
-    flagged integer NOT NULL,
-    batches integer NOT NULL,
-    without_place integer NOT NULL,
-    without_place_run_ids text[] DEFAULT '{}'::text[] NOT NULL,
-    hit_limit boolean NOT NULL,
-    oldest timestamp with time zone
-);
-
-COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
-
-COMMENT ON COLUMN retention.scan.without_place IS 'due, but the row names no bucket or an empty key: not work, only counted';
+COMMENT ON COLUMN retention.progress.run_id IS 'null: every row that completed at that moment has been looked at';
 
 ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.scan_scan_id_seq
@@ -5147,17 +6095,19 @@ ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
-CREATE UNLOGGED TABLE retention.selection (
-    run_id retention.run_id NOT NULL,
-    tenant_id text,
+CREATE TABLE retention.shared_object (
     bucket text NOT NULL,
     key text NOT NULL COLLATE pg_catalog."C",
-    completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone,
-    batch_id bigint
+    until timestamp with time zone NOT NULL,
+    run_id retention.run_id,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+COMMENT ON TABLE retention.shared_object IS 'objects that a run which is not due still needs: no other run''s result on them is flagged';
+
+COMMENT ON COLUMN retention.shared_object.until IS 'when the last of the runs that need it falls due; infinity: nothing says when. A sweep looks again in any case';
+
+COMMENT ON COLUMN retention.shared_object.run_id IS 'one of the runs that need it';
 
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
@@ -5282,6 +6232,9 @@ ALTER TABLE ONLY retention.batch
 ALTER TABLE ONLY retention.bucket
     ADD CONSTRAINT bucket_pkey PRIMARY KEY (bucket);
 
+ALTER TABLE ONLY retention.cutoff
+    ADD CONSTRAINT cutoff_pkey PRIMARY KEY (flagged_at);
+
 ALTER TABLE ONLY retention.gate_state
     ADD CONSTRAINT gate_state_pkey PRIMARY KEY (singleton);
 
@@ -5293,6 +6246,9 @@ ALTER TABLE ONLY retention.hold
 
 ALTER TABLE ONLY retention.installed
     ADD CONSTRAINT installed_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.pass_lock
+    ADD CONSTRAINT pass_lock_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.pgmigrations
     ADD CONSTRAINT pgmigrations_pkey PRIMARY KEY (id);
@@ -5306,11 +6262,11 @@ ALTER TABLE ONLY retention.progress
 ALTER TABLE ONLY retention.scan
     ADD CONSTRAINT scan_pkey PRIMARY KEY (scan_id);
 
-ALTER TABLE ONLY retention.selection
-    ADD CONSTRAINT selection_pkey PRIMARY KEY (run_id);
-
 ALTER TABLE ONLY retention.setting
     ADD CONSTRAINT setting_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.shared_object
+    ADD CONSTRAINT shared_object_pkey PRIMARY KEY (bucket, key);
 
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
@@ -5333,6 +6289,8 @@ CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NO
 CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant_id IS NOT NULL);
 
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
+
+CREATE INDEX selection_run ON retention.selection USING btree (run_id);
 
 CREATE INDEX unanswered_until ON retention.unanswered USING btree (until);
 
