@@ -16,8 +16,8 @@ as $$
   offset 0
 $$;
 
--- Whether a cutoff that a person confirmed has passed for a result. p_due_at: as the rules have it; null: no cutoff
--- makes it due.
+-- Whether a cutoff that a person confirmed has passed for a result. p_due_at: as the rules have it; null: it never
+-- falls due, by no cutoff either.
 create or replace function retention._is_past(
   p_due_at timestamptz,
   p_completed_at timestamptz,
@@ -71,7 +71,6 @@ as $$
           r.is_due
           or p_early is not null
             and not r.held
-            and r.is_candidate
             and retention._is_past(r.due_at, r.completed_at, p_early, r.retain_until)
         ) as may_go,
         count(*) filter (where not r.is_due) as not_due
@@ -87,7 +86,8 @@ $$;
 -- Promise 1, for the results of one batch: spared are the places (from 1) of those that may not go, keys
 -- those of the others. A result may when its run is due by the policy in force now (or by the cutoff that a
 -- person confirmed for this batch), is not held, still points at that very bucket and key, and no other run
--- that is not itself due points at them too. keys has no key twice. Called by claim under its planner settings.
+-- that is not itself due points at them too. keys names a key
+-- twice only where it holds the id of a run that shares it. Called by claim under its planner settings.
 create or replace function retention._may_go(
   p_batch retention.batch,
   p_shared boolean,
@@ -136,7 +136,6 @@ begin
           r.is_due
           or r.run_id = e.run_id
             and not r.held
-            and r.is_candidate
             and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
         ) as may_go
       from retention._live r
@@ -153,7 +152,6 @@ begin
         r.is_due
         or v_early is not null
           and not r.held
-          and r.is_candidate
           and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
       ) as may_go
       from retention._live r

@@ -184,7 +184,7 @@ begin
 end
 $$;
 
--- Leases the next visible batch for p_lease_for and returns the keys that may go, each once. Each result is
+-- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is
 -- checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
 -- What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
 -- too, and waits for its next attempt: failed and dead count such results, and problems names them as settle

@@ -72,17 +72,6 @@ begin
   -- The run id is the only condition that an index can answer: what statistics make of the others, or of an index
   -- of the application, changes no plan.
   if v_is_dated then
-<<<<<<< HEAD
-    with stamped as (
-      update retention.result r
-      set cleared_at = pg_catalog.now(),
-        updated_at = pg_catalog.now()
-      from unnest(p_run_ids, p_keys) as g (run_id, key)
-      where r.run_id operator(pg_catalog.=) any (p_run_ids)
-        and r.run_id operator(pg_catalog.=) g.run_id
-        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
-=======
     update retention.result r
     set cleared_at = pg_catalog.now(),
       updated_at = pg_catalog.now()
@@ -91,23 +80,12 @@ begin
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
->>>>>>> a2
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
         and r.cleared_at is null
       ) is true;
   else
-<<<<<<< HEAD
-    with stamped as (
-      update retention.result r
-      set cleared_at = pg_catalog.now()
-      from unnest(p_run_ids, p_keys) as g (run_id, key)
-      where r.run_id operator(pg_catalog.=) any (p_run_ids)
-        and r.run_id operator(pg_catalog.=) g.run_id
-        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
-=======
     update retention.result r
     set cleared_at = pg_catalog.now()
     from unnest(p_run_ids, p_keys) as g (run_id, key)
@@ -115,7 +93,6 @@ begin
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
->>>>>>> a2
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -242,14 +219,6 @@ begin
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
-<<<<<<< HEAD
-    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
-    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
-      and r.status::text = v_completed
-      and r.completed_at between p_oldest and p_newest
-      and num_nulls(r.cleared_at) = 1
-=======
     join retention.result r on r.run_id = g.run_id
     where (
         r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
@@ -258,20 +227,11 @@ begin
         and r.completed_at between p_oldest and p_newest
         and r.cleared_at is null
       ) is true
->>>>>>> a2
     for no key update of r skip locked;
   else
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
-<<<<<<< HEAD
-    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
-    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
-      and r.status::text = v_completed
-      and r.completed_at between p_oldest and p_newest
-      and num_nulls(r.cleared_at) = 1;
-=======
     join retention.result r on r.run_id = g.run_id
     where (
         r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
@@ -280,7 +240,6 @@ begin
         and r.completed_at between p_oldest and p_newest
         and r.cleared_at is null
       ) is true;
->>>>>>> a2
   end if;
 end
 $$;

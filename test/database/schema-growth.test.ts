@@ -32,7 +32,7 @@ describeDatabase('the remedy for anything missing is migrate up', () => {
     ['an index', 'drop index retention_key'],
     [
       'a right of PUBLIC',
-      'grant execute on function retention.claim(uuid, interval, text, bigint[], text) to public',
+      'grant execute on function retention.claim(uuid, interval, text, bigint[], text, text[]) to public',
     ],
     [
       'a function of nobody',
@@ -194,7 +194,7 @@ describeDatabase('versions that do not fit', () => {
 
 describeDatabase('a later release', () => {
   const LATER = `
-    drop function retention.claim(uuid, interval, text, bigint[], text);
+    drop function retention.claim(uuid, interval, text, bigint[], text, text[]);
     create function retention.claim(p_lease uuid, p_lease_for interval) returns table (batch_id bigint, wait integer)
     language sql as $$ select 1::bigint, 2 $$;
     drop view retention.status;

@@ -16,7 +16,7 @@ const CALLABLE = [
   'adoption_report()',
   'begin_verify()',
   'busy_buckets(integer)',
-  'claim(uuid,interval,text,bigint[],text)',
+  'claim(uuid,interval,text,bigint[],text,text[])',
   'clock_state()',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
@@ -26,9 +26,10 @@ const CALLABLE = [
   'count_postponed(bigint[])',
   'cron_state()',
   'dead_by_code()',
+  'end_cutoff(bigint[])',
   'explain(text)',
   'find_tenant(text)',
-  'flag_expired(integer,text,boolean)',
+  'flag_expired(integer,text,boolean,boolean)',
   'flag_selected(text,text[],interval,boolean,bigint,integer)',
   'forget_habits(text,boolean)',
   'forget_strays(uuid)',
@@ -52,7 +53,7 @@ const CALLABLE = [
   'place_holds(text,text[],text[],interval,text)',
   'postpone(bigint,uuid,text,text,text[])',
   'preview_policy(text,interval)',
-  'pulse(text)',
+  'pulse(text,text[])',
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
@@ -79,13 +80,14 @@ const CALLABLE = [
   'unstamp(text)',
   'version()',
   'vitals(integer)',
+  'unsettled(bigint[],text,text[],text[])',
   'waiting(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket flagged gate_state heartbeat hold installed pgmigrations policy progress result ' +
-  'scan selection setting stamping status stray unanswered'
+  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object stamping status stray unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
@@ -221,9 +223,9 @@ const ATTEMPTS = [
   'create view retention.mine as select 1',
   'create function retention.mine() returns int language sql as $$ select 1 $$',
   `create or replace function retention.tick(p_by text default 'pg_cron') returns integer language sql as $$ select 1 $$`,
-  'alter function retention.claim(uuid, interval, text, bigint[], text) reset search_path',
-  'alter function retention.claim(uuid, interval, text, bigint[], text) security invoker',
-  'alter function retention.claim(uuid, interval, text, bigint[], text) set search_path = public',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) reset search_path',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) security invoker',
+  'alter function retention.claim(uuid, interval, text, bigint[], text, text[]) set search_path = public',
   'drop function retention.tick(text)',
   'alter schema retention owner to current_user',
   'drop schema retention cascade',

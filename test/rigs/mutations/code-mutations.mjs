@@ -494,8 +494,8 @@ export const codeMutations = [
     promise: 12,
     edits: one(
       WORKER,
-      '      ...settled,\n      milliseconds',
-      '      ...settled,\n      cleared: claim.keys.length,\n      milliseconds',
+      '      ...settled,\n      failed',
+      '      ...settled,\n      cleared: claim.keys.length,\n      failed',
     ),
     testFile: 'test/system/telemetry.test.ts',
     test: 'counts exactly what happened',

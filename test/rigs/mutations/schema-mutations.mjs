@@ -3,8 +3,13 @@ const WORDS = `${FOLDER}/01_words.sql`;
 const RESULT = `${FOLDER}/04_result.sql`;
 const GATE = `${FOLDER}/05_gate.sql`;
 const ANNOUNCE = `${FOLDER}/06_announce.sql`;
+const DUE = `${FOLDER}/07_due.sql`;
 const FLAG = `${FOLDER}/07_flag.sql`;
+const CAREFUL = `${FOLDER}/07_careful.sql`;
+const PASS = `${FOLDER}/07_pass.sql`;
 const TICK = `${FOLDER}/08_tick.sql`;
+const APART = `${FOLDER}/09_apart.sql`;
+const CHECK = `${FOLDER}/09_check.sql`;
 const CLAIM = `${FOLDER}/09_claim.sql`;
 const SETTLE = `${FOLDER}/10_settle.sql`;
 const STAMP = `${FOLDER}/10_stamp.sql`;
@@ -33,6 +38,11 @@ const one = (file, search, replace) => [{ file, search, replace }];
 const LOOKED_UP =
   '      where r.key = e.key collate "C"\n        and r.bucket = p_batch.bucket\n    ) o;\n  elsif';
 
+/** What a pass reads of a tenant. */
+const PAST =
+  '      r.is_due,\n      r.has_place\n    from retention._live r\n' +
+  '    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at < p_before\n';
+
 /** What the stamp asks of a row, where the table has an updated-at column. */
 const STAMPED =
   '      updated_at = pg_catalog.now()\n    from unnest(p_run_ids, p_keys) as g (run_id, key)\n' +
@@ -59,7 +69,7 @@ export const claimMutations = [
     name: 'the policy is not checked again',
     promise: 1,
     edits: one(
-      CLAIM,
+      CHECK,
       'bool_and(r.is_due) as may_go',
       'bool_and(r.is_candidate and not r.held) as may_go',
     ),
@@ -70,7 +80,7 @@ export const claimMutations = [
     name: 'a hold is not checked again',
     promise: 1,
     edits: one(
-      CLAIM,
+      CHECK,
       'bool_and(r.is_due) as may_go',
       'bool_and(coalesce(r.due_at < now(), false)) as may_go',
     ),
@@ -81,7 +91,7 @@ export const claimMutations = [
     name: 'a moved key is not noticed',
     promise: 1,
     edits: one(
-      CLAIM,
+      CHECK,
       LOOKED_UP,
       LOOKED_UP.replace('r.key = e.key collate "C"', 'r.run_id = e.run_id'),
     ),
@@ -91,18 +101,14 @@ export const claimMutations = [
   {
     name: 'a moved bucket is not noticed',
     promise: 1,
-    edits: one(CLAIM, LOOKED_UP, LOOKED_UP.replace('        and r.bucket = p_batch.bucket\n', '')),
+    edits: one(CHECK, LOOKED_UP, LOOKED_UP.replace('        and r.bucket = p_batch.bucket\n', '')),
     testFile: CLAIM_TEST,
     test: [SPARED, 'it points at another bucket'],
   },
   {
     name: 'the status is not checked again',
     promise: 1,
-    edits: one(
-      CLAIM,
-      '            and r.is_candidate\n            and coalesce(greatest',
-      '            and coalesce(greatest',
-    ),
+    edits: one(CHECK, 'return p_due_at is not null\n  and coalesce', 'return coalesce'),
     testFile: CLAIM_TEST,
     test: [SPARED_EARLY, 'it failed'],
   },
@@ -110,9 +116,9 @@ export const claimMutations = [
     name: 'a confirmed cutoff stands in for a hold as well',
     promise: 1,
     edits: one(
-      CLAIM,
-      '            and not r.held\n            and r.is_candidate\n',
-      '            and r.is_candidate\n',
+      CHECK,
+      '          or r.run_id = e.run_id\n            and not r.held\n',
+      '          or r.run_id = e.run_id\n',
     ),
     testFile: CLAIM_TEST,
     test: [SPARED_EARLY, 'it is held'],
@@ -128,7 +134,7 @@ export const claimMutations = [
     name: 'a shared object is not looked for',
     promise: 1,
     edits: one(
-      CLAIM,
+      CHECK,
       'bool_and(r.is_due) as may_go',
       'bool_and(r.is_due) filter (where r.run_id = e.run_id) as may_go',
     ),
@@ -139,7 +145,7 @@ export const claimMutations = [
     name: 'a held run does not protect a shared object',
     promise: 1,
     edits: one(
-      CLAIM,
+      CHECK,
       'bool_and(r.is_due) as may_go',
       'bool_and(r.is_due or r.held and r.run_id <> e.run_id) as may_go',
     ),
@@ -178,7 +184,7 @@ export const claimMutations = [
   {
     name: 'flagging does not ask the gate',
     promise: 1,
-    edits: one(FLAG, 'if not retention._is_open() then', 'if false then'),
+    edits: one(PASS, 'if not retention._is_open() then', 'if false then'),
     testFile: FLAGGING_TEST,
     test: 'does nothing while the reactor is disabled',
   },
@@ -350,9 +356,8 @@ export const schemaMutations = [
     promise: 2,
     edits: one(
       CLAIM,
-      '        and b.visible_at <= clock_timestamp()\n      order by b.visible_at, b.batch_id\n' +
-        '      limit 1\n      for update skip locked;\n    else',
-      '        and b.visible_at <= clock_timestamp()\n        and b.lease is null\n' +
+      '      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
+      '        and b.lease is null\n' +
         '      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
     ),
     testFile: LEASE_TEST,
@@ -362,7 +367,7 @@ export const schemaMutations = [
     name: 'what lies behind the progress is never looked at again',
     promise: 2,
     edits: one(
-      FLAG,
+      PASS,
       '  v_whole := p_whole\n    or v_by_time\n    or not',
       '  v_whole := p_whole\n    or false and not',
     ),
@@ -372,11 +377,7 @@ export const schemaMutations = [
   {
     name: 'a pass that hit its limit is the last of the day',
     promise: 2,
-    edits: one(
-      TICK,
-      '  if v_beat.more\n    or v_beat.passed_at is null',
-      '  if v_beat.passed_at is null',
-    ),
+    edits: one(TICK, '  if not v_beat.more\n    and v_beat', '  if v_beat'),
     testFile: FLAGGING_TEST,
     test: 'comes with the next tick when the last one hit its limit',
   },
@@ -413,9 +414,9 @@ export const schemaMutations = [
     name: 'what is spared takes those after it along',
     promise: 2,
     edits: one(
-      CLAIM,
-      '    where u.n not in (select unnest(v_checked.spared));\n',
-      '    where u.n < (select min(s.n) from unnest(v_checked.spared) as s (n));\n',
+      APART,
+      '  where u.n not in (select unnest(p_spared || p_failed));\n',
+      '  where u.n < (select min(s.n) from unnest(p_spared || p_failed) as s (n));\n',
     ),
     testFile: CLAIM_TEST,
     test: 'of a batch, only what is no longer due is spared',
@@ -572,18 +573,14 @@ export const schemaMutations = [
   {
     name: 'what has no place ends the pass',
     promise: 6,
-    edits: one(FLAG, 'r.is_due and r.has_place as may_go', 'r.is_due as may_go'),
+    edits: one(FLAG, '        and r.has_place\n        and r.run_id is not null\n', ''),
     testFile: FLAGGING_TEST,
     test: 'counts what has no place, names the first ten, and is not stopped by it',
   },
   {
     name: 'a paused bucket is not passed by',
     promise: 6,
-    edits: one(
-      CLAIM,
-      'or k.paused_until <= clock_timestamp()\n    order by',
-      'or true\n    order by',
-    ),
+    edits: one(CLAIM, 'or k.paused_until <= clock_timestamp())\n      and', 'or true)\n      and'),
     testFile: LEASE_TEST,
     test: 'are passed by while their bucket is paused, and no other is',
   },
@@ -609,9 +606,9 @@ export const schemaMutations = [
     name: 'flagging keeps writers out of the table',
     promise: 7,
     edits: one(
-      FLAG,
-      '  select * into v_beat from retention.heartbeat for update skip locked;',
-      '  lock table retention.result in share row exclusive mode;\n  select * into v_beat from retention.heartbeat for update skip locked;',
+      PASS,
+      '  select * into strict v_beat from retention.heartbeat;',
+      '  lock table retention.result in share row exclusive mode;\n  select * into strict v_beat from retention.heartbeat;',
     ),
     testFile: FLAGGING_TEST,
     test: "takes no lock on the application's table that its writers would notice",
@@ -752,22 +749,14 @@ export const schemaMutations = [
   {
     name: 'flagging reads the whole table',
     promise: 11,
-    edits: one(
-      FLAG,
-      '    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at < p_before\n',
-      '    where r.tenant_id = p_tenant_id\n      and r.completed_at < p_before\n',
-    ),
+    edits: one(DUE, PAST, PAST.replace('      and r.is_candidate\n', '')),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results of another tenant'],
   },
   {
     name: 'flagging reads what is not due yet',
     promise: 11,
-    edits: one(
-      FLAG,
-      '    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at < p_before\n',
-      "    where r.tenant_id = p_tenant_id\n      and r.is_candidate\n      and r.completed_at + interval '0' < p_before\n",
-    ),
+    edits: one(DUE, PAST, PAST.replace('r.completed_at <', "r.completed_at + interval '0' <")),
     testFile: 'test/database/cost.test.ts',
     test: ['a pass reads what is newly due, and not %s', 'results that are not due'],
   },
@@ -782,7 +771,7 @@ export const schemaMutations = [
     name: 'a claim reads the whole table',
     promise: 11,
     edits: one(
-      CLAIM,
+      CHECK,
       LOOKED_UP,
       LOOKED_UP.replace('r.key = e.key collate "C"', `r.key || '' = e.key collate "C"`),
     ),
@@ -792,7 +781,7 @@ export const schemaMutations = [
   {
     name: 'every pass starts from the oldest',
     promise: 11,
-    edits: one(FLAG, '  v_whole := p_whole\n', '  v_whole := true or p_whole\n'),
+    edits: one(PASS, '  v_whole := p_whole\n', '  v_whole := true or p_whole\n'),
     testFile: FLAGGING_TEST,
     test: 'goes on from where it stopped while much lies behind',
   },
