@@ -84,7 +84,10 @@ describeDatabase('promise 1: nothing live is deleted', () => {
       "another tenant's hold",
       `insert into retention.hold (tenant_id, reason) values ('globex', 'audit')`,
     ],
-    ['a longer policy of another tenant', `select retention.set_policy('globex', '90 days', p_new_tenant => true)`],
+    [
+      'a longer policy of another tenant',
+      `select retention.set_policy('globex', '90 days', p_new_tenant => true)`,
+    ],
     [
       'a completion at another time that is past its retention as well',
       `update runs set completed_at = completed_at - interval '1 day' where run_id = $run`,

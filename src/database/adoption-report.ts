@@ -1,0 +1,60 @@
+import type pg from 'pg';
+import { readFunctions } from './shipped-sql.ts';
+
+/** What the report on a table is told; as in `MigrationSettings`. */
+export interface ReportSettings {
+  readonly table?: string | undefined;
+  readonly columns?: string | undefined;
+  readonly scheduler?: 'pg_cron' | 'internal' | undefined;
+  readonly cronDatabaseUrl?: string | undefined;
+  readonly role?: string | undefined;
+}
+
+/** One line of the report; the keys are those of a check of the doctor. */
+export interface ReportLine {
+  readonly name: string;
+  readonly state: 'ok' | 'warning' | 'failed';
+  readonly found: string;
+  readonly remedy: string | null;
+  /** The SQLSTATE that a migration would raise. */
+  readonly code: string;
+}
+
+/** What the report consists of, and what it calls. */
+const REPORT = /^0(?:2_columns|2_table|3_report)\.sql$/u;
+
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+/**
+ * The report on the table that is to be adopted, failed lines first. It needs no schema and leaves nothing: its
+ * functions are temporary, in a transaction that is rolled back. No line where the role may make none.
+ */
+export async function reportOn(
+  client: pg.Client,
+  { table, columns, scheduler, cronDatabaseUrl, role }: ReportSettings,
+): Promise<readonly ReportLine[]> {
+  const { files } = await readFunctions();
+  await client.query('begin');
+  try {
+    await client.query('set local check_function_bodies = off');
+    for (const { name, sql } of files) {
+      if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
+    }
+    const { rows } = await client.query<ReportLine>(
+      'select * from pg_temp._report($1, $2, $3, $4, $5)',
+      [
+        table ?? 'public.runs',
+        columns ?? '',
+        scheduler ?? 'pg_cron',
+        cronDatabaseUrl !== undefined,
+        role ?? '',
+      ],
+    );
+    return rows;
+  } catch (error) {
+    if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];
+    throw error;
+  } finally {
+    await client.query('rollback');
+  }
+}
