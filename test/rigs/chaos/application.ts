@@ -303,10 +303,10 @@ class Writer implements Application {
   }
 
   async #setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true, true)', [
-      tenantId,
-      days,
-    ]);
+    await this.#sessions.query(
+      'select retention.set_policy($1, make_interval(days => $2), true, true)',
+      [tenantId, days],
+    );
   }
 
   async #deleteRun(): Promise<void> {

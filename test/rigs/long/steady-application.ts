@@ -96,10 +96,10 @@ class SteadyWriter implements Application {
   }
 
   async setPolicy(tenantId: string, days: number): Promise<void> {
-    await this.#sessions.query('select retention.set_policy($1, make_interval(days => $2), true, true)', [
-      tenantId,
-      days,
-    ]);
+    await this.#sessions.query(
+      'select retention.set_policy($1, make_interval(days => $2), true, true)',
+      [tenantId, days],
+    );
   }
 
   #secondsToDue(): number {

@@ -1,10 +1,13 @@
 import { codeMutations } from './code-mutations.mjs';
-import { claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
-export const mutations = [...claimMutations, ...schemaMutations, ...codeMutations].toSorted(
-  (one, other) => one.promise - other.promise,
-);
+export const mutations = [
+  ...claimMutations,
+  ...adoptionMutations,
+  ...schemaMutations,
+  ...codeMutations,
+].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
   return typeof test === 'string' ? test : test[0].replace('%s', test[1]);
