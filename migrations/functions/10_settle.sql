@@ -31,7 +31,7 @@ begin
     from unnest(p_run_ids, p_keys) as g (run_id, key)
     where r.run_id = g.run_id
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
       and num_nulls(r.cleared_at) = 1;
   else
@@ -41,7 +41,7 @@ begin
     from unnest(p_run_ids, p_keys) as g (run_id, key)
     where r.run_id = g.run_id
       and r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+      and coalesce(nullif(r.bucket, ''), v_default_bucket) = p_bucket
       and r.completed_at < p_before
       and num_nulls(r.cleared_at) = 1;
   end if;

@@ -1,4 +1,6 @@
 import type pg from 'pg';
+import { DatabaseError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
 import { readFunctions } from './shipped-sql.ts';
 
 /** What the report on a table is told; as in `MigrationSettings`. */
@@ -57,4 +59,36 @@ export async function reportOn(
   } finally {
     await client.query('rollback');
   }
+}
+
+/**
+ * Before the first migration: says what is odd, and stops when anything stands in the way, with all of it.
+ *
+ * @throws DatabaseError
+ */
+export async function lookBefore(
+  client: pg.Client,
+  settings: ReportSettings,
+  logger: Logger,
+): Promise<void> {
+  const { rows } = await client.query<{ isThere: boolean }>(
+    `select to_regclass('retention.adapter') is not null as "isThere"`,
+  );
+  if (rows[0]?.isThere === true) return;
+  const report = await reportOn(client, settings);
+  // A collation whose version has changed is as bad without us; doctor goes on saying it.
+  const failed = report.filter(({ state, name }) => state === 'failed' && name !== 'collation');
+  for (const line of report) {
+    if (line.state === 'warning') logger.warning(describeLine(line));
+  }
+  const [first] = failed;
+  if (first === undefined) return;
+  throw new DatabaseError(failed.map(({ found }) => found).join('; '), {
+    sqlState: first.code,
+    remedy: failed.map(({ remedy }) => remedy).join(' '),
+  });
+}
+
+function describeLine({ name, found, remedy }: ReportLine): string {
+  return remedy === null ? `${name}: ${found}` : `${name}: ${found}. ${remedy}`;
 }

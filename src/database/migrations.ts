@@ -5,7 +5,7 @@ import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
 import { MIGRATIONS, listMigrations, readFunctions } from './shipped-sql.ts';
-import { type ReportLine, reportOn } from './adoption-report.ts';
+import { type ReportLine, lookBefore, reportOn } from './adoption-report.ts';
 import { connectError, describeTarget, trackSockets, sessionConfig } from './connection.ts';
 import type { Queryable } from './queryable.ts';
 
@@ -78,7 +78,8 @@ async function runIn(
   await setSessionSettings(client, options.settings ?? {}, ticket);
   await acquireLock(client, options.logger);
   try {
-    if (options.direction === 'up') await lookBefore(client, options);
+    if (options.direction === 'up')
+      await lookBefore(client, options.settings ?? {}, options.logger);
     const ran = (await runner(runnerOptions(client, options))).map(({ name }) => name);
     if (options.direction === 'down' || options.count !== undefined) return ran;
     const repeated = await forgetWhatDiffers(client, options);
@@ -89,37 +90,6 @@ async function runIn(
   } finally {
     await dropEmptySchema(client);
   }
-}
-
-/**
- * Before the first migration: says what is odd, and stops when anything stands in the way, with all of it.
- *
- * @throws DatabaseError
- */
-async function lookBefore(
-  client: pg.Client,
-  { settings = {}, logger }: MigrationOptions,
-): Promise<void> {
-  const { rows } = await client.query<{ isThere: boolean }>(
-    `select to_regclass('${SCHEMA}.adapter') is not null as "isThere"`,
-  );
-  if (rows[0]?.isThere === true) return;
-  const report = await reportOn(client, settings);
-  // A collation whose version has changed is as bad without us; doctor goes on saying it.
-  const failed = report.filter(({ state, name }) => state === 'failed' && name !== 'collation');
-  for (const line of report) {
-    if (line.state === 'warning') logger.warning(describeLine(line));
-  }
-  const [first] = failed;
-  if (first === undefined) return;
-  throw new DatabaseError(failed.map(({ found }) => found).join('; '), {
-    sqlState: first.code,
-    remedy: failed.map(({ remedy }) => remedy).join(' '),
-  });
-}
-
-function describeLine({ name, found, remedy }: ReportLine): string {
-  return remedy === null ? `${name}: ${found}` : `${name}: ${found}. ${remedy}`;
 }
 
 /**

@@ -19,15 +19,6 @@ declare
   v_changed boolean := false;
 begin
   select * into v_adapter from retention.adapter;
-  if v_adapter.table_name is not null
-    and to_regclass(p_table) is null
-    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
-  then
-    raise exception using
-      errcode = 'undefined_table',
-      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
-      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
-  end if;
   v_columns := retention._find_columns(p_table, p_columns);
   v_table := to_regclass(p_table);
   if v_adapter.table_oid <> v_table
@@ -51,14 +42,12 @@ begin
       v_columns -> d.name ->> 'collation' as collation
     from (values ('run_id'), ('tenant_id')) d (name)
   loop
-    select format_type(t.typbasetype, t.typtypmod)
-      || case when t.typcollation <> b.typcollation then ' ' || t.typcollation::regcollation::text else '' end
-    into v_type
-    from pg_type t
-    join pg_type b on b.oid = t.typbasetype
-    where t.oid = format('retention.%I', v_domain.name)::regtype;
-    if v_type <> v_domain.type || coalesce(' ' || v_domain.collation, '') then
-      perform retention._retype(v_domain.name, v_domain.type || coalesce(' collate ' || v_domain.collation, ''));
+    v_type := v_domain.type || coalesce(' collate ' || v_domain.collation, '');
+    if retention._domain_type(v_domain.name) <> v_type then
+      perform retention._retype(v_domain.name, v_type);
+      if v_domain.name = 'tenant_id' then
+        perform retention._respell_tenants(v_type);
+      end if;
       v_changed := true;
     end if;
   end loop;
@@ -293,6 +282,90 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
       end > now()
 $$;
 
+CREATE FUNCTION retention._begins_unique(p_table oid, p_column text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from pg_index i
+    join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
+    where i.indrelid = p_table
+      and i.indisunique
+      and i.indisvalid
+      and i.indpred is null
+      and a.attname = p_column
+      and (i.indnkeyatts = 1 or exists (select from pg_partition_tree(p_table) t where t.level > 0 or not t.isleaf))
+  )
+$$;
+
+CREATE FUNCTION retention._bucket(p_bucket text, p_default_bucket text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(NULLIF(p_bucket, ''::text), p_default_bucket);
+
+CREATE FUNCTION retention._candidate(p_columns jsonb, p_view boolean) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select concat_ws(
+    ' and ',
+    case
+      when p_columns -> 'status' ->> 'name' is not null
+      then format('%s = %L', case when p_view then 'r.status' else quote_ident(p_columns -> 'status' ->> 'name') end,
+        p_columns -> 'status' ->> 'completed')
+    end,
+    case when p_view then 'r.key' else quote_ident(p_columns -> 'key' ->> 'name') end || ' is not null',
+    case
+      when p_columns -> 'tenant_id' ->> 'name' is not null
+        and coalesce((p_columns -> 'tenant_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('coalesce(octet_length(%s::varchar), 0) <= 1024',
+        case when p_view then 'r.tenant_id' else quote_ident(p_columns -> 'tenant_id' ->> 'name') end)
+    end,
+    case
+      when coalesce((p_columns -> 'run_id' ->> 'most_bytes')::integer, 2000) > 1024
+      then format('octet_length(%s::varchar) <= 1024',
+        case when p_view then 'r.run_id' else quote_ident(p_columns -> 'run_id' ->> 'name') end)
+    end
+  )
+$$;
+
+CREATE FUNCTION retention._check_adoption(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_failed record;
+begin
+  select string_agg(f.found, '; ') as message,
+    string_agg(f.remedy, ' ') as hint,
+    (array_agg(f.code))[1] as code
+  into v_failed
+  from retention._report(p_table, p_columns, p_scheduler, p_elsewhere, p_role) f
+  where f.state = 'failed'
+    -- Adopted all the same: it is no worse than before, and doctor goes on saying it.
+    and f.name <> 'collation';
+  if v_failed.message is not null then
+    raise exception using errcode = v_failed.code, message = v_failed.message, hint = v_failed.hint;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_renamed(p_table text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into v_adapter from retention.adapter;
+  if v_adapter.table_name is not null
+    and to_regclass(p_table) is null
+    and exists (select from pg_class c where c.oid = v_adapter.table_oid)
+  then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('the application''s table %s was not found; the table that was adopted is called %s now', p_table, v_adapter.table_oid::regclass),
+      hint = format('Set RETENTION_TABLE=%s and migrate up again.', v_adapter.table_oid::regclass);
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -310,71 +383,30 @@ CREATE FUNCTION retention._check_scheduler(p_scheduler text, p_elsewhere boolean
     LANGUAGE plpgsql
     AS $$
 declare
-  v_home text;
+  v_fault record;
 begin
-  if p_scheduler not in ('pg_cron', 'internal') then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
+  for v_fault in select * from retention._scheduler_fault(p_scheduler, p_elsewhere) loop
+    raise exception using errcode = v_fault.code, message = v_fault.message, hint = v_fault.hint;
+  end loop;
+  if p_scheduler = 'pg_cron' and not p_elsewhere then
+    create extension if not exists pg_cron;
   end if;
-  if p_scheduler = 'internal' or p_elsewhere then
-    return;
-  end if;
-  if not exists (select from pg_available_extensions where name = 'pg_cron') then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed',
-      hint = format(
-        'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_setting('server_version_num')::integer / 10000, current_database()
-      );
-  end if;
-  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
-  if exists (select from pg_extension where extname = 'pg_cron') then
-    v_home := current_database();
-  else
-    begin
-      v_home := current_setting('cron.database_name', true);
-    exception
-      when insufficient_privilege then
-        v_home := current_database();
-    end;
-  end if;
-  if v_home is null then
+end
+$$;
+
+CREATE FUNCTION retention._check_table() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_adapter retention.adapter;
+begin
+  select * into strict v_adapter from retention.adapter;
+  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
-      message = 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server',
-      hint = format(
-        'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
-        current_database()
-      );
-  end if;
-  if v_home <> current_database() then
-    raise exception using
-      errcode = 'object_not_in_prerequisite_state',
-      message = format('pg_cron lives in database %s of this server, not in %s', v_home, current_database()),
-      hint = format(
-        'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
-        v_home, current_database()
-      );
-  end if;
-  if not exists (select from pg_extension where extname = 'pg_cron') then
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-      raise exception using
-        errcode = 'object_not_in_prerequisite_state',
-        message = format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user),
-        hint = format(
-          'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
-          current_user
-        );
-    end if;
-    create extension pg_cron;
-  end if;
-  if not has_schema_privilege('cron', 'usage') then
-    raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not use pg_cron', current_user),
-      hint = format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
+      message = format('%s is another table than the one that was adopted, so nothing is stamped', v_adapter.table_name),
+      hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
   end if;
 end
 $$;
@@ -433,6 +465,85 @@ begin
   update retention.heartbeat set cleaned_up_at = clock_timestamp();
 end
 $_$;
+
+CREATE FUNCTION retention._column_fault(p_table regclass, p_column text, p_name text, p_completed text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case
+    when exists (
+        select
+        from pg_attribute a
+        where a.attrelid = p_table
+          and a.attname = p_name
+          and (a.attgenerated = 'v' or a.attgenerated = 's' and p_column in ('cleared_at', 'updated_at'))
+      )
+      then format('column %I is generated: it can be %s', p_name, case
+        when p_column in ('cleared_at', 'updated_at') then 'written by nobody'
+        else 'part of no index, unless it is stored'
+      end)
+    when p_column in ('run_id', 'tenant_id') then retention._identity_fault(p_table, p_name)
+    when p_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') then
+      case
+        when c.oid not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+        then format('column %I is of type %s, a timestamp is needed', p_name, c.type)
+        when p_column = 'cleared_at' and not c.is_nullable
+        then format('column %I is not null, so every run counts as cleared', p_name)
+      end
+    when p_column in ('bucket', 'key') and c.oid not in ('text'::regtype, 'varchar'::regtype)
+      then format('column %I is of type %s, text is needed', p_name, c.type)
+    when p_column = 'status' and c.category = 'E' and not exists (
+        select from pg_enum e where e.enumtypid = c.oid and e.enumlabel = p_completed
+      )
+      then format('column %I is an enum without %L; it has %s', p_name, p_completed, (
+        select string_agg(e.enumlabel, ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = c.oid
+      ))
+    when p_column = 'status' and c.category = 'E' and c.is_domain
+      then format('column %I is of a domain over the enum %s, whose operators take no domain', p_name, c.type)
+    when p_column = 'status' and c.category <> 'E' and c.oid <> 'boolean'::regtype then retention._identity_fault(p_table, p_name)
+  end
+  from retention._column_type(p_table, p_name) c
+$$;
+
+CREATE FUNCTION retention._column_type(p_table oid, p_column text) RETURNS TABLE(type text, collation_name text, category "char", oid oid, typmod integer, is_deterministic boolean, is_domain boolean, is_nullable boolean, most_bytes integer)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with recursive part as (
+    select a.atttypid as type_oid,
+      a.atttypmod as typmod,
+      a.attcollation as collation_oid,
+      not a.attnotnull as is_nullable
+    from pg_attribute a
+    where a.attrelid = p_table
+      and a.attname = p_column
+      and a.attnum > 0
+      and not a.attisdropped
+    union all
+    select t.typbasetype, t.typtypmod, p.collation_oid, p.is_nullable and not t.typnotnull
+    from part p
+    join pg_type t on t.oid = p.type_oid
+    where t.typtype = 'd'
+  )
+  select format_type(t.oid, p.typmod),
+    case when p.collation_oid <> t.typcollation then p.collation_oid::regcollation::text end,
+    t.typcategory,
+    t.oid,
+    p.typmod,
+    coalesce((select c.collisdeterministic from pg_collation c where c.oid = p.collation_oid), true),
+    (select count(*) from part) > 1,
+    p.is_nullable,
+    case
+      when t.typlen > 0 then t.typlen::integer
+      when t.oid in ('varchar'::regtype, 'bpchar'::regtype) and p.typmod > 4
+        then (p.typmod - 4) * pg_encoding_max_length((select d.encoding from pg_database d where d.datname = current_database()))
+      when t.oid = 'numeric'::regtype then 512
+      when t.oid in ('inet'::regtype, 'cidr'::regtype) then 32
+    end
+  from part p
+  join pg_type t on t.oid = p.type_oid
+  where t.typtype <> 'd'
+$$;
 
 CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
@@ -517,6 +628,18 @@ CREATE FUNCTION retention._digest() RETURNS text
   ) d
 $$;
 
+CREATE FUNCTION retention._domain_type(p_domain text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select format_type(t.typbasetype, t.typtypmod)
+    || case when t.typcollation <> b.typcollation then ' collate ' || t.typcollation::regcollation::text else '' end
+  from pg_type t
+  join pg_type b on b.oid = t.typbasetype
+  where t.typname = p_domain
+    and t.typnamespace = 'retention'::regnamespace
+$$;
+
 CREATE FUNCTION retention._drop_views() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -590,14 +713,85 @@ CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS js
     AS $$
 declare
   v_table regclass;
-  v_owner name;
   v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
   v_faults text[] := '{}';
   v_column text;
   v_name text;
-  v_attribute record;
-  v_names text;
+  v_type record;
+  v_fault record;
+begin
+  v_table := retention._find_table(p_table);
+  for v_column in select jsonb_object_keys(v_columns) loop
+    v_name := v_columns -> v_column ->> 'name';
+    -- The runbook has no such column; where the application does, it counts without being named.
+    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
+      v_name := 'retain_until';
+    end if;
+    if v_name is null then
+      v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
+      continue;
+    end if;
+    select * into v_type from retention._column_type(v_table, v_name);
+    if not found then
+      if v_column = 'cleared_at' then
+        v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
+      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
+        v_found := v_found || jsonb_build_object(v_column, null);
+      else
+        v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
+      end if;
+      continue;
+    end if;
+    v_faults := v_faults || (
+      v_column || ': '
+      || retention._column_fault(v_table, v_column, v_name, v_columns -> 'status' ->> 'completed')
+    );
+    v_found := v_found || jsonb_build_object(
+      v_column,
+      -- A JSON null before || would make an array.
+      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
+        || jsonb_build_object(
+          'name', v_name, 'type', v_type.type, 'collation', v_type.collation_name, 'most_bytes', v_type.most_bytes
+        )
+    );
+  end loop;
+  v_faults := array_remove(v_faults, null);
+
+  for v_fault in
+    select min(f.code) as code, string_agg(f.message, '; ') as message, string_agg(f.hint, ' ') as hint
+    from (
+      select * from retention._table_faults(v_table, case when v_faults = '{}' then v_found else '{}' end)
+      union all
+      select 'undefined_column',
+        format('the columns of %s differ from what was looked for: %s', v_table, array_to_string(v_faults, '; ')),
+        'Name what the table has in RETENTION_COLUMNS, for example bucket=result_bucket,key=result_key; an empty right side (updated_at=) says that there is none.'
+      where v_faults <> '{}'
+    ) f
+    having count(*) > 0
+  loop
+    raise exception using
+      errcode = v_fault.code,
+      message = v_fault.message,
+      detail = case when v_faults <> '{}' then format('%s has: %s', v_table, (
+        select string_agg(a.attname, ', ' order by a.attnum)
+        from pg_attribute a
+        where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
+      )) else '' end,
+      hint = v_fault.hint;
+  end loop;
+  return v_found;
+end
+$$;
+
+CREATE FUNCTION retention._find_table(p_table text) RETURNS regclass
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass;
+  v_class pg_class;
+  v_parent regclass;
+  v_hint text := 'Set RETENTION_TABLE to a plain or partitioned table.';
 begin
   begin
     v_table := to_regclass(p_table);
@@ -625,108 +819,38 @@ begin
       ),
       hint = 'Set RETENTION_TABLE to the table that holds the runs (schema.table), or point the database URL at the right database.';
   end if;
-  select string_agg(a.attname, ', ' order by a.attnum), pg_get_userbyid(c.relowner)
-  into v_names, v_owner
-  from pg_class c
-  join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-  where c.oid = v_table
-    and c.relkind in ('r', 'p')
-  group by c.relowner;
-  if v_names is null then
+  select * into strict v_class from pg_class c where c.oid = v_table;
+  select i.inhparent into v_parent from pg_inherits i where i.inhrelid = v_table limit 1;
+  if v_class.relkind not in ('r', 'p') then
     raise exception using
       errcode = 'wrong_object_type',
-      message = format('%s is not a table', v_table),
-      hint = 'Set RETENTION_TABLE to a plain or partitioned table.';
-  end if;
-  if not pg_has_role(v_owner, 'usage') then
+      message = format('%s is not a table%s', v_table, case v_class.relkind
+        when 'v' then ' but a view'
+        when 'm' then ' but a materialized view'
+        when 'f' then ' but a foreign table: its rows live in another database'
+        else ''
+      end),
+      hint = case v_class.relkind
+        when 'f' then 'Run retention in the database that holds the rows.'
+        else v_hint
+      end;
+  elsif v_class.relpersistence = 't' then
     raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not adopt %s, which belongs to %s', current_user, v_table, v_owner),
-      hint = format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', v_owner);
-  end if;
-
-  if not (
-    select has_schema_privilege(c.relnamespace, 'create')
-    from pg_class c
-    where c.oid = v_table
-  ) then
+      errcode = 'wrong_object_type',
+      message = format('%s is a temporary table, which no other session sees', v_table),
+      hint = v_hint;
+  elsif v_parent is not null then
     raise exception using
-      errcode = 'insufficient_privilege',
-      message = format('role %s may not create indexes in the schema of %s', current_user, v_table),
-      hint = format('grant create on schema %s to %I;', (
-        select n.nspname
-        from pg_class c
-        join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = v_table
-      ), current_user);
-  end if;
-
-  for v_column in select jsonb_object_keys(v_columns) loop
-    v_name := v_columns -> v_column ->> 'name';
-    -- The runbook has no such column; where the application does, it counts without being named.
-    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
-      v_name := 'retain_until';
-    end if;
-    if v_name is null then
-      v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
-      continue;
-    end if;
-    select format_type(a.atttypid, a.atttypmod) as type,
-      t.typcategory as category,
-      case when a.attcollation <> t.typcollation then a.attcollation::regcollation::text end as collation
-    into v_attribute
-    from pg_attribute a
-    join pg_type t on t.oid = a.atttypid
-    where a.attrelid = v_table
-      and a.attname = v_name
-      and a.attnum > 0
-      and not a.attisdropped;
-    if not found then
-      if v_column = 'cleared_at' then
-        v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
-      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
-        v_found := v_found || jsonb_build_object(v_column, null);
-      else
-        v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
-      end if;
-      continue;
-    end if;
-    if v_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') and v_attribute.category <> 'D' then
-      v_faults := v_faults || format('%s: column %I is of type %s, a timestamp is needed', v_column, v_name, v_attribute.type);
-    elsif v_column in ('bucket', 'key') and v_attribute.category <> 'S' then
-      v_faults := v_faults || format('%s: column %I is of type %s, text is needed', v_column, v_name, v_attribute.type);
-    end if;
-    v_found := v_found || jsonb_build_object(
-      v_column,
-      -- A JSON null before || would make an array.
-      coalesce(nullif(v_columns -> v_column, 'null'), '{}')
-        || jsonb_build_object('name', v_name, 'type', v_attribute.type, 'collation', v_attribute.collation)
-    );
-  end loop;
-
-  if v_faults <> '{}' then
+      errcode = 'wrong_object_type',
+      message = format('%s is a part of %s, and runs of its other parts may point at the same objects', v_table, v_parent),
+      hint = format('Set RETENTION_TABLE=%s.', v_parent);
+  elsif v_class.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = v_table) then
     raise exception using
-      errcode = 'undefined_column',
-      message = format('the columns of %s differ from what was looked for: %s', v_table, array_to_string(v_faults, '; ')),
-      detail = format('%s has: %s', v_table, v_names),
-      hint = 'Name what the table has in RETENTION_COLUMNS, for example bucket=result_bucket,key=result_key; an empty right side (updated_at=) says that there is none.';
+      errcode = 'wrong_object_type',
+      message = format('%s has tables that inherit from it, and no index can hold their rows together', v_table),
+      hint = 'Make it a partitioned table, or take the children out of it: alter table ... no inherit ...';
   end if;
-  if not exists (
-    select
-    from pg_index i
-    join pg_attribute a on a.attrelid = v_table and a.attnum = i.indkey[0]
-    where i.indrelid = v_table
-      and i.indisunique
-      and i.indpred is null
-      and a.attname = v_found -> 'run_id' ->> 'name'
-      and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = v_table))
-  ) then
-    raise exception using
-      errcode = 'undefined_object',
-      message = format('%s has no primary key or unique index that begins with %I', v_table, v_found -> 'run_id' ->> 'name'),
-      hint = 'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...';
-  end if;
-  return v_found;
+  return v_table;
 end
 $$;
 
@@ -936,6 +1060,7 @@ begin
   if tg_op <> 'DELETE' then
     -- A year is 360 days where intervals are compared, and 365.25 where they are added to a date.
     new.retain := retention._in_days(new.retain);
+    new.tenant_id := retention._policy_tenant(new.tenant_id);
   end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
@@ -992,6 +1117,35 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._has_runs(p_tenant_id retention.tenant_id) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return exists (
+    select
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+  ) or exists (
+    select
+    from retention.result r
+    where r.tenant_id = p_tenant_id
+  );
+end
+$$;
+
+CREATE FUNCTION retention._hides_rows(p_table oid, p_role oid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select c.relrowsecurity
+    and not (r.rolsuper or r.rolbypassrls)
+    and (c.relforcerowsecurity or not pg_has_role(p_role, c.relowner, 'usage'))
+  from pg_class c
+  join pg_roles r on r.oid = p_role
+  where c.oid = p_table
+$$;
+
 CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
@@ -1004,6 +1158,27 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
   where (h ->> 'ends') is null
     or (h ->> 'ends')::timestamptz > now()
   limit 1
+$$;
+
+CREATE FUNCTION retention._identity_fault(p_table oid, p_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select case
+    when not c.is_deterministic
+      then format('column %I has a collation that takes different texts for equal (%s)', p_column, c.collation_name)
+    when c.oid = 'numeric'::regtype and c.typmod = -1
+      then format('column %I is of type numeric without a scale, where 1.0 and 1 are equal and written differently', p_column)
+    when c.oid in (
+        'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'uuid'::regtype, 'smallint'::regtype,
+        'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype, 'oid'::regtype, 'inet'::regtype, 'cidr'::regtype,
+        'macaddr'::regtype, 'macaddr8'::regtype
+      )
+      then null
+    when c.category = 'E' then format('column %I is of the enum %s, whose operators take no domain', p_column, c.type)
+    else format('column %I is of type %s, of which one value may be written in several ways', p_column, c.type)
+  end
+  from retention._column_type(p_table, p_column) c
 $$;
 
 CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
@@ -1026,7 +1201,7 @@ begin
   select * into strict v_setting from retention.setting;
   if p_run_id is not null then
     if v_setting.check_shared_objects then
-      select coalesce(nullif(r.bucket, ''), v_setting.default_bucket), r.key
+      select retention._bucket(r.bucket, v_setting.default_bucket), r.key
       into v_bucket, v_key
       from retention.result r
       where r.run_id = p_run_id;
@@ -1106,8 +1281,7 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
   with named as (
     select a.table_oid,
       quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
-      quote_ident(a.columns -> 'status' ->> 'name') as status,
-      a.columns -> 'status' ->> 'completed' as completed,
+      retention._candidate(a.columns, false) as is_candidate,
       retention._instant(a.columns -> 'completed_at') as completed_at,
       quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
       quote_ident(a.columns -> 'key' ->> 'name') as key,
@@ -1118,17 +1292,14 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
     select n.table_oid,
       'retention_live' as purpose,
       format(
-        '(%s) where %s is null%s and %s is not null',
-        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id),
-        n.cleared_at,
-        case when n.status is null then '' else format(' and %s = %L', n.status, n.completed) end,
-        n.key
+        '(%s) where %s is null and %s',
+        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id), n.cleared_at, n.is_candidate
       ) as columns
     from named n
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s collate "C") where %s is null', n.key, n.cleared_at)
+      format('(%s) where %s is null', retention._indexed_key(n.key), n.cleared_at)
     from named n
   )
   select w.purpose,
@@ -1160,6 +1331,12 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
     )
   from wanted w
 $$;
+
+CREATE FUNCTION retention._indexed_key(p_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+  select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
+$_$;
 
 CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -1203,6 +1380,10 @@ CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boo
     AS $$
   select not exists (select from retention.gate(p_client))
 $$;
+
+CREATE FUNCTION retention._is_read_whole(p_type oid, p_text text, p_read text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE p_type WHEN 'numeric'::regtype THEN ((p_text)::numeric = (p_read)::numeric) WHEN 'name'::regtype THEN (p_text = p_read) ELSE true END;
 
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1270,10 +1451,7 @@ begin
     coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
     v_adapter.table_oid::regclass
   );
-  v_candidate := case
-    when v_columns -> 'status' ->> 'name' is null then 'r.key is not null'
-    else format('(r.status = %L and r.key is not null)', v_columns -> 'status' ->> 'completed')
-  end;
+  v_candidate := format('(%s)', retention._candidate(v_columns, true));
   /*
   Every row that is not cleared, with what the rules make of it.
   is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
@@ -1295,7 +1473,7 @@ begin
       l.bucket,
       l.key,
       l.is_candidate,
-      l.bucket is not null and l.key <> '' as has_place,
+      l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
       l.due_at,
       l.held,
@@ -1306,9 +1484,9 @@ begin
         r.status,
         r.completed_at,
         r.retain_until,
-        coalesce(nullif(r.bucket, ''), (select s.default_bucket from retention.setting s)) as bucket,
-        -- In the order of bytes, as S3 lists: one index serves look-ups and comparisons with listings.
-        r.key::text collate "C" as key,
+        retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
+        -- One index serves look-ups and comparisons with listings.
+        %2$s as key,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
@@ -1349,7 +1527,8 @@ begin
       where r.cleared_at is null
     ) l
     $view$,
-    v_candidate
+    v_candidate,
+    retention._indexed_key('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';
@@ -1786,19 +1965,76 @@ CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
-CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
+CREATE FUNCTION retention._policy_tenant(p_tenant_id text) RETURNS text
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  -- Cast here: what RETURN casts by itself is cast after this block, and its errors are not caught.
-  return p_run_id::retention.run_id;
-exception
-  when data_exception then
+  -- Also a tenant that was one before the column got another type.
+  if exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
+    return p_tenant_id;
+  end if;
+  return retention._read_tenant_id(p_tenant_id)::text;
+end
+$$;
+
+CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_run_id retention.run_id;
+  v_type record;
+begin
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.run_id'::regtype;
+  begin
+    -- Assigned and not cast: a cast cuts off what is too long.
+    v_run_id := p_run_id;
+    if retention._is_read_whole(v_type.base, p_run_id, v_run_id::text) is not false then
+      return v_run_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a run id of this application (type %s)', p_run_id, v_type.name);
+end
+$$;
+
+CREATE FUNCTION retention._read_tenant_id(p_tenant_id text) RETURNS retention.tenant_id
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_tenant_id retention.tenant_id;
+  v_type record;
+begin
+  select t.typbasetype as base, format_type(t.typbasetype, t.typtypmod) as name
+  into strict v_type
+  from pg_type t
+  where t.oid = 'retention.tenant_id'::regtype;
+  if octet_length(p_tenant_id) > 1024 then
     raise exception using
       errcode = 'invalid_parameter_value',
-      message = format('%s is not a run id of this application (type %s)', p_run_id, (
-        select format_type(t.typbasetype, t.typtypmod) from pg_type t where t.oid = 'retention.run_id'::regtype
-      ));
+      message = format('a tenant id has at most 1,024 bytes, given: %s bytes', octet_length(p_tenant_id));
+  end if;
+  begin
+    v_tenant_id := p_tenant_id;
+    if retention._is_read_whole(v_type.base, p_tenant_id, v_tenant_id::text) is not false then
+      return v_tenant_id;
+    end if;
+  exception
+    when data_exception then
+      null;
+  end;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = format('%s is not a tenant id of this application (type %s)', p_tenant_id, v_type.name);
 end
 $$;
 
@@ -1893,6 +2129,278 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._report(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text) RETURNS TABLE(name text, state text, found text, remedy text, code text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass;
+  v_found jsonb;
+  v_detail text;
+  v_hint text;
+  v_code text;
+begin
+  return query
+  select 'schema', 'failed', format('role %s may not create the schema retention in database %s', current_user, d.datname),
+    format('grant create on database %I to %I;', d.datname, current_user), '42501'
+  from pg_database d
+  where d.datname = current_database()
+    and not exists (select from pg_namespace n where n.nspname = 'retention')
+    and not has_database_privilege(d.oid, 'create')
+  union all
+  select 'schema', 'failed', format('role %s may not create in the schema retention, which belongs to %s', current_user, pg_get_userbyid(n.nspowner)),
+    format('Migrate as %s, or: grant create, usage on schema retention to %I;', pg_get_userbyid(n.nspowner), current_user), '42501'
+  from pg_namespace n
+  where n.nspname = 'retention'
+    and not has_schema_privilege(n.oid, 'create')
+  union all
+  select 'scheduler', 'failed', f.message, f.hint, case f.code when 'invalid_parameter_value' then '22023' else '55000' end
+  from retention._scheduler_fault(p_scheduler, p_elsewhere) f
+  union all
+  select 'role', 'failed', format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+    format('create role %I login; then migrate up again.', p_role), '42704'
+  where p_role <> ''
+    and not exists (select from pg_roles r where r.rolname = p_role);
+  begin
+    v_found := retention._find_columns(p_table, p_columns);
+    v_table := retention._find_table(p_table);
+  exception
+    when others then
+      get stacked diagnostics v_detail = pg_exception_detail, v_hint = pg_exception_hint, v_code = returned_sqlstate;
+      return query
+      select 'table', 'failed', concat_ws('. ', sqlerrm, nullif(v_detail, '')), v_hint, v_code;
+      return;
+  end;
+  return query
+  select r.name, r.state, r.found, r.remedy, '55000'
+  from (
+    select 1 as place, c.*
+    from retention._report_catalog(v_table, v_found, (select r.oid from pg_roles r where r.rolname = current_user)) c
+    union all
+    select 2, s.*
+    from retention._report_rows(v_table, v_found) s
+  ) r
+  order by r.state <> 'failed', r.place;
+end
+$$;
+
+CREATE FUNCTION retention._report_catalog(p_table regclass, p_found jsonb, p_owner oid) RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  with tree as (
+    select c.*
+    from pg_class c
+    where c.oid = p_table
+      or c.oid in (select t.relid from pg_partition_tree(p_table) t)
+  ),
+  owner as (
+    select r.rolname from pg_roles r where r.oid = p_owner
+  )
+  select 'size', 'ok',
+    format('%s: about %s rows (estimate), %s', p_table,
+      (select greatest(sum(t.reltuples) filter (where t.relkind = 'r' and t.reltuples >= 0), 0)::bigint from tree t),
+      (select pg_size_pretty(sum(pg_table_size(t.oid))) from tree t where t.relkind = 'r')),
+    null
+  union all
+  select 'encoding', 'failed', 'this database is SQL_ASCII: it does not know which characters a key has, so S3 could be asked for another key',
+    'Move to a database with an encoding: create database ... encoding ''UTF8''.'
+  from pg_database d
+  where d.datname = current_database()
+    and pg_encoding_to_char(d.encoding) = 'SQL_ASCII'
+  union all
+  select 'row-level security', 'failed',
+    format('%s hides rows from %I, who owns the adapter view: hidden runs would not protect their objects', p_table, o.rolname),
+    format('As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;', o.rolname, p_table)
+  from owner o
+  where retention._hides_rows(p_table, p_owner)
+  union all
+  select 'subscription', 'failed',
+    format('%s is filled by subscription %I: its runs live in another database, and their results are deleted from there', p_table, s.subscription),
+    'Run retention in the database that publishes the table, and only there.'
+  from retention._subscription_of(p_table) as s (subscription)
+  where s.subscription is not null
+  union all
+  select 'publication', 'failed',
+    format('%s publishes updates of %s, which has no replica identity: every stamp would fail', string_agg(quote_ident(p.pubname), ', '), c.oid::regclass),
+    format('alter table %s replica identity full; or give it a primary key.', c.oid::regclass)
+  from tree c
+  join pg_publication_tables t on (t.schemaname, t.tablename) = (c.relnamespace::regnamespace::name, c.relname)
+    or (t.schemaname, t.tablename) = (select n.relnamespace::regnamespace::name, n.relname from pg_class n where n.oid = p_table)
+  join pg_publication p on p.pubname = t.pubname and p.pubupdate
+  where c.relkind = 'r'
+    and (
+      c.relreplident = 'n'
+      or c.relreplident = 'd' and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+    )
+  group by c.oid
+  union all
+  select 'publication', 'warning',
+    format('%s publishes every table, those of schema retention too: a subscriber with a retention of its own stops on duplicate keys', string_agg(quote_ident(p.pubname), ', ')),
+    'Publish the application''s tables by name, and install retention in this database only.'
+  from pg_publication p
+  where p.puballtables
+  having count(*) > 0
+  union all
+  select 'storage', 'warning', format('%s is unlogged: it is empty after a crash, and its objects are orphans then', p_table),
+    format('alter table %s set logged;', p_table)
+  from pg_class c
+  where c.oid = p_table
+    and c.relpersistence = 'u'
+  union all
+  select 'partitions', 'warning',
+    format('%s lies on another server and is passed by when indexes are built: every pass asks that server', string_agg(t.oid::regclass::text, ', ')),
+    format('alter table %s detach partition ...; where its runs need no retention.', p_table)
+  from tree t
+  where t.relkind = 'f'
+  having count(*) > 0
+  union all
+  select 'triggers', 'ok', format('when a row is stamped, these run: %s', string_agg(distinct quote_ident(g.tgname), ', ')), null
+  from pg_trigger g
+  join tree t on t.oid = g.tgrelid
+  where not g.tgisinternal
+    and g.tgenabled <> 'D'
+    and g.tgtype & 16 = 16
+  having count(*) > 0
+  union all
+  select 'rules', 'warning', format('a rule rewrites updates of %s: %s; a stamp may never arrive', p_table, string_agg(quote_ident(r.rulename), ', ')),
+    format('drop rule ... on %s;', p_table)
+  from pg_rewrite r
+  where r.ev_class = p_table
+    and r.ev_type = '2'
+  having count(*) > 0
+  union all
+  select 'collation', 'failed',
+    format('the collation of database %I is of version %s in the catalog and %s in the system: indexes over texts may miss rows', d.datname, d.datcollversion, pg_database_collation_actual_version(d.oid)),
+    format('reindex database %1$I; then: alter database %1$I refresh collation version;', d.datname)
+  from pg_database d
+  where d.datname = current_database()
+    and d.datcollversion <> pg_database_collation_actual_version(d.oid)
+  union all
+  select 'collation', 'failed',
+    format('the collation %s is of version %s in the catalog and %s in the system: indexes over %I may miss rows', c.oid::regcollation, c.collversion, pg_collation_actual_version(c.oid), a.attname),
+    format('reindex table %s; then: alter collation %s refresh version;', p_table, c.oid::regcollation)
+  from pg_attribute a
+  join pg_collation c on c.oid = a.attcollation
+  where a.attrelid = p_table
+    and a.attname in (p_found -> 'tenant_id' ->> 'name', p_found -> 'run_id' ->> 'name')
+    and c.collversion <> pg_collation_actual_version(c.oid)
+$_$;
+
+CREATE FUNCTION retention._report_rows(p_table regclass, p_found jsonb) RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_sample record;
+  v_run_id text := p_found -> 'run_id' ->> 'name';
+  v_status jsonb := p_found -> 'status';
+  v_has_null boolean;
+begin
+  begin
+    select * into strict v_sample from retention._sample_rows(p_table, p_found);
+    execute format('select exists (select from %s where %I is null)', p_table, v_run_id) into v_has_null;
+  exception
+    when others then
+      return query select 'rows', 'warning', format('they could not be looked at: %s', sqlerrm),
+        format('grant select on %s to %I;', p_table, current_user);
+      return;
+  end;
+  return query
+  select 'run ids', r.state, r.found, r.remedy
+  from (
+    select 1 as place, 'failed' as state, format('some row of %s has no %I, so it could never be stamped', p_table, v_run_id) as found,
+      format('Give it one, then: alter table %s alter column %I set not null;', p_table, v_run_id) as remedy
+    where v_has_null
+    union all
+    select 2, 'failed', format('runs of %s have the same %I, such as %s', p_table, v_run_id, v_sample.repeated),
+      'Give each run an id of its own: a stamp could not tell them apart.'
+    where v_sample.repeated is not null
+    union all
+    select 3, 'warning', format('%I may be null; such a row is never flagged', v_run_id),
+      format('alter table %s alter column %I set not null;', p_table, v_run_id)
+    where (select t.is_nullable from retention._column_type(p_table, v_run_id) t)
+    union all
+    select 4, 'ok', format('%I tells every run apart', v_run_id), null
+  ) r
+  order by r.place
+  limit 1;
+  if v_status ->> 'name' is not null then
+    return query
+    select 'statuses',
+      case when v_sample.with_object = 0 or v_sample.completed > 0 then 'ok' else 'warning' end,
+      case
+        when v_sample.with_object = 0 then format('no object among %s rows yet', v_sample.looked_at)
+        when v_sample.completed > 0
+          then format('%s of %s rows with an object are %s', v_sample.completed, v_sample.with_object, v_status ->> 'completed')
+        else format('no row with an object is %s, so nothing ever falls due; among %s there are: %s',
+          v_status ->> 'completed', v_sample.with_object, v_sample.statuses)
+      end,
+      case
+        when v_sample.with_object > 0 and v_sample.completed = 0
+        then format('Name the value that means completed, such as RETENTION_COLUMNS=status=%s:%s, and migrate up.',
+          quote_ident(v_status ->> 'name'), left(v_sample.commonest, 60))
+      end;
+  end if;
+  return query
+  select 'keys', case when k.odd = '' then 'ok' else 'warning' end,
+    case when k.odd = '' then format('as S3 has them, among %s', v_sample.with_object) else format('among %s: %s', v_sample.with_object, k.odd) end,
+    case when k.odd <> '' then 'Map a column that holds the key alone, as S3 lists it: RETENTION_COLUMNS=key=... What S3 cannot hold is passed by.' end
+  from (
+    select concat_ws(
+      ', ',
+      case when v_sample.addresses > 0 then format('%s are addresses and no keys (with ://)', v_sample.addresses) end,
+      case when v_sample.slashes > 0 then format('%s begin with a slash', v_sample.slashes) end,
+      case when v_sample.empty_keys > 0 then format('%s are empty', v_sample.empty_keys) end,
+      case when v_sample.long_keys > 0 then format('%s have more than the 1,024 bytes that S3 can hold', v_sample.long_keys) end,
+      case when v_sample.long_ids > 0 then format('%s have a tenant or run id of more than 1,024 bytes and are passed by', v_sample.long_ids) end
+    ) as odd
+  ) k;
+end
+$$;
+
+CREATE FUNCTION retention._respell_tenants(p_type text) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_tenant text;
+  v_respelled text;
+begin
+  alter table retention.policy disable trigger user;
+  for v_tenant in
+    select p.tenant_id from retention.policy p where p.tenant_id <> '*'
+    union
+    select h.tenant_id from retention.hold h where h.tenant_id is not null
+  loop
+    begin
+      execute format('select ($1::%s)::text', p_type) into v_respelled using v_tenant;
+    exception
+      when data_exception then
+        if exists (
+          select
+          from retention.hold h
+          where h.tenant_id = v_tenant
+            and coalesce(least(h.released_at, h.expires_at), 'infinity') > now()
+        ) then
+          raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('a hold is in force on tenant %s, which is no %s, the type of the tenant column by now', v_tenant, p_type),
+            hint = 'Halt (retention halt), release that hold, migrate up, place it on the tenant as it is called now, and resume.';
+        end if;
+        continue;
+    end;
+    continue when v_respelled = v_tenant;
+    update retention.hold set tenant_id = v_respelled where tenant_id = v_tenant;
+    delete from retention.policy p
+    using retention.policy o
+    where p.tenant_id in (v_tenant, v_respelled)
+      and o.tenant_id in (v_tenant, v_respelled)
+      and (p.retain, p.tenant_id) < (o.retain, o.tenant_id);
+    update retention.policy set tenant_id = v_respelled where tenant_id = v_tenant;
+  end loop;
+  alter table retention.policy enable trigger user;
+end
+$_$;
+
 CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id retention.run_id, key text, tenant_id text, n bigint)
     LANGUAGE sql STABLE
     AS $$
@@ -1904,7 +2412,7 @@ $$;
 
 CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
     LANGUAGE plpgsql
-    AS $$
+    AS $_$
 declare
   v_column record;
   v_function text;
@@ -1938,17 +2446,21 @@ begin
       and d.typname = p_domain
       and not a.attisdropped
   loop
-    execute format(
-      'alter table %s alter column %I type retention.%I%s using %I::text%s::retention.%I%s',
-      v_column.relation,
-      v_column.name,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end,
-      v_column.name,
-      case when v_column.is_array then '[]' else '' end,
-      'new_' || p_domain,
-      case when v_column.is_array then '[]' else '' end
-    );
+    begin
+      execute format(
+        'alter table %1$s alter column %2$I type retention.%3$I%4$s using %2$I::text%4$s::retention.%3$I%4$s',
+        v_column.relation,
+        v_column.name,
+        'new_' || p_domain,
+        case when v_column.is_array then '[]' else '' end
+      );
+    exception
+      when data_exception then
+        raise exception using
+          errcode = 'object_not_in_prerequisite_state',
+          message = format('%s keeps ids that are no %s, the type of the mapped column by now (%s)', v_column.relation, p_type, sqlerrm),
+          hint = 'Alter the column so that the ids stay what they are, or start again: retention migrate down, then up. That loses holds, policies and receipts.';
+    end;
     -- A new type brings its own storage.
     if v_column.storage is not null then
       execute format(
@@ -1959,7 +2471,62 @@ begin
   execute format('drop domain retention.%I', p_domain);
   execute format('alter domain retention.%I rename to %I', 'new_' || p_domain, p_domain);
 end
-$$;
+$_$;
+
+CREATE FUNCTION retention._sample_rows(p_table regclass, p_found jsonb) RETURNS TABLE(looked_at bigint, with_object bigint, completed bigint, statuses text, commonest text, addresses bigint, slashes bigint, empty_keys bigint, long_keys bigint, long_ids bigint, repeated text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+  return query execute format(
+    $query$
+    with sample as materialized (
+      select %1$I::text as run_id,
+        %2$s as tenant_id,
+        %3$s as status,
+        %4$I::text as key
+      from (select * from %5$s limit 10000) r
+    ),
+    by_status as (
+      select coalesce(s.status, 'null') as status, count(*) as n
+      from sample s
+      where s.key is not null
+      group by 1
+      order by 2 desc, 1
+      limit 8
+    )
+    select count(*),
+      count(s.key),
+      count(s.key) filter (where s.status = %6$L),
+      (select string_agg(format('%%s (%%s)', left(b.status, 60), b.n), ', ') from by_status b),
+      (select b.status from by_status b limit 1),
+      count(*) filter (where s.key ~ '^[a-z][a-z0-9]*://'),
+      count(*) filter (where s.key like '/%%'),
+      count(*) filter (where s.key = ''),
+      count(*) filter (where octet_length(s.key) > 1024),
+      count(*) filter (where octet_length(s.tenant_id) > 1024 or octet_length(s.run_id) > 1024),
+      (
+        select string_agg(distinct d.run_id, ', ')
+        from (
+          select x.run_id
+          from sample x
+          where x.run_id is not null
+          group by x.run_id
+          having count(*) > 1
+          limit 3
+        ) d
+      )
+    from sample s
+    $query$,
+    p_found -> 'run_id' ->> 'name',
+    coalesce(quote_ident(p_found -> 'tenant_id' ->> 'name') || '::text', 'null::text'),
+    coalesce(quote_ident(p_found -> 'status' ->> 'name') || '::text', quote_literal('COMPLETED') || '::text'),
+    p_found -> 'key' ->> 'name',
+    p_table,
+    coalesce(p_found -> 'status' ->> 'completed', 'COMPLETED')
+  );
+end
+$_$;
 
 CREATE FUNCTION retention._schedule_tick() RETURNS text
     LANGUAGE plpgsql
@@ -1992,6 +2559,66 @@ begin
   perform cron.schedule('retention-tick', '* * * * *', 'select retention.tick()');
   update retention.adapter set cron_job_owner = current_user;
   return current_user;
+end
+$$;
+
+CREATE FUNCTION retention._scheduler_fault(p_scheduler text, p_elsewhere boolean) RETURNS TABLE(code text, message text, hint text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_home text;
+  v_is_created boolean := exists (select from pg_extension where extname = 'pg_cron');
+begin
+  code := 'object_not_in_prerequisite_state';
+  if p_scheduler not in ('pg_cron', 'internal') then
+    code := 'invalid_parameter_value';
+    message := format('RETENTION_SCHEDULER must be pg_cron or internal, given: %s', p_scheduler);
+    hint := 'Set RETENTION_SCHEDULER to one of them.';
+    return next;
+    return;
+  end if;
+  if p_scheduler = 'internal' or p_elsewhere then
+    return;
+  end if;
+  -- Where the extension is created, pg_cron lives here, and the setting need not be readable.
+  begin
+    v_home := case when v_is_created then current_database() else current_setting('cron.database_name', true) end;
+  exception
+    when insufficient_privilege then
+      v_home := current_database();
+  end;
+  if not exists (select from pg_available_extensions where name = 'pg_cron') then
+    message := 'RETENTION_SCHEDULER is pg_cron, but this server does not have pg_cron installed';
+    hint := format(
+      'Install it (Debian: apt-get install postgresql-%s-cron), set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
+      current_setting('server_version_num')::integer / 10000, current_database()
+    );
+  elsif v_home is null then
+    message := 'RETENTION_SCHEDULER is pg_cron, but pg_cron is not loaded by this server';
+    hint := format(
+      'Set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', and restart; or set RETENTION_SCHEDULER=internal.',
+      current_database()
+    );
+  elsif v_home <> current_database() then
+    message := format('pg_cron lives in database %s of this server, not in %s', v_home, current_database());
+    hint := format(
+      'Set CRON_DATABASE_URL to database %s, and the job is scheduled across; or set cron.database_name = ''%s'' and restart; or set RETENTION_SCHEDULER=internal.',
+      v_home, current_database()
+    );
+  elsif not v_is_created and not (select r.rolsuper from pg_roles r where r.rolname = current_user) then
+    message := format('the extension pg_cron is not created in database %s, and role %s may not create it', current_database(), current_user);
+    hint := format(
+      'As a superuser: create extension pg_cron; grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.',
+      current_user
+    );
+  elsif v_is_created and not coalesce(has_schema_privilege(to_regnamespace('cron')::oid, 'usage'), false) then
+    code := 'insufficient_privilege';
+    message := format('role %s may not use pg_cron', current_user);
+    hint := format('As a superuser: grant usage on schema cron to %I; or set RETENTION_SCHEDULER=internal.', current_user);
+  else
+    return;
+  end if;
+  return next;
 end
 $$;
 
@@ -2063,6 +2690,7 @@ begin
       and num_nulls(r.cleared_at) = 1;
   end if;
   get diagnostics v_stamped = row_count;
+  perform retention._check_table();
   return v_stamped;
 end
 $$;
@@ -2152,6 +2780,112 @@ CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
     ),
     ''
   )
+$$;
+
+CREATE FUNCTION retention._subscription_of(p_table oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select s.subname
+  from pg_subscription_rel r
+  join pg_subscription s on s.oid = r.srsubid
+  where r.srrelid in (select t.relid from pg_partition_tree(p_table) t union select p_table)
+  limit 1
+$$;
+
+CREATE FUNCTION retention._table_faults(p_table regclass, p_found jsonb) RETURNS TABLE(code text, message text, hint text)
+    LANGUAGE sql STABLE
+    AS $$
+  select 'insufficient_privilege',
+    format('role %s may not adopt %s, which belongs to %s', current_user, p_table, pg_get_userbyid(c.relowner)),
+    format('Migrate as %s, as a member of it, or as a superuser (DATABASE_MIGRATE_URL).', pg_get_userbyid(c.relowner))
+  from pg_class c
+  where c.oid = p_table
+    and not pg_has_role(c.relowner, 'usage')
+  union all
+  select 'insufficient_privilege',
+    format('role %s may not create indexes in the schema of %s', current_user, p_table),
+    format('grant create on schema %I to %I;', n.nspname, current_user)
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = p_table
+    and not has_schema_privilege(c.relnamespace, 'create')
+  union all
+  select 'undefined_object',
+    format('%s has no primary key or unique index that begins with %I', p_table, p_found -> 'run_id' ->> 'name'),
+    'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...'
+  where p_found ? 'run_id'
+    and not retention._begins_unique(p_table, p_found -> 'run_id' ->> 'name')
+    -- No unique index can be over a foreign partition; each of the others has its own then.
+    and not (
+      exists (
+        select from pg_partition_tree(p_table) t join pg_class c on c.oid = t.relid and c.relkind = 'f'
+      )
+      and not exists (
+        select
+        from pg_partition_tree(p_table) t
+        join pg_class c on c.oid = t.relid and c.relkind = 'r'
+        where not retention._begins_unique(t.relid, p_found -> 'run_id' ->> 'name')
+      )
+    )
+$$;
+
+CREATE FUNCTION retention._table_reasons() RETURNS TABLE(reason text, because text, remedy text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table record;
+  v_owner text;
+begin
+  select a.table_name,
+    a.table_oid,
+    to_regclass(a.table_name)::oid as named_oid,
+    c.relrowsecurity as is_secured,
+    exists (select from pg_subscription_rel) as is_subscribed
+  into v_table
+  from retention.adapter a
+  left join pg_class c on c.oid = a.table_oid;
+  if v_table.named_oid is distinct from v_table.table_oid then
+    reason := 'table replaced';
+    because := case
+      when v_table.named_oid is null then format('there is no table %s any more', v_table.table_name)
+      else format('%s is another table than the one that was adopted', v_table.table_name)
+    end
+    || coalesce(
+      format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_table.table_oid)), ''
+    );
+    remedy := 'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+    return next;
+    return;
+  end if;
+  if v_table.is_secured then
+    select pg_get_userbyid(v.relowner)
+    into v_owner
+    from pg_class v
+    where v.oid = to_regclass('retention.result')
+      and retention._hides_rows(v_table.table_oid, v.relowner);
+    if v_owner is not null then
+      reason := 'hidden rows';
+      because := format(
+        'row-level security of %s may hide rows from %I, who owns the view retention.result', v_table.table_name, v_owner
+      );
+      remedy := format(
+        'As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;',
+        v_owner, v_table.table_name
+      );
+      return next;
+    end if;
+  end if;
+  if v_table.is_subscribed and retention._subscription_of(v_table.table_oid) is not null then
+    reason := 'subscriber';
+    because := format(
+      '%s is filled by subscription %I: its runs live in another database, and their results are deleted from there',
+      v_table.table_name, retention._subscription_of(v_table.table_oid)
+    );
+    remedy := 'Run retention in the database that publishes the table, and only there. After a switch-over: drop subscription';
+    return next;
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_id[]) RETURNS void
@@ -2400,9 +3134,7 @@ CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_o
       when c.relforcerowsecurity then 'forced'
       else 'on'
     end,
-    c.relrowsecurity
-      and not (o.rolsuper or o.rolbypassrls)
-      and (c.relforcerowsecurity or not pg_has_role(v.relowner, c.relowner, 'usage')),
+    retention._hides_rows(c.oid, v.relowner),
     (
       select count(*)
       from pg_policy p
@@ -2418,12 +3150,31 @@ CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_o
   from retention.adapter a
   join pg_class c on c.oid = a.table_oid
   join pg_class v on v.oid = to_regclass('retention.result')
-  join pg_roles o on o.oid = v.relowner
 $$;
 
 COMMENT ON FUNCTION retention.adopted_table() IS 'The adopted table: who owns it and the view over it, its row-level security (off, on or forced), whether its
 policies are asked when the view''s owner reads it (is_filtered), and how many of them let the view''s owner see
 rows. No row while it is detached or gone. Reads catalogs. For observers.';
+
+CREATE FUNCTION retention.adoption_report() RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+  select r.*
+  from retention.adapter a
+  join pg_class v on v.oid = to_regclass('retention.result')
+  cross join lateral (
+    select c.* from retention._report_catalog(a.table_oid, a.columns, v.relowner) c
+    union all
+    select s.* from retention._report_rows(a.table_oid, a.columns) s
+  ) r
+  where to_regclass(a.table_name)::oid = a.table_oid
+$$;
+
+COMMENT ON FUNCTION retention.adoption_report() IS 'What is odd or missing about the adopted table by now, each with the statement that helps, as `retention init` and
+`migrate up` say it before it is adopted. state: ok, warning or failed. No row while it is detached or gone. It
+looks at catalogs and at 10,000 rows. For observers.';
 
 CREATE FUNCTION retention.attach() RETURNS void
     LANGUAGE plpgsql
@@ -2440,11 +3191,9 @@ begin
       where c.value ? 'type'
         and not exists (
           select
-          from pg_attribute a
-          where a.attrelid = v_adapter.table_oid
-            and a.attname = c.value ->> 'name'
-            and not a.attisdropped
-            and format_type(a.atttypid, a.atttypmod) = coalesce(c.value ->> 'type', format_type(a.atttypid, a.atttypmod))
+          from retention._column_type(v_adapter.table_oid, c.value ->> 'name') t
+          where t.type = coalesce(c.value ->> 'type', t.type)
+            and t.collation_name is not distinct from c.value ->> 'collation'
         )
     )
   then
@@ -2696,15 +3445,21 @@ begin
     end if;
   end if;
   select to_jsonb(s) into v_old from retention.setting s for update;
+  if p_settings ->> 'default_bucket' <> v_old ->> 'default_bucket' then
+    return next format(
+      'default_bucket: stays %s, and %s is not taken; to change it: select retention.set_default_bucket(%L);',
+      v_old ->> 'default_bucket', p_settings ->> 'default_bucket', p_settings ->> 'default_bucket'
+    );
+  end if;
   update retention.setting s
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end
+    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
-    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'
+    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null
   returning to_jsonb(s) into v_new;
   perform retention._note_gate();
   return query
@@ -2716,7 +3471,8 @@ $$;
 
 COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
 loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
-policy, and is guarded as in set_policy. Returns one line for each change, for the log: "batch_size: 1000
+policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
+another object with another default, so only set_default_bucket changes one. Returns one line for each change, for the log: "batch_size: 1000
 -> 500".
 For the listener.
 Locks the row of retention.setting, and the default policy where that changes.
@@ -2731,6 +3487,7 @@ declare
   v_policy retention.policy;
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   select * into v_policy
   from retention.policy p
   where p.tenant_id = p_tenant_id
@@ -2910,7 +3667,7 @@ begin
   completed_at := v_run.completed_at;
   key := v_run.key;
   cleared_at := v_run.cleared_at;
-  bucket := coalesce(nullif(v_run.bucket, ''), v_setting.default_bucket);
+  bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
   select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
   retain := v_live.retain;
   due_at := v_live.due_at;
@@ -2943,6 +3700,12 @@ begin
   elsif coalesce(v_run.key, '') = '' then
     state := 'no key';
     because := 'the run names no object, so there is nothing to delete';
+  elsif v_live.key is null or v_live.is_candidate is false then
+    state := 'too long';
+    because := case
+      when v_live.key is null then 'its key has more than the 1,024 bytes that S3 can hold, so it names no object'
+      else 'its tenant or run id has more than 1,024 bytes, so no pass looks at it and its object stays'
+    end;
   elsif v_work.state in ('dead', 'in flight') then
     state := v_work.state;
     because := v_work.because;
@@ -2989,9 +3752,29 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.explain(p_run_id text) IS 'Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
-unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept, shared, in flight,
+unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
 dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 For observers.';
+
+CREATE FUNCTION retention.find_tenant(p_tenant_id text) RETURNS TABLE(tenant_id text, is_known boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  tenant_id := retention._policy_tenant(p_tenant_id);
+  is_known := exists (select from retention.policy p where p.tenant_id = find_tenant.tenant_id);
+  if not is_known then
+    is_known := retention._has_runs(retention._read_tenant_id(tenant_id));
+  end if;
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.find_tenant(p_tenant_id text) IS 'A tenant in the spelling of its column, as policies and holds keep it, and whether it is known: it has a run, or a
+policy of its own. ''*'' is. It may read the table.
+For operators.
+Raises invalid_parameter_value for what cannot be a tenant id.';
 
 CREATE FUNCTION retention.flag_expired(p_max_rows integer DEFAULT NULL::integer, p_asked_by text DEFAULT NULL::text, p_whole boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3152,7 +3935,7 @@ by default setting.batch_size. Returns no batches when the gate is closed.
 For operators.
 Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it takes results
 from.
-Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff below 1
 day.';
 
 CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
@@ -3194,18 +3977,11 @@ begin
     return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
       'select retention.attach(), or: retention migrate up';
   end if;
-  if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
-    return query select 'table replaced',
-      case
-        when to_regclass(v_adapter.table_name) is null then format('there is no table %s any more', v_adapter.table_name)
-        else format('%s is another table than the one that was adopted', v_adapter.table_name)
-      end
-      || coalesce(
-        format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = v_adapter.table_oid)),
-        ''
-      ),
-      case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
-      'retention migrate up (with RETENTION_TABLE, where it has another name now)';
+  return query
+  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+  from retention._table_reasons() r;
+  if found then
+    return;
   end if;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
@@ -3228,7 +4004,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
-disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+disabled, halted, detached, table replaced, hidden rows, subscriber, version. because says it in words, and remedy says what to do.
 p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 For observers.';
 
@@ -3421,6 +4197,7 @@ CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_id
 declare
   v_run_ids retention.run_id[];
 begin
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
     return query
@@ -3465,7 +4242,7 @@ COMMENT ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_old
 p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
 where it is shorter. early in a row: the result is not due by the policy in force. Changes nothing.
 For operators.
-Raises invalid_parameter_value for a text that cannot be a run id.';
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
 
 CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -3632,23 +4409,8 @@ begin
         message = format('there is no run %s to hold', p_run_id);
     end if;
   else
-    begin
-      v_tenant_id := p_tenant_id;
-    exception
-      when data_exception then
-        v_tenant_id := null;
-    end;
-    -- The first is a probe of the index over what is live; the second may read the table.
-    if not exists (
-      select
-      from retention._live r
-      where r.tenant_id = v_tenant_id
-        and r.is_candidate
-    ) and not exists (
-      select
-      from retention.result r
-      where r.tenant_id = v_tenant_id
-    ) then
+    v_tenant_id := retention._read_tenant_id(p_tenant_id);
+    if not retention._has_runs(v_tenant_id) then
       raise exception using
         errcode = 'no_data_found',
         message = format('there is no run of tenant %s to hold', p_tenant_id);
@@ -3675,8 +4437,8 @@ by default the session''s user.
 For operators.
 Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
 Keep that transaction short.
-Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, and for a
-duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
+Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
+neither, and for a duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 active_sql_transaction outside READ COMMITTED.';
 
 CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone)
@@ -3771,6 +4533,8 @@ CREATE FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) RE
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
+declare
+  v_tenant_id text := retention._policy_tenant(p_tenant_id);
 begin
   return query
   select t.tenant_id::text, c.results
@@ -3793,7 +4557,7 @@ begin
       )
   ) c
   where p_retain < t.retain
-    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and (t.tenant_id::text = v_tenant_id or v_tenant_id = '*' and p.tenant_id is null)
     and c.results > 0;
 end
 $$;
@@ -3801,7 +4565,8 @@ $$;
 COMMENT ON FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) IS 'How many live results a policy would make due at once that are not due now, by tenant. p_tenant_id: a
 tenant, or ''*'' for all tenants without a policy of their own. It reads the rows that it counts and changes
 nothing.
-For operators.';
+For operators.
+Raises invalid_parameter_value for what cannot be a tenant id.';
 
 CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
     LANGUAGE sql SECURITY DEFINER
@@ -3991,7 +4756,7 @@ begin
   where s.verify_id = p_verify_id
     and s.kind = 'returned'
     and r.key = s.key collate "default"
-    and coalesce(nullif(r.bucket, ''), t.default_bucket) = s.bucket
+    and retention._bucket(r.bucket, t.default_bucket) = s.bucket
     and r.cleared_at < p_started_at;
   get diagnostics v_requeued = row_count;
   if v_requeued > 0 then
@@ -4040,6 +4805,7 @@ declare
   v_revived bigint;
 begin
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   perform from retention.heartbeat for update;
   if p_run_ids is null and p_tenant_id is null then
     v_batch_ids := array(
@@ -4100,7 +4866,7 @@ count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) n
 narrow. A batch with a valid lease is left as it is. Returns how many results.
 For operators.
 Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
-Raises invalid_parameter_value for a text that cannot be a run id.';
+Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
 
 CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -4128,7 +4894,35 @@ $$;
 
 COMMENT ON FUNCTION retention.sample_key(p_bucket text) IS 'The key of some live result in a bucket, looked for among a thousand; null: none was found. For observers.';
 
-CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION retention.set_default_bucket(p_bucket text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_before text;
+begin
+  if p_bucket !~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('a bucket has a name of 3 to 255 letters, digits, dots, hyphens or underscores, given: %s', p_bucket);
+  end if;
+  select s.default_bucket into strict v_before from retention.setting s for update;
+  update retention.setting set default_bucket = p_bucket;
+  if p_bucket is distinct from v_before then
+    -- What lies behind the progress means other objects now.
+    delete from retention.progress;
+  end if;
+  return v_before;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.set_default_bucket(p_bucket text) IS 'Sets the bucket of results whose row names none; null: they have none, are no work, and protect no object. With
+another one such rows mean other objects. Returns the one before.
+For operators.
+Locks the row of retention.setting.
+Raises invalid_parameter_value for what is no name of a bucket.';
+
+CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false, p_new_tenant boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -4148,6 +4942,13 @@ begin
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
       message = format('a policy keeps results for 1 day to 99 years, given: %s', coalesce(p_retain::text, 'null'));
   end if;
+  if not p_new_tenant and not (select t.is_known from retention.find_tenant(p_tenant_id) t) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no run of tenant %s', p_tenant_id),
+      hint = 'Where its first run is yet to come: retention.set_policy(tenant_id, retain, p_new_tenant => true).';
+  end if;
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   v_due := retention._newly_due(p_tenant_id, v_retain);
   -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
   -- Not an upsert: the guard would judge its insert before its update.
@@ -4172,14 +4973,15 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean) IS 'Sets how long results are kept, for one tenant or, with ''*'', for all tenants without a policy of their own.
+COMMENT ON FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean, p_new_tenant boolean) IS 'Sets how long results are kept, for one tenant or, with ''*'', for all tenants without a policy of their own.
 Returns how many live results it makes due at once. With more of them than setting.policy_guard, the policy
 is pending until confirm_policy, or takes effect at once with p_confirm. To ask for the policy in force
-withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy.
+withdraws a pending one. What is flagged or claimed afterwards is judged by the new policy. p_new_tenant: the
+tenant need not have a run yet.
 For operators.
 Locks the policy.
-Raises invalid_parameter_value without a tenant. Raises check_violation for less than 1 day and more than
-99 years.';
+Raises invalid_parameter_value without a tenant, and for what cannot be a tenant id. Raises no_data_found for a
+tenant without a run, unless p_new_tenant. Raises check_violation for less than 1 day and more than 99 years.';
 
 CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4343,13 +5145,13 @@ begin
         bool_and(
           r.cleared_at is not null
           and r.cleared_at < p_started_at
-          and coalesce(nullif(r.bucket, ''), t.default_bucket) is not null
+          and retention._bucket(r.bucket, t.default_bucket) is not null
         ) as returned
       from retention.stray o
       join retention.result r on r.key = o.key collate "default"
       cross join retention.setting t
       where o.verify_id = p_verify_id
-        and coalesce(nullif(r.bucket, ''), t.default_bucket, o.bucket) = o.bucket
+        and coalesce(retention._bucket(r.bucket, t.default_bucket), o.bucket) = o.bucket
       group by o.bucket, o.key
     ) p
     where s.verify_id = p_verify_id
@@ -4705,6 +5507,7 @@ declare
   v_default interval := (select retain from retention.policy where tenant_id = '*');
   v_due bigint;
 begin
+  p_tenant_id := retention._policy_tenant(p_tenant_id);
   if p_tenant_id = '*' or not exists (select from retention.policy p where p.tenant_id = p_tenant_id) then
     raise exception using
       errcode = 'no_data_found',
@@ -4934,7 +5737,7 @@ CREATE VIEW retention._live AS
     l.bucket,
     l.key,
     l.is_candidate,
-    ((l.bucket IS NOT NULL) AND (l.key <> ''::text)) AS has_place,
+    ((l.bucket IS NOT NULL) AND (octet_length(l.bucket) <= 255) AND (COALESCE(l.key, ''::text) <> ''::text)) AS has_place,
     l.retain,
     l.due_at,
     l.held,
@@ -4944,15 +5747,19 @@ CREATE VIEW retention._live AS
             r.status,
             r.completed_at,
             r.retain_until,
-            COALESCE(NULLIF(r.bucket, ''::text), ( SELECT s.default_bucket
+            retention._bucket(r.bucket, ( SELECT s.default_bucket
                    FROM retention.setting s)) AS bucket,
-            (r.key COLLATE "C") AS key,
-            ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL)) AS is_candidate,
+            (
+                CASE
+                    WHEN (octet_length(r.key) <= 1024) THEN r.key
+                    ELSE NULL::text
+                END COLLATE "C") AS key,
+            ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024)) AS is_candidate,
             COALESCE(p.retain, ( SELECT d.retain
                    FROM retention.policy d
                   WHERE (d.tenant_id = '*'::text))) AS retain,
                 CASE
-                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
+                    WHEN ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024) AND (r.completed_at IS NOT NULL) AND (EXISTS ( SELECT
                        FROM retention.policy d
                       WHERE (d.tenant_id = '*'::text)))) THEN GREATEST((r.completed_at + COALESCE(retention._in_seconds(p.retain), ( SELECT retention._in_seconds(d.retain) AS _in_seconds
                        FROM retention.policy d

@@ -282,9 +282,9 @@ export const claimMutations = [
     name: 'another table under the old name is not noticed',
     promise: 1,
     edits: one(
-      GATE,
-      'if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then',
-      'if to_regclass(v_adapter.table_name) is null then',
+      RESULT,
+      'if v_table.named_oid is distinct from v_table.table_oid then',
+      'if v_table.named_oid is null then',
     ),
     testFile: GATE_TEST,
     test: [CLOSED, 'table replaced'],
