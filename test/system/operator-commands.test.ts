@@ -92,7 +92,8 @@ describeDatabase('the commands of an operator', () => {
 
   test('init says what it found of the table, and changes nothing', async () => {
     await database().insertRun({ status: 'completed' });
-    const { code, stdout } = await retention('init', '--json');
+    const env = { ...environment(), RETENTION_SCHEDULER: 'internal' };
+    const { code, stdout } = await runCli(['init', '--json'], { env });
     const { ok, checks } = JSON.parse(stdout) as {
       ok: boolean;
       checks: { name: string; state: string; remedy: string | null }[];
@@ -102,7 +103,7 @@ describeDatabase('the commands of an operator', () => {
       state: 'warning',
       remedy: expect.stringContaining('RETENTION_COLUMNS=status=status:completed') as string,
     });
-    const text = await retention('init');
+    const text = await runCli(['init'], { env });
     expect(text.stdout).toContain('The table can be adopted: retention migrate up');
   });
 
