@@ -63,14 +63,14 @@ export const adoptionMutations = [
       '  return p_tenant_id;\n',
     ),
     testFile: IDENTITY_TEST,
-    test: ['%s %s, typed as %j', 'uuid'],
+    test: ['%s: another spelling is the same tenant', 'uuid'],
   },
   {
     name: 'what is read in part is taken for the whole',
     promise: 5,
     edits: one(RESULT, "  when 'numeric'::regtype then p_text::numeric = p_read::numeric\n", ''),
     testFile: IDENTITY_TEST,
-    test: ['%s %s, typed as %j', 'numeric(20, 0)'],
+    test: ['%s: another spelling is the same tenant', 'numeric(20, 0)'],
   },
   {
     name: 'ids of several spellings are adopted',
@@ -102,14 +102,14 @@ export const adoptionMutations = [
       },
     ],
     testFile: 'test/database/stored-settings.test.ts',
-    test: 'stays when a second bucket is added',
+    test: 'is taken from the variable where there is none, and stays when a second bucket is added',
   },
   {
     name: 'hidden rows are no reason to stand still',
     promise: 1,
     edits: one(RESULT, '  if v_table.is_secured then\n', '  if false then\n'),
     testFile: AS_THEY_ARE_TEST,
-    test: 'refused before, and nothing is claimed after',
+    test: 'row-level security that hides rows of the owner: refused before, and nothing is claimed after',
   },
   {
     name: 'a table whose rows are hidden is adopted',
@@ -120,7 +120,7 @@ export const adoptionMutations = [
       '  where false and retention._hides_rows(p_table, p_owner)\n',
     ),
     testFile: AS_THEY_ARE_TEST,
-    test: 'refused before, and nothing is claimed after',
+    test: 'row-level security that hides rows of the owner: refused before, and nothing is claimed after',
   },
   {
     name: 'a stamp lands in the table that was renamed away',
@@ -138,7 +138,7 @@ export const adoptionMutations = [
       '(%1$s::text collate "C")',
     ),
     testFile: AS_THEY_ARE_TEST,
-    test: "is never in the way of the application's INSERT",
+    test: "is never in the way of the application's INSERT, nor of the adoption",
   },
 ];
 
