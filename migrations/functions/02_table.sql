@@ -157,6 +157,26 @@ begin
 end
 $$;
 
+-- Whether a valid unique index of a table begins with a column: alone, or in a partitioned table and its parts with
+-- what they are partitioned by.
+create or replace function retention._begins_unique(p_table oid, p_column text)
+returns boolean
+language sql
+stable
+as $$
+  select exists (
+    select
+    from pg_index i
+    join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
+    where i.indrelid = p_table
+      and i.indisunique
+      and i.indisvalid
+      and i.indpred is null
+      and a.attname = p_column
+      and (i.indnkeyatts = 1 or exists (select from pg_partition_tree(p_table) t where t.level > 0 or not t.isleaf))
+  )
+$$;
+
 -- What stands in the way of adopting a table, beside its columns: rights, and a run id that is not unique.
 -- p_found: the columns, as _find_columns finds them.
 create or replace function retention._table_faults(p_table regclass, p_found jsonb)
@@ -183,16 +203,18 @@ as $$
     format('%s has no primary key or unique index that begins with %I', p_table, p_found -> 'run_id' ->> 'name'),
     'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...'
   where p_found ? 'run_id'
-    and not exists (
-      select
-      from pg_index i
-      join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
-      where i.indrelid = p_table
-        and i.indisunique
-        and i.indisvalid
-        and i.indpred is null
-        and a.attname = p_found -> 'run_id' ->> 'name'
-        and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = p_table))
+    and not retention._begins_unique(p_table, p_found -> 'run_id' ->> 'name')
+    -- No unique index can be over a foreign partition; each of the others has its own then.
+    and not (
+      exists (
+        select from pg_partition_tree(p_table) t join pg_class c on c.oid = t.relid and c.relkind = 'f'
+      )
+      and not exists (
+        select
+        from pg_partition_tree(p_table) t
+        join pg_class c on c.oid = t.relid and c.relkind = 'r'
+        where not retention._begins_unique(t.relid, p_found -> 'run_id' ->> 'name')
+      )
     )
 $$;
 

@@ -134,7 +134,7 @@ end
 $$;
 
 -- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
--- unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept, shared, in flight,
+-- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
 -- dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 -- For observers.
 create or replace function retention.explain(p_run_id text)
@@ -241,6 +241,12 @@ begin
   elsif coalesce(v_run.key, '') = '' then
     state := 'no key';
     because := 'the run names no object, so there is nothing to delete';
+  elsif v_live.key is null or v_live.is_candidate is false then
+    state := 'too long';
+    because := case
+      when v_live.key is null then 'its key has more than the 1,024 bytes that S3 can hold, so it names no object'
+      else 'its tenant or run id has more than 1,024 bytes, so no pass looks at it and its object stays'
+    end;
   elsif v_work.state in ('dead', 'in flight') then
     state := v_work.state;
     because := v_work.because;

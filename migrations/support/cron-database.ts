@@ -69,8 +69,8 @@ export async function checkCronDatabase(pgm: MigrationBuilder, url: string): Pro
     if (rights[0]?.may !== true) {
       throw hinted(
         `role ${there.role} may not schedule jobs for other databases from ${there.database}`,
-        `As a superuser, there: grant usage on schema cron to ${there.role}; ` +
-          `grant execute on all functions in schema cron to ${there.role};`,
+        `As a superuser, there: grant usage on schema cron to "${there.role.replaceAll('"', '""')}"; ` +
+          `grant execute on all functions in schema cron to "${there.role.replaceAll('"', '""')}";`,
       );
     }
   });

@@ -5,6 +5,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
+import { initCommand } from './commands/init.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { policyCommand } from './commands/policy.ts';
@@ -34,6 +35,7 @@ Example:
   $ retention reconcile --dry-run`,
     );
   const commands = [
+    initCommand,
     migrateCommand,
     listenCommand,
     reconcileCommand,

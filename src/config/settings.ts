@@ -160,8 +160,8 @@ export const SETTINGS = {
   resultBuckets: setting(buckets(), {
     variable: 'S3_RESULT_BUCKET',
     meaning:
-      'the buckets that may be deleted from, comma-separated; a single one is also the default ' +
-      'for rows without a bucket',
+      'the buckets that may be deleted from, comma-separated; the first single one is also the ' +
+      'default for rows without a bucket, and stays it until a person changes it',
     default: [],
     defaultText: 'none',
     column: 'default_bucket',

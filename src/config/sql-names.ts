@@ -71,5 +71,10 @@ export function tableName(): Kind<TableName> {
 /** Writes a table's name, with any characters in it, so that Postgres reads the same name. */
 export function formatTable(table: TableName): string {
   const parts = table.schema === undefined ? [table.name] : [table.schema, table.name];
-  return parts.map((part) => `"${part.replaceAll('"', '""')}"`).join('.');
+  return parts.map((part) => quoteIdentifier(part)).join('.');
+}
+
+/** Writes an SQL name, with any characters in it, so that Postgres reads the same name. */
+export function quoteIdentifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
 }

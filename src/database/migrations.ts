@@ -5,6 +5,7 @@ import { DatabaseError, type RetentionError } from '../errors.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
 import { MIGRATIONS, listMigrations, readFunctions } from './shipped-sql.ts';
+import { type ReportLine, lookBefore, reportOn } from './adoption-report.ts';
 import {
   addressWithPassword,
   connectError,
@@ -91,6 +92,8 @@ async function runIn(
   await setSessionSettings(client, options.settings ?? {}, ticket);
   await acquireLock(client, options.logger);
   try {
+    if (options.direction === 'up')
+      await lookBefore(client, options.settings ?? {}, options.logger);
     const ran = (await runner(runnerOptions(client, options))).map(({ name }) => name);
     if (options.direction === 'down' || options.count !== undefined) return ran;
     const repeated = await forgetWhatDiffers(client, options);
@@ -101,6 +104,24 @@ async function runIn(
   } finally {
     await dropEmptySchema(client);
   }
+}
+
+/**
+ * The report on the table that is to be adopted, or was.
+ *
+ * @throws DatabaseError
+ */
+export async function readAdoptionReport(
+  databaseUrl: string,
+  settings: MigrationSettings,
+): Promise<readonly ReportLine[]> {
+  return withSession(databaseUrl, async (client) => {
+    try {
+      return await reportOn(client, settings);
+    } catch (error) {
+      throw asDatabaseError(error);
+    }
+  });
 }
 
 /**
@@ -319,6 +340,7 @@ async function withSession<Result>(
 }
 
 function asDatabaseError(error: unknown): RetentionError {
+  if (error instanceof DatabaseError) return error;
   const { code, detail, hint } = error as {
     readonly code?: string;
     readonly detail?: string;

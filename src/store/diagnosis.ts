@@ -37,6 +37,14 @@ export interface TableFacts {
   readonly policies: number;
 }
 
+/** A line of `retention.adoption_report`: what is odd about the adopted table. */
+export interface TableOddity {
+  readonly name: string;
+  readonly state: 'ok' | 'warning' | 'failed';
+  readonly found: string;
+  readonly remedy: string | null;
+}
+
 /** One of our two indexes. */
 export interface IndexState {
   readonly name: string;
@@ -97,6 +105,8 @@ export interface Diagnosis {
   readMissingRights(role: string): Promise<readonly MissingRight[]>;
   /** `retention.adopted_table`; undefined: it is detached or gone. */
   readTable(): Promise<TableFacts | undefined>;
+  /** `retention.adoption_report`; none while the table is detached or gone. */
+  readOddities(): Promise<readonly TableOddity[]>;
   /** `retention.index_state` */
   readIndexes(): Promise<readonly IndexState[]>;
   /** `retention.health` */
@@ -131,6 +141,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
       const [row] = await database.query<TableFacts>('select * from retention.adopted_table()');
       return row;
     },
+    readOddities: () => database.query<TableOddity>('select * from retention.adoption_report()'),
     readIndexes: () => database.query<IndexState>('select * from retention.index_state()'),
     readHealth: () => readHealth(database),
     readDead: () => database.query<DeadResults>('select * from retention.dead_by_code()'),

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { readConfig, storedSettings } from '../../src/config/config.ts';
 import { SETTING_LIST } from '../../src/config/settings.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
@@ -29,5 +30,67 @@ describeDatabase('the settings that the database keeps', () => {
       JSON.stringify(told),
     ]);
     await expect(changes).resolves.toBeInstanceOf(Array);
+  });
+});
+
+describeDatabase('the default bucket', () => {
+  const database = useMigrated();
+
+  const storedBy = (buckets: string) =>
+    database()
+      .query<{ change: string }>('select * from retention.configure($1::jsonb) as change', [
+        JSON.stringify(
+          storedSettings(readConfig({ DATABASE_URL: 'postgres://h/d', S3_RESULT_BUCKET: buckets })),
+        ),
+      ])
+      .then((rows) => rows.map(({ change }) => change));
+
+  const defaultBucket = async () =>
+    (await database().one('select default_bucket from retention.setting'))['default_bucket'];
+
+  test('is taken from the variable where there is none, and stays when a second bucket is added', async () => {
+    const { insertRun, query } = database();
+    await storedBy('results');
+    expect(await defaultBucket()).toBe('results');
+    await insertRun({ bucket: null, key: 'shared', completedAgo: '1 day' });
+    await insertRun({ bucket: '', key: 'own' });
+    await insertRun({ bucket: 'results', key: 'shared' });
+    expect(await storedBy('results,more')).toEqual([]);
+    expect(await defaultBucket()).toBe('results');
+    await query('select retention.flag_expired()');
+    const claim = await database().claimNext();
+    // The run of yesterday names no bucket, and protects its object all the same.
+    expect(claim.keys).toEqual(['own']);
+  });
+
+  test.each(['other', 'other,results', 'more,other'])(
+    'is changed by a person, not by the variable: %s',
+    async (buckets) => {
+      await storedBy('results');
+      const said = await storedBy(buckets);
+      expect(await defaultBucket()).toBe('results');
+      if (!buckets.includes(',')) {
+        expect(said).toEqual([
+          "default_bucket: stays results, and other is not taken; to change it: select retention.set_default_bucket('other');",
+        ]);
+      }
+      const { query, one } = database();
+      expect(await one(`select retention.set_default_bucket('other') as before`)).toEqual({
+        before: 'results',
+      });
+      expect(await defaultBucket()).toBe('other');
+      await storedBy('results');
+      expect(await defaultBucket()).toBe('other');
+      await query('select retention.set_default_bucket(null)');
+      expect(await defaultBucket()).toBeNull();
+    },
+  );
+
+  test.each(['', 'a', 'no bucket', 'x'.repeat(256)])('cannot be %j', async (bucket) => {
+    await storedBy('results');
+    await expect(
+      database().query('select retention.set_default_bucket($1)', [bucket]),
+    ).rejects.toMatchObject({ code: '22023' });
+    expect(await defaultBucket()).toBe('results');
   });
 });

@@ -67,6 +67,7 @@ describeDatabase('the commands of an operator', () => {
   });
 
   test('a policy that makes nothing due is set without a question', async () => {
+    await database().insertRun({ tenant: 'tenant_abc' });
     const set = await retention('policy', 'set', 'tenant_abc', '90d');
     expect(set).toMatchObject({
       code: 0,
@@ -75,6 +76,35 @@ describeDatabase('the commands of an operator', () => {
     const { stdout } = await retention('policy', 'list');
     expect(stdout).toMatch(/^ {2}\* +30 /mu);
     expect(stdout).toMatch(/^ {2}tenant_abc +90 /mu);
+  });
+
+  test('a policy for a tenant without runs is asked about, so that a typo sets nothing', async () => {
+    await database().insertRun({ tenant: 'tenant_abc' });
+    const asked = await retention('policy', 'set', 'tenant_typo', '90d');
+    expect(asked).toMatchObject({ code: 3, stdout: '' });
+    expect(asked.stderr).toContain('There is no run of tenant tenant_typo');
+    expect(await database().store.listPolicies()).toHaveLength(1);
+    expect(await retention('policy', 'set', 'tenant_typo', '90d', '--yes')).toMatchObject({
+      code: 0,
+      stdout: 'The policy of tenant_typo is 90 days. 0 results became due by it.\n',
+    });
+  });
+
+  test('init says what it found of the table, and changes nothing', async () => {
+    await database().insertRun({ status: 'completed' });
+    const env = { ...environment(), RETENTION_SCHEDULER: 'internal' };
+    const { code, stdout } = await runCli(['init', '--json'], { env });
+    const { ok, checks } = JSON.parse(stdout) as {
+      ok: boolean;
+      checks: { name: string; state: string; remedy: string | null }[];
+    };
+    expect([code, ok]).toEqual([0, true]);
+    expect(checks.find(({ name }) => name === 'statuses')).toMatchObject({
+      state: 'warning',
+      remedy: expect.stringContaining('RETENTION_COLUMNS=status=status:completed') as string,
+    });
+    const text = await runCli(['init'], { env });
+    expect(text.stdout).toContain('The table can be adopted: retention migrate up');
   });
 
   test('a policy that waits is listed, and confirmed with who, when and how many', async () => {
@@ -102,7 +132,7 @@ describeDatabase('the commands of an operator', () => {
 
   test('a policy is unset after the same question', async () => {
     const { insertRuns, store } = database();
-    await store.setPolicy('acme', 90, false);
+    await store.setPolicy('acme', 90, false, true);
     await insertRuns({ count: 5, completedAgo: '60 days' });
     const refused = await retention('policy', 'unset', 'acme');
     expect(refused).toMatchObject({ code: 3 });

@@ -1,9 +1,7 @@
 import { Command } from 'commander';
-import type { Check, Findings } from '../../reactor/doctor/check.ts';
-import { escapeControls } from '../../safe-text.ts';
-import { printJson, printLine } from '../output.ts';
+import { printFindings } from '../findings.ts';
+import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
-import { paint } from '../terminal.ts';
 
 /** `retention doctor` */
 export function doctorCommand(): Command {
@@ -31,20 +29,4 @@ async function doctor(options: { readonly json?: boolean }): Promise<void> {
   if (options.json === true) printJson(findings);
   else printFindings(findings);
   if (!findings.ok) process.exitCode = 1;
-}
-
-const COLORS = { ok: 'green', warning: 'yellow', failed: 'red' } as const;
-
-function printFindings({ checks }: Findings): void {
-  for (const check of checks) printCheck(check);
-  const count = (state: Check['state']): number =>
-    checks.filter((check) => check.state === state).length;
-  printLine();
-  printLine(`${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed.`);
-}
-
-function printCheck({ name, state, found, remedy }: Check): void {
-  const label = paint(COLORS[state], state.padEnd('warning'.length));
-  printLine(`${label}  ${escapeControls(`${name}: ${found}`)}`);
-  if (remedy !== null) printLine(`         ${escapeControls(`-> ${remedy}`)}`);
 }

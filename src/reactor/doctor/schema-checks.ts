@@ -1,3 +1,4 @@
+import { quoteIdentifier } from '../../config/sql-names.ts';
 import { showCount, showNumber } from '../../numbers.ts';
 import {
   type DeadResults,
@@ -42,7 +43,7 @@ export async function checkSchemaHealth(
     if (facts === undefined) return [];
     return [checkRowSecurity(facts), checkIndexes(facts.table_name, await reader.readIndexes())];
   });
-  checks.push(...table);
+  checks.push(...table, ...(await attempt('table', () => checkOddities(reader))));
   if (health !== undefined) {
     // Before the gate, which says what it showed.
     checks.push(...(await attempt('stamps', async () => checkStamps(await reader.tryStamp()))));
@@ -69,14 +70,20 @@ function checkRights(role: string, lacking: readonly MissingRight[]): Check {
   const more = lacking.length - told.length;
   const together =
     `As ${first.granted_by}: select retention.grant_rights('${role.replaceAll("'", "''")}'); ` +
-    `or migrate up with RETENTION_ROLE=${role}.`;
+    `or migrate up with RETENTION_ROLE=${/^[a-z_][a-z0-9_]*$/u.test(role) ? role : `'${quoteIdentifier(role)}'`}.`;
   return failed(
     name,
     `role ${role} lacks ${told.join(', ')}${more === 0 ? '' : ` and ${showCount(more, 'more right')}`}`,
     more > 0
       ? together
-      : `${together} In single rights: ${told.map((right) => `grant ${right} to "${role}"`).join('; ')}`,
+      : `${together} In single rights: ${told.map((right) => `grant ${right} to ${quoteIdentifier(role)}`).join('; ')}`,
   );
+}
+
+/** What `retention init` looks at as well; row-level security has a check of its own. */
+async function checkOddities(reader: Diagnosis): Promise<readonly Check[]> {
+  const oddities = await reader.readOddities();
+  return oddities.filter(({ name }) => name !== 'row-level security');
 }
 
 function checkRowSecurity(facts: TableFacts): Check {
@@ -89,8 +96,8 @@ function checkRowSecurity(facts: TableFacts): Check {
   }
   const remedy =
     facts.row_security === 'forced' && viewOwner === tableOwner
-      ? `alter table ${table} no force row level security; or, as a superuser: alter role "${viewOwner}" bypassrls;`
-      : `As a superuser: alter role "${viewOwner}" bypassrls; or: alter view retention.result owner to "${tableOwner}";`;
+      ? `alter table ${table} no force row level security; or, as a superuser: alter role ${quoteIdentifier(viewOwner)} bypassrls;`
+      : `As a superuser: alter role ${quoteIdentifier(viewOwner)} bypassrls; or: alter view retention.result owner to ${quoteIdentifier(tableOwner)};`;
   if (policies === 0) {
     return failed(
       name,
@@ -98,9 +105,9 @@ function checkRowSecurity(facts: TableFacts): Check {
       remedy,
     );
   }
-  return warning(
+  return failed(
     name,
-    `${kind} for ${table}, also for ${viewOwner}, who owns the adapter view: rows that its policies hide are never found`,
+    `${kind} for ${table}, also for ${viewOwner}, who owns the adapter view: runs that its policies hide would not protect their objects`,
     remedy,
   );
 }

@@ -56,8 +56,8 @@ export function isGone(error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === 'P0002';
 }
 
-/** Connections, resources, shut-downs, locks: everything but a fault of this program or of the SQL. */
+/** Connections, resources, shut-downs, locks, a renamed table: everything but a fault of this program or of the SQL. */
 export function isExpected(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return error instanceof Error;
-  return /^(?:08|53|57|40|55|58)/u.test(error.code ?? '');
+  return /^(?:08|53|57|40|55|58|42P01)/u.test(error.code ?? '');
 }

@@ -10,6 +10,7 @@ export const SERVER_FAULTS: Faults = [
   [1, ['the server stopped in immediate mode', restart('immediate')]],
   [1, ['the server restarted', restart('fast')]],
   [3, ['the table locked', lockTable]],
+  [2, ['the table renamed and back', renameTable]],
   [3, ['a long idle transaction', idleTransaction]],
   [3, ['a full disk', refuseStamps('53100', 'could not extend file: No space left on device')]],
   [3, ['a deadlock at the stamp', refuseStamps('40P01', 'deadlock detected')]],
@@ -66,6 +67,17 @@ async function lockRows({ postgres }: Scene, draws: Draws): Promise<void> {
     await last(draws, 500, 4_000);
     await client.query('rollback');
   });
+}
+
+/** A swap by rename that is taken back: meanwhile another table's name is nobody's, and no stamp may land in it. */
+async function renameTable({ postgres }: Scene, draws: Draws): Promise<void> {
+  await withSession(postgres, (client) => client.query('alter table runs rename to runs_away'));
+  await last(draws, 500, 3_000);
+  await retrying(() =>
+    withSession(postgres, (client) =>
+      client.query('alter table if exists runs_away rename to runs'),
+    ),
+  );
 }
 
 async function idleTransaction({ postgres }: Scene, draws: Draws): Promise<void> {
@@ -131,7 +143,7 @@ async function silence({ scheduler }: Scene, draws: Draws): Promise<void> {
 
 async function withSession(
   { url }: PrivatePostgres,
-  work: (client: pg.Client) => Promise<void>,
+  work: (client: pg.Client) => Promise<unknown>,
 ): Promise<void> {
   const client = new pg.Client({ connectionString: url(), application_name: 'a fault' });
   // Another fault may end it.
@@ -157,8 +169,9 @@ async function retrying(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** What comes of a server that is going down, or is ended by another fault. */
+/** What comes of a server that is going down, of a table that is renamed, or is ended by another fault. */
 export function isOfTheServer(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return /^(?:08|53|57|40|55|58|XX)/u.test(error.code ?? '');
+  if (error instanceof pg.DatabaseError)
+    return /^(?:08|53|57|40|55|58|XX|42P01)/u.test(error.code ?? '');
   return error instanceof Error && /connect|ECONN|terminated|closed|server/iu.test(error.message);
 }

@@ -1,10 +1,11 @@
 import { codeMutations } from './code-mutations.mjs';
-import { claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
 export const mutations = [
   ...claimMutations,
+  ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
   ...codeMutations,

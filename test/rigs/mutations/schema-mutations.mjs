@@ -20,6 +20,13 @@ const CLOCK = `${FOLDER}/23_clock.sql`;
 const CLOCK_TEST = 'test/database/clock.test.ts';
 const RIGHTS = `${FOLDER}/19_rights.sql`;
 
+const TABLE = `${FOLDER}/02_table.sql`;
+const REPORT = `${FOLDER}/03_report.sql`;
+const POLICY = `${FOLDER}/11_policy.sql`;
+const SETTINGS = `${FOLDER}/12_settings.sql`;
+const IDENTITY_TEST = 'test/database/identity.test.ts';
+const AS_THEY_ARE_TEST = 'test/database/tables-as-they-are.test.ts';
+
 const SPARED = 'a result is spared when %s';
 const SPARED_EARLY = 'a result that was selected early is spared when %s';
 const CLOSED = 'keeps everything where it is: %s';
@@ -62,6 +69,96 @@ const stamping = (part, replace = '') =>
     STAMPED,
     STAMPED.replace(part, () => replace),
   );
+
+/** What the application's table is taken for: its ids, its default bucket, whether it can be adopted at all. */
+export const adoptionMutations = [
+  {
+    name: 'a policy is kept as it was typed',
+    promise: 1,
+    edits: one(
+      POLICY,
+      '  return retention._read_tenant_id(p_tenant_id)::text;\n',
+      '  return p_tenant_id;\n',
+    ),
+    testFile: IDENTITY_TEST,
+    test: ['%s: another spelling is the same tenant', 'uuid'],
+  },
+  {
+    name: 'what is read in part is taken for the whole',
+    promise: 5,
+    edits: one(RESULT, "  when 'numeric'::regtype then p_text::numeric = p_read::numeric\n", ''),
+    testFile: IDENTITY_TEST,
+    test: ['%s: another spelling is the same tenant', 'numeric(20, 0)'],
+  },
+  {
+    name: 'ids of several spellings are adopted',
+    promise: 5,
+    edits: one(
+      TABLE,
+      "    else format('column %I is of type %s, of which one value may be written in several ways', p_column, c.type)\n",
+      '',
+    ),
+    testFile: IDENTITY_TEST,
+    test: ['%s: refused as tenant and as run id, in one sentence', 'citext'],
+  },
+  {
+    name: 'another bucket in the variable changes the default bucket',
+    promise: 1,
+    edits: [
+      {
+        file: SETTINGS,
+        search:
+          "    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')\n",
+        replace:
+          "    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end\n",
+      },
+      {
+        file: SETTINGS,
+        search: "    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null\n",
+        replace:
+          "    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'\n",
+      },
+    ],
+    testFile: 'test/database/stored-settings.test.ts',
+    test: 'is taken from the variable where there is none, and stays when a second bucket is added',
+  },
+  {
+    name: 'hidden rows are no reason to stand still',
+    promise: 1,
+    edits: one(RESULT, '  if v_table.is_secured then\n', '  if false then\n'),
+    testFile: AS_THEY_ARE_TEST,
+    test: 'row-level security that hides rows of the owner: refused before, and nothing is claimed after',
+  },
+  {
+    name: 'a table whose rows are hidden is adopted',
+    promise: 1,
+    edits: one(
+      REPORT,
+      '  where retention._hides_rows(p_table, p_owner)\n',
+      '  where false and retention._hides_rows(p_table, p_owner)\n',
+    ),
+    testFile: AS_THEY_ARE_TEST,
+    test: 'row-level security that hides rows of the owner: refused before, and nothing is claimed after',
+  },
+  {
+    name: 'a stamp lands in the table that was renamed away',
+    promise: 3,
+    edits: one(SETTLE, '  perform retention._check_table();\n', ''),
+    testFile: AS_THEY_ARE_TEST,
+    test: 'while a stamp waits for its lock: the stamp lands in neither',
+  },
+  {
+    name: 'every key is indexed',
+    promise: 4,
+    edits: one(
+      'migrations/functions/02_columns.sql',
+      '(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")',
+      '(%1$s::text collate "C")',
+    ),
+    testFile: AS_THEY_ARE_TEST,
+    test: "is never in the way of the application's INSERT, nor of the adoption",
+  },
+];
 
 /** Promises 1 and 5: what claim checks again, and when it is not asked at all. */
 export const claimMutations = [
@@ -199,9 +296,9 @@ export const claimMutations = [
     name: 'another table under the old name is not noticed',
     promise: 1,
     edits: one(
-      GATE,
-      'if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then',
-      'if to_regclass(v_adapter.table_name) is null then',
+      RESULT,
+      'if v_table.named_oid is distinct from v_table.table_oid then',
+      'if v_table.named_oid is null then',
     ),
     testFile: GATE_TEST,
     test: [CLOSED, 'table replaced'],

@@ -1,0 +1,94 @@
+import type pg from 'pg';
+import { DatabaseError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import { readFunctions } from './shipped-sql.ts';
+
+/** What the report on a table is told; as in `MigrationSettings`. */
+export interface ReportSettings {
+  readonly table?: string | undefined;
+  readonly columns?: string | undefined;
+  readonly scheduler?: 'pg_cron' | 'internal' | undefined;
+  readonly cronDatabaseUrl?: string | undefined;
+  readonly role?: string | undefined;
+}
+
+/** One line of the report; the keys are those of a check of the doctor. */
+export interface ReportLine {
+  readonly name: string;
+  readonly state: 'ok' | 'warning' | 'failed';
+  readonly found: string;
+  readonly remedy: string | null;
+  /** The SQLSTATE that a migration would raise. */
+  readonly code: string;
+}
+
+/** What the report consists of, and what it calls. */
+const REPORT = /^0(?:2_columns|2_table|3_report)\.sql$/u;
+
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+/**
+ * The report on the table that is to be adopted, failed lines first. It needs no schema and leaves nothing: its
+ * functions are temporary, in a transaction that is rolled back. No line where the role may make none.
+ */
+export async function reportOn(
+  client: pg.Client,
+  { table, columns, scheduler, cronDatabaseUrl, role }: ReportSettings,
+): Promise<readonly ReportLine[]> {
+  const { files } = await readFunctions();
+  await client.query('begin');
+  try {
+    await client.query('set local check_function_bodies = off');
+    for (const { name, sql } of files) {
+      if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
+    }
+    const { rows } = await client.query<ReportLine>(
+      'select * from pg_temp._report($1, $2, $3, $4, $5)',
+      [
+        table ?? 'public.runs',
+        columns ?? '',
+        scheduler ?? 'pg_cron',
+        cronDatabaseUrl !== undefined,
+        role ?? '',
+      ],
+    );
+    return rows;
+  } catch (error) {
+    if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];
+    throw error;
+  } finally {
+    await client.query('rollback');
+  }
+}
+
+/**
+ * Before the first migration: says what is odd, and stops when anything stands in the way, with all of it.
+ *
+ * @throws DatabaseError
+ */
+export async function lookBefore(
+  client: pg.Client,
+  settings: ReportSettings,
+  logger: Logger,
+): Promise<void> {
+  const { rows } = await client.query<{ isThere: boolean }>(
+    `select to_regclass('retention.adapter') is not null as "isThere"`,
+  );
+  if (rows[0]?.isThere === true) return;
+  const report = await reportOn(client, settings);
+  // A collation whose version has changed is as bad without us; doctor goes on saying it.
+  const failed = report.filter(({ state, name }) => state === 'failed' && name !== 'collation');
+  for (const line of report) {
+    if (line.state === 'warning') logger.warning(describeLine(line));
+  }
+  const [first] = failed;
+  if (first === undefined) return;
+  throw new DatabaseError(failed.map(({ found }) => found).join('; '), {
+    sqlState: first.code,
+    remedy: failed.map(({ remedy }) => remedy).join(' '),
+  });
+}
+
+function describeLine({ name, found, remedy }: ReportLine): string {
+  return remedy === null ? `${name}: ${found}` : `${name}: ${found}. ${remedy}`;
+}
