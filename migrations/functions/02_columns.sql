@@ -116,6 +116,8 @@ stable
 as $$
 declare
   v_table regclass;
+  v_reason text;
+  v_remedy text;
   v_owner name;
   v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
@@ -163,6 +165,15 @@ begin
       errcode = 'wrong_object_type',
       message = format('%s is not a table', v_table),
       hint = 'Set RETENTION_TABLE to a plain or partitioned table.';
+  end if;
+  select u.reason, u.remedy
+  into v_reason, v_remedy
+  from retention._unsupported(v_table) u;
+  if v_reason is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = v_reason,
+      hint = v_remedy;
   end if;
   if not pg_has_role(v_owner, 'usage') then
     raise exception using
