@@ -653,6 +653,8 @@ CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS js
     AS $$
 declare
   v_table regclass;
+  v_reason text;
+  v_remedy text;
   v_owner name;
   v_columns jsonb := retention._parse_columns(p_columns);
   v_found jsonb := '{}';
@@ -700,6 +702,15 @@ begin
       errcode = 'wrong_object_type',
       message = format('%s is not a table', v_table),
       hint = 'Set RETENTION_TABLE to a plain or partitioned table.';
+  end if;
+  select u.reason, u.remedy
+  into v_reason, v_remedy
+  from retention._unsupported(v_table) u;
+  if v_reason is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = v_reason,
+      hint = v_remedy;
   end if;
   if not pg_has_role(v_owner, 'usage') then
     raise exception using
@@ -2426,6 +2437,54 @@ begin
   update retention.adapter set cron_job_owner = null;
 end
 $$;
+
+CREATE FUNCTION retention._unsupported(p_table oid, OUT reason text, OUT remedy text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_is_distributed boolean := false;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is not null then
+    execute 'select exists (select from pg_catalog.pg_dist_partition p where p.logicalrelid = $1)'
+    into v_is_distributed
+    using p_table;
+    if v_is_distributed then
+      reason := format('%s is a distributed table of Citus, whose rows no function of this schema can stamp', p_table::regclass);
+      remedy := 'Keep the runs in a local table of the coordinator: select undistribute_table(...).';
+      return;
+    end if;
+  end if;
+  if to_regclass('_timescaledb_catalog.hypertable') is not null then
+    execute 'select exists (
+        select
+        from _timescaledb_catalog.hypertable h
+        join pg_class c on c.relname = h.table_name
+        join pg_namespace n on n.oid = c.relnamespace and n.nspname = h.schema_name
+        where c.oid = $1
+      )'
+    into v_is_distributed
+    using p_table;
+    if v_is_distributed then
+      reason := format('%s is a hypertable of Timescale, on which no index can be built concurrently', p_table::regclass);
+      remedy := 'Keep the runs in a plain table, or in one that is partitioned by PostgreSQL itself.';
+      return;
+    end if;
+  end if;
+  if exists (
+    select
+    from pg_subscription_rel r
+    where r.srrelid = p_table
+      or r.srrelid in (select t.relid from pg_partition_tree(p_table) t)
+  ) then
+    reason := format(
+      '%s is written by a subscription: it is the copy of a table of another server, which decides what is due',
+      p_table::regclass
+    );
+    remedy := 'Adopt the table over there. Here, after the switch: drop the subscription first.';
+  end if;
+end
+$_$;
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER

@@ -388,7 +388,7 @@ export const codeMutations = [
       'if (ahead > Infinity) suspended += ahead;',
     ),
     testFile: 'test/unit/s3-deadlines.test.ts',
-    test: 'sends no second attempt when the machine was suspended after the first',
+    test: 'sends no second attempt when the machine was suspended after the first, until the lease was over',
   },
   {
     name: 'a session is not set',
