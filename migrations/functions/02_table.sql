@@ -84,7 +84,7 @@ as $$
 $$;
 
 -- The table that RETENTION_TABLE names.
--- Raises undefined_table, wrong_object_type with what to set instead.
+-- Raises undefined_table, wrong_object_type or feature_not_supported with what to set instead.
 create or replace function retention._find_table(p_table text)
 returns regclass
 language plpgsql
@@ -94,6 +94,7 @@ declare
   v_table regclass;
   v_class pg_class;
   v_parent regclass;
+  v_unsupported record;
   v_hint text := 'Set RETENTION_TABLE to a plain or partitioned table.';
 begin
   begin
@@ -152,6 +153,13 @@ begin
       errcode = 'wrong_object_type',
       message = format('%s has tables that inherit from it, and no index can hold their rows together', v_table),
       hint = 'Make it a partitioned table, or take the children out of it: alter table ... no inherit ...';
+  end if;
+  select u.reason, u.remedy into v_unsupported from retention._unsupported(v_table) u;
+  if v_unsupported.reason is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = v_unsupported.reason,
+      hint = v_unsupported.remedy;
   end if;
   return v_table;
 end

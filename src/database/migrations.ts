@@ -114,8 +114,9 @@ async function runIn(
 export async function readAdoptionReport(
   databaseUrl: string,
   settings: MigrationSettings,
+  passwordFile?: PasswordFile,
 ): Promise<readonly ReportLine[]> {
-  return withSession(databaseUrl, async (client) => {
+  return withSession({ url: databaseUrl, passwordFile, mustWrite: false }, async (client) => {
     try {
       return await reportOn(client, settings);
     } catch (error) {

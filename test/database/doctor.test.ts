@@ -39,6 +39,7 @@ describeDatabase('retention doctor, on the database', () => {
       'DATABASE_MIGRATE_URL',
       'listening',
       'schema',
+      'clock',
       'rights',
       'row-level security',
       'indexes',

@@ -201,7 +201,7 @@ const CALLS: Readonly<Record<string, string>> = {
   try_stamp: 'select * from retention.try_stamp()',
   unset_policy: `select retention.unset_policy('acme', true)`,
   end_cutoff: `select retention.end_cutoff(array(select batch_id from retention.batch))`,
-  waiting: `select * from retention.waiting(array(select batch_id from retention.batch), 'acme',
+  unsettled: `select * from retention.unsettled(array(select batch_id from retention.batch), 'acme',
     array(select run_id::text from retention.result limit 1), '{dpp-results}')`,
   unstamp: `select retention.unstamp((select run_id::text from retention.result limit 1))`,
 };

@@ -1,12 +1,13 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Database } from '../../src/database/database.ts';
 import { proveListening } from '../../src/database/listen-proof.ts';
 import { readMigrationState } from '../../src/database/migrations.ts';
 import { type PoolOptions, createPool } from '../../src/database/pool.ts';
-import { guardIdentity } from '../../src/database/session.ts';
+import { guardIdentity, prepareSession } from '../../src/database/session.ts';
 import { DatabaseError } from '../../src/errors.ts';
 import { silentLogger } from '../../src/logger.ts';
 import {
@@ -200,9 +201,19 @@ describeDatabase('a session is ours', () => {
     await Promise.all(pools.splice(0).map((each) => each.close()));
   });
 
-  test('a session that did not take our settings is refused, and the setting is named', async () => {
+  test('a session that did not take one of our settings is refused, and the setting is named', async () => {
+    const answer = { pid: 7, differing: ['datestyle'], replication_role: 'origin' };
+    const deaf = { processID: 7, query: () => Promise.resolve([{ rows: [answer] }]) };
+    const preparing = prepareSession(
+      deaf as unknown as pg.ClientBase,
+      { statementTimeoutMilliseconds: 0 },
+      false,
+    );
+    await expect(preparing).rejects.toThrow(/settings: datestyle/u);
+  });
+
+  test('a session in which triggers are switched off is refused', async () => {
     await database().query(`
-      create function deaf() returns event_trigger language plpgsql as $$ begin end $$;
       alter role postgres in database ${database().name} set session_replication_role = replica`);
     try {
       const failure = await failureOf(makePool().query('select 1'));

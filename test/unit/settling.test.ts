@@ -89,6 +89,19 @@ describe('settling while the database is away', () => {
     expect([asked, tries]).toEqual([1, 21]);
   });
 
+  test.each([
+    ['a pooler is full', 'XX000', 'Max client connections reached'],
+    ['a pooler cannot log in', '08P01', 'server login has been failing, try again later'],
+    ['the server is read-only after a switchover', '25006', 'cannot execute UPDATE'],
+    ['the password was rotated a moment ago', '28P01', 'password authentication failed'],
+  ])('is tried again when %s', async (_why, sqlState, message) => {
+    const outcome = await makeWorker(3, new DatabaseError(message, { sqlState })).workOnce(
+      unhindered(),
+    );
+    expect(outcome).toMatchObject({ cleared: 1, leaseLost: false });
+    expect([asked, tries]).toEqual([1, 4]);
+  });
+
   test('is said at the 1st, 2nd, 4th, 8th ... time, and only in detail the other times', async () => {
     await makeWorker(20).workOnce(unhindered());
     const loud = levels().flatMap((level, index) => (level === 'warning' ? [index + 1] : []));

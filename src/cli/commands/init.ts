@@ -25,7 +25,11 @@ async function init(options: { readonly json?: boolean }): Promise<void> {
     import('../../assembly.ts'),
     import('../../database/migrations.ts'),
   ]);
-  const lines = await readAdoptionReport(config.databaseMigrateUrl, migrationSettings(config));
+  const lines = await readAdoptionReport(
+    config.databaseMigrateUrl,
+    migrationSettings(config),
+    config.passwordFile,
+  );
   const checks = lines.map(({ name, state, found, remedy }) => ({ name, state, found, remedy }));
   const ok = checks.every(({ state }) => state !== 'failed');
   if (options.json === true) printJson({ ok, checks });

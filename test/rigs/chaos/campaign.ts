@@ -19,6 +19,7 @@ import { createDeletionRecord, type DeletionRecord } from './deletion-record.ts'
 import { createDraws } from './draws.ts';
 import { createTrouble } from './faults.ts';
 import { readHistory } from './history.ts';
+import { LISTENER_ROLE } from './scene.ts';
 
 /** What a campaign is asked for. */
 export interface CampaignOptions {
@@ -38,8 +39,6 @@ export interface Outcome {
   readonly applicationSteps: ReadonlyMap<string, number>;
   readonly totals: Readonly<Record<string, number>>;
 }
-
-export const LISTENER_ROLE = 'retention_listener';
 
 /** Short, so that a campaign of seconds sees what takes hours elsewhere. */
 const SHORT_TIMES = `

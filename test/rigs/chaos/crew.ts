@@ -4,6 +4,7 @@ import { type CliResult, type RunningCli, type Variables, startCli } from '../..
 import { type TcpProxy, startTcpProxy } from '../../support/tcp-proxy.ts';
 import type { Draws } from './draws.ts';
 
+const SUSPENDED_CLOCK = fileURLToPath(new URL('suspended-clock.mjs', import.meta.url));
 const SKEWED_CLOCK = fileURLToPath(new URL('skewed-clock.mjs', import.meta.url));
 /** A listener's grace period, the longest that one is stopped, and a machine that does other work. */
 const END_WITHIN_MS = 60_000;
@@ -206,10 +207,17 @@ class ListenerPost implements Post {
     this.#start();
   }
 
-  /** Only the database's clock counts, so a host's may be wrong by a day. */
+  /**
+   * Only the database's clock counts, so a host's may be wrong by a day. And a stop may be one of the whole
+   * machine, which one of the two clocks does not notice.
+   */
   #circumstances(): Variables {
     const days = this.#draws.pick([0, 0, 1, -1]);
-    const modules = [...this.#preload, ...(days === 0 ? [] : [SKEWED_CLOCK])];
+    const modules = [
+      ...this.#preload,
+      ...(days === 0 ? [] : [SKEWED_CLOCK]),
+      ...(this.#draws.pick([true, false]) ? [SUSPENDED_CLOCK] : []),
+    ];
     if (modules.length === 0) return {};
     return {
       NODE_OPTIONS: modules.map((module) => `--import=${module}`).join(' '),

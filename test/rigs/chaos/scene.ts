@@ -6,6 +6,9 @@ import type { Crew } from './crew.ts';
 import type { DeletionRecord } from './deletion-record.ts';
 import type { Draws } from './draws.ts';
 
+/** Whom listeners log in as. */
+export const LISTENER_ROLE = 'retention_listener';
+
 /** What faults are done to. */
 export interface Scene {
   readonly postgres: PrivatePostgres;

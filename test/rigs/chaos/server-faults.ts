@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import type { PrivatePostgres } from '../../stack/private-postgres.ts';
 import type { Draws } from './draws.ts';
-import { type Fault, type Faults, last, type Scene } from './scene.ts';
+import { type Fault, type Faults, LISTENER_ROLE, last, type Scene } from './scene.ts';
 
 /** What becomes of the server and in it. */
 export const SERVER_FAULTS: Faults = [
@@ -25,6 +25,8 @@ export const SERVER_FAULTS: Faults = [
   [3, ['rows locked by another session', lockRows]],
   [3, ['a flood of notifications', flood]],
   [3, ['a silent scheduler', silence]],
+  [2, ['a server that takes no writes', takeNoWrites]],
+  [2, ['sessions of strangers by default', changeDefaults]],
 ];
 
 function restart(mode: 'immediate' | 'fast'): Fault {
@@ -87,6 +89,46 @@ async function idleTransaction({ postgres }: Scene, draws: Draws): Promise<void>
     await client.query('select count(*) from retention.batch');
     await last(draws, 2_000, 10_000);
     await client.query('rollback');
+  });
+}
+
+/** As around a switchover: the listeners' sessions are lost, and for a while no new one can write. */
+async function takeNoWrites({ postgres }: Scene, draws: Draws): Promise<void> {
+  await setForListeners(postgres, 'default_transaction_read_only', 'on');
+  await withSession(postgres, async (client) => {
+    await client.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where usename = $1',
+      [LISTENER_ROLE],
+    );
+  });
+  await last(draws, 1_000, 8_000);
+  await retrying(() => setForListeners(postgres, 'default_transaction_read_only', undefined));
+}
+
+/** New sessions begin as a person may want them, and as no session of ours may be. */
+async function changeDefaults({ postgres }: Scene, draws: Draws): Promise<void> {
+  const settings = [
+    ['datestyle', 'German'],
+    ['statement_timeout', '200'],
+    ['default_transaction_isolation', 'serializable'],
+    ['lock_timeout', '50'],
+  ] as const;
+  const [name, value] = draws.pick(settings);
+  await setForListeners(postgres, name, value);
+  await last(draws, 2_000, 8_000);
+  await retrying(() => setForListeners(postgres, name, undefined));
+}
+
+/** Of the listeners' role alone; the application's sessions stay as they are. */
+async function setForListeners(
+  postgres: PrivatePostgres,
+  name: string,
+  value: string | undefined,
+): Promise<void> {
+  await withSession(postgres, async (client) => {
+    await client.query(
+      `alter role ${LISTENER_ROLE} ${value === undefined ? `reset ${name}` : `set ${name} = '${value}'`}`,
+    );
   });
 }
 
