@@ -342,7 +342,12 @@ begin
     v_batch.visible_at,
     v_bucket.on_versioned is not distinct from 'purge',
     v_habits,
-    case when v_bucket.looked >= 20 then v_bucket.looked_in end,
+    -- What was sent before may be gone, which must not be taken for missing.
+    case
+      when v_bucket.looked >= 20
+        or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
+      then v_bucket.looked_in
+    end,
     v_cut;
 end
 $$;

@@ -109,7 +109,7 @@ async function isRefused<Target>(
 }
 
 /** Cuts a list into parts of at most `most`. */
-export function inPartsOf<Item>(items: readonly Item[], most: number): (readonly Item[])[] {
+function inPartsOf<Item>(items: readonly Item[], most: number): (readonly Item[])[] {
   if (items.length <= most) return items.length === 0 ? [] : [items];
   const parts: (readonly Item[])[] = [];
   for (let at = 0; at < items.length; at += most) parts.push(items.slice(at, at + most));
