@@ -204,6 +204,7 @@ CREATE TABLE retention.batch (
     leased_by text,
     attempts integer DEFAULT 0 NOT NULL,
     postponed integer DEFAULT 0 NOT NULL,
+    stuck_since timestamp with time zone,
     code text,
     error text,
     failed_at timestamp with time zone,
@@ -233,6 +234,8 @@ COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results
 COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy, for this batch';
 
 COMMENT ON COLUMN retention.batch.visible_at IS 'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
+
+COMMENT ON COLUMN retention.batch.stuck_since IS 'since when S3 has answered its keys with faults of its own, while it may have deleted others';
 
 COMMENT ON COLUMN retention.batch.code IS 'why all of its results failed when they were last tried; null: they have not failed';
 
@@ -292,6 +295,53 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
 $$;
+
+CREATE FUNCTION retention._check_habits(p_habits jsonb, p_names text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+declare
+  v_habit record;
+begin
+  if jsonb_typeof(p_habits) is distinct from 'object' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected habits as a JSON object, given: %s', coalesce(left(p_habits::text, 100), 'null')),
+      hint = 'For example {"keys_per_request": 100}.';
+  end if;
+  for v_habit in
+    select h.key as name, h.value, h.value #>> '{}' as text from jsonb_each(p_habits) h
+  loop
+    if v_habit.name <> all (p_names) then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('expected one of %s, given: %s', array_to_string(p_names, ', '), left(v_habit.name, 100));
+    end if;
+    continue when jsonb_typeof(v_habit.value) = 'null';
+    if (
+      case v_habit.name
+        when 'deletes' then v_habit.text in ('together', 'singly')
+        when 'checksum' then v_habit.text in ('crc32', 'md5', 'none')
+        when 'addressing' then v_habit.text in ('path', 'virtual')
+        else jsonb_typeof(v_habit.value) = 'number' and v_habit.text ~ '^(1000|[1-9]\d{0,2})$'
+      end
+    ) is not true then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format(
+          'expected %s as %s, given: %s',
+          v_habit.name,
+          case v_habit.name
+            when 'deletes' then 'together or singly'
+            when 'checksum' then 'crc32, md5 or none'
+            when 'addressing' then 'path or virtual'
+            else 'a whole number from 1 to 1000'
+          end,
+          left(v_habit.text, 100)
+        );
+    end if;
+  end loop;
+end
+$_$;
 
 CREATE FUNCTION retention._check_role(p_role text) RETURNS void
     LANGUAGE plpgsql
@@ -434,6 +484,38 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._cut(p_batch_id bigint, p_most integer) RETURNS bigint[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_batch retention.batch;
+  v_others bigint[];
+begin
+  select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
+  -- All at once: taken off one by one, the rest would be written again at every claim.
+  with others as (
+    insert into retention.batch (
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
+      stuck_since, code, error, failed_at, run_ids, keys, tenants
+    )
+    select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
+      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
+      v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
+      v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
+    from generate_series(p_most, v_batch.results - 1, p_most) n
+    returning batch_id
+  )
+  select array_agg(o.batch_id) into v_others from others o;
+  update retention.batch b
+  set results = p_most,
+    run_ids = v_batch.run_ids[:p_most],
+    keys = v_batch.keys[:p_most],
+    tenants = v_batch.tenants[:p_most]
+  where b.batch_id = p_batch_id;
+  return v_others;
+end
+$$;
+
 CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
     AS $$
@@ -553,13 +635,18 @@ CREATE FUNCTION retention._estimate_live() RETURNS bigint
   join pg_class c on c.oid = t.relid
 $$;
 
-CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
+CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_stuck boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
     LANGUAGE sql STABLE
     SET enable_hashjoin TO 'on'
     AS $$
-  select f.code,
-    min(f.reason),
+  select case when f.is_dead and not f.counted then 'StoreCannot' else f.code end,
+    case
+      when f.is_dead and not f.counted
+      then left(format('%s at every attempt since %s: %s', f.code, p_batch.stuck_since, min(f.reason)), 500)
+      else min(f.reason)
+    end,
     f.counted,
+    f.is_stuck,
     f.is_dead,
     array_agg(f.run_id order by f.n),
     array_agg(f.key order by f.n),
@@ -572,16 +659,22 @@ CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p
       left(coalesce(f.code, 'Unanswered'), 64) as code,
       left(coalesce(f.reason, 'the reply did not name this key'), 500) as reason,
       coalesce(f.outcome = 'refused', false) as counted,
-      coalesce(f.outcome = 'refused', false)
-        and (p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)) as is_dead
+      coalesce(f.outcome <> 'refused' and f.concerns = 'key', false) as is_stuck,
+      case
+        when f.outcome = 'refused' then p_batch.attempts + 1 >= p_max_attempts or coalesce(f.final, false)
+        else coalesce(f.outcome = 'failed' and f.concerns = 'key' and b.is_beyond_store, false)
+      end as is_dead
     from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    cross join (select retention._is_beyond_store(p_batch) as is_beyond_store offset 0) b
     left join (
       select distinct on (j.key collate "C") j.*
-      from jsonb_to_recordset(p_failed) as j (key text, code text, reason text, outcome text, final boolean)
+      from jsonb_to_recordset(p_failed) as j (
+        key text, code text, reason text, outcome text, concerns text, final boolean
+      )
     ) f on f.key = retention._unpack_key(u.key, u.run_id::text) collate "C"
     where retention._unpack_key(u.key, u.run_id::text) collate "C" not in (select unnest(p_cleared) collate "C")
   ) f
-  group by f.code, f.counted, f.is_dead
+  group by f.code, f.counted, f.is_stuck, f.is_dead
   order by min(f.n)
 $$;
 
@@ -992,6 +1085,112 @@ begin
 end
 $$;
 
+CREATE TABLE retention.bucket (
+    bucket text NOT NULL,
+    on_versioned text DEFAULT 'marker'::text NOT NULL,
+    versioning text,
+    described_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    pauses integer DEFAULT 0 NOT NULL,
+    pause_code text,
+    pause_error text,
+    refused_in_row integer DEFAULT 0 NOT NULL,
+    keys_per_request integer,
+    deletes text,
+    checksum text,
+    addressing text,
+    set_at timestamp with time zone,
+    set_by text,
+    learned jsonb DEFAULT '{}'::jsonb NOT NULL,
+    looked_in text,
+    looked_at timestamp with time zone,
+    looked integer DEFAULT 0 NOT NULL,
+    missing integer DEFAULT 0 NOT NULL,
+    missing_keys text[] DEFAULT '{}'::text[] NOT NULL,
+    missing_confirmed_at timestamp with time zone,
+    missing_confirmed_by text,
+    known_since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT a_request_has_1_to_1000_keys CHECK (((keys_per_request >= 1) AND (keys_per_request <= 1000))),
+    CONSTRAINT addressing_is_known CHECK ((addressing = ANY (ARRAY['path'::text, 'virtual'::text]))),
+    CONSTRAINT checksum_is_known CHECK ((checksum = ANY (ARRAY['crc32'::text, 'md5'::text, 'none'::text]))),
+    CONSTRAINT deletes_is_known CHECK ((deletes = ANY (ARRAY['together'::text, 'singly'::text]))),
+    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
+    CONSTRAINT only_what_was_looked_at_is_missing CHECK (((missing >= 0) AND (missing <= looked))),
+    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text]))),
+    CONSTRAINT what_is_learned_is_an_object CHECK ((jsonb_typeof(learned) = 'object'::text))
+);
+
+COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
+
+COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+
+COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
+
+COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
+
+COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
+
+COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
+
+COMMENT ON COLUMN retention.bucket.keys_per_request IS 'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
+
+COMMENT ON COLUMN retention.bucket.learned IS 'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
+
+COMMENT ON COLUMN retention.bucket.looked_in IS 'the store in which some of its keys were looked for before the first deletion';
+
+COMMENT ON COLUMN retention.bucket.missing IS 'of the keys that were looked for, how many had no object; most of them: the gate is closed';
+
+COMMENT ON COLUMN retention.bucket.missing_confirmed_at IS 'since when a person has said that the missing objects are really gone';
+
+CREATE FUNCTION retention._habits(p_bucket retention.bucket) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  -- Most buckets have none, and this is asked at every claim.
+  if p_bucket.learned = '{}'
+    and num_nonnulls(p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing) = 0
+  then
+    return null;
+  end if;
+  return (
+    select jsonb_object_agg(h.key, h.value -> 'value')
+    from jsonb_each(retention._habits_of(p_bucket)) h
+  );
+end
+$$;
+
+CREATE FUNCTION retention._habits_of(p_bucket retention.bucket) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(jsonb_object_agg(h.name, h.habit), '{}')
+  from (
+    select l.key as name,
+      jsonb_build_object(
+        'value', l.value -> 'value', 'by', 'learned', 'since', l.value -> 'at', 'because', l.value -> 'because'
+      ) as habit
+    from jsonb_each(p_bucket.learned) l
+    where (l.value ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+      and not (
+        l.key in ('keys_per_request', 'keys_in_time') and p_bucket.keys_per_request is not null
+        or l.key = 'deletes' and p_bucket.deletes is not null
+        or l.key = 'checksum' and p_bucket.checksum is not null
+        or l.key = 'addressing' and p_bucket.addressing is not null
+      )
+    union all
+    select s.name,
+      jsonb_build_object(
+        'value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by
+      )
+    from (
+      values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
+        ('deletes', to_jsonb(p_bucket.deletes)),
+        ('checksum', to_jsonb(p_bucket.checksum)),
+        ('addressing', to_jsonb(p_bucket.addressing))
+    ) as s (name, value)
+    where s.value is not null
+  ) h
+$$;
+
 CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_expires_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(LEAST(p_released_at, p_expires_at), 'infinity'::timestamp with time zone);
@@ -1198,6 +1397,20 @@ CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name te
     and c.relkind in ('r', 'v')
 $$;
 
+CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select p_batch.stuck_since < clock_timestamp() - interval '24 hours'
+    and p_batch.postponed >= 19
+    and exists (
+      select
+      from retention.batch b
+      where b.settled_at > p_batch.stuck_since
+        and b.bucket = p_batch.bucket
+        and b.cleared > 0
+    )
+$$;
+
 CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -1207,6 +1420,26 @@ $$;
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text);
+
+CREATE FUNCTION retention._known_bucket(p_bucket text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if exists (select from retention.bucket k where k.bucket = p_bucket) then
+    return;
+  end if;
+  raise exception using
+    errcode = 'no_data_found',
+    message = format('expected a bucket that is known, given: %s', coalesce(left(p_bucket, 100), 'null')),
+    hint = coalesce(
+      (
+        select format('Known: %s.', string_agg(k.bucket, ', ' order by k.bucket))
+        from (select b.bucket from retention.bucket b order by b.bucket limit 20) k
+      ),
+      'None is known yet: a bucket is known once a result in it was flagged.'
+    );
+end
+$$;
 
 CREATE FUNCTION retention._lacks_job() RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -1231,6 +1464,14 @@ begin
       and j.database = current_database()
   );
 end
+$$;
+
+CREATE FUNCTION retention._lacks_objects(p_bucket retention.bucket) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select p_bucket.missing * 2 > p_bucket.looked
+    and p_bucket.missing_confirmed_at is null
+    and (p_bucket.looked >= 5 or p_bucket.missing_keys[1] ~ '^(/|[a-z0-9]+://)')
 $$;
 
 CREATE FUNCTION retention._make_views() RETURNS void
@@ -1363,6 +1604,12 @@ begin
   revoke all on retention.result, retention._live from public;
 end
 $_$;
+
+CREATE FUNCTION retention._max_keys(p_habits jsonb) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select least((p_habits ->> 'keys_per_request')::integer, (p_habits ->> 'keys_in_time')::integer)
+$$;
 
 CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -1534,6 +1781,24 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._note_load(p_bucket text, p_failed jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_load record;
+begin
+  select f.code, f.reason
+  into v_load
+  from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text)
+  where f.outcome <> 'refused'
+    and f.concerns <> 'key'
+  limit 1;
+  if found then
+    perform retention._pause_bucket(p_bucket, v_load.code, v_load.reason);
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._note_refusal(p_batch retention.batch, p_failed jsonb) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1545,9 +1810,14 @@ begin
     min(f.code) as code,
     min(f.reason) as reason,
     bool_and(f.outcome = 'refused' and not coalesce(f.final, false)) as is_refusal,
+    bool_and(f.outcome <> 'refused') as is_fault,
     bool_and(f.concerns = 'bucket') as concerns_bucket
   into strict v_refusal
   from jsonb_to_recordset(p_failed) as f (code text, reason text, outcome text, concerns text, final boolean);
+  if v_refusal.is_fault and p_batch.stuck_since is null then
+    perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
+    return;
+  end if;
   if v_refusal.codes <> 1
     or not v_refusal.is_refusal
     or p_batch.results = 1 and not coalesce(v_refusal.concerns_bucket, false)
@@ -2067,33 +2337,6 @@ begin
 end
 $$;
 
-CREATE TABLE retention.bucket (
-    bucket text NOT NULL,
-    on_versioned text DEFAULT 'marker'::text NOT NULL,
-    versioning text,
-    described_at timestamp with time zone,
-    paused_until timestamp with time zone,
-    pauses integer DEFAULT 0 NOT NULL,
-    pause_code text,
-    pause_error text,
-    refused_in_row integer DEFAULT 0 NOT NULL,
-    known_since timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
-    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text])))
-);
-
-COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
-
-COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
-
-COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
-
-COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
-
-COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
-
-COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
-
 CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -2477,7 +2720,7 @@ $$;
 COMMENT ON FUNCTION retention.begin_verify() IS 'Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
 object may be younger than the listing. Writes nothing. For operators.';
 
-CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text)
+CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text, habits jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -2492,7 +2735,8 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
     coalesce(w.dead, 0),
     case when k.paused_until > now() then k.paused_until end,
     case when k.paused_until > now() then k.pause_code end,
-    case when k.paused_until > now() then k.pause_error end
+    case when k.paused_until > now() then k.pause_error end,
+    retention._habits_of(k)
   from retention.bucket k
   left join (
     select b.bucket,
@@ -2514,10 +2758,11 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
   limit p_limit
 $$;
 
-COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. Reads open batches, dead
-ones and those of the last 24 hours by their indexes. For observers.';
+COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
+bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
+their indexes. For observers.';
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, habits jsonb, looked_in text, cut bigint[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -2534,6 +2779,10 @@ declare
   v_batch_id bigint;
   v_checked record;
   v_kept record;
+  v_bucket retention.bucket;
+  v_habits jsonb;
+  v_most integer;
+  v_cut bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -2560,6 +2809,12 @@ begin
   if v_before.lease is not null then
     -- Its lease has run out, and whoever had it may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
+  end if;
+  select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  v_habits := retention._habits(v_bucket);
+  v_most := retention._max_keys(v_habits);
+  if v_before.results > v_most then
+    v_cut := retention._cut(v_batch_id, v_most);
   end if;
 
   update retention.batch b
@@ -2599,20 +2854,26 @@ begin
     cardinality(v_checked.spared),
     v_batch.attempts,
     v_batch.visible_at,
-    exists (
-      select
-      from retention.bucket k
-      where k.bucket = v_batch.bucket
-        and k.on_versioned = 'purge'
-    );
+    v_bucket.on_versioned is not distinct from 'purge',
+    v_habits,
+    -- What was sent before may be gone, which must not be taken for missing.
+    case
+      when v_bucket.looked >= 20
+        or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
+      then v_bucket.looked_in
+    end,
+    v_cut;
 end
 $$;
 
 COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is checked
 again: it is due, not held, still points at this key, and no run that is not due shares the object. What
 fails the check is spared and leaves the batch. No row: nothing is visible, or the gate is closed. A row
-without keys: everything was spared, so ask again. purge: every version of the keys is to go. p_lease: the
-token that settle, postpone and split ask for. p_by: who claims. p_batch_ids: only these batches, for a
+without keys: everything was spared, so ask again. purge: every version of the keys is to go. habits: what the
+store of the bucket does differently, as learn_habits has it; null: nothing. looked_in: where its keys were
+looked for before the first deletion; null: they were not, or not enough of them. cut: the batches that were cut
+off this one, since the store takes no more keys at once. p_lease: the token that settle, postpone and split ask
+for. p_by: who claims. p_batch_ids: only these batches, for a
 narrowed reconcile. p_client: the client''s version, for the gate.
 For the listener.
 Locks the batch. Waits for transactions that are placing a hold.
@@ -2721,6 +2982,26 @@ policy, and is guarded as in set_policy. Returns one line for each change, for t
 For the listener.
 Locks the row of retention.setting, and the default policy where that changes.
 Raises invalid_parameter_value for an unknown setting. Raises check_violation for a value out of range.';
+
+CREATE FUNCTION retention.confirm_missing(p_bucket text, p_by text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set missing_confirmed_at = clock_timestamp(),
+    missing_confirmed_by = coalesce(p_by, session_user)
+  where k.bucket = p_bucket;
+  perform retention._note_gate();
+end
+$$;
+
+COMMENT ON FUNCTION retention.confirm_missing(p_bucket text, p_by text) IS 'Says that the objects of a bucket that were looked for and not found are really gone, which opens the gate again
+where it was closed for that (objects missing). p_by: who says it; by default the session''s user.
+For operators.
+Locks the bucket''s row.
+Raises no_data_found for a bucket that is not known.';
 
 CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3155,6 +3436,34 @@ from.
 Raises invalid_parameter_value for a text that cannot be a run id, and with p_early for a cutoff below 1
 day.';
 
+CREATE FUNCTION retention.forget_habits(p_bucket text, p_by_hand boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set learned = '{}',
+    looked_in = null,
+    looked_at = null,
+    looked = 0,
+    missing = 0,
+    missing_keys = '{}',
+    keys_per_request = case when p_by_hand then null else k.keys_per_request end,
+    deletes = case when p_by_hand then null else k.deletes end,
+    checksum = case when p_by_hand then null else k.checksum end,
+    addressing = case when p_by_hand then null else k.addressing end
+  where k.bucket = p_bucket;
+  perform retention._note_gate();
+end
+$$;
+
+COMMENT ON FUNCTION retention.forget_habits(p_bucket text, p_by_hand boolean) IS 'Forgets what was learned of the store of a bucket and where its keys were looked for, so that both are found out
+again. p_by_hand: also what a person has set.
+For operators.
+Locks the bucket''s row.
+Raises no_data_found for a bucket that is not known.';
+
 CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3207,6 +3516,18 @@ begin
       case when 'table replaced' = any (v_seen.reasons) then v_seen.since end,
       'retention migrate up (with RETENTION_TABLE, where it has another name now)';
   end if;
+  return query select 'objects missing',
+    format(
+      '%s of %s keys that were looked for in bucket %s have no object there, such as %s',
+      k.missing, k.looked, k.bucket, array_to_string(k.missing_keys, ', ')
+    ),
+    k.looked_at,
+    'compare these keys with the bucket, check S3_ENDPOINT_URL, and run retention doctor, which looks again; '
+    || format('where the objects are really gone: retention bucket confirm %s', k.bucket)
+  from retention.bucket k
+  where k.missing * 2 > k.looked
+    and k.missing_confirmed_at is null
+    and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',
@@ -3228,7 +3549,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
-disabled, halted, detached, table replaced, version. because says it in words, and remedy says what to do.
+disabled, halted, detached, table replaced, objects missing, version. because says it in words, and remedy says what to do.
 p_client: the version of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 For observers.';
 
@@ -3375,7 +3696,7 @@ $$;
 COMMENT ON FUNCTION retention.index_state() IS 'The indexes of this schema on the adopted table, and whether each is there and valid.
 For observers.';
 
-CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text)
+CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text, habits jsonb, looked integer, missing integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -3386,7 +3707,10 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
     case
       when k.paused_until > now()
       then format('%s (%s) until %s', k.pause_code, k.pause_error, k.paused_until)
-    end
+    end,
+    retention._habits_of(k),
+    k.looked,
+    k.missing
   from retention.bucket k
   where p_bucket is null
     or k.bucket = p_bucket
@@ -3403,8 +3727,60 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
 $$;
 
 COMMENT ON FUNCTION retention.known_buckets(p_bucket text, p_limit integer) IS 'What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
-it pauses; null: it does not.
+it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
+"learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
+no object.
 For the listener.';
+
+CREATE FUNCTION retention.learn_habits(p_bucket text, p_learned jsonb, p_because text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_bucket retention.bucket;
+begin
+  perform retention._check_habits(
+    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing}'
+  );
+  select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
+  update retention.bucket k
+  set learned = (
+      select coalesce(jsonb_object_agg(l.key, l.value), '{}')
+      from jsonb_each(v_bucket.learned) l
+      where not p_learned ? l.key
+        and (l.value ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+    ) || (
+      select coalesce(
+        jsonb_object_agg(
+          l.key,
+          jsonb_build_object('value', l.value, 'at', clock_timestamp(), 'because', left(p_because, 500))
+        ),
+        '{}'
+      )
+      from (
+        select j.key,
+          case
+            when j.key = 'keys_per_request'
+              and (v_bucket.learned -> j.key ->> 'at')::timestamptz > clock_timestamp() - interval '1 day'
+            then least(j.value, v_bucket.learned -> j.key -> 'value')
+            else j.value
+          end as value
+        from jsonb_each(p_learned) j
+        where jsonb_typeof(j.value) <> 'null'
+      ) l
+    )
+  where k.bucket = p_bucket;
+end
+$$;
+
+COMMENT ON FUNCTION retention.learn_habits(p_bucket text, p_learned jsonb, p_because text) IS 'Remembers for a day what an attempt showed of the store of a bucket. p_learned: habits by name, as in
+{"keys_per_request": 62, "checksum": "md5"}; a null value forgets one. p_because: what showed it. Of two limits
+of keys that were refused the lower one stays. Unknown buckets are passed by. What a person has set stays in
+force.
+For the listener.
+Locks the bucket''s row.
+Raises invalid_parameter_value for what is no habit.';
 
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -3580,6 +3956,44 @@ For the listener.
 Locks the row of the bucket.
 Raises check_violation for any other word.';
 
+CREATE FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean DEFAULT false) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_bucket retention.bucket;
+  v_anew boolean;
+begin
+  select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
+  if not found then
+    return true;
+  end if;
+  v_anew := p_anew or v_bucket.looked_in is distinct from p_store;
+  update retention.bucket k
+  set looked_in = p_store,
+    looked_at = clock_timestamp(),
+    looked = p_looked + case when v_anew then 0 else k.looked end,
+    missing = cardinality(p_missing) + case when v_anew then 0 else k.missing end,
+    missing_keys = (p_missing || case when v_anew then '{}' else k.missing_keys end)[:3],
+    missing_confirmed_at = case
+      when k.looked_in is not distinct from p_store then k.missing_confirmed_at
+    end,
+    missing_confirmed_by = case
+      when k.looked_in is not distinct from p_store then k.missing_confirmed_by
+    end
+  where k.bucket = p_bucket
+  returning * into v_bucket;
+  perform retention._note_gate();
+  return not retention._lacks_objects(v_bucket);
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean) IS 'Notes how many keys of a bucket were looked for, and which of them had no object, before anything is deleted in
+p_store (how the store is called). A look in another store begins anew. Returns whether deleting may go on: with
+most objects missing it may not, and the gate closes (objects missing). p_anew: forget earlier looks.
+For the listener.
+Locks the bucket''s row.';
+
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3747,12 +4161,22 @@ begin
       'retry_at', retention._iso(v_until)
     ))
   where b.batch_id = p_batch_id;
+  if v_batch.results > 1 and v_batch.postponed >= 5 and exists (
+    select
+    from retention.batch b
+    where b.settled_at > v_batch.leased_at - interval '1 hour'
+      and b.bucket = v_batch.bucket
+      and b.cleared > 0
+  ) then
+    perform retention._cut(p_batch_id, (v_batch.results + 1) / 2);
+  end if;
   return v_until;
 end
 $$;
 
 COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
-counted as an attempt. The bucket pauses, longer each time. p_code, p_message: why. p_unanswered: the keys
+counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
+of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why. p_unanswered: the keys
 that S3 may still delete later. Returns when the batch may be claimed again, or null when p_lease is no
 longer the batch''s lease.
 For the listener.
@@ -4102,31 +4526,62 @@ For operators.
 Locks the row of retention.heartbeat (it waits for a flagging pass) and the batches that it changes.
 Raises invalid_parameter_value for a text that cannot be a run id.';
 
-CREATE FUNCTION retention.sample_key(p_bucket text) RETURNS text
+CREATE FUNCTION retention.sample_keys(p_bucket text, p_limit integer DEFAULT 20) RETURNS SETOF text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     AS $$
 begin
   if to_regclass('retention._live') is null then
-    return null;
+    return;
   end if;
-  return (
-    select l.key
-    from (
-      select r.bucket, r.key
-      from retention._live r
-      where r.key is not null
-      limit 1000
-    ) l
-    where l.bucket = p_bucket
-      and l.key <> ''
-    limit 1
-  );
+  return query
+  select l.key::text
+  from (
+    select r.bucket, r.key
+    from retention._live r
+    where r.key is not null
+    limit 1000
+  ) l
+  where l.bucket = p_bucket
+    and l.key <> ''
+  limit p_limit;
 end
 $$;
 
-COMMENT ON FUNCTION retention.sample_key(p_bucket text) IS 'The key of some live result in a bucket, looked for among a thousand; null: none was found. For observers.';
+COMMENT ON FUNCTION retention.sample_keys(p_bucket text, p_limit integer) IS 'The keys of some live results in a bucket, at most p_limit, looked for among a thousand. For observers.';
+
+CREATE FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text DEFAULT NULL::text, p_new boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing}');
+  if p_new and btrim(coalesce(p_bucket, '')) <> '' then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+  end if;
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set keys_per_request = case
+      when p_habits ? 'keys_per_request' then (p_habits ->> 'keys_per_request')::integer
+      else k.keys_per_request
+    end,
+    deletes = case when p_habits ? 'deletes' then p_habits ->> 'deletes' else k.deletes end,
+    checksum = case when p_habits ? 'checksum' then p_habits ->> 'checksum' else k.checksum end,
+    addressing = case when p_habits ? 'addressing' then p_habits ->> 'addressing' else k.addressing end,
+    set_at = clock_timestamp(),
+    set_by = coalesce(p_by, session_user)
+  where k.bucket = p_bucket;
+end
+$$;
+
+COMMENT ON FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text, p_new boolean) IS 'Sets habits of the store of a bucket by hand: they win over what is learned and are not forgotten. p_habits:
+{"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual"}, any of them; a null
+value leaves a habit to be learned again. p_by: who sets it; by default the session''s user. p_new: the bucket
+need not be known yet.
+For operators.
+Locks the bucket''s row.
+Raises invalid_parameter_value for what is no habit, and no_data_found for a bucket that is not known.';
 
 CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4238,14 +4693,15 @@ begin
       v_retry_at := case
         when not v_kind.is_dead then clock_timestamp() + retention._backoff(
           case when v_kind.counted then v_setting.retry_base else v_setting.pause_base end,
-          v_setting.retry_cap,
+          -- The store's own faults pass: what they struck is not to wait for hours after.
+          case when v_kind.counted then v_setting.retry_cap else v_setting.pause_cap end,
           case when v_kind.counted then v_batch.attempts else v_batch.postponed end
         )
       end;
       v_first_retry_at := least(v_first_retry_at, v_retry_at);
       insert into retention.batch (
         bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-        attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+        attempts, postponed, stuck_since, code, error, failed_at, dead_at, run_ids, keys, tenants
       )
       values (
         v_batch.bucket,
@@ -4258,6 +4714,7 @@ begin
         coalesce(v_retry_at, clock_timestamp()),
         v_batch.attempts + v_kind.counted::integer,
         v_batch.postponed + (not v_kind.counted)::integer,
+        case when v_kind.is_stuck then coalesce(v_batch.stuck_since, clock_timestamp()) end,
         v_kind.code,
         v_kind.reason,
         clock_timestamp(),
@@ -4284,6 +4741,9 @@ begin
 
   if v_cleared > 0 then
     perform retention._note_success(v_batch.bucket);
+    if not p_all then
+      perform retention._note_load(v_batch.bucket, p_failed);
+    end if;
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
@@ -4407,11 +4867,11 @@ begin
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    code, error, failed_at, run_ids, keys, tenants
+    stuck_since, code, error, failed_at, run_ids, keys, tenants
   )
   values (
     v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
-    v_batch.attempts, v_batch.postponed, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
     v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;
@@ -5327,6 +5787,8 @@ CREATE INDEX batch_open ON retention.batch USING btree (oldest) WHERE (settled_a
 CREATE INDEX batch_settled ON retention.batch USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
 CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, batch_id) WHERE ((settled_at IS NULL) AND (dead_at IS NULL));
+
+CREATE INDEX bucket_lacks_objects ON retention.bucket USING btree (bucket) WHERE (((missing * 2) > looked) AND (missing_confirmed_at IS NULL) AND ((looked >= 5) OR (missing_keys[1] ~ '^(/|[a-z0-9]+://)'::text)));
 
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
