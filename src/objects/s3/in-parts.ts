@@ -117,7 +117,7 @@ function inPartsOf<Item>(items: readonly Item[], most: number): (readonly Item[]
 }
 
 /** A run of bad keys must not hide the good ones: one from the middle of the longest part goes next. */
-function lookElsewhere<Target>(queue: (readonly Target[])[]): void {
+function lookElsewhere(queue: (readonly unknown[])[]): void {
   const longest = queue.toSorted((a, b) => b.length - a.length)[0];
   if (longest === undefined || longest.length < 2) return;
   const middle = Math.floor(longest.length / 2);
