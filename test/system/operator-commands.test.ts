@@ -101,8 +101,8 @@ describeDatabase('the commands of an operator', () => {
     await database().store.flagExpired({ by: 'test' });
     const missing = ['a', 'b', 'c', 'd', 'e'];
     await database().store.noteLook('dpp-results', { place: 'AWS', looked: 5, missing });
-    const status = await retention('status');
-    expect(status.stdout + status.stderr).toContain('retention bucket confirm dpp-results');
+    const resumed = await retention('resume');
+    expect(resumed.stdout).toContain('retention bucket confirm dpp-results');
     const { stdout, code } = await retention('bucket', 'confirm', 'dpp-results');
     expect({ stdout, code }).toEqual({
       stdout: 'Bucket dpp-results: confirmed; results without an object are stamped.\n',
