@@ -9,6 +9,8 @@ export const GUARDED_PACKAGES = [
   'node-pg-migrate',
   '@aws-sdk/*',
   '@smithy/*',
+  'hpagent',
+  'proxy-from-env',
   'winston',
   'prom-client',
   'commander',
@@ -18,6 +20,8 @@ export const GUARDED_PACKAGES = [
 
 const PG = ['pg', 'pg-listen', 'node-pg-migrate'];
 const AWS = ['@aws-sdk/*', '@smithy/*'];
+/** What a request to S3 is sent through. */
+const PROXY = ['hpagent', 'proxy-from-env'];
 const ABOVE_STORE = ['config', 'lifecycle', 'store', 'objects', 'reactor', 'telemetry'];
 
 /**
@@ -80,7 +84,7 @@ export const ROOMS = [
     files: ['src/objects/s3/**'],
     holds: 'the only AWS code',
     rooms: ['lifecycle'],
-    packages: AWS,
+    packages: [...AWS, ...PROXY],
   },
   {
     files: ['src/reactor/**'],

@@ -32,7 +32,9 @@ as $$
       )
     union all
     select s.name,
-      jsonb_build_object('value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by)
+      jsonb_build_object(
+        'value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by
+      )
     from (
       values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
         ('deletes', to_jsonb(p_bucket.deletes)),
@@ -86,11 +88,11 @@ begin
   -- All at once: taken off one by one, the rest would be written again at every claim.
   with others as (
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, attempts, postponed,
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
       stuck_since, code, error, failed_at, run_ids, keys, tenants
     )
     select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
-      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.attempts, v_batch.postponed,
+      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
       v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
       v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
     from generate_series(p_most, v_batch.results - 1, p_most) n

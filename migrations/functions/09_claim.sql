@@ -332,7 +332,12 @@ begin
     coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
     v_problems,
     v_habits,
-    case when v_bucket.looked >= 20 then v_bucket.looked_in end
+    -- What was sent before may be gone, which must not be taken for missing.
+    case
+      when v_bucket.looked >= 20
+        or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
+      then v_bucket.looked_in
+    end
   from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;

@@ -1,3 +1,4 @@
+import { causeOfDenial, DENIAL_REMEDIES } from '../objects/denials.ts';
 import type { Trouble } from '../store/overview.ts';
 
 /** What to do about failed and dead results: in words, and the command that revives them. */
@@ -13,17 +14,19 @@ const WORDS: Readonly<Record<string, string>> = {
   EmptyKey: 'The row names no object. Fix the row, then:',
   KeyTooLongError: 'No store takes a key this long. Fix the row, then:',
   NoSuchBucket: 'Make the bucket, or fix the rows that name it, then:',
+  StoreCannot: 'The store fails at these keys, and at no others. Have its operator look, then:',
   ObjectLocked: 'Object lock keeps a version. Once its date has passed:',
   UnencodableKey: 'The key cannot be sent as it is. Fix the row, then:',
 };
 
 /** What to do about results that failed with one code in one bucket. */
-export function remedyFor({ bucket, code, state }: Trouble): Remedy {
+export function remedyFor({ bucket, code, state, error }: Trouble): Remedy {
+  const cause = causeOfDenial(code, error ?? '');
   const otherwise =
     state === 'dead' ? 'Fix the cause, then:' : 'It is tried again by itself; to hurry it:';
   const filter = code === 'unknown' ? '' : ` --code ${quoteForShell(code)}`;
   return {
-    words: WORDS[code] ?? otherwise,
+    words: cause === undefined ? (WORDS[code] ?? otherwise) : `${DENIAL_REMEDIES[cause]} Then:`,
     command: `retention retry --bucket ${quoteForShell(bucket)}${filter}`,
   };
 }

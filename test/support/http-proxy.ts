@@ -227,7 +227,8 @@ export async function startHttpProxy(
     steer: (chooser) => {
       choose = chooser;
     },
-    next: (fault, { times = 1, when = () => true } = {}) => {
+    // Looking whether an object is there comes before the first deletion, and is no deletion.
+    next: (fault, { times = 1, when = ({ method }) => method !== 'HEAD' } = {}) => {
       let left = times;
       choose = (request) => {
         if (left === 0 || !when(request)) return undefined;

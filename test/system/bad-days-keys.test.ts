@@ -89,7 +89,8 @@ describeDatabase('a bad day of keys', () => {
     network
       .http()
       .steer((request) =>
-        request.body.includes(`results/${bad}<`)
+        request.body.includes(`results/${bad}<`) ||
+        (request.method === 'DELETE' && request.url.includes(bad))
           ? { kind: 'answer', status: 400, body: '<Error><Code>MalformedXML</Code></Error>' }
           : undefined,
       );

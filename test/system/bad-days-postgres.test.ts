@@ -13,7 +13,8 @@ describeDatabase('a bad day of Postgres', () => {
   const listen = (more = {}): Promise<RunningCli> => stack.listen(network.env(more));
   const linesOf = ({ stderr }: RunningCli, what: RegExp): number =>
     stderr.split('\n').filter((line) => what.test(line)).length;
-  const deletions = (): number => stack.requests().filter(({ keys }) => keys.length > 0).length;
+  const deletions = (): number =>
+    stack.requests().filter(({ operation }) => operation.startsWith('Delete')).length;
 
   async function stopped(listener: RunningCli): Promise<void> {
     listener.kill();

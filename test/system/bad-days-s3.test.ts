@@ -196,7 +196,7 @@ describeDatabase('a bad day of S3', () => {
     await listener.waitForLine(/Failed to delete S3 object for run .* NoSuchBucket/u);
     await until('the other bucket is cleared', async () => (await database().countStamped()) === 5);
     stack.s3().createBucket('dpp-results');
-    for (const runId of gone.slice(0, 3)) stack.s3().putObject('dpp-results', `results/${runId}`);
+    for (const runId of gone.slice(0, 7)) stack.s3().putObject('dpp-results', `results/${runId}`);
     await until('all are stamped', async () => (await database().countStamped()) === 15, {
       limitMs: 20_000,
       seen: () => listener.stderr,

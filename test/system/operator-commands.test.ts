@@ -36,6 +36,10 @@ describeDatabase('the commands of an operator', () => {
     ['hold', 'place'],
     ['hold', 'release'],
     ['hold', 'list'],
+    ['bucket', 'list'],
+    ['bucket', 'set'],
+    ['bucket', 'forget'],
+    ['bucket', 'confirm'],
     ['explain'],
     ['retry'],
     ['watch'],
@@ -44,6 +48,67 @@ describeDatabase('the commands of an operator', () => {
     const { stdout, code } = await runCli([...command, '--help']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/Examples?:\n {2}\$ retention /u);
+  });
+
+  test('a bucket is set by hand, shown, and forgotten', async () => {
+    await database().insertRuns({ count: 1 });
+    await database().store.flagExpired({ by: 'test' });
+    const set = await retention(
+      'bucket',
+      'set',
+      'dpp-results',
+      '--keys-per-request',
+      '100',
+      '--single',
+    );
+    expect(set).toMatchObject({
+      code: 0,
+      stderr: '',
+      stdout:
+        'Bucket dpp-results: 100 keys a request (set by hand), one key a request, by DeleteObject (set by hand).\n',
+    });
+    const { stdout } = await retention('bucket', 'list');
+    expect(stdout).toContain('100 keys a request (set by hand)');
+    expect(await json('bucket', 'list')).toMatchObject({
+      buckets: [
+        { bucket: 'dpp-results', habits: { keys_per_request: { value: 100, by: 'hand' } } },
+      ],
+    });
+    const forgotten = await retention('bucket', 'forget', 'dpp-results', '--all');
+    expect(forgotten.stdout).toBe('Bucket dpp-results: forgotten.\n');
+  });
+
+  test.each([
+    [
+      ['set', 'elsewhere', '--checksum', 'md5'],
+      'expected a bucket that is known, given: elsewhere',
+    ],
+    [['set', 'dpp-results'], 'bucket set: expected what to set; given nothing'],
+    [['set', 'dpp-results', '--keys-per-request', '1001'], '--keys-per-request: expected a whole'],
+    [['set', 'dpp-results', '--checksum', 'sha1'], 'Allowed choices are crc32, md5, none'],
+    [['set', 'dpp-results', '--single', '--together'], 'cannot be used with option'],
+    [['forget', 'elsewhere'], 'expected a bucket that is known, given: elsewhere'],
+    [['confirm', 'elsewhere'], 'expected a bucket that is known, given: elsewhere'],
+  ])('retention bucket %j changes nothing and says what was expected', async (words, message) => {
+    const { code, stderr } = await retention('bucket', ...words);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+    expect(await database().store.readBuckets()).toEqual([]);
+  });
+
+  test('a bucket whose objects are missing is confirmed, and the gate opens', async () => {
+    await database().insertRuns({ count: 1 });
+    await database().store.flagExpired({ by: 'test' });
+    const missing = ['a', 'b', 'c', 'd', 'e'];
+    await database().store.noteLook('dpp-results', { place: 'AWS', looked: 5, missing });
+    const resumed = await retention('resume');
+    expect(resumed.stdout).toContain('retention bucket confirm dpp-results');
+    const { stdout, code } = await retention('bucket', 'confirm', 'dpp-results');
+    expect({ stdout, code }).toEqual({
+      stdout: 'Bucket dpp-results: confirmed; results without an object are stamped.\n',
+      code: 0,
+    });
+    expect(await database().store.readGate()).toEqual([]);
   });
 
   test('a shortened policy says what it makes due before it takes effect', async () => {

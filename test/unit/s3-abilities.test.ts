@@ -196,8 +196,14 @@ describe('a listing', () => {
     return objects;
   }
 
+  test('whose entry has no date takes it for young', async () => {
+    play(page('<Contents><Key>a</Key><Size>1</Size></Contents>'));
+    const before = Date.now();
+    const [object] = await list();
+    expect(object?.lastModified.getTime()).toBeGreaterThanOrEqual(before);
+  });
+
   test.each([
-    ['without a date', ''],
     ['of 1970', '<LastModified>1970-01-01T00:00:00.000Z</LastModified>'],
     ['of the year 1', '<LastModified>0001-01-01T00:00:00Z</LastModified>'],
     ['of the future', '<LastModified>2999-01-01T00:00:00.000Z</LastModified>'],

@@ -51,7 +51,6 @@ describe('of one key within a 200', () => {
     '500',
     '503',
     'RequestTimeout',
-    'ACodeThatNobodyKnows',
     '',
   ])('%s passes: it is tried again and not counted', (code) => {
     expect(failureOfCode('key', code, 'no').outcome).toBe('failed');
@@ -69,6 +68,10 @@ describe('of one key within a 200', () => {
     ['NoSuchBucket', ''],
   ])('%s is a refusal and counts', (code, words) => {
     expect(failureOfCode('key', code, words).outcome).toBe('refused');
+  });
+
+  test('a code that nobody knows is tried again and not counted', () => {
+    expect(failureOfCode('key', 'ACodeOfItsOwn', 'no')).toMatchObject({ outcome: 'failed' });
   });
 
   test('that all are too much for now, the bucket pauses', async () => {

@@ -22,8 +22,10 @@ export async function describeBucket(
   signal?: AbortSignal,
 ): Promise<BucketDescription> {
   const reading = new Reading(connection, bucket, signal);
-  const { reachable, region } = await reading.reach();
+  const { reachable, region, isVague = false } = await reading.reach();
   if (!reachable) {
+    // A reply to HEAD has no words: what is wrong is said to a request that has a body.
+    if (isVague) await reading.versioning();
     const unknown = { versioning: 'unknown', objectLock: 'unknown', lifecycle: 'unknown' } as const;
     return { reachable, region, ...unknown, problems: reading.problems };
   }
@@ -56,7 +58,11 @@ class Reading {
     this.#signal = signal;
   }
 
-  async reach(): Promise<{ reachable: boolean; region?: string | undefined }> {
+  async reach(): Promise<{
+    reachable: boolean;
+    region?: string | undefined;
+    isVague?: boolean;
+  }> {
     const Bucket = this.#bucket;
     try {
       const reply = await this.#ask('HeadBucket', (sdk, client, abortSignal) =>
@@ -65,7 +71,8 @@ class Reading {
       return { reachable: true, region: reply.BucketRegion };
     } catch (error) {
       if (!(error instanceof ObjectStoreError) || error.httpStatus !== 404) {
-        return { reachable: this.#note(error).kind === 'denied' };
+        const { kind, httpStatus } = this.#note(error);
+        return { reachable: kind === 'denied', isVague: httpStatus === 400 };
       }
       // A reply without a body has no code of its own.
       this.#note(noSuchBucket(Bucket));

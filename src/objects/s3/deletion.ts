@@ -90,7 +90,7 @@ export class S3Deletion {
       if (only === undefined) throw error;
       // Of a store without DeleteObjects, or of something before it that lets no POST through.
       if (error.httpStatus === 404 && error.kind !== 'no-bucket') {
-        return await this.#deleteInstead(bucket, keys, error, call);
+        return this.#deleteInstead(bucket, keys, error, call);
       }
       // What the only key that was asked for is answered says nothing of the bucket's others.
       if ((error.kind === 'denied' || isOwnFault(error)) && others.length === 0) {

@@ -160,7 +160,10 @@ export function withBucketRefusal(failures: readonly KeyFailure[]): readonly Key
 }
 
 /** The family of what the store said of one key. */
-export function familyOfKey({ code, reason }: Pick<StoreFailure, 'code' | 'reason'>) {
+export function familyOfKey({
+  code,
+  reason,
+}: Pick<StoreFailure, 'code' | 'reason'>): ObjectStoreErrorKind {
   return kindOfKey(code, reason);
 }
 
@@ -180,7 +183,7 @@ export function isOwnFault({ kind, outcome, code, httpStatus }: ObjectStoreError
     kind === 'unavailable' &&
     outcome === 'failed' &&
     httpStatus !== undefined &&
-    /^Internal/u.test(code)
+    code.startsWith('Internal')
   );
 }
 

@@ -109,7 +109,7 @@ async function isRefused<Target>(
 }
 
 /** Cuts a list into parts of at most `most`. */
-export function inPartsOf<Item>(items: readonly Item[], most: number): (readonly Item[])[] {
+function inPartsOf<Item>(items: readonly Item[], most: number): (readonly Item[])[] {
   if (items.length <= most) return items.length === 0 ? [] : [items];
   const parts: (readonly Item[])[] = [];
   for (let at = 0; at < items.length; at += most) parts.push(items.slice(at, at + most));
@@ -117,7 +117,7 @@ export function inPartsOf<Item>(items: readonly Item[], most: number): (readonly
 }
 
 /** A run of bad keys must not hide the good ones: one from the middle of the longest part goes next. */
-function lookElsewhere<Target>(queue: (readonly Target[])[]): void {
+function lookElsewhere(queue: (readonly unknown[])[]): void {
   const longest = queue.toSorted((a, b) => b.length - a.length)[0];
   if (longest === undefined || longest.length < 2) return;
   const middle = Math.floor(longest.length / 2);

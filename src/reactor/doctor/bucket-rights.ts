@@ -88,7 +88,7 @@ const PARTITIONS: readonly (readonly [region: string, partition: string])[] = [
 ];
 
 /** A statement with its resources in the partition of a region. */
-export function inPartition(region: string | undefined, statement: IamStatement): IamStatement {
+function inPartition(region: string | undefined, statement: IamStatement): IamStatement {
   const [, partition = 'aws'] = PARTITIONS.find(([begin]) => region?.startsWith(begin)) ?? [];
   const resources = statement.Resource.map((it) => it.replace(/^arn:aws:/u, `arn:${partition}:`));
   return { ...statement, Resource: resources };

@@ -23,6 +23,9 @@ function answer(request: IncomingMessage, response: ServerResponse, body: string
   } else if (method === 'DELETE') {
     deleteRequests += 1;
     response.writeHead(204, HEADERS).end();
+  } else if (method === 'HEAD') {
+    // Every object is there, until somebody asks to delete it.
+    response.writeHead(200, HEADERS).end();
   } else if (method === 'GET' && url.searchParams.has('list-type')) {
     reply(response, listResult(url.searchParams));
   } else if (method === 'GET' && url.searchParams.has('versioning')) {

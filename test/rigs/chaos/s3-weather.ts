@@ -45,6 +45,8 @@ export const WEATHER: Readonly<Record<string, DrawWeather>> = {
   'keys refused for good': refuseForGood,
   'a store that wants Content-MD5': wantMd5,
   'a store without DeleteObjects': haveNoDeleteObjects,
+  'a store that takes few keys': takeFewKeys,
+  'a store whose limit of keys changes': changeTheLimit,
 };
 
 /** Strikes some requests, or all. */
@@ -67,6 +69,42 @@ function wantMd5(draws: Draws): Weather {
 function haveNoDeleteObjects(draws: Draws): Weather {
   const refusal = draws.pick([refuse(501, 'NotImplemented'), refuse(405, 'MethodNotAllowed')]);
   return (request) => (isDeleteObjects(request) ? refusal : undefined);
+}
+
+function takeFewKeys(draws: Draws): Weather {
+  const limit = draws.pick([1, 3, 10, 50]);
+  const refusal = tooManyKeys(draws);
+  return (request) => (keysOf(request) > limit ? refusal : undefined);
+}
+
+/** Another limit every few requests: what was learned is wrong, too low as well as too high. */
+function changeTheLimit(draws: Draws): Weather {
+  const refusal = tooManyKeys(draws);
+  let limit = 1_000;
+  let left = 0;
+  return (request) => {
+    if (!isDeleteObjects(request)) return undefined;
+    if ((left -= 1) < 0) {
+      limit = draws.pick([1, 2, 5, 20, 100, 1_000]);
+      left = draws.integer(1, 12);
+    }
+    return keysOf(request) > limit ? refusal : undefined;
+  };
+}
+
+function tooManyKeys(draws: Draws): HttpFault {
+  return draws.pick([
+    refuse(400, 'MalformedXML'),
+    refuse(400, 'InvalidRequest', 'too many keys'),
+    refuse(400, 'InvalidArgument'),
+    html(413),
+    html(400),
+  ]);
+}
+
+function keysOf(request: PassingRequest): number {
+  if (!isDeleteObjects(request)) return 0;
+  return request.body.toString('utf8').split('<Key>').length - 1;
 }
 
 /** The same keys each time, until they are dead; though S3 says so, they are gone. */

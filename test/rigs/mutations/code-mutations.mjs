@@ -30,6 +30,46 @@ export const codeMutations = [
     test: 'refuses buckets that it is not allowed, for good and in a list',
   },
   {
+    name: 'an entry of a listing without a date is old',
+    promise: 1,
+    edits: one(
+      'src/objects/s3/listing.ts',
+      'return isDate ? told : new Date();',
+      'return told ?? new Date(0);',
+    ),
+    testFile: PURGE_TEST,
+    test: 'whose entry has no date takes it for young',
+  },
+  {
+    name: 'a bad key is taken for a limit of the store',
+    promise: 6,
+    edits: one(
+      'src/objects/s3/in-parts.ts',
+      'part.every((it) => this.#taken.has(it))',
+      'part.some((it) => this.#taken.has(it))',
+    ),
+    testFile: 'test/unit/s3-limits.test.ts',
+    test: 'is one of forty at the front, and the others are deleted',
+  },
+  {
+    name: 'a refusal that nobody knows is counted',
+    promise: 6,
+    edits: one(
+      'src/objects/s3/meanings.ts',
+      "return kindOf(code, reason) ?? 'unavailable';",
+      "return kindOf(code, reason) ?? 'denied';",
+    ),
+    testFile: 'test/unit/s3-meanings.test.ts',
+    test: 'a code that nobody knows is tried again and not counted',
+  },
+  {
+    name: 'nothing is looked for before the first deletion',
+    promise: 3,
+    edits: one(WORKER, 'lookedIn === place) return true;', 'lookedIn !== place) return true;'),
+    testFile: 'test/unit/first-look.test.ts',
+    test: 'looks before the first deletion in a store, and deletes nothing where objects are missing',
+  },
+  {
     name: 'a reconnect is no reason to look',
     promise: 2,
     edits: one(
