@@ -39,7 +39,7 @@ export interface Status {
 }
 
 /** A cause for which results do not go at this moment. */
-export interface Waiting {
+export interface WaitCause {
   readonly what: string;
   /** Null: not counted. */
   readonly results: number | null;
@@ -50,12 +50,12 @@ export interface Waiting {
 }
 
 /**
- * `retention.waiting`: what waits, why, until when and what to do.
+ * `retention.wait_causes`: what waits, why, until when and what to do.
  *
  * @throws DatabaseError
  */
-export async function readWaiting(database: Queryable): Promise<readonly Waiting[]> {
-  return database.query<Waiting>('select * from retention.waiting()');
+export async function readWaitCauses(database: Queryable): Promise<readonly WaitCause[]> {
+  return database.query<WaitCause>('select * from retention.wait_causes()');
 }
 
 /**

@@ -21,7 +21,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, flagSelected } from './selection.ts';
 import { configure } from './settings.ts';
 import { unstamp } from './stamps.ts';
-import { readLosses, readStatus, readWaiting } from './status.ts';
+import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
   claim,
@@ -51,7 +51,7 @@ const functions = {
   dueRuns,
   flagSelected,
   readStatus,
-  readWaiting,
+  readWaitCauses,
   readLosses,
   readVitals,
   readOverview,

@@ -205,7 +205,7 @@ describeDatabase('what waits and what comes next', () => {
     await insertRuns({ tenant: 'other', completedAgo: '1 day' });
     await store.placeHolds({ tenantIds: ['other'], reason: 'law', forSeconds: 60 });
     await store.halt({ reason: 'fire', by: 'kim' });
-    const causes = await store.readWaiting();
+    const causes = await store.readWaitCauses();
     expect(causes.map(({ what, results }) => [what, results])).toEqual([
       ['everything', null],
       ['bucket two', 2],

@@ -67,7 +67,7 @@ const CALLABLE = [
   'unstamp(text)',
   'version()',
   'vitals(integer)',
-  'waiting(integer)',
+  'wait_causes(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 

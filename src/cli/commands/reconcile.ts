@@ -3,9 +3,8 @@ import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
-import { countOf } from '../../numbers.ts';
 import type { Verification } from '../../reactor/verify.ts';
-import type { DueGroup, Selection } from '../../store/selection.ts';
+import type { Selection } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
@@ -110,7 +109,6 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
         typed.selection,
         options,
         await verifyIfAsked(config, logger, objects, options),
-        isAllowedBy(config.resultBuckets),
       );
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
@@ -162,7 +160,7 @@ async function reconcileNow(
   } else {
     printVerified(verified, options);
     printLine(
-      `${countOf(counts.cleared, 'result')} cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
+      `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
@@ -177,13 +175,9 @@ async function dryRun(
   selection: Selection | undefined,
   options: Options,
   verified: Verification | undefined,
-  isAllowed: (group: Pick<DueGroup, 'bucket'>) => boolean,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
   const due = groups.reduce((sum, group) => sum + group.results, 0);
-  const refused = groups
-    .filter((group) => !isAllowed(group))
-    .reduce((sum, group) => sum + group.results, 0);
   const wantsRuns = options.json === true || options.verbose === true;
   const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
   if (options.json === true) {
@@ -192,36 +186,17 @@ async function dryRun(
       bucket,
       results,
       oldest,
-      allowed: isAllowed({ bucket }),
     }));
-    printJson({
-      dry_run: true,
-      due,
-      would_be_refused: refused,
-      groups: plain,
-      runs,
-      ...describeVerified(verified, options),
-    });
+    printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
     return;
   }
   printVerified(verified, options);
-  printLine(`${countOf(due - refused, 'result')} would go; nothing was changed.`);
-  if (refused > 0) {
-    printLine(
-      `${countOf(refused, 'result')} would be refused: S3_RESULT_BUCKET does not list the bucket.`,
-    );
-  }
+  printLine(`${due} results would go; nothing was changed.`);
   if (groups.length > 0) {
     printLine();
     printTable(
-      ['tenant', 'bucket', 'results', 'oldest', ''],
-      groups.map((group) => [
-        group.tenant_id,
-        group.bucket,
-        group.results,
-        group.oldest,
-        isAllowed(group) ? '' : 'would be refused',
-      ]),
+      ['tenant', 'bucket', 'results', 'oldest'],
+      groups.map((group) => [group.tenant_id, group.bucket, group.results, group.oldest]),
     );
   }
   if (runs.length > 0) {
@@ -231,10 +206,6 @@ async function dryRun(
       runs.map((each) => [each.run_id, each.tenant_id, each.bucket, each.key, each.completed_at]),
     );
   }
-}
-
-function isAllowedBy(allowed: readonly string[]): (group: { readonly bucket: string }) => boolean {
-  return ({ bucket }) => allowed.length === 0 || allowed.includes(bucket);
 }
 
 async function readOptions(
