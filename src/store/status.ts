@@ -1,5 +1,6 @@
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
+import { countOf } from '../numbers.ts';
 
 /** The columns of the view `retention.status`, under their own names. */
 export interface Status {
@@ -88,12 +89,12 @@ export async function readLosses(database: Queryable): Promise<string | undefine
       (select coalesce(sum(results), 0)::bigint from retention.batch where settled_at is null) as flagged`,
   );
   const parts = [
-    [counts?.holds, 'active holds'],
-    [counts?.policies, 'policies of tenants'],
-    [counts?.flagged, 'flagged results (they would be flagged again after the next up)'],
+    [counts?.holds, 'active hold', 'active holds'],
+    [counts?.policies, 'policy of a tenant', 'policies of tenants'],
+    [counts?.flagged, 'flagged result', 'flagged results (flagged again after the next up)'],
   ] as const;
   const losses = parts
     .filter(([count = 0]) => count > 0)
-    .map(([count, what]) => `${count} ${what}`);
+    .map(([count = 0, one, many]) => countOf(count, one, many));
   return losses.length === 0 ? undefined : losses.join(', ');
 }

@@ -204,7 +204,7 @@ describeDatabase('retention reconcile', () => {
     expect(await stack.countCleared()).toBe(3);
   });
 
-  test('an early cutoff respects holds and shared objects all the same', async () => {
+  test('an early cutoff respects holds and shared objects too', async () => {
     const runIds = await stack.insertResults({ count: 2, completedAgo: '10 days' });
     await stack.database().query('select retention.place_hold($1, $2)', ['audit', runIds[0]]);
     await stack.insertResults({ completedAgo: '10 days', key: 'results/shared' });

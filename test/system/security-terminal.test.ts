@@ -116,7 +116,7 @@ describeDatabase('text from outside, on a terminal and in a log', () => {
       expect(shown).toContain(String.raw`\u202e`);
     });
 
-    test('watch and status --watch draw nothing, whoever notifies', async () => {
+    test('watch and status --watch draw nothing, from any sender', async () => {
       await makeHostile();
       const { query } = stack.database();
       const channels = ['retention_expired', 'retention_cleared', 'retention_failed'];
