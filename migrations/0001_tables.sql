@@ -96,6 +96,22 @@ comment on column retention.setting.enabled is
   'false: nothing is flagged and nothing is claimed; status, dry runs and holds work';
 comment on column retention.setting.halted_at is
   'since when a person has halted everything (retention.halt); null: there is no halt';
+comment on column retention.setting.batch_size is
+  'results per batch, and so keys per DeleteObjects request';
+comment on column retention.setting.flag_limit is
+  'how many results one pass looks at, at most; the next tick goes on';
+comment on column retention.setting.backlog_limit is
+  'with this many flagged results waiting, no pass flags more';
+comment on column retention.setting.max_attempts is
+  'a result that S3 has refused this often is dead';
+comment on column retention.setting.retry_base is
+  'how long a refused result waits for its second attempt; each wait doubles';
+comment on column retention.setting.retry_cap is
+  'the longest wait between two attempts';
+comment on column retention.setting.pause_base is
+  'how long a bucket pauses for the first time; each pause doubles';
+comment on column retention.setting.pause_cap is
+  'the longest pause of a bucket';
 comment on column retention.setting.loop_interval is
   'how often a tick flags; the tick itself comes every minute';
 comment on column retention.setting.sweep_interval is

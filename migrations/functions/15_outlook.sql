@@ -88,7 +88,8 @@ begin
     select x.*
     from (select f.* from first f union all select s.* from second s) x
     where not x.is_behind
-      or (x.completed_at, x.run_id) <= (x.seen_completed_at, x.seen_run_id)
+      or x.completed_at < x.seen_completed_at
+      or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
   ),
   -- Each side by itself: together they would span all the batches between them.
   flagged as materialized (
@@ -110,6 +111,7 @@ begin
     min(s.due_at)
   from seen s
   where s.may_go
+    and s.run_id is not null
     and s.run_id not in (select f.run_id from flagged f);
 end
 $$;

@@ -8,7 +8,7 @@ create or replace view retention.flagged as
 select u.run_id,
   u.tenant_id,
   b.bucket,
-  -- As _unpack_key, which whoever reads this may not call.
+  -- As _unpack_key, which readers of this may not call.
   case
     when starts_with(u.key, E'\x02') then substr(u.key, 2)
     -- Run ids may have a collation of their own.

@@ -3,7 +3,7 @@ The one job of pg_cron.
 */
 
 -- Schedules the one job, or leaves the one that is there. p_job_database: where retention lives, for
--- a pg_cron that lives elsewhere (then this runs over there, as text). Runs as whoever migrates.
+-- a pg_cron that lives elsewhere (then this runs over there, as text). Runs as the role that migrates.
 -- Returns the job's owner.
 create or replace function retention._schedule_tick()
 returns text

@@ -15,7 +15,8 @@ type Fields = Readonly<Record<string, unknown>>;
 
 const MAX_TEXT_CHARACTERS = 200;
 const MAX_RAW_CHARACTERS = 500;
-const ISO_DATE = /^\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$/u;
+/** As retention._iso() writes them, also what no calendar has. */
+const ISO_DATE = /^(?:-?infinity|\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z(?: BC)?)$/u;
 
 /**
  * Reads a notification of one of our channels.
@@ -51,7 +52,7 @@ const READERS: ReadonlyMap<
 function readExpired({ batches, results, buckets, oldest }: Fields): string | undefined {
   if (!isCount(batches) || !isCount(results) || !isTexts(buckets)) return undefined;
   if (oldest !== null && !isDate(oldest)) return undefined;
-  const age = oldest === null ? '' : `, oldest ${oldest.slice(0, oldest.indexOf('T'))}`;
+  const age = oldest === null ? '' : `, oldest ${oldest.replace(/T[^Z]*Z/u, '')}`;
   const places = buckets.map((bucket) => safeText(bucket)).join(', ');
   return `${showCount(results, 'result')} in ${showCount(batches, 'batch', 'batches')} (${places})${age}`;
 }

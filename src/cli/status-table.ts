@@ -1,7 +1,7 @@
 import { showInstant } from '../instant.ts';
 import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
-import type { Status, Waiting } from '../store/status.ts';
+import type { Status, WaitCause } from '../store/status.ts';
 import { printLine, printTable } from './output.ts';
 
 /** Writes the view as a table. */
@@ -27,14 +27,14 @@ export function dueText({ due, due_is_capped }: Pick<Status, 'due' | 'due_is_cap
 }
 
 /** Writes what waits, why, until when and what to do; nothing where nothing waits. */
-export function printWaiting(causes: readonly Waiting[]): void {
+export function printWaitCauses(causes: readonly WaitCause[]): void {
   if (causes.length === 0) return;
   printLine();
   printLine('What waits, and why:');
-  for (const cause of causes) printLine(`  ${escapeControls(describeWaiting(cause))}`);
+  for (const cause of causes) printLine(`  ${escapeControls(describeCause(cause))}`);
 }
 
-function describeWaiting({ what, results, because, ends_at: end, remedy }: Waiting): string {
+function describeCause({ what, results, because, ends_at: end, remedy }: WaitCause): string {
   const count = results === null ? '' : ` (${showCount(results, 'result')})`;
   return [
     `${what}${count}: ${because}`,

@@ -1,5 +1,6 @@
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
+import { countOf } from '../numbers.ts';
 
 /** The columns of the view `retention.status`, under their own names. */
 export interface Status {
@@ -39,7 +40,7 @@ export interface Status {
 }
 
 /** A cause for which results do not go at this moment. */
-export interface Waiting {
+export interface WaitCause {
   readonly what: string;
   /** Null: not counted. */
   readonly results: number | null;
@@ -50,12 +51,12 @@ export interface Waiting {
 }
 
 /**
- * `retention.waiting`: what waits, why, until when and what to do.
+ * `retention.wait_causes`: what waits, why, until when and what to do.
  *
  * @throws DatabaseError
  */
-export async function readWaiting(database: Queryable): Promise<readonly Waiting[]> {
-  return database.query<Waiting>('select * from retention.waiting()');
+export async function readWaitCauses(database: Queryable): Promise<readonly WaitCause[]> {
+  return database.query<WaitCause>('select * from retention.wait_causes()');
 }
 
 /**
@@ -88,12 +89,12 @@ export async function readLosses(database: Queryable): Promise<string | undefine
       (select coalesce(sum(results), 0)::bigint from retention.batch where settled_at is null) as flagged`,
   );
   const parts = [
-    [counts?.holds, 'active holds'],
-    [counts?.policies, 'policies of tenants'],
-    [counts?.flagged, 'flagged results (they would be flagged again after the next up)'],
+    [counts?.holds, 'active hold', 'active holds'],
+    [counts?.policies, 'policy of a tenant', 'policies of tenants'],
+    [counts?.flagged, 'flagged result', 'flagged results (flagged again after the next up)'],
   ] as const;
   const losses = parts
     .filter(([count = 0]) => count > 0)
-    .map(([count, what]) => `${count} ${what}`);
+    .map(([count = 0, one, many]) => countOf(count, one, many));
   return losses.length === 0 ? undefined : losses.join(', ');
 }

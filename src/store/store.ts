@@ -37,7 +37,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
-import { readLosses, readStatus, readWaiting } from './status.ts';
+import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
   claim,
@@ -70,7 +70,7 @@ const functions = {
   endCutoff,
   readUnsettled,
   readStatus,
-  readWaiting,
+  readWaitCauses,
   readLosses,
   readVitals,
   readOverview,

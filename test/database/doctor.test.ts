@@ -58,6 +58,8 @@ describeDatabase('retention doctor, on the database', () => {
       'lease',
       'scheduler',
       'ticks',
+      'next pass',
+      'newest run',
     ]);
     expect(check('DATABASE_URL').found).toMatch(/as postgres, PostgreSQL \d+.*directly/u);
     expect(check('listening').found).toMatch(/arrived after \d+ ms/u);

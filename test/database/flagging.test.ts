@@ -492,7 +492,7 @@ describeDatabase('a row without a run id', () => {
       create unique index on runs (run_id)`,
   });
 
-  test("is in nobody's way, and nothing that is flagged", async () => {
+  test('delays nothing, and is not flagged', async () => {
     const { insertRuns, store, query } = database();
     const runIds = await insertRuns({ count: 3 });
     await query(`

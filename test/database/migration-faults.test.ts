@@ -5,7 +5,7 @@ import { describeDatabase } from '../support/database.ts';
 import { hasSchema, migrate, withDatabase } from '../support/migrating.ts';
 import { dumpSchema } from '../support/schema-dump.ts';
 
-/** What is wrong, how it came to be, what was asked for, what is said, and what mends it. */
+/** What is wrong, how it came to be, what was asked for, what is said, and what fixes it. */
 const FAULTS: [string, string, MigrationSettings, RegExp, RegExp][] = [
   [
     'the table is not there',
@@ -89,7 +89,7 @@ const FAULTS: [string, string, MigrationSettings, RegExp, RegExp][] = [
 
 describeDatabase('the migrations', () => {
   test.each(FAULTS)(
-    'stop when %s, saying what mends it, and leave nothing',
+    'stop when %s, saying what fixes it, and leave nothing',
     async (_, sql, settings, message, remedy) => {
       await withDatabase(async (database) => {
         if (sql !== '') await database.query(sql);

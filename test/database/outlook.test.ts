@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Status } from '../../src/store/status.ts';
 import { describeDatabase } from '../support/database.ts';
+import { examineWith } from '../support/doctor.ts';
 import { useMigrated } from '../support/migrated.ts';
 
 const BOUND = 10_000;
@@ -190,6 +191,30 @@ describeDatabase('what waits and what comes next', () => {
     expect(row?.days).toBeCloseTo(50, 1);
   });
 
+  test('doctor says when the next pass comes, and warns of no new run for weeks', async () => {
+    const examine = () => examineWith({ DATABASE_URL: database().url });
+    await database().insertRuns({ completedAgo: '3 days' });
+    await database().store.tick('internal');
+    const fine = await examine();
+    expect(fine.check('next pass')).toMatchObject({
+      state: 'ok',
+      found: expect.stringMatching(/^at 2\S+Z: a tick flags 1 day after the last pass$/u) as string,
+    });
+    expect(fine.check('newest run')).toMatchObject({ state: 'ok' });
+    await database().query(`update runs set completed_at = now() - interval '15 days'`);
+    await database().query('update retention.heartbeat set ticked_at = null');
+    const quiet = await examine();
+    expect(quiet.check('newest run')).toMatchObject({
+      state: 'warning',
+      found: expect.stringContaining('none has completed for 15 d') as string,
+      remedy: expect.stringContaining('retention migrate up') as string,
+    });
+    expect(quiet.check('next pass')).toMatchObject({
+      state: 'warning',
+      found: expect.stringContaining('there has never been a tick') as string,
+    });
+  });
+
   test('what waits is listed with why, until when and what to do', async () => {
     const { insertRuns, store, query, failRuns } = database();
     const runs = await insertRuns({ count: 4, bucket: 'one' });
@@ -205,7 +230,7 @@ describeDatabase('what waits and what comes next', () => {
     await insertRuns({ tenant: 'other', completedAgo: '1 day' });
     await store.placeHolds({ tenantIds: ['other'], reason: 'law', forSeconds: 60 });
     await store.halt({ reason: 'fire', by: 'kim' });
-    const causes = await store.readWaiting();
+    const causes = await store.readWaitCauses();
     expect(causes.map(({ what, results }) => [what, results])).toEqual([
       ['everything', null],
       ['bucket two', 2],

@@ -4866,7 +4866,8 @@ begin
     select x.*
     from (select f.* from first f union all select s.* from second s) x
     where not x.is_behind
-      or (x.completed_at, x.run_id) <= (x.seen_completed_at, x.seen_run_id)
+      or x.completed_at < x.seen_completed_at
+      or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
   ),
   -- Each side by itself: together they would span all the batches between them.
   flagged as materialized (
@@ -4888,6 +4889,7 @@ begin
     min(s.due_at)
   from seen s
   where s.may_go
+    and s.run_id is not null
     and s.run_id not in (select f.run_id from flagged f);
 end
 $$;
@@ -8333,7 +8335,7 @@ $$;
 COMMENT ON FUNCTION retention.vitals(p_buckets integer) IS 'What a scrape asks for beside retention.status: the database''s clock, the first p_buckets buckets that pause,
 and how much of the server''s notification queue is used, from 0 to 1. Cheap at any size. For observers.';
 
-CREATE FUNCTION retention.waiting(p_limit integer DEFAULT 10) RETURNS TABLE(what text, results bigint, because text, ends_at timestamp with time zone, remedy text)
+CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(what text, results bigint, because text, ends_at timestamp with time zone, remedy text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -8403,7 +8405,7 @@ CREATE FUNCTION retention.waiting(p_limit integer DEFAULT 10) RETURNS TABLE(what
   )
 $$;
 
-COMMENT ON FUNCTION retention.waiting(p_limit integer) IS 'Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
+COMMENT ON FUNCTION retention.wait_causes(p_limit integer) IS 'Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
 coming, buckets that pause, failed and dead results by bucket and code, policies that wait for a confirmation,
 holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
 null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.';
@@ -8540,9 +8542,25 @@ COMMENT ON COLUMN retention.setting.halted_at IS 'since when a person has halted
 
 COMMENT ON COLUMN retention.setting.loop_interval IS 'how often a tick flags; the tick itself comes every minute';
 
+COMMENT ON COLUMN retention.setting.batch_size IS 'results per batch, and so keys per DeleteObjects request';
+
+COMMENT ON COLUMN retention.setting.flag_limit IS 'how many results one pass looks at, at most; the next tick goes on';
+
+COMMENT ON COLUMN retention.setting.backlog_limit IS 'with this many flagged results waiting, no pass flags more';
+
 COMMENT ON COLUMN retention.setting.sweep_interval IS 'how often, at least, a pass starts from the oldest result again instead of going on from its progress';
 
 COMMENT ON COLUMN retention.setting.small_backlog IS 'with no more than this many results behind its progress, every pass starts from the oldest';
+
+COMMENT ON COLUMN retention.setting.max_attempts IS 'a result that S3 has refused this often is dead';
+
+COMMENT ON COLUMN retention.setting.retry_base IS 'how long a refused result waits for its second attempt; each wait doubles';
+
+COMMENT ON COLUMN retention.setting.retry_cap IS 'the longest wait between two attempts';
+
+COMMENT ON COLUMN retention.setting.pause_base IS 'how long a bucket pauses for the first time; each pause doubles';
+
+COMMENT ON COLUMN retention.setting.pause_cap IS 'the longest pause of a bucket';
 
 COMMENT ON COLUMN retention.setting.history_kept IS 'how long passes, and batches that cleared nothing, are remembered';
 

@@ -81,7 +81,7 @@ const CALLABLE = [
   'version()',
   'vitals(integer)',
   'unsettled(bigint[],text,text[],text[])',
-  'waiting(integer)',
+  'wait_causes(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);
 

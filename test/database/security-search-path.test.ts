@@ -147,7 +147,7 @@ const CALLS: Readonly<Record<string, string>> = {
   health: 'select * from retention.health()',
   known_buckets: `select * from retention.known_buckets('dpp-results')`,
   next_pass: 'select * from retention.next_pass()',
-  waiting: 'select * from retention.waiting()',
+  wait_causes: 'select * from retention.wait_causes()',
   missing_rights: 'select * from retention.missing_rights()',
   pending_policies: 'select * from retention.pending_policies()',
   sample_keys: `select retention.sample_keys('dpp-results')`,

@@ -82,7 +82,7 @@ describeDatabase('a bad day of a crowd', () => {
     await flooder.end();
   });
 
-  test('100,000 dead results are in nobody’s way, and are revived by one command', async () => {
+  test('100,000 dead results delay nothing, and are revived by one command', async () => {
     const { insertRuns, query, one } = stack.database();
     const dead = 100_000;
     await insertRuns({ count: dead, completedAgo: '60 days' });

@@ -87,7 +87,7 @@ describeDatabase('a bad day of the network', () => {
     await stopsInItsGrace(listener);
   });
 
-  test('5: a slow and a broken network: work gets through all the same', async () => {
+  test('5: a slow and a broken network: work still gets through', async () => {
     const listener = await listen();
     network.tcp().delay(40);
     network.tcp().throttle(200_000);

@@ -51,7 +51,6 @@ describeDatabase('the exit codes of the commands', () => {
     more: readonly string[] = [],
   ): Promise<void> {
     for (const command of commands) {
-      // oxlint-disable-next-line no-await-in-loop -- two cores
       const result = await runCli([...command, ...more], { env });
       look(result, command.join(' '));
     }
@@ -233,7 +232,7 @@ describeDatabase('the exit codes of the commands', () => {
   function piped(command: string, tail: string): Promise<{ code: number; stderr: string }> {
     const line = `${process.execPath} dist/cli/main.js ${command} ${tail}; echo "code \${PIPESTATUS[0]}" >&2`;
     return new Promise((resolve) => {
-      const env = { ...bareEnvironment(), ...stack.env() } as NodeJS.ProcessEnv;
+      const env = { ...bareEnvironment(), ...stack.env() };
       execFile('bash', ['-c', line], { env }, (_error, _stdout, stderr) => {
         const [, code = '-1'] = /^code (\d+)$/mu.exec(stderr) ?? [];
         resolve({ code: Number(code), stderr: stderr.replace(/^code \d+\n/mu, '') });

@@ -66,7 +66,7 @@ describe.skipIf(native === undefined)('a newer PostgreSQL without pg_cron', () =
       );
     {
       await using listener = startCli(['listen'], { env: env() });
-      await listener.waitForLine('1 S3 objects deleted, 1 runs marked as cleared', 30_000);
+      await listener.waitForLine('1 S3 object deleted, 1 run marked as cleared', 30_000);
       expect(await stamped()).toBe('due');
       expect(await server.sql('select ticked_by from retention.heartbeat', 'app')).toBe('internal');
 

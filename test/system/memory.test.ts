@@ -48,7 +48,7 @@ describeDatabase('memory', () => {
     expect(await youngMegabytes({})).toBeLessThan(6);
   });
 
-  test('whoever gives Node flags for it decides', async () => {
+  test('flags that Node is given for it decide', async () => {
     const env = { NODE_OPTIONS: '--max-semi-space-size=16' };
     expect(await youngMegabytes(env)).toBeGreaterThan(8);
   });

@@ -236,7 +236,7 @@ describeDatabase('versioned buckets', () => {
         await using listener = startCli(['listen'], {
           env: { DATABASE_URL: database().url, ...s3Environment(target(), bucket.name) },
         });
-        await listener.waitForLine('1 runs marked as cleared', 30_000);
+        await listener.waitForLine('1 run marked as cleared', 30_000);
         await listener.waitForLine(
           `Bucket ${bucket.name}: versioning is on: a deletion only hides`,
         );

@@ -337,7 +337,7 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       expect(stack.s3().countObjects('dpp-results')).toBe(3);
     });
 
-    test('--orphans alone mends nothing', async () => {
+    test('--orphans alone repairs nothing', async () => {
       await insertKeyed(stack, ['gone']);
       await insertKeyed(stack, ['back'], { clearedAgo: '1 day' });
       put(stack, 'back', 'orphan');

@@ -85,7 +85,7 @@ describe('the status page', () => {
     expect(open).toEqual([]);
   });
 
-  test('says what is wrong first, and the command that mends it', () => {
+  test('says what is wrong first, and the command that fixes it', () => {
     const page = renderStatusPage(snapshotOf());
     const withoutWords = page.replaceAll(/<span class="word">([^<]*)<\/span>/gu, '$1');
     expect(page).toContain('<span class="pill warn">Needs attention</span>');
@@ -152,7 +152,7 @@ describe('status.json', () => {
   });
 });
 
-describe('commands that mend', () => {
+describe('commands that fix', () => {
   test('are quoted so that a shell takes them as they are', () => {
     expect(quoteForShell('dpp-results')).toBe('dpp-results');
     expect(quoteForShell('*')).toBe("'*'");

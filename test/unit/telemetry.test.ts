@@ -41,7 +41,7 @@ describe('a shared read', () => {
     expect(await read()).toMatchObject({ ok: true, value: 3 });
   });
 
-  test('nobody waits longer than the limit, and no second read begins meanwhile', async () => {
+  test('no caller waits longer than the limit, and no second read begins meanwhile', async () => {
     let reads = 0;
     let answer: (value: number) => void = () => undefined;
     const read = createCachedRead<number>({
@@ -180,7 +180,7 @@ describe('the HTTP server', () => {
     return address;
   }
 
-  test('tells nobody but the log why an answer failed', async () => {
+  test('tells only the log why an answer failed', async () => {
     const { port } = await serve();
     const reply = await fetch(`http://127.0.0.1:${port}/fails`);
     expect(reply.status).toBe(500);

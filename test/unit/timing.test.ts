@@ -103,7 +103,7 @@ describe('rate limit', () => {
     return { clock, limit, begunAt, begin };
   }
 
-  test('whoever comes at once begins at even distances, in the order of coming', async () => {
+  test('what comes at once begins at even distances, in the order of coming', async () => {
     const { clock, begunAt, begin } = startTurns(100);
     const all = Promise.all([begin(50), begin(20), begin(10), begin(50)]);
     await clock.advance(10_000);
@@ -162,7 +162,7 @@ describe('rate limit', () => {
     expect(begunAt).toEqual([0, 10_000]);
   });
 
-  test('an aborted wait begins nothing and holds up nobody', async () => {
+  test('an aborted wait begins nothing and delays nothing', async () => {
     const { clock, begunAt, begin } = startTurns(10);
     const controller = new AbortController();
     await begin(10);

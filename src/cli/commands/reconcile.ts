@@ -108,7 +108,12 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
       const verified = await verifyIfAsked(config, logger, objects, options);
-      await dryRun(store, typed.selection, options, verified, isAllowedBy(config.resultBuckets));
+      await dryRun(
+        store,
+        typed.selection,
+        { ...options, allowedBuckets: config.resultBuckets },
+        verified,
+      );
       if (hasFailed(verified)) process.exitCode = 1;
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
@@ -172,7 +177,7 @@ async function reconcileNow(
   } else {
     printVerified(verified, options);
     printLine(
-      `${countOf(counts.cleared, 'result')} cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
+      `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
@@ -196,34 +201,29 @@ function printWaiting(waiting: readonly Unsettled[]): void {
 async function dryRun(
   store: Store,
   selection: Selection | undefined,
-  options: Options,
+  options: Options & { readonly allowedBuckets: readonly string[] },
   verified: Verification | undefined,
-  isAllowed: (group: Pick<DueGroup, 'bucket'>) => boolean,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
   const sum = (some: readonly DueGroup[]): number =>
     some.reduce((total, { results }) => total + results, 0);
   const due = sum(groups);
-  const refusedGroups = groups.filter((group) => !isAllowed(group));
+  const { allowedBuckets } = options;
+  const isRefused = ({ bucket }: DueGroup): boolean =>
+    allowedBuckets.length > 0 && !allowedBuckets.includes(bucket);
+  const refusedGroups = groups.filter((group) => isRefused(group));
   const refused = sum(refusedGroups);
   const wantsRuns = options.json === true || options.verbose === true;
   const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
   if (options.json === true) {
-    const plain = groups.map(({ tenant_id, bucket, results, oldest }) => ({
-      tenant_id,
-      bucket,
-      results,
-      oldest,
-      allowed: isAllowed({ bucket }),
+    const plain = groups.map((group) => ({
+      tenant_id: group.tenant_id,
+      bucket: group.bucket,
+      results: group.results,
+      oldest: group.oldest,
+      ...(isRefused(group) ? { refused: 'bucket not allowed' } : {}),
     }));
-    printJson({
-      dry_run: true,
-      due,
-      would_be_refused: refused,
-      groups: plain,
-      runs,
-      ...describeVerified(verified, options),
-    });
+    printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
     return;
   }
   printVerified(verified, options);
@@ -237,14 +237,8 @@ async function dryRun(
   if (groups.length > 0) {
     printLine();
     printTable(
-      ['tenant', 'bucket', 'results', 'oldest', ''],
-      groups.map((group) => [
-        group.tenant_id,
-        group.bucket,
-        group.results,
-        group.oldest,
-        isAllowed(group) ? '' : 'would be refused',
-      ]),
+      ['tenant', 'bucket', 'results', 'oldest'],
+      groups.map((group) => [group.tenant_id, group.bucket, group.results, group.oldest]),
     );
   }
   if (runs.length > 0) {
@@ -254,10 +248,6 @@ async function dryRun(
       runs.map((each) => [each.run_id, each.tenant_id, each.bucket, each.key, each.completed_at]),
     );
   }
-}
-
-function isAllowedBy(allowed: readonly string[]): (group: { readonly bucket: string }) => boolean {
-  return ({ bucket }) => allowed.length === 0 || allowed.includes(bucket);
 }
 
 async function readOptions(

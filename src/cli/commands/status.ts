@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
-import { printStatus, printWaiting } from '../status-table.ts';
+import { printStatus, printWaitCauses } from '../status-table.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -35,7 +35,7 @@ async function status(options: Options): Promise<void> {
     } else if (options.json === true) printJson(row);
     else {
       printStatus(row);
-      printWaiting(await store.readWaiting());
+      printWaitCauses(await store.readWaitCauses());
     }
   });
 }

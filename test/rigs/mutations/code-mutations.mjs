@@ -533,4 +533,37 @@ export const codeMutations = [
     testFile: 'test/system/telemetry.test.ts',
     test: 'counts exactly what happened',
   },
+  {
+    name: 'a starting listener tells the last pass',
+    promise: 12,
+    edits: one(
+      LISTENER,
+      'this.#lastScanId ??= pulse.lastScanId;',
+      'this.#lastScanId ??= pulse.lastScanId - 1;',
+    ),
+    testFile: 'test/database/listener-news.test.ts',
+    test: 'a starting listener does not repeat the last pass as news, and tells the next one once',
+  },
+  {
+    name: 'a failure that goes on is a line each time',
+    promise: 12,
+    edits: one(
+      'src/lifecycle/failure-log.ts',
+      'logger[isNews ? level : ',
+      'logger[isNews || level ? level : ',
+    ),
+    testFile: 'test/unit/one-line.test.ts',
+    test: 'is said ever more rarely, with how often and since when, and once when it is over',
+  },
+  {
+    name: 'a date that no calendar has is read as one',
+    promise: 12,
+    edits: one(
+      'src/database/value-types.ts',
+      'if (!(date instanceof Date)) return text;',
+      'if (!(date instanceof Date)) return new Date(Number.NaN);',
+    ),
+    testFile: 'test/database/shown-dates.test.ts',
+    test: '"kept for ever" is said so',
+  },
 ];

@@ -18,6 +18,7 @@ const HOLD = `${FOLDER}/13_hold.sql`;
 const SELECT = `${FOLDER}/14_select.sql`;
 const CLOCK = `${FOLDER}/23_clock.sql`;
 const CLOCK_TEST = 'test/database/clock.test.ts';
+const OUTLOOK = `${FOLDER}/15_outlook.sql`;
 const RIGHTS = `${FOLDER}/19_rights.sql`;
 
 const TABLE = `${FOLDER}/02_table.sql`;
@@ -37,6 +38,7 @@ const GATE_TEST = 'test/database/gate.test.ts';
 const SETTLE_TEST = 'test/database/settle.test.ts';
 const LEASE_TEST = 'test/database/lease.test.ts';
 const IN_FLIGHT_TEST = 'test/database/in-flight.test.ts';
+const OUTLOOK_TEST = 'test/database/outlook.test.ts';
 const LISTED_TEST = 'test/database/security-rights.test.ts';
 
 const one = (file, search, replace) => [{ file, search, replace }];
@@ -924,5 +926,45 @@ export const schemaMutations = [
     edits: one(SETTLE, '    stamped = v_stamps.stamped,\n', '    stamped = v_done.results,\n'),
     testFile: SETTLE_TEST,
     test: ['promise 3: a run that %s is not stamped', 'points at another key by now'],
+  },
+  {
+    name: 'what came late is not counted',
+    promise: 12,
+    edits: one(OUTLOOK, 'where t.seen_completed_at is not null', 'where false'),
+    testFile: OUTLOOK_TEST,
+    test: '7,000 old rows imported after the last pass are due at once, and since when',
+  },
+  {
+    name: 'what is flagged is counted as due once more',
+    promise: 12,
+    edits: one(
+      OUTLOOK,
+      '    and s.run_id not in (select f.run_id from flagged f);',
+      '    and true;',
+    ),
+    testFile: OUTLOOK_TEST,
+    test: 'what is flagged is counted once, on both sides of the progress',
+  },
+  {
+    name: 'a count that stopped at its bound does not say "at least"',
+    promise: 12,
+    edits: one(
+      OUTLOOK,
+      '    exists (\n      select\n      from wanting w',
+      '    false and exists (\n      select\n      from wanting w',
+    ),
+    testFile: OUTLOOK_TEST,
+    test: 'more than it looks at: "at least", also of a small tenant behind a large one',
+  },
+  {
+    name: 'a next pass is promised while no tick comes',
+    promise: 12,
+    edits: one(
+      OUTLOOK,
+      "s.ticked_at < now() - interval '5 minutes'",
+      "s.ticked_at < now() - interval '5 years'",
+    ),
+    testFile: OUTLOOK_TEST,
+    test: ['no pass comes by itself while %s, and it says so', 'the ticks have stopped'],
   },
 ];

@@ -1,12 +1,12 @@
 /*
-What waits: the causes, each with how many results wait for it, until when, and what a person can do.
+What waits: its causes, each with how many results wait for it, until when, and what a person can do.
 */
 
 -- Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
 -- coming, buckets that pause, failed and dead results by bucket and code, policies that wait for a confirmation,
 -- holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
 -- null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.
-create or replace function retention.waiting(p_limit integer default 10)
+create or replace function retention.wait_causes(p_limit integer default 10)
 returns table (what text, results bigint, because text, ends_at timestamptz, remedy text)
 language sql
 stable

@@ -47,7 +47,7 @@ describeDatabase('dates that no calendar of ours has', () => {
       snapshotAsJson(snapshot),
       text,
       JSON.stringify(await store.explain([runId])),
-      JSON.stringify(await store.readWaiting()),
+      JSON.stringify(await store.readWaitCauses()),
       JSON.stringify(await store.dueGroups({})),
       JSON.stringify(await store.dueRuns({})),
       JSON.stringify(await store.listHolds({ all: true })),
