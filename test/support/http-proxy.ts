@@ -228,7 +228,7 @@ export async function startHttpProxy(
       choose = chooser;
     },
     // Looking whether an object is there comes before the first deletion, and is no deletion.
-    next: (fault, { times = 1, when = ({ method }) => method !== 'HEAD' } = {}) => {
+    next: (fault, { times = 1, when = ({ method }: PassingRequest) => method !== 'HEAD' } = {}) => {
       let left = times;
       choose = (request) => {
         if (left === 0 || !when(request)) return undefined;
