@@ -88,9 +88,7 @@ export type Sdk = typeof AwsS3;
 export class S3Connection {
   /** The most milliseconds that one request takes, with all its attempts. */
   readonly budgetMilliseconds: number;
-  /** The most milliseconds that one attempt waits for its answer. */
   readonly requestTimeoutMilliseconds: number;
-  /** How people call the store: its address, or AWS. */
   readonly place: string;
   readonly habits = new HabitMemory();
   readonly #options: S3ObjectStoreOptions;
