@@ -176,19 +176,8 @@ end
 $$;
 
 CREATE FUNCTION retention._application_path(p_recorded text) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    AS $$
-  select concat_ws(
-    ', ',
-    (
-      select string_agg(btrim(u.name), ', ' order by u.n)
-      from unnest(string_to_array(p_recorded, ',')) with ordinality as u (name, n)
-      where btrim(u.name, ' "') !~* '^pg_temp'
-        and btrim(u.name) <> ''
-    ),
-    'pg_temp'
-  )
-$$;
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ltrim((regexp_replace(COALESCE(p_recorded, ''::text), '(^|,)\s*"?pg_temp[^,]*'::text, ''::text, 'gi'::text) || ', pg_temp'::text), ' ,'::text);
 
 CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries integer) RETURNS interval
     LANGUAGE sql
@@ -307,6 +296,22 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
         when h.tenant_id is null then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
+$$;
+
+CREATE FUNCTION retention._begins_unique(p_table oid, p_column text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from pg_index i
+    join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
+    where i.indrelid = p_table
+      and i.indisunique
+      and i.indisvalid
+      and i.indpred is null
+      and a.attname = p_column
+      and (i.indnkeyatts = 1 or exists (select from pg_partition_tree(p_table) t where t.level > 0 or not t.isleaf))
+  )
 $$;
 
 CREATE FUNCTION retention._book_failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
@@ -715,6 +720,7 @@ CREATE FUNCTION retention._clear_stamps(p_run_ids retention.run_id[], p_before t
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
+    SET enable_seqscan TO 'off'
     AS $$
 declare
   v_path text := (select retention._application_path(a.application_path) from retention.adapter a);
@@ -822,11 +828,11 @@ begin
   -- All at once: taken off one by one, the rest would be written again at every claim.
   with others as (
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, attempts, postponed,
+      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
       stuck_since, code, error, failed_at, run_ids, keys, tenants
     )
     select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
-      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.attempts, v_batch.postponed,
+      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
       v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
       v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
     from generate_series(p_most, v_batch.results - 1, p_most) n
@@ -1100,6 +1106,7 @@ declare
   v_table regclass;
   v_class pg_class;
   v_parent regclass;
+  v_unsupported record;
   v_hint text := 'Set RETENTION_TABLE to a plain or partitioned table.';
 begin
   begin
@@ -1158,6 +1165,13 @@ begin
       errcode = 'wrong_object_type',
       message = format('%s has tables that inherit from it, and no index can hold their rows together', v_table),
       hint = 'Make it a partitioned table, or take the children out of it: alter table ... no inherit ...';
+  end if;
+  select u.reason, u.remedy into v_unsupported from retention._unsupported(v_table) u;
+  if v_unsupported.reason is not null then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = v_unsupported.reason,
+      hint = v_unsupported.remedy;
   end if;
   return v_table;
 end
@@ -1673,7 +1687,9 @@ CREATE FUNCTION retention._habits_of(p_bucket retention.bucket) RETURNS jsonb
       )
     union all
     select s.name,
-      jsonb_build_object('value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by)
+      jsonb_build_object(
+        'value', s.value, 'by', 'hand', 'since', p_bucket.set_at, 'because', 'set by ' || p_bucket.set_by
+      )
     from (
       values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
         ('deletes', to_jsonb(p_bucket.deletes)),
@@ -2285,7 +2301,6 @@ begin
           r.is_due
           or r.run_id = e.run_id
             and not r.held
-            and r.is_candidate
             and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
         ) as may_go
       from retention._live r
@@ -2302,7 +2317,6 @@ begin
         r.is_due
         or v_early is not null
           and not r.held
-          and r.is_candidate
           and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
       ) as may_go
       from retention._live r
@@ -2343,7 +2357,6 @@ CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared bo
           r.is_due
           or p_early is not null
             and not r.held
-            and r.is_candidate
             and retention._is_past(r.due_at, r.completed_at, p_early, r.retain_until)
         ) as may_go,
         count(*) filter (where not r.is_due) as not_due
@@ -3960,57 +3973,64 @@ declare
   v_completed text;
   v_is_dated boolean;
   v_has_rules boolean;
+  v_has_triggers boolean;
+  v_is_young boolean;
   v_stamped bigint;
 begin
   select retention._application_path(a.application_path),
     coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED'),
     a.columns -> 'updated_at' ->> 'name' is not null,
-    c.relhasrules
-  into v_path, v_completed, v_is_dated, v_has_rules
+    c.relhasrules,
+    c.relhastriggers or c.relhassubclass or c.relkind = 'p',
+    c.reltuples < 10000
+  into v_path, v_completed, v_is_dated, v_has_rules, v_has_triggers, v_is_young
   from retention.adapter a
   left join pg_class c on c.oid = a.table_oid;
   if v_has_rules then
     return retention._stamp_under_rules(
       p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated
     );
+  elsif v_has_triggers then
+    return retention._stamp_under_triggers(
+      p_bucket, p_run_ids, p_keys, p_oldest, p_newest, v_path, v_completed, v_is_dated, v_default_bucket
+    );
+  end if;
+  if v_is_young then
+    -- The table may have grown since its statistics, and a plan that was kept for a few rows reads all of them.
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);
   end if;
   perform set_config('search_path', v_path, true);
-  -- The array bounds what is read of the table, whatever the statistics make of the join. As "is null", the last
-  -- condition would let the planner read an index over all live results instead.
+  -- The run id is the only condition that an index can answer: what statistics make of the others, or of an index
+  -- of the application, changes no plan.
   if v_is_dated then
-    with stamped as (
-      update retention.result r
-      set cleared_at = pg_catalog.now(),
-        updated_at = pg_catalog.now()
-      from unnest(p_run_ids, p_keys) as g (run_id, key)
-      where r.run_id operator(pg_catalog.=) any (p_run_ids)
-        and r.run_id operator(pg_catalog.=) g.run_id
-        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+    update retention.result r
+    set cleared_at = pg_catalog.now(),
+      updated_at = pg_catalog.now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
-        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
-      returning r.cleared_at
-    )
-    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
+        and r.cleared_at is null
+      ) is true;
   else
-    with stamped as (
-      update retention.result r
-      set cleared_at = pg_catalog.now()
-      from unnest(p_run_ids, p_keys) as g (run_id, key)
-      where r.run_id operator(pg_catalog.=) any (p_run_ids)
-        and r.run_id operator(pg_catalog.=) g.run_id
-        and r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+    update retention.result r
+    set cleared_at = pg_catalog.now()
+    from unnest(p_run_ids, p_keys) as g (run_id, key)
+    where r.run_id operator(pg_catalog.=) g.run_id
+      and (
+        r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
         and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
-        and pg_catalog.num_nulls(r.cleared_at) operator(pg_catalog.=) 1
-      returning r.cleared_at
-    )
-    select pg_catalog.count(s.cleared_at) into v_stamped from stamped s;
+        and r.cleared_at is null
+      ) is true;
   end if;
+  get diagnostics v_stamped = row_count;
   set constraints all immediate;
   perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   perform retention._check_table();
@@ -4022,7 +4042,7 @@ CREATE FUNCTION retention._stamp_or_remember(p_batch retention.batch, p_run_ids 
     LANGUAGE plpgsql
     AS $$
 declare
-  v_most integer := retention._max_stamps();
+  v_most integer := (select s.most from retention.stamping s);
   v_started_at timestamptz := clock_timestamp();
   v_code text;
   v_parts record;
@@ -4253,6 +4273,44 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._stamp_under_triggers(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone, p_path text, p_completed text, p_is_dated boolean, p_default_bucket text) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $_$
+declare
+  v_update text := format(
+    $update$
+    with stamped as (
+      update retention.result r
+      set cleared_at = pg_catalog.now()%s
+      from unnest($1, $2) as g (run_id, key)
+      where r.run_id operator(pg_catalog.=) g.run_id
+        and (
+          r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
+          and retention._bucket(r.bucket, $7) operator(pg_catalog.=) $3
+          and r.status::pg_catalog.text operator(pg_catalog.=) $4
+          and r.completed_at operator(pg_catalog.>=) $5
+          and r.completed_at operator(pg_catalog.<=) $6
+          and r.cleared_at is null
+        ) is true
+      returning r.cleared_at
+    )
+    select pg_catalog.count(s.cleared_at) from stamped s
+    $update$,
+    case when p_is_dated then ', updated_at = pg_catalog.now()' end
+  );
+  v_stamped bigint;
+begin
+  perform set_config('search_path', p_path, true);
+  execute v_update
+  into v_stamped
+  using p_run_ids, p_keys, p_bucket, p_completed, p_oldest, p_newest, p_default_bucket;
+  set constraints all immediate;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  perform retention._check_table();
+  return v_stamped;
+end
+$_$;
+
 CREATE FUNCTION retention._stamp_until() RETURNS timestamp with time zone
     LANGUAGE sql
     AS $$
@@ -4351,23 +4409,27 @@ begin
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
-    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
-    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
-      and r.status::text = v_completed
-      and r.completed_at between p_oldest and p_newest
-      and num_nulls(r.cleared_at) = 1
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true
     for no key update of r skip locked;
   else
     return query
     select g.n::integer
     from unnest(p_run_ids, p_keys) with ordinality as g (run_id, key, n)
-    join retention.result r on r.run_id = any (p_run_ids) and r.run_id = g.run_id
-    where r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
-      and retention._bucket(r.bucket, v_default_bucket) = p_bucket
-      and r.status::text = v_completed
-      and r.completed_at between p_oldest and p_newest
-      and num_nulls(r.cleared_at) = 1;
+    join retention.result r on r.run_id = g.run_id
+    where (
+        r.key = retention._unpack_key(g.key, g.run_id::text) collate "C"
+        and retention._bucket(r.bucket, v_default_bucket) = p_bucket
+        and r.status::text = v_completed
+        and r.completed_at between p_oldest and p_newest
+        and r.cleared_at is null
+      ) is true;
   end if;
 end
 $$;
@@ -4405,16 +4467,18 @@ CREATE FUNCTION retention._table_faults(p_table regclass, p_found jsonb) RETURNS
     format('%s has no primary key or unique index that begins with %I', p_table, p_found -> 'run_id' ->> 'name'),
     'Make the run id unique, or name the right column: RETENTION_COLUMNS=run_id=...'
   where p_found ? 'run_id'
-    and not exists (
-      select
-      from pg_index i
-      join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0]
-      where i.indrelid = p_table
-        and i.indisunique
-        and i.indisvalid
-        and i.indpred is null
-        and a.attname = p_found -> 'run_id' ->> 'name'
-        and (i.indnkeyatts = 1 or exists (select from pg_partitioned_table p where p.partrelid = p_table))
+    and not retention._begins_unique(p_table, p_found -> 'run_id' ->> 'name')
+    -- No unique index can be over a foreign partition; each of the others has its own then.
+    and not (
+      exists (
+        select from pg_partition_tree(p_table) t join pg_class c on c.oid = t.relid and c.relkind = 'f'
+      )
+      and not exists (
+        select
+        from pg_partition_tree(p_table) t
+        join pg_class c on c.oid = t.relid and c.relkind = 'r'
+        where not retention._begins_unique(t.relid, p_found -> 'run_id' ->> 'name')
+      )
     )
 $$;
 
@@ -4588,10 +4652,14 @@ end
 $$;
 
 CREATE FUNCTION retention._trial_mark() RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
-  select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
-  from retention.installed i
+begin
+  return (
+    select format('%s of %s', to_regclass('retention.result')::oid, extract(epoch from i.at))
+    from retention.installed i
+  );
+end
 $$;
 
 CREATE FUNCTION retention._trial_rows() RETURNS TABLE(run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone)
@@ -4779,7 +4847,10 @@ begin
     message = left(v_first.message, 500),
     context = left(v_first.context, 200),
     tries = s.tries + 1,
-    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries);
+    try_at = clock_timestamp() + retention._backoff(interval '4 seconds', interval '5 minutes', s.tries)
+  -- Of batches that fail at the same time, the first counts.
+  where s.failed_since is null
+    or s.try_at <= clock_timestamp();
   if v_before.failed_since is null then
     perform retention._note_gate();
   end if;
@@ -5001,6 +5072,54 @@ begin
   end loop;
 end
 $$;
+
+CREATE FUNCTION retention._unsupported(p_table oid, OUT reason text, OUT remedy text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_is_distributed boolean := false;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is not null then
+    execute 'select exists (select from pg_catalog.pg_dist_partition p where p.logicalrelid = $1)'
+    into v_is_distributed
+    using p_table;
+    if v_is_distributed then
+      reason := format('%s is a distributed table of Citus, whose rows no function of this schema can stamp', p_table::regclass);
+      remedy := 'Keep the runs in a local table of the coordinator: select undistribute_table(...).';
+      return;
+    end if;
+  end if;
+  if to_regclass('_timescaledb_catalog.hypertable') is not null then
+    execute 'select exists (
+        select
+        from _timescaledb_catalog.hypertable h
+        join pg_class c on c.relname = h.table_name
+        join pg_namespace n on n.oid = c.relnamespace and n.nspname = h.schema_name
+        where c.oid = $1
+      )'
+    into v_is_distributed
+    using p_table;
+    if v_is_distributed then
+      reason := format('%s is a hypertable of Timescale, on which no index can be built concurrently', p_table::regclass);
+      remedy := 'Keep the runs in a plain table, or in one that is partitioned by PostgreSQL itself.';
+      return;
+    end if;
+  end if;
+  if exists (
+    select
+    from pg_subscription_rel r
+    where r.srrelid = p_table
+      or r.srrelid in (select t.relid from pg_partition_tree(p_table) t)
+  ) then
+    reason := format(
+      '%s is written by a subscription: it is the copy of a table of another server, which decides what is due',
+      p_table::regclass
+    );
+    remedy := 'Adopt the table over there. Here, after the switch: drop the subscription first.';
+  end if;
+end
+$_$;
 
 CREATE FUNCTION retention._until(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -5391,12 +5510,17 @@ begin
     coalesce(sum((p.problem ->> 'results')::integer) filter (where p.problem -> 'retry_at' is null), 0)::integer,
     v_problems,
     v_habits,
-    case when v_bucket.looked >= 20 then v_bucket.looked_in end
+    -- What was sent before may be gone, which must not be taken for missing.
+    case
+      when v_bucket.looked >= 20
+        or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
+      then v_bucket.looked_in
+    end
   from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;
 
-COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text, p_buckets text[]) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go, each once. Each result is
+COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text, p_batch_ids bigint[], p_client text, p_buckets text[]) IS 'Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is
 checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
 What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
 too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
@@ -5790,6 +5914,12 @@ begin
   elsif coalesce(v_run.key, '') = '' then
     state := 'no key';
     because := 'the run names no object, so there is nothing to delete';
+  elsif v_live.key is null or v_live.is_candidate is false then
+    state := 'too long';
+    because := case
+      when v_live.key is null then 'its key has more than the 1,024 bytes that S3 can hold, so it names no object'
+      else 'its tenant or run id has more than 1,024 bytes, so no pass looks at it and its object stays'
+    end;
   elsif v_work.state in ('dead', 'in flight') then
     state := v_work.state;
     because := v_work.because;
@@ -5837,7 +5967,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.explain(p_run_id text) IS 'Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
-unknown, cleared, not completed, no date, no key, no bucket, held, coming back, kept, shared, in flight,
+unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
 dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 For observers.';
 
@@ -7499,7 +7629,10 @@ declare
   v_batch retention.batch;
   v_done record;
   v_stamps record;
-  v_refused record;
+  v_failed bigint := 0;
+  v_dead bigint := 0;
+  v_retry_at timestamptz;
+  v_problems jsonb := '[]';
 begin
   select * into v_batch
   from retention.batch b
@@ -7515,8 +7648,6 @@ begin
   if p_all then
     select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
     into strict v_done;
-    select 0::bigint as failed, 0::bigint as dead, null::timestamptz as retry_at, '[]'::jsonb as problems
-    into strict v_refused;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
@@ -7526,7 +7657,9 @@ begin
     from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
-    select * into strict v_refused from retention._book_failures(v_batch, p_cleared, p_failed);
+    select f.failed, f.dead, f.retry_at, f.problems
+    into strict v_failed, v_dead, v_retry_at, v_problems
+    from retention._book_failures(v_batch, p_cleared, p_failed) f;
   end if;
   if v_done.results > 0 then
     perform retention._note_success(v_batch.bucket);
@@ -7545,13 +7678,13 @@ begin
     given_back = p_lease,
     cleared = v_done.results - cardinality(v_stamps.left_out),
     stamped = v_stamps.stamped,
-    failed = v_refused.failed + v_stamps.failed,
-    dead = v_refused.dead + v_stamps.dead,
-    problems = nullif(v_refused.problems || v_stamps.problems, '[]'),
+    failed = v_failed + v_stamps.failed,
+    dead = v_dead + v_stamps.dead,
+    problems = nullif(v_problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
     settled_at = clock_timestamp()
   where b.batch_id = p_batch_id
-  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_refused.retry_at, v_stamps.retry_at),
+  returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_retry_at, v_stamps.retry_at),
     coalesce(b.problems, '[]');
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.

@@ -1,4 +1,3 @@
-import { sayFailure } from '../../failure-words.ts';
 import type {
   BucketDescription,
   BucketInspection,

@@ -5,7 +5,6 @@ const GATE = `${FOLDER}/05_gate.sql`;
 const ANNOUNCE = `${FOLDER}/06_announce.sql`;
 const DUE = `${FOLDER}/07_due.sql`;
 const FLAG = `${FOLDER}/07_flag.sql`;
-const CAREFUL = `${FOLDER}/07_careful.sql`;
 const PASS = `${FOLDER}/07_pass.sql`;
 const TICK = `${FOLDER}/08_tick.sql`;
 const APART = `${FOLDER}/09_apart.sql`;
