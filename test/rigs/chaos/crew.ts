@@ -109,8 +109,10 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
         const { code, signal, stderr } = await reconciling.ended();
         clearInterval(keepAlive);
         reconciling = undefined;
-        // 1: something failed or is dead, or the database went away; the rest nobody asked for.
-        if (signal === null && code !== 0 && code !== 1) {
+        // 1: something failed or is dead, or the database went away; 3 while the table is renamed: refused. The
+        // rest nobody asked for.
+        const isRenamed = code === 3 && stderr.includes('there is no table public.runs any more');
+        if (signal === null && code !== 0 && code !== 1 && !isRenamed) {
           complaints.push(`reconcile ended with ${code}: ${lastWords(stderr)}`);
         }
         await pause(draws.integer(reconcileEveryMs.min, reconcileEveryMs.max), undefined, {
