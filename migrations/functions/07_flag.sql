@@ -14,7 +14,7 @@ stands alone and is passed by: it is counted, named and in nobody's way.
 */
 
 -- Why a row that is due cannot be flagged; null: it can.
-create or replace function retention._why_skipped(p_run_id text, p_tenant_id text, p_bucket text, p_key text)
+create or replace function retention._why_skipped(p_run_id text, p_bucket text, p_key text)
 returns text
 language sql
 immutable
@@ -23,10 +23,7 @@ as $$
     when p_run_id is null then format('a row without a run id, with the key %s', left(p_key, 100))
     when octet_length(p_bucket) > 255
     then format('run %s: the name of its bucket has %s bytes, and 255 are possible', left(p_run_id, 100), octet_length(p_bucket))
-    when octet_length(p_key) > 1024
-    then format('run %s: its key has %s bytes, and S3 holds 1024', left(p_run_id, 100), octet_length(p_key))
-    when octet_length(p_tenant_id) > 1024
-    then format('run %s: its tenant has %s bytes, and 1024 are possible', left(p_run_id, 100), octet_length(p_tenant_id))
+    else format('run %s: its key has more than the 1024 bytes that S3 holds', left(p_run_id, 100))
   end
 $$;
 
@@ -82,11 +79,9 @@ begin
       t.tenant,
       r.is_due
         and r.has_place
-        and r.run_id is not null
-        and octet_length(r.bucket) <= 255
-        and octet_length(r.key) <= 1024
-        and (r.tenant_id is null or octet_length(r.tenant_id) <= 1024) as may_go,
-      r.is_due and not r.has_place and r.run_id is not null as lacks_place,
+        and r.run_id is not null as may_go,
+      -- A key that no store can hold is null here, see _indexed_key.
+      r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
       r.is_due and (select exists (select from retention.shared_object)) and exists (
         select
@@ -200,7 +195,7 @@ begin
       count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
       coalesce(
         (
-          array_agg(retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) order by s.completed_at)
+          array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
           filter (where s.is_due and not s.may_go and not s.lacks_place)
         )[1:10],
         '{}'

@@ -79,13 +79,15 @@ as $$
         -- As an expression: by the index over keys it would read all sharers for each.
         and coalesce(r.key, '') = k.key
         and r.bucket = p_batch.bucket
+        and r.completed_at between p_batch.oldest and p_batch.newest
     ) s
   ) x
 $$;
 
 -- Promise 1, for the results of one batch: spared are the places (from 1) of those that may not go, keys
 -- those of the others. A result may when its run is due by the policy in force now (or by the cutoff that a
--- person confirmed for this batch), is not held, still points at that very bucket and key, and no other run
+-- person confirmed for this batch), is not held, still points at that very bucket and key, completed when it was
+-- flagged (in the stretch of the batch: later is another life of it, with another object), and no other run
 -- that is not itself due points at them too. keys names a key
 -- twice only where it holds the id of a run that shares it. Called by claim under its planner settings.
 create or replace function retention._may_go(
@@ -120,7 +122,8 @@ begin
     from retention._results(p_batch) e
     cross join lateral (
       -- By its key, one probe finds the run itself and any other that needs the object.
-      select bool_or(r.run_id = e.run_id) and bool_and(r.is_due) as may_go
+      select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
+        and bool_and(r.is_due) as may_go
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
@@ -131,7 +134,7 @@ begin
     into spared, keys
     from retention._results(p_batch) e
     cross join lateral (
-      select bool_or(r.run_id = e.run_id)
+      select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
         and bool_and(
           r.is_due
           or r.run_id = e.run_id
@@ -158,6 +161,7 @@ begin
       where r.run_id = e.run_id
         and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
+        and r.completed_at between p_batch.oldest and p_batch.newest
     ) o;
   end if;
 end

@@ -164,7 +164,7 @@ begin
         and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
         and (p_older_than is null or r.completed_at < now() - v_older_than)
         and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
-        and retention._why_skipped(r.run_id::text, r.tenant_id::text, r.bucket::text, r.key::text) is null
+        and r.run_id is not null
         and r.run_id not in (select retention._dead_run_ids())
     );
     return query
@@ -201,7 +201,7 @@ begin
           where s.has_place
             and not s.held
             and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
-            and retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) is null
+            and s.run_id is not null
             and s.run_id not in (select retention._dead_run_ids())
         loop
           v_rows := v_rows || v_row;

@@ -251,13 +251,15 @@ describeDatabase('a row that no store can hold', () => {
   test.each([
     ['a bucket of 3,008 bytes', { bucket: noise(3_008) }, /the name of its bucket has 3008 bytes/u],
     ['a bucket of 256 bytes', { bucket: noise(256) }, /the name of its bucket has 256 bytes/u],
-    ['a key of 1,056 bytes', { key: noise(1_056) }, /its key has 1056 bytes, and S3 holds 1024/u],
-    ['a key of 1,026 bytes in 513 letters', { key: 'ü'.repeat(513) }, /its key has 1026 bytes/u],
-    ['a tenant of 1,056 bytes', { tenant: noise(1_056) }, /its tenant has 1056 bytes/u],
     [
-      'a tenant of 20,000 equal letters',
-      { tenant: 'a'.repeat(20_000) },
-      /its tenant has 20000 bytes/u,
+      'a key of 1,056 bytes',
+      { key: noise(1_056) },
+      /its key has more than the 1024 bytes that S3 holds/u,
+    ],
+    [
+      'a key of 1,026 bytes in 513 letters',
+      { key: 'ü'.repeat(513) },
+      /its key has more than the 1024 bytes/u,
     ],
   ])('%s is skipped, counted and named', async (_, run, reason) => {
     const { insertRun, insertRuns, store } = database();
@@ -270,6 +272,18 @@ describeDatabase('a row that no store can hold', () => {
     expect(scan?.skippedRows[0]).toContain(odd);
     expect(await store.dueRuns({})).toHaveLength(5);
     expect(await store.flagSelected({})).toMatchObject({ selected: 5 });
+  });
+
+  test.each([
+    ['a tenant of 1,056 bytes', noise(1_056)],
+    ['a tenant of 20,000 equal letters', 'a'.repeat(20_000)],
+  ])('%s is in the way of nothing, and explain names it', async (_, tenant) => {
+    const { insertRun, insertRuns, store } = database();
+    const odd = await insertRun({ tenant, completedAgo: '40 days' });
+    await insertRuns({ count: 5 });
+    expect(await store.flagExpired({ by: 'test', whole: true })).toBe(5);
+    expect(await store.dueRuns({})).toHaveLength(5);
+    expect(await store.explain([odd])).toMatchObject([{ state: 'too long' }]);
   });
 
   test.each([

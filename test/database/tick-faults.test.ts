@@ -202,15 +202,21 @@ describeDatabase('a run whose date moves after it was flagged', () => {
       moved,
     ]);
     await store.flagExpired({ by: 'test', whole: true });
-    let keys: string[] = [];
-    for (;;) {
-      const lease = crypto.randomUUID();
-      const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
-      if (claim === undefined) break;
-      keys = [...keys, ...claim.keys];
-      if (claim.keys.length === 0) continue;
-      await store.settle(claim.batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
-    }
+    const keys: string[] = [];
+    const workOff = async (): Promise<void> => {
+      for (;;) {
+        const lease = crypto.randomUUID();
+        const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test' });
+        if (claim === undefined) return;
+        keys.push(...claim.keys);
+        if (claim.keys.length === 0) continue;
+        await store.settle(claim.batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
+      }
+    };
+    await workOff();
+    expect(await countStamped()).toBe(keys.length);
+    await store.flagExpired({ by: 'test', whole: true });
+    await workOff();
     expect(keys).toHaveLength(4);
     expect(new Set(keys).size).toBe(4);
     expect(await countStamped()).toBe(4);
