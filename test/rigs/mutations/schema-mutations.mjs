@@ -58,7 +58,7 @@ const stamping = (part, replace = '') =>
 export const claimMutations = [
   {
     name: 'a cutoff outlives its command',
-    promise: 13,
+    promise: 1,
     edits: one(
       CLAIM,
       'early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,',
