@@ -38,17 +38,5 @@ begin
       return;
     end if;
   end if;
-  if exists (
-    select
-    from pg_subscription_rel r
-    where r.srrelid = p_table
-      or r.srrelid in (select t.relid from pg_partition_tree(p_table) t)
-  ) then
-    reason := format(
-      '%s is written by a subscription: it is the copy of a table of another server, which decides what is due',
-      p_table::regclass
-    );
-    remedy := 'Adopt the table over there. Here, after the switch: drop the subscription first.';
-  end if;
 end
 $$;

@@ -279,7 +279,7 @@ begin
 end
 $$;
 
--- Raises object_not_in_prerequisite_state where the view reads another table than the one that has its name now,
+-- Raises RR002 where the view reads another table than the one that has its name now,
 -- so that no stamp lands in a table that was renamed away. Asked after the rows were written: from then on nobody
 -- can rename it before this transaction has ended.
 create or replace function retention._check_table()
@@ -293,7 +293,7 @@ begin
   select * into strict v_adapter from retention.adapter;
   if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
     raise exception using
-      errcode = 'object_not_in_prerequisite_state',
+      errcode = 'RR002',
       message = format('%s is another table than the one that was adopted, so nothing is stamped', v_adapter.table_name),
       hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
   end if;

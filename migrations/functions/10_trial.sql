@@ -160,7 +160,7 @@ begin
         );
     end;
     exit when v_code is null;
-    if retention._is_passing(v_code) then
+    if retention._stamp_passes(v_code) then
       v_unknown := v_unknown + 1;
     else
       v_failed := v_failed + 1;

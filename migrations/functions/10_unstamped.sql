@@ -146,7 +146,7 @@ begin
   dead := 0;
   problems := '[]';
   select * into strict v_setting from retention.setting;
-  if p_is_all and not retention._is_passing(p_codes[1]) and p_codes[1] = all (p_codes) then
+  if p_is_all and not retention._stamp_passes(p_codes[1]) and p_codes[1] = all (p_codes) then
     v_is_open := retention._try_stamp();
   end if;
   for v_kind in
@@ -156,7 +156,7 @@ begin
     order by min(f.place)
   loop
     -- While no stamp works at all, no result is to blame.
-    v_is_counted := v_is_open and not retention._is_passing(v_kind.code);
+    v_is_counted := v_is_open and not retention._stamp_passes(v_kind.code);
     v_is_dead := v_is_counted and v_tries + 1 >= v_setting.max_attempts;
     v_retry_at := case
       when not v_is_dead then clock_timestamp() + case

@@ -50,10 +50,10 @@ export async function explain(
   return database.query<Explanation>(
     // A date that is infinite is none for programs; `because` says what it means.
     `select e.run_id, e.state, e.because, e.tenant_id, e.status,
-      case when isfinite(e.completed_at) then e.completed_at end as completed_at, e.bucket, e.key,
+      e.completed_at, e.bucket, e.key,
       e.cleared_at,
       (extract(epoch from e.retain) / 86400)::double precision as retain_days,
-      case when isfinite(e.due_at) then e.due_at end as due_at, e.holds, e.flagged_at, e.batch_id, e.attempts, e.last_code, e.last_error,
+      e.due_at, e.holds, e.flagged_at, e.batch_id, e.attempts, e.last_code, e.last_error,
       e.next_attempt_at, e.shares_with
     from unnest($1::text[]) with ordinality as w (run_id, place)
     cross join lateral retention.explain(w.run_id) e

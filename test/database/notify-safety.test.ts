@@ -37,8 +37,8 @@ describeDatabase('notifications', () => {
       const { query, store } = database();
       const heard = await heardDuring(async () => {
         await query(`insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
-        select repeat(${character}, 500) || n, 'acme', 'COMPLETED', now() - interval '31 days',
-          n || repeat(${character}, 2000), repeat(${character}, 200) || n
+        select repeat(${character}, 1000 / octet_length(${character})) || n, 'acme', 'COMPLETED', now() - interval '31 days',
+          n || repeat(${character}, 240 / octet_length(${character})), repeat(${character}, 200) || n
         from generate_series(1, 100) n`);
         await query('select retention.flag_expired()');
         const lease = crypto.randomUUID();

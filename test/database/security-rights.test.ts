@@ -77,10 +77,10 @@ const CALLABLE = [
   'try_stamp()',
   'undated(integer)',
   'unset_policy(text,boolean)',
+  'unsettled(bigint[],text,text[],text[])',
   'unstamp(text)',
   'version()',
   'vitals(integer)',
-  'unsettled(bigint[],text,text[],text[])',
   'wait_causes(integer)',
   'working_listeners(integer)',
 ].map((signature) => `retention.${signature}`);

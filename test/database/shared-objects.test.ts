@@ -25,7 +25,10 @@ describeDatabase('an object that many runs share', () => {
       });
     }
     expect(slowest).toBeLessThan(1_000);
-    expect(keys.toSorted()).toEqual(['dpp-archive', ...Array<string>(3).fill('results/cached')]);
+    expect(keys.toSorted()).toEqual([
+      'dpp-archive',
+      ...Array.from({ length: 3 }, () => 'results/cached'),
+    ]);
     expect(await countStamped()).toBe(3_020);
   });
 

@@ -74,13 +74,9 @@ describeDatabase('a table that is swapped by rename', () => {
       await migrateUp(database.url);
       expect(await reasons(database)).toEqual([]);
       await query(`update retention.batch set visible_at = now() where settled_at is null`);
-      const again = await claim(database);
-      if (again !== undefined) {
-        await query('select retention.settle($1, $2, p_all => true)', [
-          again.batch_id,
-          again.lease,
-        ]);
-      }
+      // S3 has deleted it: it is only stamped.
+      expect(await claim(database)).toBeUndefined();
+      await query('select retention.stamp_again()');
       expect(await stamped(database, 'runs_old')).toBe(0);
       expect(await stamped(database, 'runs')).toBe(3);
     });
@@ -478,7 +474,9 @@ describeDatabase('what our indexes cannot hold', () => {
       for (let held = await claim(database); held !== undefined; held = await claim(database)) {
         keys.push(...held.keys);
       }
-      expect(keys.map((key) => key.length).toSorted((a, b) => a - b)).toEqual([3, 3, 1024, 1024]);
+      expect([...new Set(keys)].map((key) => key.length).toSorted((a, b) => a - b)).toEqual([
+        3, 1024, 1024,
+      ]);
       expect(keys).not.toContain('shared');
       expect(
         await one(

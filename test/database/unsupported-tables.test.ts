@@ -47,7 +47,7 @@ describeDatabase('a table that only looks like one', () => {
     [
       "a subscriber's copy",
       SUBSCRIPTION.replace('TABLE', 'public.runs'),
-      /written by a subscription/u,
+      /is filled by subscription/u,
     ],
     [
       'a foreign table',

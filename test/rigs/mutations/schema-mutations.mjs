@@ -164,6 +164,24 @@ export const adoptionMutations = [
 /** Promises 1 and 5: what claim checks again, and when it is not asked at all. */
 export const claimMutations = [
   {
+    name: 'a cutoff outlives its command',
+    promise: 1,
+    edits: one(
+      CLAIM,
+      'early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,',
+      'early = b.early,',
+    ),
+    testFile: 'test/database/early-cutoff.test.ts',
+    test: ['stands for nothing once its command %s: what is left goes by the policy', 'is gone'],
+  },
+  {
+    name: 'what raises in a claim fails the claim',
+    promise: 6,
+    edits: one(CHECK, '        if retention._is_passing(sqlstate) then', '        if true then'),
+    testFile: 'test/database/bad-rows.test.ts',
+    test: ['is booked as failed with %s, and 39 others are handed out', '22008'],
+  },
+  {
     name: 'the policy is not checked again',
     promise: 1,
     edits: one(
