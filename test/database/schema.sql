@@ -657,7 +657,7 @@ begin
   select * into strict v_adapter from retention.adapter;
   if to_regclass(v_adapter.table_name)::oid is distinct from v_adapter.table_oid then
     raise exception using
-      errcode = 'object_not_in_prerequisite_state',
+      errcode = 'RR002',
       message = format('%s is another table than the one that was adopted, so nothing is stamped', v_adapter.table_name),
       hint = 'Run: retention migrate up. It adopts the table as it is now and keeps holds, policies and batches.';
   end if;
@@ -1316,11 +1316,9 @@ begin
       t.tenant,
       r.is_due
         and r.has_place
-        and r.run_id is not null
-        and octet_length(r.bucket) <= 255
-        and octet_length(r.key) <= 1024
-        and (r.tenant_id is null or octet_length(r.tenant_id) <= 1024) as may_go,
-      r.is_due and not r.has_place and r.run_id is not null as lacks_place,
+        and r.run_id is not null as may_go,
+      -- A key that no store can hold is null here, see _indexed_key.
+      r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
       r.is_due and (select exists (select from retention.shared_object)) and exists (
         select
@@ -1434,7 +1432,7 @@ begin
       count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
       coalesce(
         (
-          array_agg(retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) order by s.completed_at)
+          array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
           filter (where s.is_due and not s.may_go and not s.lacks_place)
         )[1:10],
         '{}'
@@ -1995,6 +1993,18 @@ CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS bool
     )
 $$;
 
+CREATE FUNCTION retention._is_known_shared(p_bucket text, p_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select (select exists (select from retention.shared_object)) and exists (
+    select
+    from retention.shared_object o
+    where o.bucket = p_bucket
+      and o.key = p_key collate "C"
+      and o.until > now()
+  )
+$$;
+
 CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -2003,7 +2013,7 @@ $$;
 
 CREATE FUNCTION retention._is_passing(p_sqlstate text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((p_sqlstate ~ '^(08|25|40|53|57)'::text) OR (p_sqlstate = ANY (ARRAY['55006'::text, '55P03'::text, 'StampLater'::text])));
+    RETURN ((p_sqlstate ~ '^(08|25|40|53|57)'::text) OR (p_sqlstate = ANY (ARRAY['55006'::text, '55P03'::text, 'RR002'::text, 'StampLater'::text])));
 
 CREATE FUNCTION retention._is_past(p_due_at timestamp with time zone, p_completed_at timestamp with time zone, p_early interval, p_retain_until timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
@@ -2265,11 +2275,18 @@ CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT
 declare
   v_early interval := retention._in_seconds(p_batch.early);
 begin
-  -- Results without their run's id in the key may share objects by the thousand. By the keys as they are packed: one
-  -- that is missed here costs time and nothing else.
+  -- Results without their run's id in the key may share objects by the thousand. A sample of the keys as they are
+  -- packed shows it; one that is missed costs time and nothing else.
   if exists (
     select
-    from unnest(p_batch.keys) as k (key)
+    from unnest(
+      case
+        when p_batch.results < 256 then p_batch.keys
+        else p_batch.keys[1:48]
+          || p_batch.keys[p_batch.results / 2:p_batch.results / 2 + 47]
+          || p_batch.keys[p_batch.results - 47:]
+      end
+    ) as k (key)
     where strpos(k.key, E'\x01') = 0
     group by k.key
     having count(*) > 1
@@ -2285,7 +2302,8 @@ begin
     from retention._results(p_batch) e
     cross join lateral (
       -- By its key, one probe finds the run itself and any other that needs the object.
-      select bool_or(r.run_id = e.run_id) and bool_and(r.is_due) as may_go
+      select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
+        and bool_and(r.is_due) as may_go
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
@@ -2296,7 +2314,7 @@ begin
     into spared, keys
     from retention._results(p_batch) e
     cross join lateral (
-      select bool_or(r.run_id = e.run_id)
+      select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
         and bool_and(
           r.is_due
           or r.run_id = e.run_id
@@ -2323,6 +2341,7 @@ begin
       where r.run_id = e.run_id
         and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
+        and r.completed_at between p_batch.oldest and p_batch.newest
     ) o;
   end if;
 end
@@ -2365,6 +2384,7 @@ CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared bo
         -- As an expression: by the index over keys it would read all sharers for each.
         and coalesce(r.key, '') = k.key
         and r.bucket = p_batch.bucket
+        and r.completed_at between p_batch.oldest and p_batch.newest
     ) s
   ) x
 $$;
@@ -3174,7 +3194,7 @@ begin
   dead := 0;
   problems := '[]';
   select * into strict v_setting from retention.setting;
-  if p_is_all and not retention._is_passing(p_codes[1]) and p_codes[1] = all (p_codes) then
+  if p_is_all and not retention._stamp_passes(p_codes[1]) and p_codes[1] = all (p_codes) then
     v_is_open := retention._try_stamp();
   end if;
   for v_kind in
@@ -3184,7 +3204,7 @@ begin
     order by min(f.place)
   loop
     -- While no stamp works at all, no result is to blame.
-    v_is_counted := v_is_open and not retention._is_passing(v_kind.code);
+    v_is_counted := v_is_open and not retention._stamp_passes(v_kind.code);
     v_is_dead := v_is_counted and v_tries + 1 >= v_setting.max_attempts;
     v_retry_at := case
       when not v_is_dead then clock_timestamp() + case
@@ -4000,6 +4020,7 @@ begin
     perform set_config('plan_cache_mode', 'force_custom_plan', true);
   end if;
   perform set_config('search_path', v_path, true);
+  -- The bucket as _bucket has it, which would be taken for more selective than it is.
   -- The run id is the only condition that an index can answer: what statistics make of the others, or of an index
   -- of the application, changes no plan.
   if v_is_dated then
@@ -4010,7 +4031,7 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -4023,7 +4044,7 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and retention._bucket(r.bucket, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -4203,6 +4224,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._stamp_passes(p_code text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (retention._is_passing(p_code) OR (p_code = 'XX000'::text));
+
 CREATE TABLE retention.stamping (
     singleton boolean DEFAULT true NOT NULL,
     tried_for text,
@@ -4286,7 +4311,7 @@ declare
       where r.run_id operator(pg_catalog.=) g.run_id
         and (
           r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-          and retention._bucket(r.bucket, $7) operator(pg_catalog.=) $3
+          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7) operator(pg_catalog.=) $3
           and r.status::pg_catalog.text operator(pg_catalog.=) $4
           and r.completed_at operator(pg_catalog.>=) $5
           and r.completed_at operator(pg_catalog.<=) $6
@@ -4795,7 +4820,7 @@ begin
         );
     end;
     exit when v_code is null;
-    if retention._is_passing(v_code) then
+    if retention._stamp_passes(v_code) then
       v_unknown := v_unknown + 1;
     else
       v_failed := v_failed + 1;
@@ -4875,93 +4900,104 @@ begin
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
     return;
   end if;
-  return query
-  with tenant as materialized (
-    select t.tenant_id,
-      now() - retention._in_seconds(t.retain) as before,
-      g.completed_at as seen_completed_at,
-      g.run_id as seen_run_id
-    from retention._tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-  ),
-  side as materialized (
-    select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
-    from tenant t
-    union all
-    select t.tenant_id,
-      -- The progress itself may have others of its very moment beside it.
-      least(t.before, t.seen_completed_at + interval '1 microsecond'),
-      t.seen_completed_at,
-      t.seen_run_id,
-      true,
-      null,
-      null
-    from tenant t
-    where t.seen_completed_at is not null
-  ),
-  stretch as materialized (
-    select row_number() over () as place,
-      greatest(p_bound / count(*) over (), 1) as share,
-      s.*
-    from side s
-    cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, 1) r
-  ),
-  first as materialized (
-    select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
-      r.run_id, r.completed_at, r.due_at, r.is_due and r.has_place as may_go
-    from stretch s
-    cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
-  ),
-  wanting as materialized (
-    select s.*,
-      l.completed_at as last_completed_at,
-      l.run_id as last_run_id,
-      greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
-    from stretch s
-    join (select f.place, count(*) as results from first f group by f.place) n on n.place = s.place
-      and n.results >= s.share
-    join (
-      select distinct on (f.place) f.place, f.completed_at, f.run_id
-      from first f
-      order by f.place, f.completed_at desc, f.run_id desc
-    ) l on l.place = s.place
-  ),
-  second as materialized (
-    select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
-      r.run_id, r.completed_at, r.due_at, r.is_due and r.has_place as may_go
-    from wanting w
-    cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
-    where w.more > 0
-  ),
-  seen as materialized (
-    select x.*
-    from (select f.* from first f union all select s.* from second s) x
-    where not x.is_behind
-      or x.completed_at < x.seen_completed_at
-      or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
-  ),
-  -- Each side by itself: together they would span all the batches between them.
-  flagged as materialized (
-    select f.run_id
-    from (
-      select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
-      from seen s
-      group by s.is_behind
-    ) b
-    cross join lateral retention._flagged_between(b.first_completed_at, b.last_completed_at) as f (run_id)
-  )
-  select count(*),
-    exists (
-      select
-      from wanting w
-      where (select count(*) from second s where s.place = w.place) >= w.more
+  -- A row that cannot be read is named by the pass; here it makes the figure a lower bound.
+  begin
+    return query
+    with tenant as materialized (
+      select t.tenant_id,
+        now() - retention._in_seconds(t.retain) as before,
+        g.completed_at as seen_completed_at,
+        g.run_id as seen_run_id
+      from retention._tenants() t
+      left join retention.progress g on g.tenant_key = t.tenant_key
     ),
-    min(s.completed_at),
-    min(s.due_at)
-  from seen s
-  where s.may_go
-    and s.run_id is not null
-    and s.run_id not in (select f.run_id from flagged f);
+    side as materialized (
+      select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
+      from tenant t
+      union all
+      select t.tenant_id,
+        -- The progress itself may have others of its very moment beside it.
+        least(t.before, t.seen_completed_at + interval '1 microsecond'),
+        t.seen_completed_at,
+        t.seen_run_id,
+        true,
+        null,
+        null
+      from tenant t
+      where t.seen_completed_at is not null
+    ),
+    stretch as materialized (
+      select row_number() over () as place,
+        greatest(p_bound / count(*) over (), 1) as share,
+        s.*
+      from side s
+      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, 1) r
+    ),
+    first as materialized (
+      select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
+        r.run_id, r.completed_at, r.due_at,
+        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+      from stretch s
+      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
+    ),
+    wanting as materialized (
+      select s.*,
+        l.completed_at as last_completed_at,
+        l.run_id as last_run_id,
+        greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
+      from stretch s
+      join (select f.place, count(*) as results from first f group by f.place) n on n.place = s.place
+        and n.results >= s.share
+      join (
+        select distinct on (f.place) f.place, f.completed_at, f.run_id
+        from first f
+        order by f.place, f.completed_at desc, f.run_id desc
+      ) l on l.place = s.place
+    ),
+    second as materialized (
+      select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
+        r.run_id, r.completed_at, r.due_at,
+        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+      from wanting w
+      cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
+      where w.more > 0
+    ),
+    seen as materialized (
+      select x.*
+      from (select f.* from first f union all select s.* from second s) x
+      where not x.is_behind
+        or x.completed_at < x.seen_completed_at
+        or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
+    ),
+    -- Each side by itself: together they would span all the batches between them.
+    flagged as materialized (
+      select f.run_id
+      from (
+        select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+        from seen s
+        group by s.is_behind
+      ) b
+      cross join lateral retention._flagged_between(b.first_completed_at, b.last_completed_at) as f (run_id)
+    )
+    select count(*),
+      exists (
+        select
+        from wanting w
+        where (select count(*) from second s where s.place = w.place) >= w.more
+      ),
+      min(s.completed_at),
+      min(s.due_at)
+    from seen s
+    where s.may_go
+      and s.run_id is not null
+      and s.run_id not in (select f.run_id from flagged f);
+  exception
+    when others then
+      if retention._is_passing(sqlstate) then
+        raise;
+      end if;
+      return query select 0::bigint, true, null::timestamptz, null::timestamptz;
+  end;
 end
 $$;
 
@@ -5106,18 +5142,6 @@ begin
       return;
     end if;
   end if;
-  if exists (
-    select
-    from pg_subscription_rel r
-    where r.srrelid = p_table
-      or r.srrelid in (select t.relid from pg_partition_tree(p_table) t)
-  ) then
-    reason := format(
-      '%s is written by a subscription: it is the copy of a table of another server, which decides what is due',
-      p_table::regclass
-    );
-    remedy := 'Adopt the table over there. Here, after the switch: drop the subscription first.';
-  end if;
 end
 $_$;
 
@@ -5182,17 +5206,14 @@ CREATE FUNCTION retention._why_shared(p_sharer text) RETURNS text
     )
 $$;
 
-CREATE FUNCTION retention._why_skipped(p_run_id text, p_tenant_id text, p_bucket text, p_key text) RETURNS text
+CREATE FUNCTION retention._why_skipped(p_run_id text, p_bucket text, p_key text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $$
   select case
     when p_run_id is null then format('a row without a run id, with the key %s', left(p_key, 100))
     when octet_length(p_bucket) > 255
     then format('run %s: the name of its bucket has %s bytes, and 255 are possible', left(p_run_id, 100), octet_length(p_bucket))
-    when octet_length(p_key) > 1024
-    then format('run %s: its key has %s bytes, and S3 holds 1024', left(p_run_id, 100), octet_length(p_key))
-    when octet_length(p_tenant_id) > 1024
-    then format('run %s: its tenant has %s bytes, and 1024 are possible', left(p_run_id, 100), octet_length(p_tenant_id))
+    else format('run %s: its key has more than the 1024 bytes that S3 holds', left(p_run_id, 100))
   end
 $$;
 
@@ -6564,7 +6585,7 @@ begin
         and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
         and (p_older_than is null or r.completed_at < now() - v_older_than)
         and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
-        and retention._why_skipped(r.run_id::text, r.tenant_id::text, r.bucket::text, r.key::text) is null
+        and r.run_id is not null
         and r.run_id not in (select retention._dead_run_ids())
     );
     return query
@@ -6601,7 +6622,7 @@ begin
           where s.has_place
             and not s.held
             and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
-            and retention._why_skipped(s.run_id::text, s.tenant_id, s.bucket, s.key) is null
+            and s.run_id is not null
             and s.run_id not in (select retention._dead_run_ids())
         loop
           v_rows := v_rows || v_row;
