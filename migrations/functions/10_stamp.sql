@@ -89,7 +89,8 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -102,7 +103,8 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -143,7 +145,8 @@ declare
       where r.run_id operator(pg_catalog.=) g.run_id
         and (
           r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7) operator(pg_catalog.=) $3
+          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7)
+            operator(pg_catalog.=) $3
           and r.status::pg_catalog.text operator(pg_catalog.=) $4
           and r.completed_at operator(pg_catalog.>=) $5
           and r.completed_at operator(pg_catalog.<=) $6

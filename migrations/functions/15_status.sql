@@ -46,7 +46,7 @@ comment on column retention.flagged.deleted_at is
 -- What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 -- when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
 -- the gate. p_client: the client's version, for the gate. p_buckets: what is visible in these buckets; by default in
--- any. Cheap at any size.
+-- any. next_stamp_seconds: when stamp_again has something to do; null: nothing waits for it. Cheap at any size.
 -- For the listener.
 create or replace function retention.pulse(p_client text default null, p_buckets text[] default null)
 returns table (
@@ -58,7 +58,8 @@ returns table (
   more boolean,
   ticked_seconds_ago double precision,
   ticked_by text,
-  last_scan_id bigint
+  last_scan_id bigint,
+  next_stamp_seconds double precision
 )
 language sql
 volatile
@@ -94,7 +95,15 @@ as $$
       then extract(epoch from clock_timestamp() - h.ticked_at)::double precision
     end,
     h.ticked_by,
-    (select coalesce(max(c.scan_id), 0) from retention.scan c)
+    (select coalesce(max(c.scan_id), 0) from retention.scan c),
+    (
+      select extract(epoch from coalesce(t.try_at, min(b.visible_at)) - clock_timestamp())::double precision
+      from retention.stamping t
+      left join retention.batch b on b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+      group by t.try_at
+    )
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a

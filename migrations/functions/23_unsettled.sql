@@ -33,12 +33,12 @@ begin
   select w.bucket,
     w.kind,
     case w.kind
-      when 'dead' then format('dead: %s %s', w.code, w.error)
-      when 'unstamped' then format('deleted, and not stamped yet: %s %s', w.code, w.error)
+      when 'dead' then 'dead: ' || retention._said(w.code, w.error)
+      when 'unstamped' then 'deleted, and not stamped yet: ' || retention._said(w.code, w.error)
       when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
-      when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
-      when 'failed' then format('failed: %s %s', w.code, w.error)
+      when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
+      when 'failed' then 'failed: ' || retention._said(w.code, w.error)
       when 'later' then 'it waits for its next attempt'
       else case
         when min(w.visible_at) < clock_timestamp() - interval '5 minutes'

@@ -24,6 +24,11 @@ as $$
   where n.comes_at is null
     and not exists (select from retention.gate())
   union all
+  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem),
+    null, 'mend what the message names; the next tick tries again'
+  from retention.heartbeat h
+  where num_nonnulls(h.pass_problem, h.clean_up_problem) > 0
+  union all
   (
     select format('bucket %s', k.bucket), w.results, 'pauses after ' || retention._said(k.pause_code, k.pause_error),
       k.paused_until, null

@@ -138,10 +138,16 @@ class RetentionListener implements Listener {
     }
     this.#hinted = false;
     for (;;) {
-      const { next_seconds: nextStampSeconds } = await this.#stampAgain();
       const pulse = await this.#options.store.pulse(this.#options.buckets);
       await this.#reportScans(pulse);
       await this.#reportGate(pulse);
+      let { nextStampSeconds } = pulse;
+      if (nextStampSeconds !== undefined && nextStampSeconds <= 0) {
+        const again = await this.#stampAgain();
+        const mayBeOpen = pulse.halted.includes('stamps fail') && again.next_seconds === null;
+        if (again.stamped > 0 || mayBeOpen) continue;
+        nextStampSeconds = again.next_seconds ?? undefined;
+      }
       if (pulse.halted.length > 0) {
         // A listener of another release does nothing at all; the others keep the scheduler's time.
         if (!pulse.halted.includes('version')) await this.#tickIfNeeded(pulse);
@@ -301,8 +307,8 @@ class RetentionListener implements Listener {
 }
 
 /** A wait that ends when the next stamp is due; another listener may be at it just now. */
-function untilStamp(milliseconds: number, nextStampSeconds: number | null): number {
-  if (nextStampSeconds === null) return milliseconds;
+function untilStamp(milliseconds: number, nextStampSeconds: number | undefined): number {
+  if (nextStampSeconds === undefined) return milliseconds;
   return Math.min(milliseconds, Math.max(nextStampSeconds * 1_000, BUSY_MILLISECONDS));
 }
 

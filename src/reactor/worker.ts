@@ -91,7 +91,7 @@ const OBJECTS_MISSING = {
 const SETTLE_SHARE_OF_LEASE = 0.1;
 
 /** How long a settle is repeated: while the lease lasts, and until the signal. */
-interface Insistence {
+interface RetryWindow {
   readonly startedAt: number;
   readonly signal: AbortSignal;
 }
@@ -237,13 +237,13 @@ class BatchWorker implements Worker {
   async #settle(
     leased: Leased,
     answer: Answer,
-    insistence: Insistence,
+    retryWindow: RetryWindow,
   ): Promise<Partial<BatchOutcome> & Pick<BatchOutcome, 'leaseLost'>> {
     const { store } = this.#options;
     const { claim, lease, unanswered } = leased;
     if (answer.kind === 'whole' && answer.failure.outcome !== 'refused') {
       const { code, reason: message } = answer.failure;
-      const until = await this.#insist(insistence, () =>
+      const until = await this.#retry(retryWindow, () =>
         store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
       this.#pauseOf(claim.bucket).said(code, sayFailure(code, message), {
@@ -259,14 +259,14 @@ class BatchWorker implements Worker {
         `A request was refused whole, its batch is halved: ${sayFailure(code, reason)}`,
         { batch: claim.batchId, results: claim.keys.length },
       );
-      const isOurs = await this.#insist(insistence, () =>
+      const isOurs = await this.#retry(retryWindow, () =>
         store.split(claim.batchId, lease, { unanswered }),
       );
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
-    const milliseconds = safeNow() - insistence.startedAt;
-    const settlement = await this.#insist(insistence, () =>
+    const milliseconds = safeNow() - retryWindow.startedAt;
+    const settlement = await this.#retry(retryWindow, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
     this.#reportProblems(claim.bucket, settlement.problems);
@@ -281,8 +281,8 @@ class BatchWorker implements Worker {
    * Repeats what must not get lost while the lease lasts: a deadlock, a restart or a full disk of
    * the database is over sooner than a lease. Repeating is safe, because the lease fences it.
    */
-  async #insist<Result>(
-    { startedAt, signal }: Insistence,
+  async #retry<Result>(
+    { startedAt, signal }: RetryWindow,
     work: () => Promise<Result>,
   ): Promise<Result> {
     const backoff = createBackoff({ firstMilliseconds: 100, capMilliseconds: 5_000 });

@@ -80,6 +80,8 @@ export interface Outlook {
   readonly next_pass: Date | null;
   readonly next_pass_because: string;
   readonly newest_run: Instant | null;
+  /** What the last pass of a tick, or its cleaning up, ran into; null: nothing. */
+  readonly tick_problem: string | null;
 }
 
 /** Dead results with the same error code. */
@@ -150,8 +152,10 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     tryStamp: () => tryStamp(database),
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(
-        `select clock_timestamp() as as_of, next_pass, next_pass_because, newest_run
-        from retention.status`,
+        `select clock_timestamp() as as_of, s.next_pass, s.next_pass_because, s.newest_run,
+          nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
+        from retention.status s
+        cross join retention.heartbeat h`,
       );
       if (row === undefined) throw new Error('retention.status returned no row');
       return row;

@@ -34,6 +34,8 @@ export interface Pulse {
   /** Who ticked last: `pg_cron`, or a listener that stood in for it. */
   readonly tickedBy: string | undefined;
   readonly lastScanId: number;
+  /** Until `stamp_again` has something to do; undefined: nothing waits for it. Negative: since when. */
+  readonly nextStampSeconds: number | undefined;
 }
 
 /**
@@ -84,6 +86,7 @@ export async function pulse(database: Queryable, buckets?: readonly string[]): P
     ticked_seconds_ago: number | null;
     ticked_by: string | null;
     last_scan_id: number;
+    next_stamp_seconds: number | null;
   }>('select * from retention.pulse($1, $2::text[])', [PRODUCT_VERSION, buckets ?? null], {
     name: 'retention-pulse',
   });
@@ -98,6 +101,7 @@ export async function pulse(database: Queryable, buckets?: readonly string[]): P
     tickedSecondsAgo: row.ticked_seconds_ago ?? undefined,
     tickedBy: row.ticked_by ?? undefined,
     lastScanId: row.last_scan_id,
+    nextStampSeconds: row.next_stamp_seconds ?? undefined,
   };
 }
 

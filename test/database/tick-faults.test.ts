@@ -140,6 +140,7 @@ describeDatabase('with a schema cron that is closed to us', () => {
     expect(await query('select clean_up_problem from retention.heartbeat')).toEqual([
       { clean_up_problem: expect.stringMatching(/^42501 /u) as string },
     ]);
+    expect((await store.readWaitCauses()).map(({ what }) => what)).toContain('the tick');
     await (await connect()).end();
   });
 });

@@ -12,8 +12,16 @@ export async function checkOutlook(reader: Diagnosis): Promise<readonly Check[]>
   });
 }
 
-function checkNextPass({ next_pass: next, next_pass_because: because }: Outlook): Check {
+function checkNextPass(outlook: Outlook): Check {
+  const { next_pass: next, next_pass_because: because, tick_problem: problem } = outlook;
   const name = 'next pass';
+  if (problem !== null) {
+    return warning(
+      name,
+      `the last tick ran into this, and went on: ${problem}`,
+      'Mend what the message names; the next tick tries again.',
+    );
+  }
   if (next !== null) return ok(name, `at ${showInstant(next)}: ${because}`);
   return warning(name, `none comes by itself: ${because}`, 'The check that failed above says how.');
 }

@@ -144,7 +144,11 @@ export const adoptionMutations = [
   {
     name: 'a stamp lands in the table that was renamed away',
     promise: 3,
-    edits: one(SETTLE, '  perform retention._check_table();\n', ''),
+    edits: one(
+      STAMP,
+      '  perform retention._check_table();\n  return v_stamped;\nend\n$$;\n\n-- As _stamp, for a table with triggers',
+      '  return v_stamped;\nend\n$$;\n\n-- As _stamp, for a table with triggers',
+    ),
     testFile: AS_THEY_ARE_TEST,
     test: 'while a stamp waits for its lock: the stamp lands in neither',
   },
@@ -700,7 +704,7 @@ export const schemaMutations = [
   {
     name: 'what the store cannot delete is tried for ever',
     promise: 6,
-    edits: one('migrations/functions/10_settle.sql', 'and p_batch.postponed >= 19', 'and false'),
+    edits: one(FAILURES, 'and p_batch.postponed >= 19', 'and false'),
     testFile: 'test/database/buckets.test.ts',
     test: 'for one of them for a day, while others go, bury it as what the store cannot',
   },
@@ -725,7 +729,11 @@ export const schemaMutations = [
   {
     name: 'what has no place ends the pass',
     promise: 6,
-    edits: one(FLAG, '        and r.has_place\n        and r.run_id is not null\n', ''),
+    edits: one(
+      FLAG,
+      '\n        and r.has_place\n        and r.run_id is not null as may_go',
+      ' as may_go',
+    ),
     testFile: FLAGGING_TEST,
     test: 'counts what has no place, names the first ten, and is not stopped by it',
   },
@@ -967,8 +975,8 @@ export const schemaMutations = [
     promise: 12,
     edits: one(
       OUTLOOK,
-      '    exists (\n      select\n      from wanting w',
-      '    false and exists (\n      select\n      from wanting w',
+      '      exists (\n        select\n        from wanting w',
+      '      false and exists (\n        select\n        from wanting w',
     ),
     testFile: OUTLOOK_TEST,
     test: 'more than it looks at: "at least", also of a small tenant behind a large one',
