@@ -211,7 +211,8 @@ begin
   bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
   select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
   retain := v_live.retain;
-  due_at := v_live.due_at;
+  -- From here on a date is taken for never, see _live.
+  due_at := case when v_live.due_at >= '290000-01-01 00:00Z' then 'infinity' else v_live.due_at end;
   v_batch := retention._batch_of(v_run_id, v_run.completed_at);
   select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
   flagged_at := v_batch.flagged_at;

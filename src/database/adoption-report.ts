@@ -1,4 +1,3 @@
-import type pg from 'pg';
 import { DatabaseError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { readFunctions } from './shipped-sql.ts';
@@ -10,6 +9,11 @@ export interface ReportSettings {
   readonly scheduler?: 'pg_cron' | 'internal' | undefined;
   readonly cronDatabaseUrl?: string | undefined;
   readonly role?: string | undefined;
+}
+
+/** What the report needs of a session of pg. */
+interface ReportClient {
+  query<Row extends object>(sql: string, values?: unknown[]): Promise<{ readonly rows: Row[] }>;
 }
 
 /** One line of the report; the keys are those of a check of the doctor. */
@@ -32,7 +36,7 @@ const INSUFFICIENT_PRIVILEGE = '42501';
  * functions are temporary, in a transaction that is rolled back. No line where the role may make none.
  */
 export async function reportOn(
-  client: pg.Client,
+  client: ReportClient,
   { table, columns, scheduler, cronDatabaseUrl, role }: ReportSettings,
 ): Promise<readonly ReportLine[]> {
   const { files } = await readFunctions();
@@ -67,7 +71,7 @@ export async function reportOn(
  * @throws DatabaseError
  */
 export async function lookBefore(
-  client: pg.Client,
+  client: ReportClient,
   settings: ReportSettings,
   logger: Logger,
 ): Promise<void> {

@@ -189,6 +189,9 @@ describeDatabase('the README', () => {
     const owner = guide.variables['DATABASE_URL'] ?? '';
     guide.put('postgres://owner@db/app', owner);
     guide.put('postgres://retention@db/app', owner);
+    expect(
+      (await guide.run('DATABASE_URL=postgres://owner@db/app retention init')).stdout,
+    ).toContain('The table can be adopted: retention migrate up');
     await guide.run('DATABASE_URL=postgres://owner@db/app retention migrate up');
     await guide.run('retention migrate down --yes');
     await guide.type('retention migrate up');

@@ -61,6 +61,7 @@ describeDatabase('the operating guide', () => {
     expect(await setting('enabled')).toBe('t');
 
     await guide.run('retention policy list');
+    await stack.insert({ tenant: 'tenant_abc', days: 1 });
     const set = await guide.run('retention policy set tenant_abc 90d');
     expect(set.stdout).toContain('The policy of tenant_abc is 90 days.');
     await guide.run('retention policy unset tenant_abc');
