@@ -101,7 +101,7 @@ with settled as (
   from history.item_change i
   join history.batch_change b on b.xid = i.xid and b.batch_id = i.batch_id
   where i.op = 'DELETE' and b.cleared > 0
-    and b.settled_at is not null and b.was_lease is not null and b.lease is null
+    and b.settled_at is not null and b.was_settled_at is null
 )
 select json_build_object(
   'stamps', (

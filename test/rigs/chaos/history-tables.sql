@@ -111,7 +111,8 @@ create table history.batch_change (
   was_visible_at timestamptz,
   cleared integer not null,
   spared integer not null,
-  settled_at timestamptz
+  settled_at timestamptz,
+  was_settled_at timestamptz
 );
 
 create function history.note_batch()
@@ -122,13 +123,14 @@ set search_path = pg_catalog
 as $$
 begin
   insert into history.batch_change (
-    batch_id, lease, visible_at, was_lease, was_visible_at, cleared, spared, settled_at
+    batch_id, lease, visible_at, was_lease, was_visible_at, cleared, spared, settled_at, was_settled_at
   )
   values (
     new.batch_id, new.lease, new.visible_at,
     case when tg_op = 'UPDATE' then old.lease end,
     case when tg_op = 'UPDATE' then old.visible_at end,
-    new.cleared, new.spared, new.settled_at
+    new.cleared, new.spared, new.settled_at,
+    case when tg_op = 'UPDATE' then old.settled_at end
   );
   return null;
 end

@@ -117,7 +117,7 @@ export async function readHistory(
     const batchChanges = await read(
       'batch_change',
       `batch_id::text, lease, was_lease, cleared, ${epoch('at')}, ${epoch('visible_at')},
-      ${epoch('was_visible_at')}, ${epoch('settled_at')}`,
+      ${epoch('was_visible_at')}, ${epoch('settled_at')}, ${epoch('was_settled_at')}`,
     );
     const holdChanges = await read(
       'hold_change',
@@ -182,6 +182,7 @@ interface Change {
   readonly visible_at: number;
   readonly was_visible_at: number | null;
   readonly settled_at: number | null;
+  readonly was_settled_at: number | null;
   readonly cleared: number;
   readonly hold_id: string;
   readonly released_at: number | null;
@@ -197,8 +198,9 @@ function isStamp({ op, cleared_at, was_cleared_at, only_stamped }: Change): bool
 }
 
 /** A batch of which all was spared ends with its claim, and clears nothing. */
-function isSettled({ settled_at, was_lease, cleared }: Change): boolean {
-  return settled_at !== null && was_lease !== null && cleared > 0;
+/** Under a lease, or stamped later without one. */
+function isSettled({ settled_at, was_settled_at, cleared }: Change): boolean {
+  return settled_at !== null && was_settled_at === null && cleared > 0;
 }
 
 function stateOfRun(change: Change): RunState | undefined {
