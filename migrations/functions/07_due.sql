@@ -198,13 +198,12 @@ end
 $$;
 
 -- Whether an object is known to be needed by a run that is not due: its results are not flagged before that run is.
--- Where no object is known to be shared, none is looked up.
 create or replace function retention._is_known_shared(p_bucket text, p_key text)
 returns boolean
 language sql
 stable
 as $$
-  select (select exists (select from retention.shared_object)) and exists (
+  select exists (
     select
     from retention.shared_object o
     where o.bucket = p_bucket

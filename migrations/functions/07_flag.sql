@@ -73,13 +73,8 @@ begin
   ),
   -- Columns of a fixed width come first: behind a text each has to be looked for in the row.
   seen as materialized (
-    select r.run_id,
-      r.completed_at,
-      r.due_at,
-      t.tenant,
-      r.is_due
-        and r.has_place
-        and r.run_id is not null as may_go,
+    select r.run_id, r.completed_at, r.due_at, t.tenant,
+      r.is_due and r.has_place and r.run_id is not null as may_go,
       -- A key that no store can hold is null here, see _indexed_key.
       r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
@@ -90,10 +85,7 @@ begin
           and o.key = r.key collate "C"
           and o.until > now()
       ) as is_shared,
-      r.is_due,
-      r.bucket,
-      r.key,
-      r.tenant_id
+      r.is_due, r.bucket, r.key, r.tenant_id
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
@@ -112,24 +104,12 @@ begin
   ),
   made as (
     insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
-    select n.bucket,
-      count(*),
-      min(n.completed_at),
-      max(n.completed_at),
-      min(n.due_at),
-      array_agg(n.run_id),
-      array_agg(retention._pack_key(n.key, n.run_id::text)),
-      array_agg(n.tenant_id)
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
     from (
-      select s.run_id,
-        s.completed_at,
-        s.due_at,
-        s.bucket,
-        s.key,
-        s.tenant_id,
-        (
-          row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-        ) / p_batch_size as part
+      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size
+          as part
       from seen s
       where s.may_go
         and not s.is_shared
@@ -158,15 +138,8 @@ begin
     set completed_at = excluded.completed_at,
       run_id = excluded.run_id
   )
-  select coalesce(m.flagged, 0)::bigint,
-    m.batches,
-    m.oldest,
-    n.looked_at,
-    n.left_alone,
-    n.without_place,
-    n.without_place_run_ids,
-    n.skipped,
-    n.skipped_rows,
+  select coalesce(m.flagged, 0)::bigint, m.batches, m.oldest, n.looked_at, n.left_alone,
+    n.without_place, n.without_place_run_ids, n.skipped, n.skipped_rows,
     exists (
       select
       from given g

@@ -62,7 +62,9 @@ begin
     first as materialized (
       select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
         r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+        r.is_due and r.has_place and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+        ) as may_go
       from stretch s
       cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
     ),
@@ -83,7 +85,9 @@ begin
     second as materialized (
       select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
         r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+        r.is_due and r.has_place and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+        ) as may_go
       from wanting w
       cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
       where w.more > 0

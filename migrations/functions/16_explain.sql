@@ -133,6 +133,20 @@ begin
 end
 $$;
 
+-- A run id out of text; null: it cannot be one.
+create or replace function retention._run_id_or_null(p_run_id text)
+returns retention.run_id
+language plpgsql
+stable
+as $$
+begin
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    return null;
+end
+$$;
+
 -- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
 -- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
 -- dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
@@ -190,12 +204,7 @@ begin
     return next;
     return;
   end if;
-  begin
-    v_run_id := p_run_id;
-  exception
-    when data_exception then
-      v_run_id := null;
-  end;
+  v_run_id := retention._run_id_or_null(p_run_id);
   select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
   if not found then
     state := 'unknown';
@@ -220,10 +229,8 @@ begin
   attempts := v_batch.attempts;
   last_code := v_batch.code;
   last_error := v_batch.error;
-  next_attempt_at := case
-    when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
-    then greatest(v_batch.visible_at, v_bucket.paused_until)
-  end;
+  next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
+    then greatest(v_batch.visible_at, v_bucket.paused_until) end;
   holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy

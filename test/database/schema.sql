@@ -1310,13 +1310,8 @@ begin
   ),
   -- Columns of a fixed width come first: behind a text each has to be looked for in the row.
   seen as materialized (
-    select r.run_id,
-      r.completed_at,
-      r.due_at,
-      t.tenant,
-      r.is_due
-        and r.has_place
-        and r.run_id is not null as may_go,
+    select r.run_id, r.completed_at, r.due_at, t.tenant,
+      r.is_due and r.has_place and r.run_id is not null as may_go,
       -- A key that no store can hold is null here, see _indexed_key.
       r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
@@ -1327,10 +1322,7 @@ begin
           and o.key = r.key collate "C"
           and o.until > now()
       ) as is_shared,
-      r.is_due,
-      r.bucket,
-      r.key,
-      r.tenant_id
+      r.is_due, r.bucket, r.key, r.tenant_id
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
@@ -1349,24 +1341,12 @@ begin
   ),
   made as (
     insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
-    select n.bucket,
-      count(*),
-      min(n.completed_at),
-      max(n.completed_at),
-      min(n.due_at),
-      array_agg(n.run_id),
-      array_agg(retention._pack_key(n.key, n.run_id::text)),
-      array_agg(n.tenant_id)
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
     from (
-      select s.run_id,
-        s.completed_at,
-        s.due_at,
-        s.bucket,
-        s.key,
-        s.tenant_id,
-        (
-          row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1
-        ) / p_batch_size as part
+      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size
+          as part
       from seen s
       where s.may_go
         and not s.is_shared
@@ -1395,15 +1375,8 @@ begin
     set completed_at = excluded.completed_at,
       run_id = excluded.run_id
   )
-  select coalesce(m.flagged, 0)::bigint,
-    m.batches,
-    m.oldest,
-    n.looked_at,
-    n.left_alone,
-    n.without_place,
-    n.without_place_run_ids,
-    n.skipped,
-    n.skipped_rows,
+  select coalesce(m.flagged, 0)::bigint, m.batches, m.oldest, n.looked_at, n.left_alone,
+    n.without_place, n.without_place_run_ids, n.skipped, n.skipped_rows,
     exists (
       select
       from given g
@@ -1996,7 +1969,7 @@ $$;
 CREATE FUNCTION retention._is_known_shared(p_bucket text, p_key text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
-  select (select exists (select from retention.shared_object)) and exists (
+  select exists (
     select
     from retention.shared_object o
     where o.bucket = p_bucket
@@ -3661,6 +3634,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._run_id_or_null(p_run_id text) RETURNS retention.run_id
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return p_run_id::retention.run_id;
+exception
+  when data_exception then
+    return null;
+end
+$$;
+
 CREATE FUNCTION retention._said(p_code text, p_message text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_code IS NULL) THEN COALESCE(p_message, 'unknown'::text) WHEN (lower(regexp_replace(COALESCE(p_message, ''::text), '[^A-Za-z0-9]'::text, ''::text, 'g'::text)) = ANY (ARRAY[''::text, lower(p_code)])) THEN p_code WHEN (strpos(p_message, p_code) > 0) THEN p_message ELSE (((p_code || ' ('::text) || p_message) || ')'::text) END;
@@ -4031,7 +4015,8 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -4044,7 +4029,8 @@ begin
     where r.run_id operator(pg_catalog.=) g.run_id
       and (
         r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket) operator(pg_catalog.=) p_bucket
+        and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, v_default_bucket)
+          operator(pg_catalog.=) p_bucket
         and r.status::pg_catalog.text operator(pg_catalog.=) v_completed
         and r.completed_at operator(pg_catalog.>=) p_oldest
         and r.completed_at operator(pg_catalog.<=) p_newest
@@ -4311,7 +4297,8 @@ declare
       where r.run_id operator(pg_catalog.=) g.run_id
         and (
           r.key operator(pg_catalog.=) retention._unpack_key(g.key, g.run_id::pg_catalog.text) collate pg_catalog."C"
-          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7) operator(pg_catalog.=) $3
+          and coalesce(case when r.bucket operator(pg_catalog.<>) '' then r.bucket end, $7)
+            operator(pg_catalog.=) $3
           and r.status::pg_catalog.text operator(pg_catalog.=) $4
           and r.completed_at operator(pg_catalog.>=) $5
           and r.completed_at operator(pg_catalog.<=) $6
@@ -4936,7 +4923,9 @@ begin
     first as materialized (
       select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
         r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+        r.is_due and r.has_place and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+        ) as may_go
       from stretch s
       cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
     ),
@@ -4957,7 +4946,9 @@ begin
     second as materialized (
       select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
         r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not retention._is_known_shared(r.bucket, r.key) as may_go
+        r.is_due and r.has_place and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+        ) as may_go
       from wanting w
       cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
       where w.more > 0
@@ -5884,12 +5875,7 @@ begin
     return next;
     return;
   end if;
-  begin
-    v_run_id := p_run_id;
-  exception
-    when data_exception then
-      v_run_id := null;
-  end;
+  v_run_id := retention._run_id_or_null(p_run_id);
   select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
   if not found then
     state := 'unknown';
@@ -5905,7 +5891,8 @@ begin
   bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
   select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
   retain := v_live.retain;
-  due_at := v_live.due_at;
+  -- From here on a date is taken for never, see _live.
+  due_at := case when v_live.due_at >= '290000-01-01 00:00Z' then 'infinity' else v_live.due_at end;
   v_batch := retention._batch_of(v_run_id, v_run.completed_at);
   select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
   flagged_at := v_batch.flagged_at;
@@ -5913,10 +5900,8 @@ begin
   attempts := v_batch.attempts;
   last_code := v_batch.code;
   last_error := v_batch.error;
-  next_attempt_at := case
-    when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
-    then greatest(v_batch.visible_at, v_bucket.paused_until)
-  end;
+  next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
+    then greatest(v_batch.visible_at, v_bucket.paused_until) end;
   holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy
@@ -7125,7 +7110,7 @@ nothing.
 For operators.
 Raises invalid_parameter_value for what cannot be a tenant id.';
 
-CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint)
+CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(enabled boolean, halted text[], scheduler text, visible_now boolean, next_visible_seconds double precision, more boolean, ticked_seconds_ago double precision, ticked_by text, last_scan_id bigint, next_stamp_seconds double precision)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -7158,7 +7143,15 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text
       then extract(epoch from clock_timestamp() - h.ticked_at)::double precision
     end,
     h.ticked_by,
-    (select coalesce(max(c.scan_id), 0) from retention.scan c)
+    (select coalesce(max(c.scan_id), 0) from retention.scan c),
+    (
+      select extract(epoch from coalesce(t.try_at, min(b.visible_at)) - clock_timestamp())::double precision
+      from retention.stamping t
+      left join retention.batch b on b.deleted_at is not null
+        and b.settled_at is null
+        and b.dead_at is null
+      group by t.try_at
+    )
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
@@ -7168,7 +7161,7 @@ $$;
 COMMENT ON FUNCTION retention.pulse(p_client text, p_buckets text[]) IS 'What a listener has to know when it has nothing to do, in one statement: whether a batch is visible now,
 when the next one is, whether the last pass hit a limit, when the scheduler last ticked, and the reasons of
 the gate. p_client: the client''s version, for the gate. p_buckets: what is visible in these buckets; by default in
-any. Cheap at any size.
+any. next_stamp_seconds: when stamp_again has something to do; null: nothing waits for it. Cheap at any size.
 For the listener.';
 
 CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone)
@@ -8378,12 +8371,12 @@ begin
   select w.bucket,
     w.kind,
     case w.kind
-      when 'dead' then format('dead: %s %s', w.code, w.error)
-      when 'unstamped' then format('deleted, and not stamped yet: %s %s', w.code, w.error)
+      when 'dead' then 'dead: ' || retention._said(w.code, w.error)
+      when 'unstamped' then 'deleted, and not stamped yet: ' || retention._said(w.code, w.error)
       when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
-      when 'paused' then format('the bucket pauses: %s %s', w.pause_code, w.pause_error)
-      when 'failed' then format('failed: %s %s', w.code, w.error)
+      when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
+      when 'failed' then 'failed: ' || retention._said(w.code, w.error)
       when 'later' then 'it waits for its next attempt'
       else case
         when min(w.visible_at) < clock_timestamp() - interval '5 minutes'
@@ -8503,6 +8496,11 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
   from retention.next_pass() n
   where n.comes_at is null
     and not exists (select from retention.gate())
+  union all
+  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem),
+    null, 'mend what the message names; the next tick tries again'
+  from retention.heartbeat h
+  where num_nonnulls(h.pass_problem, h.clean_up_problem) > 0
   union all
   (
     select format('bucket %s', k.bucket), w.results, 'pauses after ' || retention._said(k.pause_code, k.pause_error),

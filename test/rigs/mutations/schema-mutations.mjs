@@ -729,11 +729,7 @@ export const schemaMutations = [
   {
     name: 'what has no place ends the pass',
     promise: 6,
-    edits: one(
-      FLAG,
-      '\n        and r.has_place\n        and r.run_id is not null as may_go',
-      ' as may_go',
-    ),
+    edits: one(FLAG, ' and r.has_place and r.run_id is not null as may_go', ' as may_go'),
     testFile: FLAGGING_TEST,
     test: 'counts what has no place, names the first ten, and is not stopped by it',
   },
