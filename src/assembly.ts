@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { type Config, storedSettings } from './config/config.ts';
+import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
 import type { Database } from './database/database.ts';
@@ -27,9 +27,8 @@ import { type Verification, type VerifyOptions, verify as runVerify } from './re
 import { type Worker, createWorker } from './reactor/worker.ts';
 import type { Selection } from './store/selection.ts';
 import { type Store, createStore } from './store/store.ts';
-import type { ListenerState } from './telemetry/listening.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
-import { type Telemetry, createTelemetry } from './telemetry/telemetry.ts';
+import { createTelemetry } from './telemetry/telemetry.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = [
@@ -111,11 +110,12 @@ export function createReactor(options: LibraryOptions): Reactor {
   const notes =
     inspection === undefined ? undefined : createBucketNotes({ store, inspection, logger });
   let stopping = false;
-  const telemetry = makeTelemetry(config, store, logger, () => ({
-    ...notifications.state(),
-    stopping,
-    fault: database.fault(),
-  }));
+  const { httpHost: host, httpPort: port } = config;
+  const state = () => ({ ...notifications.state(), stopping, fault: database.fault() });
+  const telemetry =
+    port === undefined
+      ? undefined
+      : createTelemetry({ host, port, store, listener: state, logger });
   const listener = createListener({
     store,
     worker: makeWorker(
@@ -311,11 +311,6 @@ async function applySettings(config: Config, database: Queryable, logger: Logger
   for (const { change } of changes) logger.info(`Setting changed: ${change}`);
 }
 
-/** The buckets that this process may delete from; undefined: any. */
-function allowedBuckets({ resultBuckets }: Config): readonly string[] | undefined {
-  return resultBuckets.length > 0 ? resultBuckets : undefined;
-}
-
 function openPool(
   config: Config,
   logger: Logger,
@@ -328,17 +323,6 @@ function openPool(
     max: config.concurrency + 2,
     logger,
   });
-}
-
-/** Health, metrics and the status page, where a port is set. */
-function makeTelemetry(
-  { httpPort, httpHost }: Config,
-  store: Store,
-  logger: Logger,
-  listener: () => ListenerState,
-): Telemetry | undefined {
-  if (httpPort === undefined) return undefined;
-  return createTelemetry({ host: httpHost, port: httpPort, store, listener, logger });
 }
 
 function makeWorker(

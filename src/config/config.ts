@@ -174,3 +174,8 @@ function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
     };
   }
 }
+
+/** The buckets that a process of this configuration may delete from; undefined: any. */
+export function allowedBuckets({ resultBuckets }: Config): readonly string[] | undefined {
+  return resultBuckets.length > 0 ? resultBuckets : undefined;
+}

@@ -13,7 +13,7 @@ export interface ReportSettings {
 
 /** What the report needs of a session of pg. */
 interface ReportClient {
-  query<Row extends object>(sql: string, values?: unknown[]): Promise<{ readonly rows: Row[] }>;
+  query(sql: string, values?: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
 }
 
 /** One line of the report; the keys are those of a check of the doctor. */
@@ -46,17 +46,14 @@ export async function reportOn(
     for (const { name, sql } of files) {
       if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
     }
-    const { rows } = await client.query<ReportLine>(
-      'select * from pg_temp._report($1, $2, $3, $4, $5)',
-      [
-        table ?? 'public.runs',
-        columns ?? '',
-        scheduler ?? 'pg_cron',
-        cronDatabaseUrl !== undefined,
-        role ?? '',
-      ],
-    );
-    return rows;
+    const { rows } = await client.query('select * from pg_temp._report($1, $2, $3, $4, $5)', [
+      table ?? 'public.runs',
+      columns ?? '',
+      scheduler ?? 'pg_cron',
+      cronDatabaseUrl !== undefined,
+      role ?? '',
+    ]);
+    return rows as readonly ReportLine[];
   } catch (error) {
     if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];
     throw error;
@@ -75,10 +72,11 @@ export async function lookBefore(
   settings: ReportSettings,
   logger: Logger,
 ): Promise<void> {
-  const { rows } = await client.query<{ isThere: boolean }>(
+  const { rows } = await client.query(
     `select to_regclass('retention.adapter') is not null as "isThere"`,
   );
-  if (rows[0]?.isThere === true) return;
+  const [row] = rows as readonly { readonly isThere: boolean }[];
+  if (row?.isThere === true) return;
   const report = await reportOn(client, settings);
   // A collation whose version has changed is as bad without us; doctor goes on saying it.
   const failed = report.filter(({ state, name }) => state === 'failed' && name !== 'collation');

@@ -1,21 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { type RunnerOption, runner } from 'node-pg-migrate';
-import pg from 'pg';
-import { DatabaseError, type RetentionError } from '../errors.ts';
+import type pg from 'pg';
 import { pause } from '../lifecycle/pause.ts';
 import type { Logger } from '../logger.ts';
 import { MIGRATIONS, listMigrations, readFunctions } from './shipped-sql.ts';
 import { type ReportLine, lookBefore, reportOn } from './adoption-report.ts';
-import {
-  addressWithPassword,
-  connectError,
-  describeTarget,
-  trackSockets,
-  sessionConfig,
-} from './connection.ts';
+import { addressWithPassword } from './connection.ts';
+import { asDatabaseError, withSession } from './migration-session.ts';
 import type { PasswordFile } from './password.ts';
 import type { Queryable } from './queryable.ts';
-import { prepareSession, setForSession } from './session.ts';
 
 /** What the migrations are told, beside the database's address. */
 export interface MigrationSettings {
@@ -60,7 +53,6 @@ const UNDEFINED_FUNCTION = '42883';
 const UNDEFINED_RELATION = '42P01';
 
 /** A migration waits for locks in its own way and builds indexes on large tables. */
-const NO_LIMIT = 0;
 
 const LOCK_RETRY_MILLISECONDS = 250;
 
@@ -300,57 +292,4 @@ async function dropEmptySchema(client: pg.Client): Promise<void> {
   } catch {
     // Somebody else's objects, or another run of the migrations, live there: then it stays.
   }
-}
-
-interface MigrationAddress {
-  readonly url: string;
-  readonly passwordFile: PasswordFile | undefined;
-  readonly mustWrite: boolean;
-}
-
-async function withSession<Result>(
-  { url, passwordFile, mustWrite }: MigrationAddress,
-  work: (client: pg.Client) => Promise<Result>,
-): Promise<Result> {
-  const sockets = trackSockets();
-  const client = new pg.Client(
-    sessionConfig({
-      url: await addressWithPassword(url, passwordFile),
-      applicationName: 'retention migrate',
-      queryTimeoutMilliseconds: NO_LIMIT,
-      sockets,
-    }),
-  );
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    const limits = { statementTimeoutMilliseconds: NO_LIMIT, keepsSearchPath: true };
-    const { isPooled } = await prepareSession(client, limits, mustWrite);
-    // They keep a lock and settings in their session, whatever lends it.
-    if (isPooled) await client.query(setForSession(limits));
-  } catch (error) {
-    await sockets.cut();
-    throw connectError(error, describeTarget(url));
-  }
-  try {
-    return await work(client);
-  } finally {
-    await client.end().catch(() => undefined);
-    await sockets.cut();
-  }
-}
-
-function asDatabaseError(error: unknown): RetentionError {
-  if (error instanceof DatabaseError) return error;
-  const { code, detail, hint } = error as {
-    readonly code?: string;
-    readonly detail?: string;
-    readonly hint?: string;
-  };
-  const message = error instanceof Error ? error.message : String(error);
-  return new DatabaseError([message, detail].filter(Boolean).join('. '), {
-    sqlState: code,
-    remedy: hint,
-    cause: error,
-  });
 }

@@ -22,12 +22,12 @@ export const codeMutations = [
     name: 'every bucket is allowed',
     promise: 1,
     edits: one(
-      WORKER,
-      'if (allowedBuckets.length > 0 && !allowedBuckets',
-      'if (allowedBuckets.length > 1_000 && !allowedBuckets',
+      'migrations/functions/09_claim.sql',
+      '(p_buckets is null or k.bucket = any (p_buckets))',
+      'true',
     ),
     testFile: 'test/system/listener.test.ts',
-    test: 'refuses buckets that it is not allowed, for good and in a list',
+    test: 'leaves buckets that it is not allowed to those that may, and says that they wait',
   },
   {
     name: 'an entry of a listing without a date is old',
