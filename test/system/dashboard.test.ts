@@ -73,7 +73,7 @@ describeDatabase('the dashboard and the alerts, in a real Prometheus', () => {
 
   const SERVED = { RETENTION_HTTP_PORT: '0', S3_RESULT_BUCKET: 'dpp-results,no-such-bucket' };
 
-  /** A paused bucket, dead results, a hold, and a lost session. */
+  /** A paused bucket, dead results, a hold, a lost session, and runs that are all old. */
   async function causeTrouble(): Promise<void> {
     const { endpoint, region } = stack.s3();
     const [credentials] = DEFAULT_USERS;
@@ -167,12 +167,12 @@ describeDatabase('the dashboard and the alerts, in a real Prometheus', () => {
       'what was caused is pending',
       async () => {
         const now = await read();
-        const caused = ['RetentionResultsDead', 'RetentionBucketPaused'];
+        const caused = ['RetentionResultsDead', 'RetentionBucketPaused', 'RetentionNoNewRuns'];
         return caused.every((name) => stateOf(now, name) === 'pending') ? now : undefined;
       },
       LIMIT,
     );
-    expect(rules).toHaveLength(8);
+    expect(rules).toHaveLength(9);
     expect(rules.filter(({ health, lastError }) => health !== 'ok' || lastError)).toEqual([]);
     for (const calm of ['RetentionDatabaseDown', 'RetentionNoListener', 'RetentionTicksSilent']) {
       expect([calm, stateOf(rules, calm)]).toEqual([calm, 'inactive']);

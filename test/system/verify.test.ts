@@ -206,8 +206,10 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       expect(reported).toMatchObject({ drift: { stamped: 0, requeued: 0 }, orphans: found });
       const unconfirmed = await reconcile('--orphans', '--delete', '--margin', '0s');
       expect(unconfirmed.code).toBe(3);
-      expect(parsed(unconfirmed)).toMatchObject({ error: { code: 'REFUSED' } });
+      expect(JSON.parse(unconfirmed.stdout)).toMatchObject({ error: { code: 'REFUSED' } });
+      expect(unconfirmed.stderr).toMatch(/^error: Every object older than 0s/mu);
       expect(unconfirmed.stderr).toContain('--yes');
+      expect(await bucket.keys()).toEqual(all);
 
       const list = temporaryFile('deleted.jsonl');
       const young = await reconcile('--orphans', '--delete', '--yes', '--deleted-list', list);
