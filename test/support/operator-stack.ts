@@ -18,6 +18,8 @@ export interface OperatorRuns {
   readonly bucket?: string;
   /** Their key is empty, and there is no object. Default: false. */
   readonly isWithoutKey?: boolean;
+  /** Their objects are gone already. Default: false. */
+  readonly isWithoutObject?: boolean;
   /** Default: `results/`, and the run's id follows. */
   readonly prefix?: string;
 }
@@ -76,7 +78,7 @@ export function useOperatorStack(): OperatorStack {
     }),
     insert: async (runs = {}) => {
       const { count = 1, tenant = 'tenant_abc', days = 40, prefix = 'results/' } = runs;
-      const { bucket = 'dpp-results', isWithoutKey = false } = runs;
+      const { bucket = 'dpp-results', isWithoutKey = false, isWithoutObject = false } = runs;
       const printed = await the(server).sql(
         `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
         select id, '${tenant}', 'COMPLETED', now() - interval '${days} days',
@@ -87,6 +89,7 @@ export function useOperatorStack(): OperatorStack {
       const runIds = printed.split('\n');
       if (!isWithoutKey) {
         the(s3).createBucket(bucket);
+        if (isWithoutObject) return runIds;
         for (const runId of runIds) the(s3).putObject(bucket, `${prefix}${runId}`);
       }
       return runIds;

@@ -227,6 +227,7 @@ describeDatabase('the README', () => {
     guide.put('12 13', holds.join(' '));
     await guide.run('retention hold release 12 13');
     await guide.run('retention hold list --all --json');
+    await followBuckets(guide);
     await guide.run('retention halt --reason "wrong policy, see incident 114"');
     expect(await sql('select reason from retention.gate()')).toBe('halted');
     await guide.run('retention resume');
@@ -240,6 +241,24 @@ describeDatabase('the README', () => {
     await guide.run('retention restore 0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33 --hold-for 14d');
     expect(stack.s3().hasObject('dpp-results', `results/${cleared}`)).toBe(true);
     await guide.run('retention doctor');
+  }
+
+  async function followBuckets(guide: Story): Promise<void> {
+    await stack.insert({ tenant: 'tenant_xyz' });
+    await guide.type('retention reconcile --tenant tenant_xyz');
+    await guide.run('retention bucket list');
+    const set = await guide.run(
+      'retention bucket set dpp-results --keys-per-request 100 --checksum md5',
+    );
+    expect(set.stdout).toContain('100 keys a request (set by hand)');
+    await guide.run('retention bucket forget dpp-results');
+    // Nothing has looked since. Somebody else has deleted what is due.
+    await stack.insert({ count: 8, tenant: 'tenant_gone', isWithoutObject: true });
+    await guide.type('retention reconcile --tenant tenant_gone', { code: 1 });
+    expect(await sql('select reason from retention.gate()')).toBe('objects missing');
+    await guide.run('retention bucket confirm dpp-results');
+    expect(await sql('select count(*) from retention.gate()')).toBe('0');
+    await guide.type('retention reconcile --tenant tenant_gone');
   }
 
   async function makeDatabase(table: string): Promise<string> {
