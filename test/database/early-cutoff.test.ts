@@ -176,7 +176,7 @@ describeDatabase('what waits', () => {
       {
         bucket: 'one',
         kind: 'dead',
-        reason: 'dead: AccessDenied Access Denied',
+        reason: 'dead: AccessDenied',
         until: null,
         results: 1,
       },
@@ -186,7 +186,7 @@ describeDatabase('what waits', () => {
         reason: expect.stringMatching(/^host:\d works on it$/u) as string,
         results: 2,
       },
-      { bucket: 'two', kind: 'paused', reason: 'the bucket pauses: SlowDown slow', results: 2 },
+      { bucket: 'two', kind: 'paused', reason: 'the bucket pauses: SlowDown (slow)', results: 2 },
     ]);
     expect(waiting[2]?.until_seconds).toBeGreaterThan(1_000);
     expect(await store.readUnsettled({ tenantId: 'globex' })).toMatchObject([{ bucket: 'two' }]);
