@@ -126,6 +126,8 @@ class RetentionListener implements Listener {
   async #turn(stop: AbortSignal): Promise<number> {
     if (!this.#isPrepared) {
       await this.#options.prepare?.();
+      // What is flagged during the trial is news of this listener's.
+      await this.#reportScans(await this.#options.store.pulse(this.#options.buckets));
       // Before the first batch: what cannot be stamped must not be deleted. The gate says what it showed.
       await this.#options.store.tryStamp();
     }
