@@ -222,7 +222,10 @@ language plpgsql
 rows 1000
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
-set enable_hashjoin = on
+-- By the run id alone, whatever a plan that was kept for a few rows makes of it.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);

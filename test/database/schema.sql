@@ -4411,7 +4411,9 @@ CREATE FUNCTION retention._still_live(p_bucket text, p_run_ids retention.run_id[
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '500ms'
-    SET enable_hashjoin TO 'on'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_default_bucket text := (select s.default_bucket from retention.setting s);
