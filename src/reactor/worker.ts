@@ -3,19 +3,18 @@ import { describeError, isWorthRepeating } from '../errors.ts';
 import { createBackoff } from '../lifecycle/backoff.ts';
 import { safeNow } from '../lifecycle/clock.ts';
 import { withGrace } from '../lifecycle/deadline.ts';
-import { type FailureLog, createFailureLog } from '../lifecycle/failure-log.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { pause } from '../lifecycle/pause.ts';
 import type { RateLimit } from '../lifecycle/rate-limit.ts';
 import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
-import { countOf } from '../numbers.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
 import type { LearnedHabits } from '../objects/store-habits.ts';
-import type { Claim, Failure, Problem, Settlement } from '../store/leases.ts';
+import type { Claim, Failure, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
+import { type BatchLog, createBatchLog } from './batch-log.ts';
 import { lookForObjects } from './first-look.ts';
 
 /** What a worker works with. */
@@ -119,11 +118,11 @@ export function createWorker(options: WorkerOptions): Worker {
 
 class BatchWorker implements Worker {
   readonly #options: WorkerOptions;
-  /** By bucket that pauses. */
-  readonly #pauses = new Map<string, FailureLog>();
+  readonly #log: BatchLog;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#log = createBatchLog(options.logger);
   }
 
   async workOnce({
@@ -147,7 +146,7 @@ class BatchWorker implements Worker {
     if (taken === undefined) return undefined;
     const { claim, lease, startedAt } = taken;
     onClaimed?.(claim);
-    this.#reportUnchecked(claim);
+    this.#log.unchecked(claim);
 
     const base = {
       batchId: claim.batchId,
@@ -246,7 +245,7 @@ class BatchWorker implements Worker {
       const until = await this.#retry(retryWindow, () =>
         store.postpone(claim.batchId, lease, { code, message, unanswered }),
       );
-      this.#pauseOf(claim.bucket).said(code, sayFailure(code, message), {
+      this.#log.paused(claim.bucket, code, message, {
         batch: claim.batchId,
         results: claim.keys.length,
         until,
@@ -269,11 +268,8 @@ class BatchWorker implements Worker {
     const settlement = await this.#retry(retryWindow, () =>
       store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
     );
-    this.#reportProblems(claim.bucket, settlement.problems);
-    if (settlement.cleared > 0) {
-      this.#pauses.get(claim.bucket)?.works();
-      this.#pauses.delete(claim.bucket);
-    }
+    this.#log.problems(claim.bucket, settlement.problems);
+    if (settlement.cleared > 0) this.#log.works(claim.bucket);
     return describeSettlement(settlement);
   }
 
@@ -299,47 +295,6 @@ class BatchWorker implements Worker {
         this.#options.logger[level](`Settling is tried again: ${describeError(error)}`, { error });
         await pause(wait, signal);
       }
-    }
-  }
-
-  /** What the check of a claim raised. */
-  #reportUnchecked({ bucket, unchecked }: Claim): void {
-    for (const { code, message, results, run_ids: runIds } of unchecked?.problems ?? []) {
-      this.#options.logger.error(
-        `Whether ${countOf(results, 'result')} may go could not be checked: ${sayFailure(code, message)}`,
-        { bucket, results, run_ids: runIds },
-      );
-    }
-  }
-
-  /** What is said of a bucket that pauses: once for all slots, ever more rarely, and when it is over. */
-  #pauseOf(bucket: string): FailureLog {
-    const log =
-      this.#pauses.get(bucket) ??
-      createFailureLog({
-        logger: this.#options.logger,
-        failed: `Bucket ${bucket} pauses`,
-        recovered: `Bucket ${bucket} takes deletions again`,
-        level: 'warning',
-      });
-    this.#pauses.set(bucket, log);
-    return log;
-  }
-
-  /** One line for all that failed alike. */
-  #reportProblems(bucket: string, problems: readonly Problem[]): void {
-    for (const { code, message, results, run_ids: runIds, deleted } of problems) {
-      const [first = 'unknown'] = runIds;
-      const runs = results === 1 ? `run ${first}` : `run ${first} and ${results - 1} more`;
-      const what =
-        deleted === true
-          ? `The S3 object is deleted, but its stamp failed for ${runs}`
-          : `Failed to delete S3 object for ${runs}`;
-      this.#options.logger.error(`${what}: ${sayFailure(code, message)}`, {
-        bucket,
-        results,
-        ...(results === 1 ? {} : { run_ids: runIds }),
-      });
     }
   }
 

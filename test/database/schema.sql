@@ -8381,6 +8381,7 @@ begin
       when 'failed' then 'failed: ' || retention._said(w.code, w.error)
       when 'later' then 'it waits for its next attempt'
       else case
+        when exists (select from retention.gate()) then (select string_agg(g.because, '; ') from retention.gate() g)
         when min(w.visible_at) < clock_timestamp() - interval '5 minutes'
         then 'no listener has taken it up: is the bucket in the S3_RESULT_BUCKET of one?'
         else 'it waits for a listener'
