@@ -47,7 +47,8 @@ describe.skipIf(!canHaveSmallDisk())('on a disk that is really full', () => {
     const sql = (text: string): Promise<string> => theServer().sql(text, 'app');
     const number = async (text: string): Promise<number> => Number(await sql(text));
     /** The keys that S3 was asked to delete. */
-    const asked = (): string[] => requests.flatMap(({ keys }) => keys);
+    const asked = (): string[] =>
+      requests.flatMap(({ operation, keys }) => (operation === 'DeleteObjects' ? keys : []));
 
     /** A server of which only the database lies on the small disk: its log has room. */
     async function startOnSmallTablespace(): Promise<SmallDisk> {

@@ -152,7 +152,8 @@ describeDatabase('a bad day of Postgres', () => {
       lock table runs in access exclusive mode`,
     );
     stack.s3().putObject('dpp-results', 'late');
-    const flagging = flag();
+    // A pass waits for no table for long: the next one finds what this one could not read.
+    const flagging = flag().catch(() => undefined);
     // It is alive, and says within bounds that it is not ready.
     expect((await fetch(new URL('healthz', base))).status).toBe(200);
     const asked = performance.now();
@@ -167,11 +168,11 @@ describeDatabase('a bad day of Postgres', () => {
   });
 
   test('the table locked for a minute while a batch is settled: it is stamped after that, and S3 not asked again', async () => {
+    const listener = await listen({ RETENTION_LEASE_SECONDS: '300' });
     await stack.insertResults({ count: 20 });
-    await flag();
     const application = await database().connect();
     await application.query('begin; lock table runs in share mode');
-    const listener = await listen({ RETENTION_LEASE_SECONDS: '300' });
+    await flag();
     await listener.waitForLine('its stamp failed for run');
     await application.query('lock table runs in access exclusive mode');
     const lockedAt = performance.now();
