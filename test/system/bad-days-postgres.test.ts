@@ -173,7 +173,8 @@ describeDatabase('a bad day of Postgres', () => {
     const application = await database().connect();
     await application.query('begin; lock table runs in share mode');
     await flag();
-    await listener.waitForLine('its stamp failed for run');
+    // The trial waits half a second for each of its rows as well.
+    await listener.waitForLine('its stamp failed for run', 40_000);
     await application.query('lock table runs in access exclusive mode');
     const lockedAt = performance.now();
     await until('a minute is over', () => performance.now() - lockedAt > 60_000, {
@@ -181,7 +182,10 @@ describeDatabase('a bad day of Postgres', () => {
     });
     await application.query('commit');
     await application.end();
-    await stack.cleared(20);
+    // The pauses between its tries have grown meanwhile.
+    await until('all are stamped', async () => (await stack.countCleared()) === 20, {
+      limitMs: 100_000,
+    });
     expect(deletions()).toBe(1);
     expect(linesOf(listener, /WARNING|ERROR/u)).toBeLessThan(6);
     await stopped(listener);
@@ -243,7 +247,7 @@ describeDatabase('a bad day of Postgres', () => {
     ]);
     await flag();
     await stack.cleared(2);
-    expect(linesOf(listener, /WARNING|ERROR/u)).toBe(0);
+    expect(listener.stderr).not.toMatch(/WARNING|ERROR/u);
     await stopped(listener);
   });
 
