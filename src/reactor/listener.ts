@@ -130,6 +130,8 @@ class RetentionListener implements Listener {
       await this.#reportScans(await this.#options.store.pulse(this.#options.buckets));
       // Before the first batch: what cannot be stamped must not be deleted. The gate says what it showed.
       await this.#options.store.tryStamp();
+      // It ticks before its first batch, whatever has hinted at one.
+      this.#hinted = false;
     }
     this.#isPrepared = true;
     // A hint costs one claim; a look without a hint costs one pulse.
