@@ -175,7 +175,6 @@ describeDatabase('a bad day of Postgres', () => {
     await flag();
     // The trial waits half a second for each of its rows as well.
     await listener.waitForLine('its stamp failed for run', 40_000);
-    await application.query('lock table runs in access exclusive mode');
     const lockedAt = performance.now();
     await until('ten seconds are over', () => performance.now() - lockedAt > 10_000, {
       limitMs: 11_000,
