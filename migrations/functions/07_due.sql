@@ -73,22 +73,18 @@ as $$
   )
 $$;
 
--- The tenants that have results not yet cleared, with the policy in force for each: one index probe
--- per tenant. A tenant under a hold is left out.
-create or replace function retention._tenants()
-returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
+-- The tenants that have results not yet cleared, and null where some have none: one index probe per tenant.
+create or replace function retention._tenant_ids()
+returns setof retention.tenant_id
 language plpgsql
 stable
 rows 100
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
-#variable_conflict use_column
 begin
   return query
   with recursive name(tenant_id) as (
@@ -111,24 +107,43 @@ begin
     )
     from name n
     where n.tenant_id is not null
-  ),
-  named as (
-    select n.tenant_id
-    from name n
-    where n.tenant_id is not null
-    union all
-    select null
-    where exists (
-      select
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is null
-    )
   )
-  select n.tenant_id::retention.tenant_id,
+  select n.tenant_id::retention.tenant_id
+  from name n
+  where n.tenant_id is not null
+  union all
+  select null::retention.tenant_id
+  where exists (
+    select
+    from retention._live r
+    where r.is_candidate
+      and r.tenant_id is null
+  );
+end
+$$;
+
+-- The tenants that have results not yet cleared, with the policy in force for each: one index probe
+-- per tenant. A tenant under a hold is left out.
+create or replace function retention._tenants()
+returns table (tenant_id retention.tenant_id, tenant_key text, retain interval)
+language plpgsql
+stable
+rows 100
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select n.tenant_id,
     retention._tenant_key(n.tenant_id::text),
     coalesce(p.retain, d.retain)
-  from named n
+  from retention._tenant_ids() as n (tenant_id)
   join retention.policy d on d.tenant_id = '*'
   left join retention.policy p on p.tenant_id = n.tenant_id::text
     and p.tenant_id <> '*'

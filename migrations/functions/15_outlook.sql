@@ -148,49 +148,31 @@ declare
   v_newest timestamptz;
 begin
   if to_regclass('retention._live') is not null then
-    with recursive tenant(tenant_id, completed_at) as (
-      (
-        select r.tenant_id, null::timestamptz
-        from retention._live r
-        where r.is_candidate
-          and r.tenant_id is not null
-        order by r.tenant_id
-        limit 1
-      )
-      union all
-      select (
-          select r.tenant_id
-          from retention._live r
-          where r.is_candidate
-            and r.tenant_id > t.tenant_id
-          order by r.tenant_id
-          limit 1
-        ),
-        (
-          select r.completed_at
-          from retention._live r
-          where r.is_candidate
-            and r.tenant_id = t.tenant_id
-            and r.completed_at <= now()
-          order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-          limit 1
-        )
-      from tenant t
-      where t.tenant_id is not null
-    )
-    select greatest(
-      (select max(t.completed_at) from tenant t),
+    select max(n.completed_at)
+    into v_newest
+    from retention._tenant_ids() as t (tenant_id)
+    cross join lateral (
       (
         select r.completed_at
         from retention._live r
         where r.is_candidate
+          and r.tenant_id = t.tenant_id
+          and r.completed_at <= now()
+        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+        limit 1
+      )
+      union all
+      (
+        select r.completed_at
+        from retention._live r
+        where t.tenant_id is null
+          and r.is_candidate
           and r.tenant_id is null
           and r.completed_at <= now()
         order by r.tenant_id desc, r.completed_at desc, r.run_id desc
         limit 1
       )
-    )
-    into v_newest;
+    ) n;
   end if;
   return coalesce(
     nullif(v_newest, '-infinity'),

@@ -215,30 +215,9 @@ begin
     return;
   end if;
   return query
-  with recursive tenant(tenant_id) as (
-    (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is not null
-      order by r.tenant_id
-      limit 1
-    )
-    union all
-    select (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id > t.tenant_id
-      order by r.tenant_id
-      limit 1
-    )
-    from tenant t
-    where t.tenant_id is not null
-  ),
-  undated as (
+  with undated as (
     select r.run_id::text as run_id
-    from tenant t
+    from retention._tenant_ids() as t (tenant_id)
     cross join lateral (
       select x.run_id
       from retention._live x

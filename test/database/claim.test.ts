@@ -57,6 +57,10 @@ describeDatabase('promise 1: nothing live is deleted', () => {
     ['it failed', `update runs set status = 'FAILED' where run_id = $run`],
     ['it completed again just now', `update runs set completed_at = now() where run_id = $run`],
     [
+      'it completed at another time than when it was flagged, though past its retention as well',
+      `update runs set completed_at = completed_at - interval '1 day' where run_id = $run`,
+    ],
+    [
       'it was cleared by somebody else',
       `update runs set result_cleared_at = now() where run_id = $run`,
     ],

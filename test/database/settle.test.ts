@@ -123,11 +123,14 @@ describeDatabase('settling a batch', () => {
     const { insertRun, query, run, set, store, claimNext } = database();
     await set({ check_shared_objects: 'false' });
     const due = await insertRun({ key: 'results/shared' });
-    const live = await insertRun({
-      key: 'results/shared',
-      completedAgo: '31 days',
-      status: 'FAILED',
-    });
+    const live = await insertRun({ key: 'results/shared' });
+    // In nothing but its id and the hold does it differ from the one that is flagged.
+    await query(
+      `update runs set completed_at = (select d.completed_at from runs d where d.run_id = $1)
+      where run_id = $2`,
+      [due, live],
+    );
+    await store.placeHolds({ runIds: [live], reason: 'audit' });
     await query('select retention.flag_expired()');
     const { batchId, lease } = await claimNext();
     await store.settle(batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });

@@ -556,6 +556,21 @@ export const schemaMutations = [
     test: ['promise 3: a run that %s is not stamped', 'points at another bucket by now'],
   },
   {
+    name: 'another life of a run than the flagged one goes',
+    promise: 1,
+    edits: one(
+      CHECK,
+      'select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)\n' +
+        '        and bool_and(r.is_due) as may_go',
+      'select bool_or(r.run_id = e.run_id)\n        and bool_and(r.is_due) as may_go',
+    ),
+    testFile: 'test/database/claim.test.ts',
+    test: [
+      SPARED,
+      'it completed at another time than when it was flagged, though past its retention as well',
+    ],
+  },
+  {
     name: 'the stamp reaches a run that completed again',
     promise: 3,
     edits: stamping('        and r.completed_at operator(pg_catalog.<=) p_newest\n'),
