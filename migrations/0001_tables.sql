@@ -22,7 +22,7 @@ hold           what must not be deleted, by run or by tenant, and why
 bucket         what is known and wanted of each bucket
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
 gate_state     one row: the reasons to stand still that were last announced
-pass_lock      one row, locked by whoever flags: one at a time
+pass_lock      one row, locked by a flagging pass: one at a time
 stamping       one row: whether stamps work, and how many are written in time
 progress       by tenant, the last result that flagging has looked at
 scan           one row per flagging pass that did something
@@ -156,7 +156,7 @@ comment on table retention.adapter is
 comment on column retention.adapter.table_oid is
   'the table under the view retention.result; another table of that name is not worked on';
 comment on column retention.adapter.application_path is
-  'the search path under which the application''s triggers run when a row is stamped; first that of whoever migrated';
+  'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
 comment on column retention.adapter.detached_at is
   'since when retention.detach has taken the views away; null: they are there';
 
@@ -315,14 +315,14 @@ comment on column retention.heartbeat.pass_problem is
 
 insert into retention.heartbeat default values;
 
--- Apart from the heartbeat: whoever flags for minutes keeps no tick waiting.
+-- Apart from the heartbeat: a pass of minutes keeps no tick waiting.
 create table retention.pass_lock (
   singleton boolean primary key default true
     constraint there_is_one_pass_lock_row check (singleton)
 );
 
 comment on table retention.pass_lock is
-  'one row, locked by whoever flags: one at a time';
+  'one row, locked by a flagging pass: one at a time';
 
 insert into retention.pass_lock default values;
 
@@ -353,6 +353,8 @@ create table retention.stamping (
   context text,
   tries integer not null default 0,
   try_at timestamptz,
+  unknown_for text,
+  unknown_at timestamptz,
   most integer
     constraint at_least_one_stamp_fits check (most > 0),
   constraint what_fails_has_a_code check ((failed_since is null) = (code is null))
@@ -366,6 +368,10 @@ comment on column retention.stamping.failed_since is
   'since when no row could be stamped: the gate is closed; null: it is not known that stamps fail';
 comment on column retention.stamping.try_at is
   'when a single row is tried again';
+comment on column retention.stamping.unknown_for is
+  'the view and the installation of the trial of unknown_at';
+comment on column retention.stamping.unknown_at is
+  'when a trial last told nothing, because its rows were locked: a claim asks for the next one ten seconds later';
 comment on column retention.stamping.most is
   'how many results are stamped in time, where the application''s triggers are slow; null: a whole batch is';
 

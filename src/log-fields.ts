@@ -22,7 +22,7 @@ export interface Limits {
   readonly characters: number;
   /** The most items of one list. */
   readonly items: number;
-  /** Whether errors bring their stacks. Those that nobody foresaw always do. */
+  /** Whether errors bring their stacks. Unforeseen ones always do. */
   readonly stacks: boolean;
 }
 

@@ -57,8 +57,8 @@ interface Line {
  * Makes a logger. A text line is `2026-02-17T12:00:00.000Z INFO message key=value`; a JSON line has
  * timestamp, level, message and the fields. A message and its fields always stay on one line of
  * bounded length, and secrets in it are masked. An error among the fields brings its remedy with it, its
- * words only where the message does not have them, and its stack only at level debug, or where nobody
- * foresaw it.
+ * words only where the message does not have them, and its stack only at level debug, or where it
+ * is unforeseen.
  */
 export function createLogger(options: LoggerOptions = {}): Logger {
   const level = options.level ?? 'info';

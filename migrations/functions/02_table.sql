@@ -241,9 +241,9 @@ as $$
           and a.attname = p_name
           and (a.attgenerated = 'v' or a.attgenerated = 's' and p_column in ('cleared_at', 'updated_at'))
       )
-      then format('column %I is generated: it can be %s', p_name, case
-        when p_column in ('cleared_at', 'updated_at') then 'written by nobody'
-        else 'part of no index, unless it is stored'
+      then format('column %I is generated: it %s', p_name, case
+        when p_column in ('cleared_at', 'updated_at') then 'cannot be written'
+        else 'can be part of no index, unless it is stored'
       end)
     when p_column in ('run_id', 'tenant_id') then retention._identity_fault(p_table, p_name)
     when p_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') then

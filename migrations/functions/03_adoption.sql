@@ -88,7 +88,7 @@ $$;
 
 -- Writes the tenants of policies and holds as the type p_type writes them, after the tenant column has got that
 -- type. Where two policies become one, the longer one stays. A policy whose tenant is no such value any more stays
--- as it is, and finds nobody.
+-- as it is, and holds for no run.
 -- Raises object_not_in_prerequisite_state where a hold in force is on a tenant that is no such value.
 create or replace function retention._respell_tenants(p_type text)
 returns void

@@ -280,7 +280,7 @@ end
 $$;
 
 -- Raises RR002 where the view reads another table than the one that has its name now,
--- so that no stamp lands in a table that was renamed away. Asked after the rows were written: from then on nobody
+-- so that no stamp lands in a table that was renamed away. Asked after the rows were written: from then on no session
 -- can rename it before this transaction has ended.
 create or replace function retention._check_table()
 returns void

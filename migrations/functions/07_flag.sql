@@ -10,7 +10,7 @@ Whether a result is flagged already is looked up in the batches whose results co
 of time: as many as the stretch holds, whatever the backlog.
 
 Rows are flagged in parts. A part that raises is tried again in smaller ones, until the row that raises
-stands alone and is passed by: it is counted, named and in nobody's way.
+stands alone and is passed by: it is counted and named, and delays no other row.
 */
 
 -- Why a row that is due cannot be flagged; null: it can.

@@ -2,7 +2,7 @@
 A flagging pass: takes its turn, works in parts, and writes down how it went.
 */
 
--- Waits for whoever flags, for a minute at most, and keeps all others from flagging until the transaction ends.
+-- Waits for another pass, for a minute at most, and keeps all others from flagging until the transaction ends.
 -- Raises lock_not_available.
 create or replace function retention._take_pass_lock()
 returns void
@@ -141,7 +141,7 @@ set max_parallel_workers_per_gather = 0
 set jit = off
 -- A part is sorted in memory, and so is the list of what is flagged beside it.
 set work_mem = '128MB'
--- Where somebody has locked the table for good, the pass fails and says so.
+-- Where another session has locked the table for good, the pass fails and says so.
 set lock_timeout = '2s'
 as $$
 declare

@@ -301,7 +301,7 @@ begin
 end
 $$;
 
--- Whether most of the keys of a bucket that were looked for have no object, and nobody has said that this is right. A
+-- Whether most of the keys of a bucket that were looked for have no object, and no person has confirmed it. A
 -- few keys may be gone for other reasons; one that is written as a URL or a path never had an object. As the index
 -- bucket_lacks_objects has it.
 create or replace function retention._lacks_objects(p_bucket retention.bucket)

@@ -1,5 +1,5 @@
 /*
-The tick: what the scheduler calls every minute. It waits for nobody, and no failure of what it calls is its own:
+The tick: what the scheduler calls every minute. It waits for no lock for long, and no failure of what it calls is its own:
 each is written down where doctor and status find it.
 */
 
@@ -92,7 +92,7 @@ $$;
 -- results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
 -- fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
 -- For the listener.
--- Locks the row of retention.heartbeat. It waits for nobody longer than a few seconds.
+-- Locks the row of retention.heartbeat. It waits for a lock for a few seconds at most.
 create or replace function retention.tick(p_by text default 'pg_cron')
 returns integer
 language plpgsql
@@ -119,7 +119,7 @@ begin
     perform retention._note_gate();
   exception
     when lock_not_available then
-      -- Whoever opens or closes the gate in an open transaction announces it.
+      -- The transaction that opens or closes the gate announces it.
       null;
   end;
   if v_beat.cleaned_up_at is null or v_beat.cleaned_up_at < now() - interval '1 hour' then

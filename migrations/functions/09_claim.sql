@@ -54,8 +54,8 @@ begin
 end
 $$;
 
--- Whether the command lives that flagged results at p_flagged_at with a cutoff of its own. While it does, nobody else
--- works on them; after it they go by the policy.
+-- Whether the command lives that flagged results at p_flagged_at with a cutoff of its own. While it does, no other claim
+-- gets them; after it they go by the policy.
 create or replace function retention._has_command(p_flagged_at timestamptz)
 returns boolean
 language sql
@@ -279,7 +279,7 @@ begin
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
-    -- Its lease has run out, and whoever had it may still be asking S3.
+    -- Its lease has run out, and its last holder may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;

@@ -201,8 +201,9 @@ begin
   end if;
   if v_failed = 0 then
     update retention.stamping s
-    set try_at = clock_timestamp() + interval '5 seconds'
-    where s.failed_since is not null;
+    set try_at = case when s.failed_since is not null then clock_timestamp() + interval '5 seconds' end,
+      unknown_for = v_mark,
+      unknown_at = clock_timestamp();
     return v_before.failed_since is null;
   end if;
   update retention.stamping s
@@ -231,9 +232,13 @@ language plpgsql
 as $$
 declare
   v_stamping retention.stamping;
+  v_mark text := retention._trial_mark();
 begin
   select * into strict v_stamping from retention.stamping;
-  if v_stamping.tried_for is distinct from retention._trial_mark() then
+  if v_stamping.tried_for is distinct from v_mark
+    -- Otherwise each claim would wait for the same locks.
+    and (v_stamping.unknown_for = v_mark and v_stamping.unknown_at > clock_timestamp() - interval '10 seconds') is not true
+  then
     return retention._try_stamp();
   end if;
   return v_stamping.most is null or not exists (

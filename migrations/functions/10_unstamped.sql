@@ -114,7 +114,7 @@ begin
 end
 $$;
 
--- Writes down which results of a batch S3 has deleted and nobody could stamp: those that failed alike in a batch of
+-- Writes down which results of a batch S3 has deleted and no stamp could be written for: those that failed alike in a batch of
 -- their own. p_is_all: nothing of the batch could be stamped. Called by _stamp_or_remember alone.
 create or replace function retention._remember(
   p_batch retention.batch,

@@ -97,7 +97,7 @@ begin
     ) r
     where not r.held
       and coalesce(r.retain_until, '-infinity') < now()
-      -- Not yet due, and flagged all the same: only with a cutoff that somebody confirmed.
+      -- Not yet due, and flagged nevertheless: only with a cutoff that a person confirmed.
       and r.run_id not in (
         select unnest(b.run_ids)
         from retention.batch b

@@ -58,7 +58,7 @@ begin
       continue;
     end if;
     if v_batch.lease is not null then
-      -- It loses its lease here, and whoever had it may still be asking S3.
+      -- It loses its lease here, and its last holder may still be asking S3.
       perform retention._note_unanswered(b, null, b.visible_at)
       from retention.batch b
       where b.batch_id = v_batch.batch_id;

@@ -268,7 +268,7 @@ begin
     state := 'coming back';
     because := retention._when_back(holds, v_run_id);
   elsif v_live.due_at >= now()
-    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    -- Flagged with a cutoff that a person confirmed, it goes before the policy says so.
     and not (
       v_batch.early is not null
       and retention._has_command(v_batch.flagged_at)

@@ -40,7 +40,7 @@ begin
 end
 $$;
 
--- Removes the job, whoever of the roles that we may act for has it. Raises nothing when there is none;
+-- Removes the job of every role that we may act for. Raises nothing when there is none;
 -- insufficient_privilege when it is another role's, whose jobs we do not see.
 create or replace function retention._unschedule_tick()
 returns void

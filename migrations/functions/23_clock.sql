@@ -67,7 +67,7 @@ as $$
 $$;
 
 -- Ends what times_ahead finds, and notes that in retention.gate_state. A lease begins again with its own
--- length, because whoever has it may still be at work. Returns whether there was anything. Passes by rows that
+-- length, because its holder may still be at work. Returns whether there was anything. Passes by rows that
 -- another session has locked. Called by every tick, and by a claim that finds nothing.
 create or replace function retention._bring_back_times()
 returns boolean

@@ -290,6 +290,6 @@ async function dropEmptySchema(client: pg.Client): Promise<void> {
       $$`,
     );
   } catch {
-    // Somebody else's objects, or another run of the migrations, live there: then it stays.
+    // Objects of the application, or another run of the migrations, live there: then it stays.
   }
 }

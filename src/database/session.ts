@@ -5,7 +5,7 @@ import { DatabaseError, SQLSTATE, codeOf } from '../errors.ts';
 export interface SessionLimits {
   /** The server ends a longer statement; 0 is no limit. */
   readonly statementTimeoutMilliseconds: number;
-  /** Default: nothing but the server's own catalog. Migrations keep the path of whoever runs them. */
+  /** Default: nothing but the server's own catalog. Migrations keep the path of their own role. */
   readonly keepsSearchPath?: boolean;
 }
 
@@ -14,7 +14,7 @@ export interface SessionLimits {
  * of these, and an application sets them for itself. Never sent while connecting: poolers refuse a connection
  * that asks for settings (PgBouncer 08P01, RDS Proxy 0A000, others with codes and words of their own).
  *
- * Not among them: default_transaction_read_only, which says that somebody wants no writes, and
+ * Not among them: default_transaction_read_only, which says that a person wants no writes, and
  * synchronous_commit: a stamp that is lost with a crash is made again when its lease has run out.
  */
 const SETTINGS: readonly (readonly [name: string, value: string])[] = [
@@ -159,7 +159,7 @@ async function ask(client: pg.ClientBase, limits: SessionLimits, pid: number): P
   try {
     return await askOnce(client, `${before}; ${readBack(settings, SYSTEM)}`);
   } catch (error) {
-    // Some managed servers let nobody read the control file.
+    // Some managed servers forbid to read the control file.
     const code = codeOf(error);
     if (code !== SQLSTATE.insufficient_privilege && code !== SQLSTATE.undefined_function) {
       throw error;
@@ -206,7 +206,7 @@ const READ_ONLY_SOURCES: Readonly<Record<string, string>> = {
   'database user': 'alter role ... in database ... reset default_transaction_read_only',
 };
 
-/** A session that cannot write: on a standby, or because somebody asked for it. */
+/** A session that cannot write: on a standby, or because a person asked for it. */
 function readOnlyError({
   is_standby: isStandby,
   read_only_source: source,

@@ -10,7 +10,7 @@ export interface Clock {
 
 /** What the two clocks of a machine say, in milliseconds. */
 export interface Clocks {
-  /** Nobody sets it, and it never goes back; it stands still while the machine is suspended. */
+  /** It cannot be set, and it never goes back; it stands still while the machine is suspended. */
   readonly monotonic: () => number;
   /** Goes on while the machine is suspended; a person or a time server may set it. */
   readonly wall: () => number;

@@ -274,7 +274,7 @@ class RetentionListener implements Listener {
   }
 
   async #reportScans(pulse: Pulse): Promise<void> {
-    // What was flagged before this listener started was somebody else's news.
+    // What was flagged before this listener started was news of another listener.
     this.#lastScanId ??= pulse.lastScanId;
     if (pulse.lastScanId > this.#lastScanId) await this.#reportScansAfter(this.#lastScanId);
   }

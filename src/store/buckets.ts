@@ -27,7 +27,7 @@ export interface KnownBucket {
   readonly bucket: string;
   /** What a deletion is to do where versions are kept. */
   readonly on_versioned: 'marker' | 'purge';
-  /** Null: nobody has asked S3 yet. */
+  /** Null: S3 was not asked yet. */
   readonly versioning: 'off' | 'enabled' | 'suspended' | null;
   /** Why and until when it pauses; null: it does not. */
   readonly pause: string | null;

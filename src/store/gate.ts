@@ -41,7 +41,7 @@ export async function halt(
 }
 
 /**
- * `retention.resume`: ends a halt by hand. False: nobody had halted it.
+ * `retention.resume`: ends a halt by hand. False: it was not halted.
  *
  * @throws DatabaseError
  */

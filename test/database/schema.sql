@@ -750,9 +750,9 @@ CREATE FUNCTION retention._column_fault(p_table regclass, p_column text, p_name 
           and a.attname = p_name
           and (a.attgenerated = 'v' or a.attgenerated = 's' and p_column in ('cleared_at', 'updated_at'))
       )
-      then format('column %I is generated: it can be %s', p_name, case
-        when p_column in ('cleared_at', 'updated_at') then 'written by nobody'
-        else 'part of no index, unless it is stored'
+      then format('column %I is generated: it %s', p_name, case
+        when p_column in ('cleared_at', 'updated_at') then 'cannot be written'
+        else 'can be part of no index, unless it is stored'
       end)
     when p_column in ('run_id', 'tenant_id') then retention._identity_fault(p_table, p_name)
     when p_column in ('completed_at', 'cleared_at', 'updated_at', 'retain_until') then
@@ -2367,9 +2367,13 @@ CREATE FUNCTION retention._may_stamp() RETURNS boolean
     AS $$
 declare
   v_stamping retention.stamping;
+  v_mark text := retention._trial_mark();
 begin
   select * into strict v_stamping from retention.stamping;
-  if v_stamping.tried_for is distinct from retention._trial_mark() then
+  if v_stamping.tried_for is distinct from v_mark
+    -- Otherwise each claim would wait for the same locks.
+    and (v_stamping.unknown_for = v_mark and v_stamping.unknown_at > clock_timestamp() - interval '10 seconds') is not true
+  then
     return retention._try_stamp();
   end if;
   return v_stamping.most is null or not exists (
@@ -2413,49 +2417,31 @@ declare
   v_newest timestamptz;
 begin
   if to_regclass('retention._live') is not null then
-    with recursive tenant(tenant_id, completed_at) as (
-      (
-        select r.tenant_id, null::timestamptz
-        from retention._live r
-        where r.is_candidate
-          and r.tenant_id is not null
-        order by r.tenant_id
-        limit 1
-      )
-      union all
-      select (
-          select r.tenant_id
-          from retention._live r
-          where r.is_candidate
-            and r.tenant_id > t.tenant_id
-          order by r.tenant_id
-          limit 1
-        ),
-        (
-          select r.completed_at
-          from retention._live r
-          where r.is_candidate
-            and r.tenant_id = t.tenant_id
-            and r.completed_at <= now()
-          order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-          limit 1
-        )
-      from tenant t
-      where t.tenant_id is not null
-    )
-    select greatest(
-      (select max(t.completed_at) from tenant t),
+    select max(n.completed_at)
+    into v_newest
+    from retention._tenant_ids() as t (tenant_id)
+    cross join lateral (
       (
         select r.completed_at
         from retention._live r
         where r.is_candidate
+          and r.tenant_id = t.tenant_id
+          and r.completed_at <= now()
+        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+        limit 1
+      )
+      union all
+      (
+        select r.completed_at
+        from retention._live r
+        where t.tenant_id is null
+          and r.is_candidate
           and r.tenant_id is null
           and r.completed_at <= now()
         order by r.tenant_id desc, r.completed_at desc, r.run_id desc
         limit 1
       )
-    )
-    into v_newest;
+    ) n;
   end if;
   return coalesce(
     nullif(v_newest, '-infinity'),
@@ -3108,7 +3094,7 @@ begin
       continue;
     end if;
     if v_batch.lease is not null then
-      -- It loses its lease here, and whoever had it may still be asking S3.
+      -- It loses its lease here, and its last holder may still be asking S3.
       perform retention._note_unanswered(b, null, b.visible_at)
       from retention.batch b
       where b.batch_id = v_batch.batch_id;
@@ -4223,6 +4209,8 @@ CREATE TABLE retention.stamping (
     context text,
     tries integer DEFAULT 0 NOT NULL,
     try_at timestamp with time zone,
+    unknown_for text,
+    unknown_at timestamp with time zone,
     most integer,
     CONSTRAINT at_least_one_stamp_fits CHECK ((most > 0)),
     CONSTRAINT there_is_one_stamping_row CHECK (singleton),
@@ -4236,6 +4224,10 @@ COMMENT ON COLUMN retention.stamping.tried_for IS 'the view and the installation
 COMMENT ON COLUMN retention.stamping.failed_since IS 'since when no row could be stamped: the gate is closed; null: it is not known that stamps fail';
 
 COMMENT ON COLUMN retention.stamping.try_at IS 'when a single row is tried again';
+
+COMMENT ON COLUMN retention.stamping.unknown_for IS 'the view and the installation of the trial of unknown_at';
+
+COMMENT ON COLUMN retention.stamping.unknown_at IS 'when a trial last told nothing, because its rows were locked: a claim asks for the next one ten seconds later';
 
 COMMENT ON COLUMN retention.stamping.most IS 'how many results are stamped in time, where the application''s triggers are slow; null: a whole batch is';
 
@@ -4598,21 +4590,14 @@ exception
 end
 $$;
 
-CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
-
-CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
+CREATE FUNCTION retention._tenant_ids() RETURNS SETOF retention.tenant_id
     LANGUAGE plpgsql STABLE ROWS 100
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
     AS $$
-#variable_conflict use_column
 begin
   return query
   with recursive name(tenant_id) as (
@@ -4635,24 +4620,42 @@ begin
     )
     from name n
     where n.tenant_id is not null
-  ),
-  named as (
-    select n.tenant_id
-    from name n
-    where n.tenant_id is not null
-    union all
-    select null
-    where exists (
-      select
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is null
-    )
   )
-  select n.tenant_id::retention.tenant_id,
+  select n.tenant_id::retention.tenant_id
+  from name n
+  where n.tenant_id is not null
+  union all
+  select null::retention.tenant_id
+  where exists (
+    select
+    from retention._live r
+    where r.is_candidate
+      and r.tenant_id is null
+  );
+end
+$$;
+
+CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
+
+CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
+    LANGUAGE plpgsql STABLE ROWS 100
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select n.tenant_id,
     retention._tenant_key(n.tenant_id::text),
     coalesce(p.retain, d.retain)
-  from named n
+  from retention._tenant_ids() as n (tenant_id)
   join retention.policy d on d.tenant_id = '*'
   left join retention.policy p on p.tenant_id = n.tenant_id::text
     and p.tenant_id <> '*'
@@ -4850,8 +4853,9 @@ begin
   end if;
   if v_failed = 0 then
     update retention.stamping s
-    set try_at = clock_timestamp() + interval '5 seconds'
-    where s.failed_since is not null;
+    set try_at = case when s.failed_since is not null then clock_timestamp() + interval '5 seconds' end,
+      unknown_for = v_mark,
+      unknown_at = clock_timestamp();
     return v_before.failed_since is null;
   end if;
   update retention.stamping s
@@ -5471,7 +5475,7 @@ begin
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
-    -- Its lease has run out, and whoever had it may still be asking S3.
+    -- Its lease has run out, and its last holder may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
@@ -5941,7 +5945,7 @@ begin
     state := 'coming back';
     because := retention._when_back(holds, v_run_id);
   elsif v_live.due_at >= now()
-    -- Flagged with a cutoff that somebody confirmed, it goes before the policy says so.
+    -- Flagged with a cutoff that a person confirmed, it goes before the policy says so.
     and not (
       v_batch.early is not null
       and retention._has_command(v_batch.flagged_at)
@@ -7092,7 +7096,7 @@ begin
     ) r
     where not r.held
       and coalesce(r.retain_until, '-infinity') < now()
-      -- Not yet due, and flagged all the same: only with a cutoff that somebody confirmed.
+      -- Not yet due, and flagged nevertheless: only with a cutoff that a person confirmed.
       and r.run_id not in (
         select unnest(b.run_ids)
         from retention.batch b
@@ -8059,7 +8063,7 @@ begin
     perform retention._note_gate();
   exception
     when lock_not_available then
-      -- Whoever opens or closes the gate in an open transaction announces it.
+      -- The transaction that opens or closes the gate announces it.
       null;
   end;
   if v_beat.cleaned_up_at is null or v_beat.cleaned_up_at < now() - interval '1 hour' then
@@ -8092,7 +8096,7 @@ flags when the interval has passed, or when the last pass hit a limit. p_by: who
 results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
 fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
 For the listener.
-Locks the row of retention.heartbeat. It waits for nobody longer than a few seconds.';
+Locks the row of retention.heartbeat. It waits for a lock for a few seconds at most.';
 
 CREATE FUNCTION retention.tick_jobs(p_database text DEFAULT current_database()) RETURNS TABLE(job_id bigint, name text, active boolean, schedule text, owner text, last_runs jsonb)
     LANGUAGE plpgsql STABLE
@@ -8276,30 +8280,9 @@ begin
     return;
   end if;
   return query
-  with recursive tenant(tenant_id) as (
-    (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id is not null
-      order by r.tenant_id
-      limit 1
-    )
-    union all
-    select (
-      select r.tenant_id
-      from retention._live r
-      where r.is_candidate
-        and r.tenant_id > t.tenant_id
-      order by r.tenant_id
-      limit 1
-    )
-    from tenant t
-    where t.tenant_id is not null
-  ),
-  undated as (
+  with undated as (
     select r.run_id::text as run_id
-    from tenant t
+    from retention._tenant_ids() as t (tenant_id)
     cross join lateral (
       select x.run_id
       from retention._live x
@@ -8802,7 +8785,7 @@ COMMENT ON TABLE retention.adapter IS 'one row: which table was adopted, and how
 
 COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
 
-COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under which the application''s triggers run when a row is stamped; first that of whoever migrated';
+COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
 
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
 
@@ -8934,7 +8917,7 @@ CREATE TABLE retention.pass_lock (
     CONSTRAINT there_is_one_pass_lock_row CHECK (singleton)
 );
 
-COMMENT ON TABLE retention.pass_lock IS 'one row, locked by whoever flags: one at a time';
+COMMENT ON TABLE retention.pass_lock IS 'one row, locked by a flagging pass: one at a time';
 
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,

@@ -390,6 +390,33 @@ describeDatabase('what S3 has deleted is stamped, at once or later', () => {
     expect(await database().store.stampAgain()).toMatchObject({ stamped: 10, waiting: 0 });
   });
 
+  test('a table that another session has locked keeps one claim waiting for the trial, and not each', async () => {
+    await database().set({ batch_size: '2' });
+    await flag(10);
+    await database().query('update retention.stamping set tried_for = null');
+    const session = await database().connect();
+    onTestFinished(() => session.end());
+    await session.query('begin; lock table runs in share mode');
+    const trials: (string | null)[] = [];
+    for (let turn = 0; turn < 3; turn += 1) {
+      await database().claimNext();
+      const [row] = await database().query<{ unknown_at: string }>(
+        'select unknown_at::text from retention.stamping',
+      );
+      trials.push(row?.unknown_at ?? null);
+    }
+    expect(trials[0]).not.toBeNull();
+    expect(new Set(trials).size).toBe(1);
+    // Another view over the table wants a trial of its own at once.
+    await database().query(`update retention.stamping set unknown_for = 'another view'`);
+    await database().claimNext();
+    const [after] = await database().query<{ unknown_at: string }>(
+      'select unknown_at::text from retention.stamping',
+    );
+    expect(after?.unknown_at).not.toBe(trials[0]);
+    await session.query('rollback');
+  });
+
   test('stamps that are too slow for one statement are made in parts, and claims wait for them', async () => {
     const runIds = await flag(60);
     await useTrigger('perform pg_sleep(0.04);');

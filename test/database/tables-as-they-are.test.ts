@@ -221,7 +221,7 @@ const NO_TABLES: [what: string, sql: string, table: string, message: RegExp, rem
     'a generated cleared-at column',
     'alter table runs drop column result_cleared_at, add column result_cleared_at timestamptz generated always as (completed_at) stored',
     'public.runs',
-    /result_cleared_at is generated: it can be written by nobody/u,
+    /result_cleared_at is generated: it cannot be written/u,
     /RETENTION_COLUMNS/u,
   ],
   [

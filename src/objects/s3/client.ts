@@ -35,7 +35,7 @@ export async function connect(
   }
 }
 
-/** Nobody reads the SDK's log, for which it copies each of a thousand keys, there and back. */
+/** The SDK's log is not read, for which it copies each of a thousand keys, there and back. */
 export function withoutLog(client: S3Client): S3Client {
   client.middlewareStack.remove('loggerMiddleware');
   return client;

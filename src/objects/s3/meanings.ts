@@ -89,7 +89,7 @@ export function kindOfRequest(
   return known ?? KIND_OF_STATUS.get(status) ?? 'unavailable';
 }
 
-/** What a key's failure within a reply is. A code that nobody knows is no refusal: the key is tried again. */
+/** What a key's failure within a reply is. An unknown code is no refusal: the key is tried again. */
 export function kindOfKey(code: string, reason: string): ObjectStoreErrorKind {
   return kindOf(code, reason) ?? 'unavailable';
 }

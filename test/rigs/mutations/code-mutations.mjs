@@ -229,7 +229,7 @@ export const codeMutations = [
     edits: one(
       FAILURES,
       'return GONE_CODES.has(code);',
-      "return GONE_CODES.has(code) || !CODES_OF_FAMILY['no-bucket']?.includes(code);",
+      "return GONE_CODES.has(code) || code !== 'NoSuchBucket';",
     ),
     testFile: 'test/unit/s3-store-habits.test.ts',
     test: 'a 404 that does not say NoSuchKey is no deletion',
