@@ -75,37 +75,31 @@ as $$
 $$;
 
 -- Cuts a batch that is not leased, or whose lease has run out, into batches of p_most results. It keeps the first;
--- the others take its place in the queue. Returns the others. The caller has locked it.
+-- the others take its place in the queue. The caller has locked it.
 create or replace function retention._cut(p_batch_id bigint, p_most integer)
-returns bigint[]
+returns void
 language plpgsql
 as $$
 declare
   v_batch retention.batch;
-  v_others bigint[];
 begin
   select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
   -- All at once: taken off one by one, the rest would be written again at every claim.
-  with others as (
-    insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
-      stuck_since, code, error, failed_at, run_ids, keys, tenants
-    )
-    select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
-      v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
-      v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
-      v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
-    from generate_series(p_most, v_batch.results - 1, p_most) n
-    returning batch_id
+  insert into retention.batch (
+    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
+    stuck_since, code, error, failed_at, run_ids, keys, tenants
   )
-  select array_agg(o.batch_id) into v_others from others o;
+  select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
+    v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
+    v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
+  from generate_series(p_most, v_batch.results - 1, p_most) n;
   update retention.batch b
   set results = p_most,
     run_ids = v_batch.run_ids[:p_most],
     keys = v_batch.keys[:p_most],
     tenants = v_batch.tenants[:p_most]
   where b.batch_id = p_batch_id;
-  return v_others;
 end
 $$;
 
