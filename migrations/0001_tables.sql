@@ -84,6 +84,13 @@ create table retention.setting (
   check_shared_objects boolean not null default true,
   policy_guard integer not null default 1000
     constraint policy_guard_is_not_negative check (policy_guard >= 0),
+  surge_guard integer default 1000
+    constraint surge_guard_is_not_negative check (surge_guard >= 0),
+  surge_guard_all integer not null default 10000
+    constraint surge_guard_all_is_not_negative check (surge_guard_all >= 0),
+  cool_off interval
+    constraint cool_off_is_not_negative check (cool_off >= '0'),
+  four_eyes boolean not null default false,
   release_spread interval not null default '1 hour',
   unanswered_for interval not null default '15 minutes'
     constraint unanswered_for_is_not_negative check (unanswered_for >= '0'),
@@ -126,6 +133,14 @@ comment on column retention.setting.default_bucket is
   'the bucket of results whose row names none';
 comment on column retention.setting.policy_guard is
   'a policy that makes more live results than this due at once waits for a confirmation';
+comment on column retention.setting.surge_guard is
+  'with more late results of a tenant than this in 24 hours, they are set aside as a surge; null: there is no guard';
+comment on column retention.setting.surge_guard_all is
+  'the same over all tenants together';
+comment on column retention.setting.cool_off is
+  'how long a flagged result waits before it may be claimed; null: not at all';
+comment on column retention.setting.four_eyes is
+  'true: what deletes more or earlier needs two people, one who asks and another who approves';
 comment on column retention.setting.release_spread is
   'over how long the results of a tenant come back after a hold on it has ended';
 comment on column retention.setting.unanswered_for is
