@@ -109,10 +109,12 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
         const { code, signal, stderr } = await reconciling.ended();
         clearInterval(keepAlive);
         reconciling = undefined;
-        // 1: something failed or is dead, or the database went away; 3 while the table is renamed: refused. The
-        // rest nobody asked for.
-        const isRenamed = code === 3 && stderr.includes('there is no table public.runs any more');
-        if (signal === null && code !== 0 && code !== 1 && !isRenamed) {
+        // 1: something failed or is dead, or the database went away; 3 while the table is renamed, or a trigger
+        // refuses every stamp: refused. The rest nobody asked for.
+        const isRefused =
+          code === 3 &&
+          /there is no table public\.runs any more|stamps fail with P0001/u.test(stderr);
+        if (signal === null && code !== 0 && code !== 1 && !isRefused) {
           complaints.push(`reconcile ended with ${code}: ${lastWords(stderr)}`);
         }
         await pause(draws.integer(reconcileEveryMs.min, reconcileEveryMs.max), undefined, {

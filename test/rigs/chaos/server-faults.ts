@@ -73,13 +73,16 @@ async function lockRows({ postgres }: Scene, draws: Draws): Promise<void> {
 
 /** A swap by rename that is taken back: meanwhile another table's name is nobody's, and no stamp may land in it. */
 async function renameTable({ postgres }: Scene, draws: Draws): Promise<void> {
-  await withSession(postgres, (client) => client.query('alter table runs rename to runs_away'));
-  await last(draws, 500, 3_000);
-  await retrying(() =>
-    withSession(postgres, (client) =>
-      client.query('alter table if exists runs_away rename to runs'),
-    ),
-  );
+  try {
+    await withSession(postgres, (client) => client.query('alter table runs rename to runs_away'));
+    await last(draws, 500, 3_000);
+  } finally {
+    await retrying(() =>
+      withSession(postgres, (client) =>
+        client.query('alter table if exists runs_away rename to runs'),
+      ),
+    );
+  }
 }
 
 async function idleTransaction({ postgres }: Scene, draws: Draws): Promise<void> {
@@ -136,27 +139,32 @@ async function setForListeners(
 function refuseStamps(sqlState: string, message: string): Fault {
   return async ({ postgres }, draws) => {
     const name = `refuse_${sqlState.toLowerCase()}`;
-    await withSession(postgres, async (client) => {
-      await client.query(`
-        create or replace function history.${name}() returns trigger language plpgsql as $$
-        begin
-          if new.result_cleared_at is not null and old.result_cleared_at is null then
-            raise exception using errcode = '${sqlState}', message = '${message}';
-          end if;
-          return new;
-        end
-        $$`);
-      await client.query(
-        `create or replace trigger ${name} before update on runs
-        for each row execute function history.${name}()`,
+    try {
+      await withSession(postgres, async (client) => {
+        await client.query(`
+          create or replace function history.${name}() returns trigger language plpgsql as $$
+          begin
+            if new.result_cleared_at is not null and old.result_cleared_at is null then
+              raise exception using errcode = '${sqlState}', message = '${message}';
+            end if;
+            return new;
+          end
+          $$`);
+        await client.query(
+          `create or replace trigger ${name} before update on runs
+          for each row execute function history.${name}()`,
+        );
+      });
+      await last(draws);
+    } finally {
+      await retrying(() =>
+        withSession(postgres, async (client) => {
+          // While the table has another name, dropping "if exists" would do nothing and say nothing.
+          await client.query(`select 'runs'::regclass`);
+          await client.query(`drop trigger if exists ${name} on runs`);
+        }),
       );
-    });
-    await last(draws);
-    await retrying(() =>
-      withSession(postgres, async (client) => {
-        await client.query(`drop trigger if exists ${name} on runs`);
-      }),
-    );
+    }
   };
 }
 
