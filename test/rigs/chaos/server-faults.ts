@@ -97,15 +97,19 @@ async function idleTransaction({ postgres }: Scene, draws: Draws): Promise<void>
 
 /** As around a switchover: the listeners' sessions are lost, and for a while no new one can write. */
 async function takeNoWrites({ postgres }: Scene, draws: Draws): Promise<void> {
-  await setForListeners(postgres, 'default_transaction_read_only', 'on');
-  await withSession(postgres, async (client) => {
-    await client.query(
-      'select pg_terminate_backend(pid) from pg_stat_activity where usename = $1',
-      [LISTENER_ROLE],
-    );
-  });
-  await last(draws, 1_000, 8_000);
-  await retrying(() => setForListeners(postgres, 'default_transaction_read_only', undefined));
+  const setting = 'default_transaction_read_only';
+  try {
+    await setForListeners(postgres, setting, 'on');
+    await withSession(postgres, async (client) => {
+      await client.query(
+        'select pg_terminate_backend(pid) from pg_stat_activity where usename = $1',
+        [LISTENER_ROLE],
+      );
+    });
+    await last(draws, 1_000, 8_000);
+  } finally {
+    await retrying(() => setForListeners(postgres, setting, undefined));
+  }
 }
 
 /** New sessions begin as a person may want them, and as no session of ours may be. */
@@ -117,9 +121,12 @@ async function changeDefaults({ postgres }: Scene, draws: Draws): Promise<void> 
     ['lock_timeout', '50'],
   ] as const;
   const [name, value] = draws.pick(settings);
-  await setForListeners(postgres, name, value);
-  await last(draws, 2_000, 8_000);
-  await retrying(() => setForListeners(postgres, name, undefined));
+  try {
+    await setForListeners(postgres, name, value);
+    await last(draws, 2_000, 8_000);
+  } finally {
+    await retrying(() => setForListeners(postgres, name, undefined));
+  }
 }
 
 /** Of the listeners' role alone; the application's sessions stay as they are. */
