@@ -44,9 +44,14 @@ export default defineConfig({
         },
       },
       {
-        // One campaign, as long as asked for: `npm run test:chaos`.
+        // A campaign of faults and one of slips, each as long as asked for: `npm run test:chaos`.
         extends: true,
-        test: { name: 'chaos', include: ['test/rigs/chaos/**/*.test.ts'], testTimeout: 0 },
+        test: {
+          name: 'chaos',
+          include: ['test/rigs/chaos/**/*.test.ts'],
+          testTimeout: 0,
+          fileParallelism: false,
+        },
       },
       {
         // An hour: `npm run test:long`.

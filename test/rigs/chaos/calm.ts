@@ -87,7 +87,7 @@ export async function calmDown(options: CalmOptions): Promise<Violation[]> {
 }
 
 /** The rows against the bucket: what is live is there, what is stamped is not. */
-async function compareObjects({ postgres, s3, record }: CalmOptions): Promise<Violation[]> {
+export async function compareObjects({ postgres, s3, record }: Ground): Promise<Violation[]> {
   const rows = await readPlaces(postgres.url());
   const live = new Set(
     rows.filter((row) => row.live).map(({ bucket, key }) => objectName(bucket, key)),
