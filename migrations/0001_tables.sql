@@ -25,6 +25,11 @@ gate_state     one row: the reasons to stand still that were last announced
 pass_lock      one row, locked by a flagging pass: one at a time
 stamping       one row: whether stamps work, and how many are written in time
 progress       by tenant, the last result that flagging has looked at
+surge          one row for each time that late results were set aside
+surge_part     late results that are set aside, packed as in a batch; no work until released
+surge_release  who released how many results of a surge
+lateness       by tenant and walk, how many results were late: what the guards count over 24 hours
+allowance      how many late results of a tenant a person has accounted for: a policy, a hold's end
 scan           one row per flagging pass that did something
 batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
                results, one DeleteObjects request, one lease. It carries its results
@@ -308,6 +313,8 @@ create table retention.heartbeat (
   passed_at timestamptz,
   more boolean not null default false,
   swept_at timestamptz,
+  walk_began_at timestamptz,
+  seen_at timestamptz,
   left_alone integer not null default 0,
   cleaned_up_at timestamptz,
   clean_up_problem text,
@@ -320,6 +327,10 @@ comment on column retention.heartbeat.more is
   'the last pass hit a limit: the next tick need not wait for the interval';
 comment on column retention.heartbeat.swept_at is
   'when a pass last started from the oldest result';
+comment on column retention.heartbeat.walk_began_at is
+  'since when passes have been on their way from the oldest result to the newest; null: the last walk is complete';
+comment on column retention.heartbeat.seen_at is
+  'when the last complete walk began: what was due before then and is not known yet is late; null: there was none';
 comment on column retention.heartbeat.left_alone is
   'results past their policy that passes since then went by: held, without a place, or under retain_until';
 
@@ -405,7 +416,9 @@ create table retention.scan (
   skipped integer not null default 0,
   skipped_rows text[] not null default '{}',
   hit_limit boolean not null,
-  oldest timestamptz
+  oldest timestamptz,
+  surge_id bigint,
+  set_aside bigint not null default 0
 );
 
 comment on table retention.scan is
@@ -416,6 +429,9 @@ comment on column retention.scan.skipped is
   'rows that cannot be flagged: no run id, a name that no store can hold, or an error when they are read';
 comment on column retention.scan.skipped_rows is
   'the first ten of them, each with its reason';
+
+comment on column retention.scan.surge_id is
+  'the surge that it found; set_aside: with how many results';
 
 create index scan_started_at on retention.scan (started_at);
 
@@ -441,6 +457,7 @@ create table retention.batch (
   oldest timestamptz not null,
   newest timestamptz not null,
   due_since timestamptz,
+  late_since timestamptz,
   early interval,
   flagged_at timestamptz not null default now(),
   visible_at timestamptz not null default now(),
@@ -486,6 +503,8 @@ comment on column retention.batch.run_ids is
   'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
 comment on column retention.batch.oldest is
   'between here and newest its results completed, as they were flagged: how the batch of a run is found';
+comment on column retention.batch.late_since is
+  'its results were late: a walk that began then had looked, and they were due before and unknown; infinity: no walk had; null: on time';
 comment on column retention.batch.visible_at is
   'when it may be claimed: its retry time, or, while leased, the deadline of the lease';
 comment on column retention.batch.early is
@@ -533,6 +552,116 @@ create index unanswered_until on retention.unanswered (until);
 
 comment on table retention.unanswered is
   'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+
+-- What the guards have set aside.
+create table retention.surge (
+  surge_id bigint generated always as identity primary key,
+  found_at timestamptz not null default now(),
+  found_by text not null,
+  seen_at timestamptz,
+  found bigint not null
+    constraint a_surge_has_results check (found > 0),
+  tenants bigint not null,
+  rule text not null
+    constraint rule_is_known check (rule in ('tenant', 'all')),
+  closed_at timestamptz
+);
+
+comment on table retention.surge is
+  'one row for each time that late results were set aside';
+comment on column retention.surge.seen_at is
+  'when the last complete walk before it had begun; null: there was none';
+comment on column retention.surge.found is
+  'how many results it had when it was found';
+comment on column retention.surge.rule is
+  'tenant: some tenant was over setting.surge_guard; all: only all together, over surge_guard_all';
+comment on column retention.surge.closed_at is
+  'since when nothing of it is set aside any more: released, or no longer due';
+
+create table retention.surge_part (
+  part_id bigint generated always as identity primary key,
+  surge_id bigint references retention.surge,
+  bucket text not null,
+  results integer not null
+    constraint a_part_has_1_to_1000_results check (results between 1 and 1000),
+  oldest timestamptz not null,
+  newest timestamptz not null,
+  due_since timestamptz,
+  parked_at timestamptz not null default now(),
+  looked_at timestamptz not null default now(),
+  run_ids retention.run_id[] not null,
+  keys text[] collate "C" not null,
+  tenants text[] not null
+);
+
+alter table retention.surge_part
+  alter column run_ids set storage external;
+
+comment on table retention.surge_part is
+  'late results that are set aside, packed as in a batch; no work until released';
+comment on column retention.surge_part.surge_id is
+  'null: late results of a walk that is not complete; they are judged when it is';
+comment on column retention.surge_part.looked_at is
+  'when its results were last looked at again: what is no longer due leaves it';
+
+create index surge_part_oldest on retention.surge_part (oldest);
+create index surge_part_surge on retention.surge_part (surge_id);
+create index surge_part_looked_at on retention.surge_part (looked_at);
+
+create table retention.surge_release (
+  surge_id bigint not null references retention.surge,
+  tenant_id text,
+  results bigint not null,
+  released_at timestamptz not null default clock_timestamp(),
+  released_by text not null default session_user
+);
+
+comment on table retention.surge_release is
+  'who released how many results of a surge; tenant_id is null where it was all of it';
+
+create table retention.lateness (
+  tenant_key text not null,
+  at timestamptz not null default now(),
+  results bigint not null,
+  rule text
+);
+
+create index lateness_at on retention.lateness (at);
+
+comment on table retention.lateness is
+  'by tenant and walk, how many results were late and not covered by an allowance';
+comment on column retention.lateness.rule is
+  'by which guard they were set aside, as in retention.surge; null: they were not';
+
+create table retention.allowance (
+  allowance_id bigint generated always as identity primary key,
+  tenant_key text not null,
+  results bigint not null
+    constraint an_allowance_is_not_negative check (results >= 0),
+  granted bigint not null,
+  reason text not null,
+  granted_at timestamptz not null default clock_timestamp(),
+  granted_by text not null default session_user,
+  hold_id bigint unique,
+  counted_from timestamptz,
+  counted_to timestamptz,
+  valid_until timestamptz,
+  walk_at timestamptz,
+  dropped_at timestamptz
+);
+
+create index allowance_open on retention.allowance (tenant_key) where dropped_at is null;
+
+comment on table retention.allowance is
+  'how many late results of a tenant a person has accounted for; results: how many are left';
+comment on column retention.allowance.hold_id is
+  'the hold on a tenant whose end it is for: each is counted once';
+comment on column retention.allowance.counted_from is
+  'of a policy: it counted runs that completed from here to counted_to, which another one need not count again';
+comment on column retention.allowance.valid_until is
+  'not dropped before a walk that began after this is complete';
+comment on column retention.allowance.walk_at is
+  'the first walk that began with it; when one is complete, the rest is dropped';
 
 create table retention.shared_object (
   bucket text not null,
@@ -596,7 +725,7 @@ comment on column retention.stray.kind is
 
 -- Down Migration
 
-drop table retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -45,6 +45,7 @@ returns table (
   without_place_run_ids text[],
   skipped bigint,
   skipped_rows text[],
+  parked bigint,
   more boolean,
   tenants bigint
 )
@@ -70,6 +71,7 @@ begin
   without_place_run_ids := '{}';
   skipped := 0;
   skipped_rows := '{}';
+  parked := 0;
   more := false;
   tenants := cardinality(v_keys);
   while cardinality(v_firsts) > 0 loop
@@ -94,6 +96,7 @@ begin
         without_place := without_place + v_part.without_place;
         without_place_run_ids := (without_place_run_ids || v_part.without_place_run_ids)[1:10];
         skipped := skipped + v_part.skipped;
+        parked := parked + v_part.parked;
         skipped_rows := (skipped_rows || v_part.skipped_rows)[1:10];
         if not v_part.more then
           exit;

@@ -170,6 +170,38 @@ as $$
     and b.newest >= p_from
 $$;
 
+-- The results that are set aside and completed between two points in time: see 07_late.
+create or replace function retention._set_aside_between(p_from timestamptz, p_to timestamptz)
+returns setof retention.run_id
+language sql
+stable
+rows 1000
+as $$
+  select unnest(p.run_ids)
+  from retention.surge_part p
+  where p.oldest <= p_to
+    and p.newest >= p_from
+$$;
+
+-- What _flagged_between returns, and what is set aside: no pass takes either again.
+create or replace function retention._known_between(p_from timestamptz, p_to timestamptz)
+returns setof retention.run_id
+language sql
+stable
+rows 1000
+as $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.settled_at is null
+    and b.oldest <= p_to
+    and b.newest >= p_from
+  union all
+  select unnest(p.run_ids)
+  from retention.surge_part p
+  where p.oldest <= p_to
+    and p.newest >= p_from
+$$;
+
 -- The row after a point of a tenant's line, without a look at what the rules make of it: how a row that cannot
 -- be read is passed by. No row: there is none.
 create or replace function retention._row_after(
@@ -225,4 +257,65 @@ as $$
       and o.key = p_key collate "C"
       and o.until > now()
   )
+$$;
+
+-- The moment before which what is due and unknown is late. -infinity: there is no guard, and nothing is late.
+-- infinity: no walk has been complete yet.
+create or replace function retention._seen()
+returns timestamptz
+language sql
+stable
+as $$
+  select case when s.surge_guard is null then '-infinity' else coalesce(h.seen_at, 'infinity') end
+  from retention.setting s
+  cross join retention.heartbeat h
+$$;
+
+-- The same for one tenant. No walk saw what a hold on it covered, and what comes back after its end comes over
+-- setting.release_spread: until a walk has begun after that, walks have seen nothing later than that end.
+create or replace function retention._seen_of(p_tenant_id text)
+returns timestamptz
+language sql
+stable
+as $$
+  select case when e.ended > n.seen_at - s.release_spread then least(n.seen_at, e.ended) else n.seen_at end
+  from retention.setting s
+  cross join retention._seen() as n (seen_at)
+  cross join (
+    select max(retention._hold_end(h.released_at, h.expires_at)) as ended
+    from retention.hold h
+    where h.tenant_id = p_tenant_id
+      and retention._hold_end(h.released_at, h.expires_at) <= now()
+  ) e
+$$;
+
+-- The tenants that a pass looks at, each with the policy's cutoff, where its progress stands, and the moment before
+-- which what is due and unknown is late. p_tenant_keys: of these only (null: of all).
+create or replace function retention._lines(p_tenant_keys text[])
+returns table (
+  tenant_id retention.tenant_id,
+  tenant_key text,
+  before timestamptz,
+  after_completed_at timestamptz,
+  after_run_id retention.run_id,
+  seen_at timestamptz
+)
+language sql
+stable
+rows 100
+as $$
+  select t.tenant_id,
+    t.tenant_key,
+    now() - retention._in_seconds(t.retain),
+    g.completed_at,
+    g.run_id,
+    case
+      when (select exists (select from retention.hold h where h.tenant_id is not null))
+      then retention._seen_of(t.tenant_id::text)
+      else (select retention._seen())
+    end
+  from retention._tenants() t
+  left join retention.progress g on g.tenant_key = t.tenant_key
+  where p_tenant_keys is null
+    or t.tenant_key = any (p_tenant_keys)
 $$;

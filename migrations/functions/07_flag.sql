@@ -9,6 +9,8 @@ start from the oldest again: every pass while little lies behind, and one per sw
 Whether a result is flagged already is looked up in the batches whose results completed in the same stretch
 of time: as many as the stretch holds, whatever the backlog.
 
+A result that is late (see 07_late) is not flagged: it is parked until the walk is complete, and then judged.
+
 Rows are flagged in parts. A part that raises is tried again in smaller ones, until the row that raises
 stands alone and is passed by: it is counted and named, and delays no other row.
 */
@@ -28,22 +30,14 @@ as $$
 $$;
 
 -- One part of a pass: looks at up to p_rows results and flags what is due of them, in batches of one bucket
--- each. p_tenant_keys: of these tenants only (null: of all). skipped: rows that cannot be flagged. more: there is
--- more to look at. Called by flag_expired, under its settings.
+-- each. p_tenant_keys: of these tenants only (null: of all). skipped: rows that cannot be flagged. parked: how many
+-- of what it looked at are set aside, by this part or before. more: there is more to look at. Called by flag_expired, under its settings.
 -- In PL/pgSQL, which keeps the plan: a function in SQL is planned at each call, and that is a tenth of a part.
 create or replace function retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] default null)
 returns table (
-  flagged bigint,
-  batches bigint,
-  oldest timestamptz,
-  looked_at bigint,
-  left_alone bigint,
-  without_place bigint,
-  without_place_run_ids text[],
-  skipped bigint,
-  skipped_rows text[],
-  more boolean,
-  tenants bigint
+  flagged bigint, batches bigint, oldest timestamptz, looked_at bigint, left_alone bigint,
+  without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[],
+  parked bigint, more boolean, tenants bigint
 )
 language plpgsql
 as $$
@@ -51,15 +45,8 @@ as $$
 begin
   return query
   with tenant as materialized (
-    select t.tenant_id,
-      t.tenant_key,
-      now() - retention._in_seconds(t.retain) as before,
-      g.completed_at as after_completed_at,
-      g.run_id as after_run_id
-    from retention._tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-    where p_tenant_keys is null
-      or t.tenant_key = any (p_tenant_keys)
+    select l.*
+    from retention._lines(p_tenant_keys) l
   ),
   -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
   -- more to give goes on in the next part, among fewer.
@@ -85,39 +72,55 @@ begin
           and o.key = r.key collate "C"
           and o.until > now()
       ) as is_shared,
+      r.is_due and r.due_at < t.seen_at and case
+        when (select exists (select from retention.hold) or exists (select from retention.shared_object))
+        then retention._is_late(r.run_id, r.bucket, r.key, t.seen_at)
+        else true
+      end as is_late,
       r.is_due, r.bucket, r.key, r.tenant_id
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
   given as materialized (
-    select s.tenant,
-      count(*) as results,
-      min(s.completed_at) as first_completed_at,
+    select s.tenant, count(*) as results, min(s.completed_at) as first_completed_at,
       max(s.completed_at) as completed_at
     from seen s
     group by s.tenant
   ),
   flagged as materialized (
-    select retention._flagged_between(
+    select retention._known_between(
       (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
-  made as (
-    insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
-    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
-      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
+  packed as materialized (
+    select n.is_late, n.bucket, count(*) as results, min(n.completed_at) as oldest, max(n.completed_at) as newest,
+      min(n.due_at) as due_since, array_agg(n.run_id) as run_ids,
+      array_agg(retention._pack_key(n.key, n.run_id::text)) as keys, array_agg(n.tenant_id) as tenants
     from (
-      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
-        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size
-          as part
+      select s.run_id, s.completed_at, s.due_at, s.is_late, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C", s.is_late order by s.completed_at, s.run_id) - 1)
+          / p_batch_size as part
       from seen s
       where s.may_go
         and not s.is_shared
         and s.run_id not in (select f.run_id from flagged f)
     ) n
-    group by n.bucket, n.part
+    group by n.bucket, n.is_late, n.part
     order by min(n.completed_at)
+  ),
+  made as (
+    insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select p.bucket, p.results, p.oldest, p.newest, p.due_since, p.run_ids, p.keys, p.tenants
+    from packed p
+    where not p.is_late
     returning bucket, results, oldest
+  ),
+  parked as (
+    insert into retention.surge_part (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select p.bucket, p.results, p.oldest, p.newest, p.due_since, p.run_ids, p.keys, p.tenants
+    from packed p
+    where p.is_late
+    returning results
   ),
   noted as (
     insert into retention.bucket (bucket)
@@ -140,6 +143,7 @@ begin
   )
   select coalesce(m.flagged, 0)::bigint, m.batches, m.oldest, n.looked_at, n.left_alone,
     n.without_place, n.without_place_run_ids, n.skipped, n.skipped_rows,
+    n.parked + coalesce((select sum(p.results) from parked p), 0),
     exists (
       select
       from given g
@@ -161,18 +165,20 @@ begin
         end
       ) as left_alone,
       count(*) filter (where s.lacks_place) as without_place,
-      coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10],
-        '{}'
-      ) as without_place_run_ids,
+      coalesce((array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10], '{}')
+        as without_place_run_ids,
       count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
-      coalesce(
-        (
-          array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
-          filter (where s.is_due and not s.may_go and not s.lacks_place)
-        )[1:10],
-        '{}'
-      ) as skipped_rows
+      coalesce((
+        array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
+        filter (where s.is_due and not s.may_go and not s.lacks_place)
+      )[1:10], '{}') as skipped_rows,
+      count(*) filter (
+        where (select exists (select from retention.surge_part))
+          and s.run_id in (
+            select retention._set_aside_between(min(g.first_completed_at), max(g.completed_at))
+            from given g
+          )
+      ) as parked
     from seen s
   ) n;
 end

@@ -37,43 +37,14 @@ as $$
     and l.mode <> 'AccessShareLock'
 $$;
 
--- Forgets objects that no run which is not due needs any more; of the others it notes until when they are needed.
--- The oldest 10,000 notes at a time. One probe by key for each.
-create or replace function retention._review_shared_objects()
-returns void
-language plpgsql
-as $$
-declare
-  v_before timestamptz := (
-    select max(o.noted_at)
-    from (select s.noted_at from retention.shared_object s order by s.noted_at limit 10000) o
-  );
-begin
-  if v_before is null then
-    return;
-  end if;
-  merge into retention.shared_object s
-  using (
-    select o.bucket, o.key, n.until, n.run_id
-    from retention.shared_object o
-    cross join lateral retention._needed(o.bucket, o.key) n
-    where o.noted_at <= v_before
-  ) n
-  on n.bucket = s.bucket
-    and n.key = s.key
-  when matched and n.until is null then
-    delete
-  when matched then
-    update set until = n.until, run_id = n.run_id, noted_at = now();
-end
-$$;
-
--- Writes down how a pass went. p_whole: it started from the oldest result. p_says_all: what cannot be flagged is
+-- Writes down how a pass went. p_whole: it started from the oldest result. p_began_at: since when the walk is under way
+-- that it belongs to; null: it belongs to none. p_says_all: what cannot be flagged is
 -- worth a line of its own. A tick that is cleaning up has the row of the heartbeat: a pass without a tick waits.
 create or replace function retention._note_pass(
   p_pass retention.scan,
   p_left_alone bigint,
   p_whole boolean,
+  p_began_at timestamptz,
   p_says_all boolean
 )
 returns void
@@ -85,12 +56,14 @@ begin
   set passed_at = clock_timestamp(),
     more = p_pass.hit_limit,
     swept_at = case when p_whole then clock_timestamp() else swept_at end,
+    walk_began_at = case when p_pass.hit_limit then p_began_at end,
+    seen_at = case when p_pass.hit_limit then seen_at else coalesce(p_began_at, seen_at) end,
     pass_problem = null,
     left_alone = p_left_alone + case when p_whole then 0 else left_alone end;
-  if p_pass.flagged > 0 or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
+  if p_pass.flagged > 0 or p_pass.surge_id is not null or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
     insert into retention.scan (
       started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids,
-      skipped, skipped_rows, hit_limit, oldest
+      skipped, skipped_rows, hit_limit, oldest, surge_id, set_aside
     )
     values (
       p_pass.started_at,
@@ -104,7 +77,9 @@ begin
       p_pass.skipped,
       p_pass.skipped_rows,
       p_pass.hit_limit,
-      p_pass.oldest
+      p_pass.oldest,
+      p_pass.surge_id,
+      p_pass.set_aside
     );
   end if;
 end
@@ -114,7 +89,8 @@ $$;
 -- It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
 -- setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session's user. p_whole:
 -- start from the oldest result and not from the progress. A pass ends after 10 seconds and is gone on with by the
--- next one. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
+-- next one. Late results wait until a walk over all results is complete, and may be set aside: see
+-- retention.list_surges. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
 -- once while another pass runs; p_wait: it waits for that pass instead, for a minute at most.
 -- For the listener.
 -- Locks the row of retention.pass_lock, and nothing of the application's.
@@ -149,10 +125,12 @@ declare
   v_setting retention.setting;
   v_beat retention.heartbeat;
   v_backlog bigint;
-  v_dead bigint;
+  v_waiting bigint;
   v_left bigint;
   v_by_time boolean;
   v_whole boolean;
+  v_began_at timestamptz;
+  v_decided record;
   v_part_rows bigint := 10000;
   v_part record;
   v_more boolean := true;
@@ -179,10 +157,11 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   select * into strict v_beat from retention.heartbeat;
-
+  -- What waits for a person: dead, or set aside.
   select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
     coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
-  into v_backlog, v_dead
+      + (select coalesce(sum(p.results), 0) from retention.surge_part p)
+  into v_backlog, v_waiting
   from retention.batch b
   where b.settled_at is null;
   v_left := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
@@ -192,14 +171,18 @@ begin
     return 0;
   end if;
 
-  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
+  -- A walk that takes longer than the interval is gone on with: begun again, it would never be complete.
+  v_by_time := v_beat.swept_at is null
+    or v_beat.walk_began_at is null and v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
     or v_by_time
-    or not v_beat.more and v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
+    or not v_beat.more and v_backlog + v_waiting + v_beat.left_alone <= v_setting.small_backlog;
+  v_began_at := case when v_whole then now() else v_beat.walk_began_at end;
   if v_whole then
     delete from retention.progress;
   end if;
+  perform retention._prepare_allowances(v_whole);
   if p_whole or v_by_time then
     perform retention._review_shared_objects();
   end if;
@@ -211,6 +194,7 @@ begin
   v_pass.without_place_run_ids := '{}';
   v_pass.skipped := 0;
   v_pass.skipped_rows := '{}';
+  v_pass.set_aside := 0;
   loop
     v_part_rows := least(v_part_rows, v_left);
     begin
@@ -237,7 +221,8 @@ begin
     v_pass.skipped := v_pass.skipped + v_part.skipped;
     v_pass.skipped_rows := (v_pass.skipped_rows || v_part.skipped_rows)[1:10];
     v_left_alone := v_left_alone + v_part.left_alone;
-    v_left := v_left - v_part.looked_at;
+    -- What is set aside is no work.
+    v_left := v_left - v_part.looked_at + v_part.parked;
     v_more := v_part.more;
     v_is_over := v_is_over or clock_timestamp() > v_started_at + interval '10 seconds';
     exit when not v_more or v_left <= 0 or v_is_over;
@@ -245,10 +230,19 @@ begin
     v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
+  if not v_more then
+    v_decided := retention._decide_late(coalesce(p_asked_by, session_user));
+    v_pass.flagged := v_pass.flagged + v_decided.flagged;
+    v_pass.batches := v_pass.batches + v_decided.batches;
+    v_pass.oldest := least(v_pass.oldest, v_decided.oldest);
+    v_pass.surge_id := v_decided.surge_id;
+    v_pass.set_aside := v_decided.set_aside;
+    perform retention._drop_allowances(v_began_at);
+  end if;
   v_pass.started_at := v_started_at;
   v_pass.asked_by := coalesce(p_asked_by, session_user);
   v_pass.hit_limit := v_more;
-  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_by_time or p_whole);
+  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_began_at, v_by_time or p_whole);
   return v_pass.flagged;
 end
 $$;

@@ -147,6 +147,7 @@ begin
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
     delete from retention.progress;
+    perform retention._grant_policy(new.tenant_id, old.retain, new.retain);
     return new;
   end if;
   if tg_op = 'DELETE' then
@@ -163,6 +164,7 @@ begin
         hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
     end if;
     delete from retention.progress;
+    perform retention._grant_policy(old.tenant_id, old.retain, (select retain from retention.policy where tenant_id = '*'));
     return old;
   end if;
   if tg_op = 'UPDATE' then
@@ -195,6 +197,7 @@ begin
   new.pending_by := null;
   -- What a longer policy spares, and what a shorter one makes due, lies behind the progress.
   delete from retention.progress;
+  perform retention._grant_policy(new.tenant_id, v_before, new.retain);
   return new;
 end
 $$;

@@ -216,7 +216,8 @@ begin
 end
 $$;
 
--- Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once.
+-- Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once. A notice says
+-- how many of them are due by now; they are accounted for, and no surge.
 -- p_released_by: who releases it; by default the session's user. Returns false when it was released before.
 -- For operators.
 -- Locks the hold.
@@ -226,8 +227,12 @@ returns boolean
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
 set lock_timeout = '10s'
 as $$
+declare
+  v_tenant_id text;
+  v_results bigint;
 begin
   perform retention._lock_holds('row exclusive');
   update retention.hold h
@@ -235,8 +240,15 @@ begin
     released_by = coalesce(p_released_by, session_user)
   where h.hold_id = p_hold_id
     -- Released by a clock that was wrong, it is not released yet.
-    and (h.released_at is null or h.released_at > clock_timestamp());
+    and (h.released_at is null or h.released_at > clock_timestamp())
+  returning h.tenant_id into v_tenant_id;
   if found then
+    if v_tenant_id is not null then
+      v_results := retention._grant_ended_holds(v_tenant_id);
+      if v_results > 0 then
+        raise notice '% results of tenant % are due by now and come back', v_results, v_tenant_id;
+      end if;
+    end if;
     return true;
   end if;
   if not exists (select from retention.hold h where h.hold_id = p_hold_id) then
@@ -299,15 +311,17 @@ begin
 end
 $$;
 
--- Releases several holds, all of them or none; released is false for those that had been released before.
+-- Releases several holds, all of them or none; released is false for those that had been released before. due: how
+-- many results of its tenant are due by now and come back; null: nothing was counted.
 -- For operators.
 -- Raises no_data_found for an unknown one.
 create or replace function retention.release_holds(p_hold_ids bigint[], p_released_by text default null)
-returns table (hold_id bigint, released boolean)
+returns table (hold_id bigint, released boolean, due bigint)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
   v_hold_id bigint;
 begin
@@ -316,7 +330,10 @@ begin
     from unnest(p_hold_ids) as i (id)
     order by 1
   loop
-    return query select v_hold_id, retention.release_hold(v_hold_id, p_released_by);
+    hold_id := v_hold_id;
+    released := retention.release_hold(v_hold_id, p_released_by);
+    due := case when released then (select a.granted from retention.allowance a where a.hold_id = v_hold_id) end;
+    return next;
   end loop;
 end
 $$;

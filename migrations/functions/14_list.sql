@@ -19,8 +19,9 @@ as $$
     and not o.is_due
 $$;
 
--- The runs whose result failed for good: they wait for retention.retry.
-create or replace function retention._dead_run_ids()
+-- The runs whose result waits for a person: it failed for good (retention.retry), or is set aside as a surge
+-- (retention.release_surge).
+create or replace function retention._waiting_run_ids()
 returns setof retention.run_id
 language sql
 stable
@@ -30,6 +31,9 @@ as $$
   from retention.batch b
   where b.dead_at is not null
     and b.settled_at is null
+  union all
+  select unnest(p.run_ids)
+  from retention.surge_part p
 $$;
 
 -- Of results that are due or early by themselves, those whose object no other run needs, in their order. Each object
@@ -165,7 +169,7 @@ begin
         and (p_older_than is null or r.completed_at < now() - v_older_than)
         and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
         and r.run_id is not null
-        and r.run_id not in (select retention._dead_run_ids())
+        and r.run_id not in (select retention._waiting_run_ids())
     );
     return query
     select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
@@ -202,7 +206,7 @@ begin
             and not s.held
             and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
             and s.run_id is not null
-            and s.run_id not in (select retention._dead_run_ids())
+            and s.run_id not in (select retention._waiting_run_ids())
         loop
           v_rows := v_rows || v_row;
           v_tenant.completed_at := v_row.completed_at;

@@ -102,23 +102,33 @@ $$;
 
 -- Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
 -- Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
--- by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it.
+-- by default setting.batch_size. Late results pass the guard (see list_surges): set_aside says how many did not, and
+-- are in no batch, and surge_id where. p_expected: how many results the caller has seen that it selects; then they all go.
+-- leased: the batches that keep what was selected, since a listener works on it.
 -- With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
 -- minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 -- For operators.
 -- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 -- takes results from. No tick waits for it.
 -- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff
--- below 1 day. Raises lock_not_available when another transaction keeps a lock for a minute.
+-- below 1 day. Raises check_violation where p_expected is not the number. Raises lock_not_available when another transaction keeps a lock for a minute.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,
   p_older_than interval default null,
   p_early boolean default false,
   p_limit bigint default null,
-  p_batch_size integer default null
+  p_batch_size integer default null,
+  p_expected bigint default null
 )
-returns table (batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
+returns table (
+  batch_ids bigint[],
+  newly_flagged bigint,
+  selected bigint,
+  leased bigint[],
+  set_aside bigint,
+  surge_id bigint
+)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -129,6 +139,7 @@ as $$
 #variable_conflict use_column
 declare
   v_setting retention.setting;
+  v_guarded record;
 begin
   if p_early and (p_older_than is null or p_older_than < '1 day') then
     raise exception using
@@ -137,7 +148,7 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not retention._is_open() then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[];
+    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[], 0::bigint, null::bigint;
     return;
   end if;
   perform retention._take_pass_lock();
@@ -152,9 +163,10 @@ begin
   insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
   select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
+  select * into strict v_guarded from retention._guard_selection(p_expected, 'reconcile');
 
   return query
-  select g.batch_ids, g.newly_flagged, g.selected, g.leased
+  select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
   from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;

@@ -3,7 +3,7 @@ The outlook: what waits that no batch carries yet, when the next pass comes, and
 figure is counted up to a bound, with one or two index probes for each tenant, whatever the size of the table.
 */
 
--- What is due and not yet flagged, by tenant and by side of its progress: behind it stands what came late (an
+-- What is due and neither flagged nor set aside, by tenant and by side of its progress: behind it stands what came late (an
 -- import, a restored backup, a released hold), after it what a pass has yet to look at. Reads at most about p_bound
 -- rows: each stretch that has any gets the same share, and those that want more share what the others leave.
 -- is_capped: there may be more. Nothing is due where the table is detached.
@@ -107,7 +107,7 @@ begin
         from seen s
         group by s.is_behind
       ) b
-      cross join lateral retention._flagged_between(b.first_completed_at, b.last_completed_at) as f (run_id)
+      cross join lateral retention._known_between(b.first_completed_at, b.last_completed_at) as f (run_id)
     )
     select count(*),
       exists (

@@ -163,7 +163,9 @@ returns table (
   halted text[],
   next_pass timestamptz,
   next_pass_because text,
-  newest_run timestamptz
+  newest_run timestamptz,
+  set_aside bigint,
+  surges bigint
 )
 language sql
 stable
@@ -205,7 +207,9 @@ as $$
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run()
+    retention._newest_run(),
+    (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
+    (select count(*) from retention.surge g where g.closed_at is null)
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
@@ -289,6 +293,10 @@ comment on column retention.status.next_pass is 'when the next flagging pass com
 comment on column retention.status.next_pass_because is 'what the next pass waits for, or what keeps it from coming';
 comment on column retention.status.newest_run is
   'when the newest run completed that is known here; long ago: the application may write to another table';
+
+comment on column retention.status.set_aside is
+  'late results that wait for retention.release_surge, or for the end of a walk; they are not among the due ones';
+comment on column retention.status.surges is 'surges that wait for retention.release_surge';
 
 -- The indexes of this schema on the adopted table, and whether each is there and valid.
 -- For observers.

@@ -119,6 +119,12 @@ begin
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
       || case
+        when p_batch.late_since = 'infinity' then '; it was late: it was found before any walk had been complete'
+        when p_batch.late_since is not null
+        then format('; it was late: due before the walk that began at %s, which did not find it', retention._iso(p_batch.late_since))
+        else ''
+      end
+      || case
         when p_batch.early is not null
         then format(', earlier than its policy says: a person confirmed a cutoff of %s', retention._in_days(p_batch.early))
         else ''
@@ -149,7 +155,7 @@ $$;
 
 -- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
 -- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
--- dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
+-- dead, failed, flagged, set aside, due, or a reason of the gate (disabled, halted, detached, table replaced).
 -- For observers.
 create or replace function retention.explain(p_run_id text)
 returns table (
@@ -282,6 +288,9 @@ begin
   elsif shares_with is not null then
     state := 'shared';
     because := retention._why_shared(shares_with);
+  elsif exists (select from retention._part_of(v_run_id)) then
+    state := 'set aside';
+    because := retention._why_in_part(v_run_id, v_live.due_at);
   elsif not retention._is_open() then
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;
@@ -294,9 +303,7 @@ begin
     state := 'due';
     because := retention._why_due(v_live.due_at, v_policy);
   end if;
-  if state <> 'in flight' then
-    because := because || retention._still_asked(v_run_id);
-  end if;
+  because := because || case when state <> 'in flight' then retention._still_asked(v_run_id) else '' end;
   return next;
 end
 $$;

@@ -105,3 +105,26 @@ as $$
   )
   from retention.setting s
 $$;
+
+-- Why a result is set aside: since when it is late, which walk looked last, in which surge, and how it is released.
+create or replace function retention._why_in_part(p_run_id retention.run_id, p_due_at timestamptz)
+returns text
+language sql
+stable
+as $$
+  select format('it is late: due since %s, ', retention._iso(p_due_at))
+    || case
+      when coalesce(g.seen_at, case when g.surge_id is null then h.seen_at end) is null
+      then 'and no walk over the results had been complete when it was found'
+      else format(
+        'and unknown to the last complete walk, which began at %s', retention._iso(coalesce(g.seen_at, h.seen_at))
+      )
+    end
+    || case
+      when g.surge_id is null then '; the walk that found it is not complete yet, and judges it when it is'
+      else format('; it is set aside in surge %s: retention surge show %s, then release', g.surge_id, g.surge_id)
+    end
+  from retention._part_of(p_run_id) p
+  cross join retention.heartbeat h
+  left join retention.surge g on g.surge_id = p.surge_id
+$$;

@@ -27,10 +27,10 @@ as $$
   )
   select f.what, count(*), max(f.until)
   from (
-    select 'ticks and passes' as what, greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) as until
+    select 'ticks and passes' as what, greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) as until
     from retention.heartbeat h
     cross join limits l
-    where greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > l.past
+    where greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) > l.past
     union all
     select 'pauses of buckets', k.paused_until
     from retention.bucket k
@@ -91,10 +91,13 @@ begin
   set ticked_at = case when h.ticked_at <= v_now then h.ticked_at end,
     passed_at = case when h.passed_at <= v_now then h.passed_at end,
     swept_at = case when h.swept_at <= v_now then h.swept_at end,
+    walk_began_at = case when h.walk_began_at <= v_now then h.walk_began_at end,
+    -- By its wrong clock that walk saw all that is due by now.
+    seen_at = least(h.seen_at, v_now),
     cleaned_up_at = case when h.cleaned_up_at <= v_now then h.cleaned_up_at end
   from (select x.singleton from retention.heartbeat x for update skip locked) free
   where h.singleton = free.singleton
-    and greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > v_now + interval '1 minute';
+    and greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) > v_now + interval '1 minute';
   update retention.bucket k
   set paused_until = v_now
   from (

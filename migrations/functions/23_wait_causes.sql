@@ -3,7 +3,7 @@ What waits: its causes, each with how many results wait for it, until when, and 
 */
 
 -- Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
--- coming, buckets that pause, failed and dead results by bucket and code, policies that wait for a confirmation,
+-- coming, buckets that pause, failed and dead results by bucket and code, surges, policies that wait for a confirmation,
 -- holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
 -- null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.
 create or replace function retention.wait_causes(p_limit integer default 10)
@@ -50,6 +50,13 @@ as $$
       t.next_attempt_at,
       case when t.state = 'dead' then 'fix the cause, then: retention retry' end
     from retention.troubles(p_limit) t
+  )
+  union all
+  (
+    select coalesce(format('surge %s', g.surge_id), 'late results'), g.results, g.because, null, g.remedy
+    from retention.list_surges() g
+    order by g.surge_id
+    limit p_limit
   )
   union all
   (

@@ -1,0 +1,86 @@
+import { expect, test } from 'vitest';
+import { describeDatabase } from '../support/database.ts';
+import { useMigrated } from '../support/migrated.ts';
+import { surgeTools } from '../support/surges.ts';
+
+describeDatabase('promise 13: ninety days of ordinary life', () => {
+  // Dates without a time zone, as many applications have them.
+  const database = useMigrated({
+    guarded: true,
+    before: `alter table runs
+      alter column completed_at type timestamp without time zone using completed_at at time zone 'UTC',
+      add column retain_until timestamp without time zone`,
+    columns: 'completed_at=completed_at,retain_until=retain_until',
+  });
+  const { walk, pass, clearFlagged, open, setAside } = surgeTools(database);
+
+  /** The runs of the last half day: five times more on weekdays, and one tenant with ten times the others' number. */
+  async function work(day: number, tenants: readonly string[]): Promise<void> {
+    const base = day % 7 < 5 ? 8 : 2;
+    for (const [index, tenant] of tenants.entries()) {
+      // eslint-disable-next-line no-await-in-loop
+      await database().query(
+        `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, retain_until, created_at, updated_at)
+        select i.id, $2, 'COMPLETED', (now() - random() * interval '12 hours') at time zone 'UTC', 'dpp-results',
+          case when i.n % 8 = 1 then 'shared/' || $2 || '/' || (i.n / 16) || '/' || ($3::int / 6) else 'results/' || i.id end,
+          case when i.n % 10 = 5 then (now() + interval '45 days') at time zone 'UTC' end, now(), now()
+        from (select gen_random_uuid() as id, n from generate_series(1, $1::int) n) i`,
+        [index === 0 ? base * 10 : base, tenant, day],
+      );
+    }
+  }
+
+  test('bring no false surge, and nothing due is forgotten', { timeout: 240_000 }, async () => {
+    const { query, one, set } = database();
+    // Small guards stand for the large numbers of a real table.
+    await set({ surge_guard: '20', surge_guard_all: '100', policy_guard: '20', small_backlog: '100' });
+    const tenants = ['large', 'b', 'c', 'd'];
+    const events: Readonly<Record<number, string>> = {
+      38: `select retention.place_hold('audit', p_tenant_id => 'large')`,
+      40: `insert into retention.hold (run_id, reason, expires_at)
+        select run_id, 'one by one', now() + interval '3 days' from runs where tenant_id = 'b' order by completed_at limit 60`,
+      42: `select retention.set_policy('c', '45 days')`,
+      46: `select retention.release_holds(array(select hold_id from retention.hold where tenant_id = 'large'))`,
+      50: `select retention.set_policy('c', '20 days'); select retention.confirm_policy('c')`,
+      55: `select retention.place_hold('audit', p_tenant_id => 'd', p_for => '4 days')`,
+      58: `select retention.set_policy('*', '25 days', true)`,
+      62: `select retention.set_policy('*', '28 days')`,
+      66: `select retention.set_policy('*', '20 days', true)`,
+      70: `select retention.unset_policy('c', true)`,
+      72: `update retention.setting set flag_limit = 50`,
+      76: `update retention.setting set flag_limit = 50000`,
+    };
+    for (let day = 0; day < 90; day += 1) {
+      if (day === 30) tenants.push('new');
+      if (events[day] !== undefined) await query(events[day]);
+      for (let part = 0; part < 4; part += 1) {
+        // The scheduler is down from day 44 to 47, and a pass an hour comes after a hold's end.
+        if (day < 44 || day > 46) {
+          await query(`update retention.heartbeat set passed_at = null`);
+          await query('select retention.tick()');
+          while ((await one<{ more: boolean }>('select more from retention.heartbeat')).more) {
+            await query('select retention.tick()');
+          }
+          if (day < 72 || day > 75 || part % 2 === 0) await clearFlagged();
+        }
+        if (part % 2 === 1) await work(day, tenants);
+        await pass('6 hours');
+      }
+      expect(await open(), `day ${day}`).toEqual([]);
+    }
+    for (let hour = 0; hour < 4; hour += 1) {
+      await walk();
+      await clearFlagged();
+      await pass('1 hour');
+    }
+    await walk();
+    await clearFlagged();
+    expect(await query('select from retention.surge')).toEqual([]);
+    expect(await setAside()).toBe(0);
+    expect(
+      await one(`select count(*)::int as forgotten from retention._live l where l.is_due
+        and not exists (select from retention._live o where o.key = l.key and o.bucket = l.bucket and not o.is_due)`),
+    ).toEqual({ forgotten: 0 });
+    expect(await database().countStamped()).toBeGreaterThan(8_000);
+  });
+});
