@@ -235,7 +235,9 @@ begin
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy
   from retention.policy p where p.tenant_id = nullif(explain.tenant_id, '*');
-  shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+  if retention._can_look() then
+    shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+  end if;
 
   if v_run.cleared_at is not null then
     state := 'cleared';
