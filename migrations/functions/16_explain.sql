@@ -107,7 +107,9 @@ begin
   elsif p_batch.failed_at is not null then
     state := 'failed';
     because := format(
-      'S3 answered %s%s; next attempt at %s',
+      '%s %s%s; next attempt at %s',
+      -- An SQLSTATE has five places, one of them a digit; EPIPE is none.
+      case when p_batch.code in ('ClaimLost', 'ClaimSuspect') or p_batch.code ~ '^(?=.*[0-9])[0-9A-Z]{5}$' then 'looking at it again ended with' else 'S3 answered' end,
       retention._said(p_batch.code, p_batch.error),
       case
         when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)

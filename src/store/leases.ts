@@ -142,6 +142,23 @@ export async function claim(
 }
 
 /**
+ * `retention.take_turn`: writes down whose turn it is before a claim is asked for that batch. Undefined: nothing is
+ * visible.
+ *
+ * @throws DatabaseError
+ */
+export async function takeTurn(
+  database: Queryable,
+  wanted: Pick<ClaimRequest, 'batchIds' | 'buckets'>,
+): Promise<number | undefined> {
+  const [row] = await database.query<{ batch_id: number | null }>(
+    'select retention.take_turn($1::bigint[], $2, $3::text[]) as batch_id',
+    [wanted.batchIds ?? null, PRODUCT_VERSION, wanted.buckets ?? null],
+  );
+  return row?.batch_id ?? undefined;
+}
+
+/**
  * `retention.settle`: stamps what was deleted and reschedules or buries the rest, in one
  * transaction, fenced by the lease. Asked again after it was done, it answers the same.
  *

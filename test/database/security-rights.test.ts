@@ -69,6 +69,7 @@ const CALLABLE = [
   'split(bigint,uuid,text[])',
   'stamp_again(text)',
   'stamp_gone(text,text[],text[])',
+  'take_turn(bigint[],text,text[])',
   'tenants_due(integer,integer)',
   'tick(text)',
   'tick_jobs(text)',
