@@ -18,6 +18,7 @@ const CALLABLE = [
   'busy_buckets(integer)',
   'claim(uuid,interval,text,bigint[],text,text[])',
   'clock_state()',
+  'clocks_differ(timestamp with time zone)',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
   'confirm_missing(text,text)',
