@@ -168,7 +168,8 @@ create table retention.adapter (
   cron_job_owner text,
   listener_role text,
   application_path text,
-  detached_at timestamptz
+  detached_at timestamptz,
+  index_marks text[]
 );
 
 comment on table retention.adapter is
@@ -177,6 +178,8 @@ comment on column retention.adapter.table_oid is
   'the table under the view retention.result; another table of that name is not worked on';
 comment on column retention.adapter.application_path is
   'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
+comment on column retention.adapter.index_marks is
+  'the comments by which our indexes on that table are known: of retention_live, then of retention_key';
 comment on column retention.adapter.detached_at is
   'since when retention.detach has taken the views away; null: they are there';
 
@@ -238,9 +241,6 @@ create table retention.hold (
 comment on table retention.hold is
   'what must not be deleted; place with retention.place_hold, which knows what is in flight';
 
-create index hold_run on retention.hold (run_id) where run_id is not null;
-create index hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
-
 create table retention.bucket (
   bucket text primary key,
   on_versioned text not null default 'marker'
@@ -278,11 +278,6 @@ create table retention.bucket (
 
 comment on table retention.bucket is
   'what is known and wanted of each bucket';
--- Empty, as long as nothing is wrong: the gate asks it at every claim.
-create index bucket_lacks_objects on retention.bucket (bucket)
-where missing * 2 > looked
-  and missing_confirmed_at is null
-  and (looked >= 5 or missing_keys[1] ~ '^(/|[a-z0-9]+://)');
 
 comment on column retention.bucket.on_versioned is
   'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
@@ -433,8 +428,6 @@ comment on column retention.scan.skipped_rows is
 comment on column retention.scan.surge_id is
   'the surge that it found; set_aside: with how many results';
 
-create index scan_started_at on retention.scan (started_at);
-
 -- What makes a pass cost what is newly due.
 create table retention.progress (
   tenant_key text primary key,
@@ -522,22 +515,6 @@ comment on column retention.batch.given_back is
 comment on column retention.batch.problems is
   'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
-create index batch_visible on retention.batch (bucket, visible_at, batch_id)
-where settled_at is null
-  and dead_at is null;
-create index batch_open on retention.batch (oldest)
-where settled_at is null;
-create index batch_failed on retention.batch (failed_at)
-where failed_at is not null
-  and settled_at is null;
-create index batch_leased on retention.batch (bucket)
-where lease is not null;
-create index batch_unstamped on retention.batch (visible_at, batch_id)
-where deleted_at is not null
-  and settled_at is null;
-create index batch_settled on retention.batch (settled_at)
-where settled_at is not null;
-
 -- By request and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a
 -- later request), a hold on it must know. With the objects, for other runs may share them.
 create table retention.unanswered (
@@ -547,8 +524,6 @@ create table retention.unanswered (
   keys text[] collate "C" not null,
   until timestamptz not null
 );
-
-create index unanswered_until on retention.unanswered (until);
 
 comment on table retention.unanswered is
   'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
@@ -700,8 +675,6 @@ create unlogged table retention.selection (
   completed_at timestamptz not null,
   due_at timestamptz
 );
-
-create index selection_run on retention.selection (run_id);
 
 comment on table retention.selection is
   'what a narrowed reconcile works with; empty between calls';

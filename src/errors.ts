@@ -140,6 +140,25 @@ export function isWorthRepeating(error: unknown): boolean {
   return isTransientDatabaseError(error) || isRefusedLogin(error);
 }
 
+/** Whether the session itself ended, or could not be had: the server may have gone down with it. Looks through wrappers. */
+export function isLostSession(error: unknown): boolean {
+  return chainOf(error).some((link) => {
+    const code = codeOf(link) ?? '';
+    return LOST_SESSION.has(code) || code.startsWith('08') || LOST_WORDS.test(link.message);
+  });
+}
+
+const LOST_SESSION: ReadonlySet<string> = new Set([
+  ...SOCKET_CODES,
+  SQLSTATE.admin_shutdown,
+  SQLSTATE.crash_shutdown,
+  SQLSTATE.cannot_connect_now,
+]);
+
+/** As pg says it, and a pooler whose server is gone. */
+const LOST_WORDS =
+  /connection (terminated|ended)|server (conn(ection)? )?(crashed|closed the connection)/iu;
+
 /** Whether the server refused who connects: the role or its password. */
 export function isRefusedLogin(error: unknown): boolean {
   return chainOf(error).some((link) => REFUSED_LOGIN.has(codeOf(link)));

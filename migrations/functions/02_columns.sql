@@ -148,7 +148,8 @@ as $$
 $$;
 
 -- The expression of a point in time over one of the table's columns. A timestamp without time zone
--- is read as UTC, immutably, so that it can be indexed.
+-- is read as UTC, immutably, so that it can be indexed. A date beyond the last timestamp is infinity: it must raise
+-- nowhere, for the application's INSERT writes the index too.
 create or replace function retention._instant(p_column jsonb)
 returns text
 language sql
@@ -157,7 +158,10 @@ as $$
   select case
     when p_column is null or p_column = 'null' then 'null::timestamptz'
     when p_column ->> 'type' like 'timestamp%without time zone' then format('(%I at time zone ''UTC'')', p_column ->> 'name')
-    when p_column ->> 'type' = 'date' then format('(%I::timestamp at time zone ''UTC'')', p_column ->> 'name')
+    when p_column ->> 'type' = 'date' then format(
+      '((case when %1$I >= date ''294000-01-01'' then timestamp ''infinity'' else %1$I::timestamp end) at time zone ''UTC'')',
+      p_column ->> 'name'
+    )
     else format('%I', p_column ->> 'name')
   end
 $$;

@@ -209,6 +209,7 @@ begin
   if v_adapter.table_name is null then
     insert into retention.adapter (table_name, table_oid, columns, added_cleared_at, scheduler)
     values (v_name, v_table, v_columns, v_columns -> 'cleared_at' ->> 'type' is null, p_scheduler);
+    perform retention._mark_indexes();
     return true;
   end if;
   if v_changed
@@ -230,6 +231,7 @@ begin
     columns = v_columns,
     added_cleared_at = v_adapter.added_cleared_at or v_columns -> 'cleared_at' ->> 'type' is null,
     scheduler = p_scheduler;
+  perform retention._mark_indexes();
   return v_changed;
 end
 $$;
@@ -294,6 +296,15 @@ as $$
         and obj_description(i.indexrelid, 'pg_class') = 'retention-reactor: ' || w.columns
     )
   from wanted w
+$$;
+
+-- Notes by what our indexes on the adopted table are known, so that every claim can ask for them: see _missing_indexes.
+create or replace function retention._mark_indexes()
+returns void
+language sql
+as $$
+  update retention.adapter
+  set index_marks = array(select p.mark from retention._index_plan() p order by p.purpose desc)
 $$;
 
 -- The names of our indexes on the adopted table; p_stale: only those that the mapping no longer asks for.

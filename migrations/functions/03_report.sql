@@ -233,7 +233,7 @@ begin
       format('Give it one, then: alter table %s alter column %I set not null;', p_table, v_run_id) as remedy
     where v_has_null
     union all
-    select 2, 'failed', format('runs of %s have the same %I, such as %s', p_table, v_run_id, v_sample.repeated),
+    select 2, 'failed', format('runs of %s have the same %I, at least these among the first %s rows: %s', p_table, v_run_id, v_sample.looked_at, v_sample.repeated),
       'Give each run an id of its own: a stamp could not tell them apart.'
     where v_sample.repeated is not null
     union all
@@ -241,7 +241,19 @@ begin
       format('alter table %s alter column %I set not null;', p_table, v_run_id)
     where (select t.is_nullable from retention._column_type(p_table, v_run_id) t)
     union all
-    select 4, 'ok', format('%I tells every run apart', v_run_id), null
+    select 4, 'ok',
+      case
+        when exists (
+          select
+          from pg_index i
+          join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0] and a.attname = v_run_id
+          where i.indrelid = p_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+        )
+        then format('%I tells every run apart', v_run_id)
+        else format('%I tells the %s rows apart that were looked at; no index makes sure of the others: it may come again in another partition',
+          v_run_id, v_sample.looked_at)
+      end,
+      null
   ) r
   order by r.place
   limit 1;

@@ -301,8 +301,8 @@ end
 $$;
 
 -- Why nothing may be claimed from the adopted table as it is: another one has its name, its rows are hidden from
--- us, or it is filled from another database. No row: it may. Asked by the gate at every claim: one look-up where
--- nothing is wrong.
+-- us, it is filled from another database, it has become what cannot be worked on, or an index is missing. No row: it
+-- may. Asked by the gate at every claim: a few look-ups in catalogs where nothing is wrong.
 create or replace function retention._table_reasons()
 returns table (reason text, because text, remedy text)
 language plpgsql
@@ -316,7 +316,24 @@ begin
     a.table_oid,
     to_regclass(a.table_name)::oid as named_oid,
     c.relrowsecurity as is_secured,
-    exists (select from pg_subscription_rel) as is_subscribed
+    exists (select from pg_subscription_rel) as is_subscribed,
+    c.relhassubclass and c.relkind = 'r'
+      or exists (select from pg_inherits i where i.inhrelid = a.table_oid)
+      or exists (select from pg_class e where e.relname in ('pg_dist_partition', 'hypertable')) as may_be_unsupported,
+    exists (
+      select
+      from unnest(a.index_marks) as m (mark)
+      where not exists (
+        select
+        from pg_index i
+        join pg_description d on d.objoid = i.indexrelid
+          and d.classoid = 'pg_class'::regclass
+          and d.objsubid = 0
+        where i.indrelid = a.table_oid
+          and i.indisvalid
+          and d.description = m.mark
+      )
+    ) as lacks_index
   into v_table
   from retention.adapter a
   left join pg_class c on c.oid = a.table_oid;
@@ -358,6 +375,21 @@ begin
       v_table.table_name, retention._subscription_of(v_table.table_oid)
     );
     remedy := 'Run retention in the database that publishes the table, and only there. After a switch-over: drop subscription';
+    return next;
+  end if;
+  if v_table.may_be_unsupported then
+    return query
+    select 'table unsupported', u.reason, u.remedy
+    from retention._outgrown(v_table.table_oid) u
+    where u.reason is not null;
+  end if;
+  if v_table.lacks_index then
+    reason := 'index missing';
+    because := format(
+      'the index %s on %s is missing or not valid, and each pass and claim would read the whole table without it',
+      retention._missing_indexes(), v_table.table_name
+    );
+    remedy := 'retention migrate up, which builds it while the application goes on';
     return next;
   end if;
 end

@@ -35,9 +35,9 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, version. because
--- says it in words, and remedy says what to do. p_client: the version of the client that asks; null: no client is
--- judged. Costs a few look-ups in catalogs.
+-- disabled, halted, detached, table replaced, hidden rows, subscriber, table unsupported, index missing, stamps fail,
+-- objects missing, version. because says it in words, and remedy says what to do. p_client: the version of the client
+-- that asks; null: no client is judged. Costs a few look-ups in catalogs.
 -- For observers.
 create or replace function retention.gate(p_client text default null)
 returns table (reason text, because text, since timestamptz, remedy text)

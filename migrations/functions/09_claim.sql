@@ -295,7 +295,11 @@ begin
     leased_at = clock_timestamp(),
     leased_by = p_by,
     early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
-    visible_at = clock_timestamp() + p_lease_for
+    visible_at = clock_timestamp() + p_lease_for,
+    -- This time its check comes through, or nothing of this is written: see take_turn.
+    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
+    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
+    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 

@@ -268,7 +268,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced')) then
+  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced', 'index missing')) then
     perform retention._try_stamp();
   end if;
   return query

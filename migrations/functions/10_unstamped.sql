@@ -239,7 +239,7 @@ begin
     select from retention.gate(p_client) g where g.reason in ('detached', 'table replaced', 'version')
   ) then
     select * into strict v_stamping from retention.stamping;
-    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() then
+    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() and retention._can_look() then
       perform retention._try_stamp();
       select * into strict v_stamping from retention.stamping;
     end if;

@@ -109,7 +109,8 @@ $$;
 -- where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
 -- is passed by with a warning that names it. Changes nothing.
 -- For operators.
--- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.
+-- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and
+-- object_not_in_prerequisite_state where an index on the application's table is missing.
 create or replace function retention.list_due(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -153,6 +154,7 @@ declare
   v_is_full boolean;
   v_found bigint;
 begin
+  perform retention._check_indexes();
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
@@ -160,9 +162,11 @@ begin
       select row(
           r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
         )::retention.selection
-      from retention._live r
-      where r.run_id = any (v_run_ids)
-        and r.is_candidate
+      -- Found by their ids before anything else is asked: with is_candidate, a plan without statistics reads the
+      -- whole index over live results.
+      from (select distinct i as run_id from unnest(v_run_ids) i) u
+      cross join lateral (select l.* from retention._live l where l.run_id = u.run_id offset 0) r
+      where r.is_candidate
         and r.has_place
         and not r.held
         and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
@@ -170,6 +174,7 @@ begin
         and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
         and r.run_id is not null
         and r.run_id not in (select retention._waiting_run_ids())
+      order by r.completed_at, r.run_id
     );
     return query
     select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()

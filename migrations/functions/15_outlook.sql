@@ -6,7 +6,8 @@ figure is counted up to a bound, with one or two index probes for each tenant, w
 -- What is due and neither flagged nor set aside, by tenant and by side of its progress: behind it stands what came late (an
 -- import, a restored backup, a released hold), after it what a pass has yet to look at. Reads at most about p_bound
 -- rows: each stretch that has any gets the same share, and those that want more share what the others leave.
--- is_capped: there may be more. Nothing is due where the table is detached.
+-- is_capped: there may be more. Nothing is due where the table is detached
+-- or an index is missing.
 create or replace function retention._unflagged(p_bound integer)
 returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
 language plpgsql
@@ -22,7 +23,7 @@ set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
     return;
   end if;
@@ -147,7 +148,7 @@ as $$
 declare
   v_newest timestamptz;
 begin
-  if to_regclass('retention._live') is not null then
+  if retention._can_look() then
     select max(n.completed_at)
     into v_newest
     from retention._tenant_ids() as t (tenant_id)
@@ -282,7 +283,7 @@ set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return;
   end if;
   return query

@@ -107,7 +107,9 @@ begin
   elsif p_batch.failed_at is not null then
     state := 'failed';
     because := format(
-      'S3 answered %s%s; next attempt at %s',
+      '%s %s%s; next attempt at %s',
+      -- An SQLSTATE has five places, one of them a digit; EPIPE is none.
+      case when p_batch.code in ('ClaimLost', 'ClaimSuspect') or p_batch.code ~ '^(?=.*[0-9])[0-9A-Z]{5}$' then 'looking at it again ended with' else 'S3 answered' end,
       retention._said(p_batch.code, p_batch.error),
       case
         when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
@@ -153,11 +155,8 @@ exception
 end
 $$;
 
--- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
--- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
--- dead, failed, flagged, set aside, due, or a reason of the gate (disabled, halted, detached, table replaced).
--- For observers.
-create or replace function retention.explain(p_run_id text)
+-- What explain says of a run whose row can be read.
+create or replace function retention._explain(p_run_id text)
 returns table (
   run_id text,
   state text,
@@ -181,11 +180,6 @@ returns table (
 )
 language plpgsql
 stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -229,7 +223,7 @@ begin
   -- From here on a date is taken for never, see _live.
   due_at := case when v_live.due_at >= '290000-01-01 00:00Z' then 'infinity' else v_live.due_at end;
   v_batch := retention._batch_of(v_run_id, v_run.completed_at);
-  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, _explain.bucket);
   flagged_at := v_batch.flagged_at;
   batch_id := case when v_batch.dead_at is null then v_batch.batch_id end;
   attempts := v_batch.attempts;
@@ -240,8 +234,10 @@ begin
   holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy
-  from retention.policy p where p.tenant_id = nullif(explain.tenant_id, '*');
-  shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+  from retention.policy p where p.tenant_id = nullif(_explain.tenant_id, '*');
+  if retention._can_look() then
+    shares_with := retention._sharer(v_run_id, _explain.bucket, v_run.key);
+  end if;
 
   if v_run.cleared_at is not null then
     state := 'cleared';

@@ -7,13 +7,18 @@ looked up among the cleared rows once, at the end.
 
 -- Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
 -- object may be younger than the listing. Writes nothing. For operators.
+-- Raises object_not_in_prerequisite_state where an index on the application's table is missing.
 create or replace function retention.begin_verify()
 returns table (verify_id uuid, started_at timestamptz, before timestamptz)
-language sql
+language plpgsql
 volatile
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select gen_random_uuid(), now(), now() - interval '1 hour'
+begin
+  perform retention._check_indexes();
+  return query select gen_random_uuid(), now(), now() - interval '1 hour';
+end
 $$;
 
 -- Sets listed keys aside that no live row points at. p_keys is in the order of bytes. One range of the
@@ -84,6 +89,7 @@ set plan_cache_mode = force_custom_plan
 as $$
 #variable_conflict use_column
 begin
+  perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
     perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
   end if;

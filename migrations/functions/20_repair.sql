@@ -2,7 +2,7 @@
 Repair: what `retention migrate up` looks at to see whether anything of the schema is missing or differs.
 */
 
--- A digest of the functions, views, triggers and rights of this schema as the catalog has them now.
+-- A digest of the functions, views, triggers, indexes and rights of this schema as the catalog has them now.
 create or replace function retention._digest()
 returns text
 language sql
@@ -27,6 +27,11 @@ as $$
     join pg_class c on c.oid = t.tgrelid
     where c.relnamespace = 'retention'::regnamespace
       and not t.tgisinternal
+    union all
+    select pg_get_indexdef(i.indexrelid) || i.indisvalid::text
+    from pg_index i
+    join pg_class c on c.oid = i.indrelid
+    where c.relnamespace = 'retention'::regnamespace
   ) d
 $$;
 

@@ -210,7 +210,7 @@ set jit = off
 as $$
 #variable_conflict use_column
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return query select 0::bigint, '{}'::text[];
     return;
   end if;
@@ -279,7 +279,7 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return false;
   end if;
   return coalesce(

@@ -150,3 +150,22 @@ as $$
   select clock_timestamp(), s.clock_corrected_at, s.clock_was_ahead
   from retention.gate_state s
 $$;
+
+-- Whether the clock of this server is ahead of the caller's by more than an hour, as a reason of the gate for this caller.
+-- One of both is wrong. Where it is this server's, results would go before their time, so that nothing is claimed. A
+-- server that is behind deletes too late, and is no reason. p_at: the time by the caller's clock; null: not asked.
+-- For observers.
+create or replace function retention.clocks_differ(p_at timestamptz)
+returns table (reason text, because text, since timestamptz, remedy text)
+language sql
+stable
+as $$
+  select 'clocks differ',
+    format(
+      'the clock of the database is ahead of this process''s by %s: by the one it is %s, by the other %s',
+      date_trunc('minute', clock_timestamp() - p_at), retention._iso(clock_timestamp()), retention._iso(p_at)
+    ),
+    null::timestamptz,
+    'find out which of the two hosts has the wrong time (date -u) and set it by a time server'
+  where clock_timestamp() > p_at + interval '1 hour'
+$$;

@@ -134,8 +134,14 @@ export async function uninstallFunctions(pgm: MigrationBuilder): Promise<void> {
     await unscheduleAcross(pgm, await cronDatabaseUrl(pgm), elsewhere);
   }
   await dropFunctions(pgm);
+  await dropOwnIndexes(pgm);
   await installAdoption(pgm);
   await pgm.db.query('delete from retention.installed');
+}
+
+async function dropOwnIndexes(pgm: MigrationBuilder): Promise<void> {
+  const made = readFunction('04_own_indexes.sql').matchAll(/^create index if not exists (\w+)/gmu);
+  for (const [, name] of made) await pgm.db.query(`drop index if exists retention.${name}`);
 }
 
 /** Drops every function, view and trigger of the schema. */

@@ -1,6 +1,9 @@
 import { RefusedError } from '../errors.ts';
 import type { GateReason } from '../store/gate.ts';
 
+/** Reasons for which a dry run cannot look either. */
+const CANNOT_LOOK: ReadonlySet<string> = new Set(['detached', 'index missing']);
+
 /**
  * Refuses what would flag, delete or stamp while the gate is closed. Looking still works.
  *
@@ -10,7 +13,9 @@ export async function refuseWhileClosed(store: {
   readGate(): Promise<readonly GateReason[]>;
 }): Promise<void> {
   const [closed] = await store.readGate();
-  if (closed !== undefined) throw refusal(closed.because, closed.remedy);
+  if (closed === undefined) return;
+  const canLook = !CANNOT_LOOK.has(closed.reason);
+  throw refusal(closed.because, closed.remedy, canLook);
 }
 
 /**
@@ -20,11 +25,15 @@ export async function refuseWhileClosed(store: {
  */
 export function refuseWhileDisabled(config: { readonly enabled: boolean }): void {
   if (config.enabled) return;
-  throw refusal('retention is disabled', 'DPP_RETENTION_ENABLED is false here; set it to true');
+  throw refusal(
+    'retention is disabled',
+    'DPP_RETENTION_ENABLED is false here; set it to true',
+    true,
+  );
 }
 
-function refusal(because: string, remedy: string): RefusedError {
+function refusal(because: string, remedy: string, canLook: boolean): RefusedError {
   return new RefusedError(`Nothing was flagged and nothing deleted: ${because}`, {
-    remedy: `${remedy}. Or look with --dry-run.`,
+    remedy: canLook ? `${remedy}. Or look with --dry-run.` : remedy,
   });
 }

@@ -15,6 +15,7 @@ import type { LearnedHabits } from '../objects/store-habits.ts';
 import type { Claim, Failure, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 import { type BatchLog, createBatchLog } from './batch-log.ts';
+import { type CarefulClaims, createCarefulClaims } from './careful-claims.ts';
 import { lookForObjects } from './first-look.ts';
 
 /** What a worker works with. */
@@ -119,9 +120,11 @@ export function createWorker(options: WorkerOptions): Worker {
 class BatchWorker implements Worker {
   readonly #options: WorkerOptions;
   readonly #log: BatchLog;
+  readonly #carefulClaims: CarefulClaims;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#carefulClaims = createCarefulClaims(options.store);
     this.#log = createBatchLog(options.logger);
   }
 
@@ -138,7 +141,10 @@ class BatchWorker implements Worker {
         const lease = randomUUID();
         // Counted from before the claim, by the clock that is further on: ours ends before the database's.
         const startedAt = safeNow();
-        const claim = await store.claim({ lease, leaseSeconds, by: name, batchIds, buckets });
+        const only = await this.#carefulClaims.turn({ batchIds, buckets });
+        const claim = await this.#carefulClaims.watch(() =>
+          store.claim({ lease, leaseSeconds, by: name, batchIds: only, buckets }),
+        );
         return claim && { claim, lease, startedAt };
       },
       (it) => it?.claim.keys.length ?? 0,

@@ -87,9 +87,13 @@ export async function pulse(database: Queryable, buckets?: readonly string[]): P
     ticked_by: string | null;
     last_scan_id: number;
     next_stamp_seconds: number | null;
-  }>('select * from retention.pulse($1, $2::text[])', [PRODUCT_VERSION, buckets ?? null], {
-    name: 'retention-pulse',
-  });
+  }>(
+    `select enabled, halted || array(select d.reason from retention.clocks_differ($3) d) as halted, scheduler,
+      visible_now, next_visible_seconds, more, ticked_seconds_ago, ticked_by, last_scan_id, next_stamp_seconds
+    from retention.pulse($1, $2::text[])`,
+    [PRODUCT_VERSION, buckets ?? null, new Date()],
+    { name: 'retention-pulse' },
+  );
   if (row === undefined) throw new Error('retention.pulse returned no row');
   return {
     enabled: row.enabled,

@@ -13,14 +13,16 @@ export interface GateReason {
 }
 
 /**
- * `retention.gate`: why nothing is flagged or claimed; empty: go.
+ * `retention.gate` and `retention.clocks_differ`: why nothing is flagged or claimed by this process; empty: go.
  *
  * @throws DatabaseError
  */
 export async function readGate(database: Queryable): Promise<readonly GateReason[]> {
   return database.query<GateReason>(
-    'select reason, because, since, remedy from retention.gate($1)',
-    [PRODUCT_VERSION],
+    `select reason, because, since, remedy from retention.gate($1)
+    union all
+    select reason, because, since, remedy from retention.clocks_differ($2)`,
+    [PRODUCT_VERSION, new Date()],
   );
 }
 

@@ -91,7 +91,7 @@ export interface Settlement {
 }
 
 /**
- * `retention.claim`: leases the next visible batch. Undefined: nothing is visible.
+ * `retention.claim`: leases the next visible batch. Undefined: nothing is visible, or the clocks differ.
  *
  * @throws DatabaseError
  */
@@ -114,7 +114,11 @@ export async function claim(
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
     `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems, habits, looked_in
-    from retention.claim($1::uuid, make_interval(secs => $2), $3, $4::bigint[], $5, $6::text[])`,
+    from (
+      select $1::uuid as lease where not exists (select from retention.clocks_differ($7)) offset 0
+    ) l
+    -- By the lease, so that nothing is claimed where the clocks differ.
+    cross join lateral retention.claim(l.lease, make_interval(secs => $2), $3, $4::bigint[], $5, $6::text[])`,
     [
       request.lease,
       request.leaseSeconds,
@@ -122,6 +126,7 @@ export async function claim(
       request.batchIds ?? null,
       PRODUCT_VERSION,
       request.buckets ?? null,
+      new Date(),
     ],
     { name: 'retention-claim' },
   );
@@ -139,6 +144,23 @@ export async function claim(
       ? { unchecked: { failed: row.failed, dead: row.dead, problems: row.problems } }
       : {}),
   };
+}
+
+/**
+ * `retention.take_turn`: writes down whose turn it is before a claim is asked for that batch. Undefined: nothing is
+ * visible.
+ *
+ * @throws DatabaseError
+ */
+export async function takeTurn(
+  database: Queryable,
+  wanted: Pick<ClaimRequest, 'batchIds' | 'buckets'>,
+): Promise<number | undefined> {
+  const [row] = await database.query<{ batch_id: number | null }>(
+    'select retention.take_turn($1::bigint[], $2, $3::text[]) as batch_id',
+    [wanted.batchIds ?? null, PRODUCT_VERSION, wanted.buckets ?? null],
+  );
+  return row?.batch_id ?? undefined;
 }
 
 /**

@@ -12,7 +12,7 @@ import {
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
-import { claim, countPostponed, postpone, settle, split } from './leases.ts';
+import { claim, countPostponed, postpone, settle, split, takeTurn } from './leases.ts';
 import {
   beginVerify,
   compareListing,
@@ -41,6 +41,7 @@ import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
   claim,
+  takeTurn,
   settle,
   postpone,
   split,

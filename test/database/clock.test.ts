@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { checkClock } from '../../src/reactor/doctor/clock-check.ts';
 import { createPool } from '../../src/database/pool.ts';
 import { silentLogger } from '../../src/logger.ts';
@@ -169,6 +169,43 @@ describeDatabase("after the clock of the database's host was a year ahead and is
       await database().store.tick('test');
       expect(await ahead()).toEqual([]);
     });
+  });
+});
+
+describeDatabase('a clock of the database that is ahead of the process', () => {
+  const database = useMigrated();
+
+  test.each([
+    ['a year', '1 year', true],
+    ['61 minutes', '61 minutes', true],
+    ['59 minutes', '59 minutes', false],
+    ['a day behind', '-1 day', false],
+  ])('by %s', async (_, ahead, isReason) => {
+    const [row] = await database().query<{ reasons: string[] }>(
+      'select array(select reason from retention.clocks_differ(clock_timestamp() - $1::interval)) as reasons',
+      [ahead],
+    );
+    expect(row?.reasons).toEqual(isReason ? ['clocks differ'] : []);
+  });
+
+  test('closes the gate for this process alone: no claim, no pulse that calls for work, and it says so', async () => {
+    const { store, insertRun } = database();
+    await insertRun();
+    await store.flagExpired({ by: 'test' });
+    const claim = () => store.claim({ lease: crypto.randomUUID(), leaseSeconds: 60, by: 'test' });
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 86_400_000 });
+    try {
+      expect(await claim()).toBeUndefined();
+      expect((await store.pulse()).halted).toEqual(['clocks differ']);
+      expect(await store.readGate()).toMatchObject([
+        { reason: 'clocks differ', because: expect.stringContaining('by 1 day') as string },
+      ]);
+      expect((await store.readVitals()).gate).toMatchObject([{ reason: 'clocks differ' }]);
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(await store.readGate()).toEqual([]);
+    expect((await claim())?.keys).toHaveLength(1);
   });
 });
 

@@ -194,6 +194,31 @@ describeDatabase('the migrations', () => {
     });
   });
 
+  test("leave an application's own index called retention_live alone, up and down", async () => {
+    await withDatabase(async (database) => {
+      const { query } = database;
+      const OWN = 'create index retention_live on runs (tenant_id)';
+      await query(`${OWN}; comment on index retention_live is 'of the application'`);
+      const definition = () =>
+        query(`select pg_get_indexdef('retention_live'::regclass) as definition`);
+      const before = await definition();
+      await migrate(database, 'up');
+      expect(await definition()).toEqual(before);
+      expect(await query('select is_there from retention.index_state()')).toEqual([
+        { is_there: true },
+        { is_there: true },
+      ]);
+      expect(await query('select reason from retention.gate()')).toEqual([]);
+      await migrate(database, 'down');
+      expect(await definition()).toEqual(before);
+      expect(
+        await query(
+          `select from pg_index i where i.indrelid = 'runs'::regclass and not i.indisprimary`,
+        ),
+      ).toHaveLength(1);
+    });
+  });
+
   test('never meet the migrations of the application', async () => {
     await withDatabase(async (database) => {
       const { query } = database;

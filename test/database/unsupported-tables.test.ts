@@ -82,3 +82,74 @@ describeDatabase('a table that only looks like one', () => {
     expect(await adopt(before)).toBe('adopted');
   });
 });
+
+describeDatabase('a table that becomes something else after it was adopted', () => {
+  const CITUS = `set allow_system_table_mods = on;
+    create table pg_catalog.pg_dist_partition (logicalrelid regclass);
+    insert into pg_catalog.pg_dist_partition values ('TABLE');
+    reset allow_system_table_mods;`;
+  const TIMESCALE = `create schema _timescaledb_catalog;
+    create table _timescaledb_catalog.hypertable (schema_name name, table_name name);
+    insert into _timescaledb_catalog.hypertable values ('public', 'TABLE');`;
+  const INSERT = `insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+    values ('acme', 'COMPLETED', now() - interval '40 days', 'b', 'key');`;
+
+  /** Adopts the table, lets a text of SQL change it, and returns what the gate says and what is flagged. */
+  async function outgrow(after: string) {
+    const database: TestDatabase = await createDatabase();
+    try {
+      await migrateUp(database.url);
+      await database.query(INSERT);
+      await database.query(after);
+      const gate = await database.query('select reason, because, remedy from retention.gate()');
+      const { flagged } = await database.one('select retention.flag_expired() as flagged');
+      return { gate, flagged };
+    } finally {
+      await database.drop();
+    }
+  }
+
+  test.each([
+    ['distributed by Citus', CITUS.replace('TABLE', 'public.runs'), /distributed table of Citus/u],
+    ['a hypertable of Timescale', TIMESCALE.replace('TABLE', 'runs'), /hypertable of Timescale/u],
+    [
+      'a hypertable of Timescale, with its chunks',
+      `${TIMESCALE.replace('TABLE', 'runs')} create table chunk () inherits (runs);`,
+      /hypertable of Timescale/u,
+    ],
+    [
+      'one that others inherit from',
+      'create table runs_of_2020 () inherits (runs);',
+      /tables inherit from public.runs by now/u,
+    ],
+    [
+      'a part of another',
+      `create table every_run (like runs) partition by list (tenant_id);
+      alter table every_run attach partition runs default;`,
+      /is a part of public.every_run by now/u,
+    ],
+  ])('%s: the gate closes and says so, and nothing is flagged', async (_what, after, said) => {
+    expect(await outgrow(after)).toEqual({
+      flagged: 0,
+      gate: [
+        {
+          reason: 'table unsupported',
+          because: expect.stringMatching(said) as string,
+          remedy: expect.stringMatching(/\S/u) as string,
+        },
+      ],
+    });
+  });
+
+  test.each([
+    ['another table is distributed', `create table other (); ${CITUS.replace('TABLE', 'other')}`],
+    ['another table is a hypertable', TIMESCALE.replace('TABLE', 'metrics')],
+    ['a table of the application is called hypertable', 'create table hypertable (n int);'],
+    [
+      'heirs came and went',
+      'create table heir () inherits (runs); alter table heir no inherit runs;',
+    ],
+  ])('%s: work goes on', async (_what, after) => {
+    expect(await outgrow(after)).toEqual({ flagged: 1, gate: [] });
+  });
+});

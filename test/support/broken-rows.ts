@@ -2,7 +2,7 @@ import type { MigratedDatabase } from './migrated.ts';
 
 /** What a look at some rows raises, as a broken type, rule or page of the application's table would. */
 export interface BrokenRows {
-  /** Lets every look at this run's due date raise; null: mends it. */
+  /** Lets every look at this run's due date raise; null: mends it; KILL: ends the session that looks. */
   readonly breakRun: (runId: string, sqlState: string | null) => Promise<void>;
   /** Lets every look at this run's due date take so many seconds. */
   readonly slowRun: (runId: string, seconds: number) => Promise<void>;
@@ -22,7 +22,9 @@ export async function withBrokenRows(database: MigratedDatabase): Promise<Broken
       if v_trouble.seconds > 0 then
         perform pg_sleep(v_trouble.seconds);
       end if;
-      if v_trouble.code is not null then
+      if v_trouble.code = 'KILL' then
+        perform pg_terminate_backend(pg_backend_pid());
+      elsif v_trouble.code is not null then
         raise exception using errcode = v_trouble.code, message = 'this row is broken';
       end if;
       return true;

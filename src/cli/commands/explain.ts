@@ -24,6 +24,8 @@ async function explain(
   const { config, logger } = await readSettings('explain');
   const { withStore } = await import('../../assembly.ts');
   const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
+  // Nothing is known of its result, so a script must not take it for kept.
+  if (runs.some(({ state }) => state === 'unreadable')) process.exitCode = 1;
   if (options.json === true) {
     printJson({ runs });
     return;

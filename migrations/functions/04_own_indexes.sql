@@ -1,0 +1,59 @@
+/*
+The indexes of this schema's own tables. They stand here and not beside the tables, so that `retention migrate up` makes
+those again that a schema tool has dropped. Those on the application's table are made by 0002_adopt.
+*/
+
+do $$
+declare
+  v_index text;
+begin
+  -- What a lost reindex has left is there by name, and serves nobody.
+  for v_index in
+    select i.indexrelid::regclass
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indrelid
+    where c.relnamespace = 'retention'::regnamespace
+      and not i.indisvalid
+      and not i.indisprimary
+  loop
+    execute 'drop index ' || v_index;
+  end loop;
+end
+$$;
+
+create index if not exists hold_run on retention.hold (run_id) where run_id is not null;
+
+create index if not exists hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
+
+-- Empty, as long as nothing is wrong: the gate asks it at every claim.
+create index if not exists bucket_lacks_objects on retention.bucket (bucket)
+where missing * 2 > looked
+  and missing_confirmed_at is null
+  and (looked >= 5 or missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+
+create index if not exists scan_started_at on retention.scan (started_at);
+
+create index if not exists batch_visible on retention.batch (bucket, visible_at, batch_id)
+where settled_at is null
+  and dead_at is null;
+
+create index if not exists batch_open on retention.batch (oldest)
+where settled_at is null;
+
+create index if not exists batch_failed on retention.batch (failed_at)
+where failed_at is not null
+  and settled_at is null;
+
+create index if not exists batch_leased on retention.batch (bucket)
+where lease is not null;
+
+create index if not exists batch_unstamped on retention.batch (visible_at, batch_id)
+where deleted_at is not null
+  and settled_at is null;
+
+create index if not exists batch_settled on retention.batch (settled_at)
+where settled_at is not null;
+
+create index if not exists unanswered_until on retention.unanswered (until);
+
+create index if not exists selection_run on retention.selection (run_id);
