@@ -162,6 +162,9 @@ create table retention.adapter (
   cron_database text,
   cron_job_owner text,
   listener_role text,
+  operator_role text,
+  observer_role text,
+  reader_roles text[] not null default '{}',
   application_path text,
   detached_at timestamptz
 );
@@ -172,6 +175,8 @@ comment on column retention.adapter.table_oid is
   'the table under the view retention.result; another table of that name is not worked on';
 comment on column retention.adapter.application_path is
   'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
+comment on column retention.adapter.reader_roles is
+  'roles of applications that may ask which results can be read, and nothing else';
 comment on column retention.adapter.detached_at is
   'since when retention.detach has taken the views away; null: they are there';
 

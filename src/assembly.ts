@@ -299,6 +299,8 @@ export function migrationSettings(config: Config): MigrationSettings {
     scheduler: config.scheduler,
     cronDatabaseUrl: config.cronDatabaseUrl,
     role: config.role,
+    operatorRole: config.operatorRole,
+    observerRole: config.observerRole,
   };
 }
 

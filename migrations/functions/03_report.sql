@@ -87,9 +87,10 @@ begin
 end
 $$;
 
--- Stops the migration before anything is done when the role that is to get rights does not exist.
+-- Stops the migration before anything is done when a role that is to get rights does not exist. p_variable: who
+-- names it.
 -- Raises undefined_object.
-create or replace function retention._check_role(p_role text)
+create or replace function retention._check_role(p_role text, p_variable text default 'RETENTION_ROLE')
 returns void
 language plpgsql
 as $$
@@ -97,7 +98,7 @@ begin
   if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
     raise exception using
       errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+      message = format('%s names the role %s, which does not exist', p_variable, p_role),
       hint = format('create role %I login; then migrate up again.', p_role);
   end if;
 end

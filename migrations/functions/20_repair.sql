@@ -38,7 +38,9 @@ create or replace function retention._differs(
   p_table text,
   p_columns text,
   p_scheduler text,
-  p_role text
+  p_role text,
+  p_operator_role text default null,
+  p_observer_role text default null
 )
 returns text[]
 language plpgsql
@@ -80,7 +82,10 @@ begin
   if v_adapter.scheduler <> p_scheduler then
     v_differs := v_differs || 'table: its scheduler'::text;
   end if;
-  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role then
+  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role
+    or coalesce(p_operator_role, '') <> '' and v_adapter.operator_role is distinct from p_operator_role
+    or coalesce(p_observer_role, '') <> '' and v_adapter.observer_role is distinct from p_observer_role
+  then
     v_differs := v_differs || 'rights: of another role'::text;
   end if;
   if retention._lacks_job() then

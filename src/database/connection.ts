@@ -195,7 +195,10 @@ export function queryError(error: unknown): unknown {
     sqlState: sqlStateOf(error),
     constraint: textOf(error, 'constraint'),
     remedy:
-      textOf(error, 'hint') ?? STATEMENT_REMEDIES[codeOf(error) ?? ''] ?? remedyForSchema(error),
+      textOf(error, 'hint') ??
+      STATEMENT_REMEDIES[codeOf(error) ?? ''] ??
+      remedyForSchema(error) ??
+      remedyForRights(error),
     cause: error,
   });
 }
@@ -217,6 +220,16 @@ const SCHEMA_CODES: ReadonlySet<string | undefined> = new Set([
 function remedyForSchema(error: Error): string | undefined {
   if (!SCHEMA_CODES.has(codeOf(error)) || !error.message.includes('retention')) return undefined;
   return 'The schema retention is missing here or not up to date: run `retention migrate up`.';
+}
+
+/** A function that is not for this role: the server names it without saying whose work it is. */
+function remedyForRights(error: Error): string | undefined {
+  if (codeOf(error) !== SQLSTATE.insufficient_privilege) return undefined;
+  if (!/^permission denied for (?:function|schema retention)/u.test(error.message)) return undefined;
+  return (
+    'Connect as the role of RETENTION_OPERATOR_ROLE or as the owner of the schema: ' +
+    'select * from retention.list_roles() names them.'
+  );
 }
 
 /** The SQLSTATE, if the server sent this error; a socket's error has no severity. */

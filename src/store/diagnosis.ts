@@ -84,6 +84,16 @@ export interface Outlook {
   readonly tick_problem: string | null;
 }
 
+/** A role that was recorded, and the owner of the schema; keys as in SQL. */
+export interface RoleFacts {
+  readonly role: string;
+  readonly may: 'owner' | 'operator' | 'listener' | 'observer' | 'reader';
+  /** At most ten. */
+  readonly lacks: readonly string[];
+  /** What it may beyond that, also as a member of another role; at most ten. */
+  readonly exceeds: readonly string[];
+}
+
 /** Dead results with the same error code. */
 export interface DeadResults {
   readonly code: string;
@@ -105,6 +115,8 @@ export interface Diagnosis {
   readSession(): Promise<SessionFacts>;
   /** `retention.missing_rights` */
   readMissingRights(role: string): Promise<readonly MissingRight[]>;
+  /** `retention.list_roles` */
+  readRoles(): Promise<readonly RoleFacts[]>;
   /** `retention.adopted_table`; undefined: it is detached or gone. */
   readTable(): Promise<TableFacts | undefined>;
   /** `retention.adoption_report`; none while the table is detached or gone. */
@@ -139,6 +151,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readSession: () => readSession(database),
     readMissingRights: (role) =>
       database.query<MissingRight>('select * from retention.missing_rights($1)', [role]),
+    readRoles: () => database.query<RoleFacts>('select * from retention.list_roles()'),
     readTable: async () => {
       const [row] = await database.query<TableFacts>('select * from retention.adopted_table()');
       return row;
