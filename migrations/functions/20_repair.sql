@@ -32,7 +32,8 @@ $$;
 
 -- What differs from what `migrate up` would leave, in words; empty: nothing. p_shipped: the digest of the
 -- functions/*.sql of the release that asks; the others as the settings of a migration. Reasons that begin with
--- "table" want the table adopted again. Raises what _find_columns raises.
+-- "table" want the table adopted again. Raises what _find_columns raises, and
+-- undefined_object for a role that is not there.
 create or replace function retention._differs(
   p_shipped text,
   p_table text,
@@ -52,6 +53,10 @@ declare
   v_columns jsonb;
   v_differs text[] := '{}';
 begin
+  -- Here, where nothing has been forgotten yet.
+  perform retention._check_role(p_role),
+    retention._check_role(p_operator_role, 'RETENTION_OPERATOR_ROLE'),
+    retention._check_role(p_observer_role, 'RETENTION_OBSERVER_ROLE');
   select * into v_adapter from retention.adapter;
   select * into v_installed from retention.installed;
   v_columns := retention._find_columns(p_table, p_columns);

@@ -41,6 +41,7 @@ describeDatabase('retention doctor, on the database', () => {
       'schema',
       'clock',
       'rights',
+      'roles',
       'row-level security',
       'indexes',
       'size',
