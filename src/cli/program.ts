@@ -1,8 +1,10 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { approvalCommand } from './commands/approval.ts';
 import { bucketCommand } from './commands/bucket.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
+import { guardCommand } from './commands/guard.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
@@ -44,6 +46,8 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    approvalCommand,
+    guardCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

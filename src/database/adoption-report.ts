@@ -39,15 +39,7 @@ const INSUFFICIENT_PRIVILEGE = '42501';
  */
 export async function reportOn(
   client: ReportClient,
-  {
-    table,
-    columns,
-    scheduler,
-    cronDatabaseUrl,
-    role,
-    operatorRole,
-    observerRole,
-  }: ReportSettings,
+  { table, columns, scheduler, cronDatabaseUrl, role, operatorRole, observerRole }: ReportSettings,
 ): Promise<readonly ReportLine[]> {
   const { files } = await readFunctions();
   await client.query('begin');
@@ -56,15 +48,18 @@ export async function reportOn(
     for (const { name, sql } of files) {
       if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
     }
-    const { rows } = await client.query('select * from pg_temp._report($1, $2, $3, $4, $5, $6, $7)', [
-      table ?? 'public.runs',
-      columns ?? '',
-      scheduler ?? 'pg_cron',
-      cronDatabaseUrl !== undefined,
-      role ?? '',
-      operatorRole ?? '',
-      observerRole ?? '',
-    ]);
+    const { rows } = await client.query(
+      'select * from pg_temp._report($1, $2, $3, $4, $5, $6, $7)',
+      [
+        table ?? 'public.runs',
+        columns ?? '',
+        scheduler ?? 'pg_cron',
+        cronDatabaseUrl !== undefined,
+        role ?? '',
+        operatorRole ?? '',
+        observerRole ?? '',
+      ],
+    );
     return rows as readonly ReportLine[];
   } catch (error) {
     if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];

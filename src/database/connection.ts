@@ -194,6 +194,7 @@ export function queryError(error: unknown): unknown {
     code: codeOf(error),
     sqlState: sqlStateOf(error),
     constraint: textOf(error, 'constraint'),
+    detail: textOf(error, 'detail'),
     remedy:
       textOf(error, 'hint') ??
       STATEMENT_REMEDIES[codeOf(error) ?? ''] ??
@@ -225,7 +226,8 @@ function remedyForSchema(error: Error): string | undefined {
 /** A function that is not for this role: the server names it without saying whose work it is. */
 function remedyForRights(error: Error): string | undefined {
   if (codeOf(error) !== SQLSTATE.insufficient_privilege) return undefined;
-  if (!/^permission denied for (?:function|schema retention)/u.test(error.message)) return undefined;
+  if (!/^permission denied for (?:function|schema retention)/u.test(error.message))
+    return undefined;
   return (
     'Connect as the role of RETENTION_OPERATOR_ROLE or as the owner of the schema: ' +
     'select * from retention.list_roles() names them.'
@@ -237,7 +239,7 @@ function sqlStateOf(error: unknown): string | undefined {
   return error instanceof Error && 'severity' in error ? codeOf(error) : undefined;
 }
 
-function textOf(error: Error, key: 'constraint' | 'hint'): string | undefined {
-  const value = (error as { readonly constraint?: unknown; readonly hint?: unknown })[key];
+function textOf(error: Error, key: 'constraint' | 'detail' | 'hint'): string | undefined {
+  const value = (error as Partial<Record<typeof key, unknown>>)[key];
   return typeof value === 'string' && value !== '' ? value : undefined;
 }

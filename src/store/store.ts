@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { approve, askApproval, listApprovals, withdrawApproval } from './approvals.ts';
 import {
   confirmMissing,
   forgetHabits,
@@ -11,6 +12,7 @@ import {
 } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
+import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
 import { claim, countPostponed, postpone, settle, split } from './leases.ts';
 import {
@@ -59,6 +61,12 @@ const functions = {
   placeHolds,
   releaseHolds,
   listHolds,
+  askApproval,
+  approve,
+  withdrawApproval,
+  listApprovals,
+  listGuards,
+  setGuard,
   explain,
   retry,
   readGate,

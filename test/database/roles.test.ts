@@ -39,7 +39,9 @@ describeDatabase('roles: listener, operator and observer beside the owner', () =
   });
 
   test('the variables name them, and doctor says who may what', async () => {
-    expect(await database.query('select role, may, lacks, exceeds from retention.list_roles()')).toEqual([
+    expect(
+      await database.query('select role, may, lacks, exceeds from retention.list_roles()'),
+    ).toEqual([
       expect.objectContaining({ may: 'owner' }),
       { role: OPERATOR, may: 'operator', lacks: [], exceeds: [] },
       { role: LISTENER, may: 'listener', lacks: [], exceeds: [] },

@@ -28,6 +28,8 @@ const CALLABLE = [
   'clock_state()',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
+  'approve(bigint)',
+  'ask_approval(text,jsonb)',
   'confirm_missing(text,text)',
   'confirm_policy(text,bigint)',
   'count_due(text,text[],interval,boolean,bigint)',
@@ -48,6 +50,8 @@ const CALLABLE = [
   'index_state()',
   'known_buckets(text,integer)',
   'learn_habits(text,jsonb,text)',
+  'list_approvals(boolean)',
+  'list_guards()',
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
   'list_policies()',
@@ -71,6 +75,7 @@ const CALLABLE = [
   'retry(text[],text,text,text)',
   'sample_keys(text,integer)',
   'set_default_bucket(text)',
+  'set_guard(text,text)',
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
@@ -91,12 +96,15 @@ const CALLABLE = [
   'version()',
   'vitals(integer)',
   'wait_causes(integer)',
+  'withdraw_approval(bigint)',
   'working_listeners(integer)',
-].map((signature) => `retention.${signature}`);
+]
+  .map((signature) => `retention.${signature}`)
+  .toSorted();
 
 /** What of it the listener may not: it is for operators alone. */
 const OPERATORS_ALONE = (
-  'begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
+  'approve ask_approval set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
@@ -123,7 +131,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object stamping status stray unanswered'
 )
   .split(' ')
@@ -347,7 +355,8 @@ describeDatabase('promise 10: by trying', () => {
 
   test.each(ATTEMPTS)('nobody but the owner does this: %s', async (sql) => {
     const before = await database().insertRun();
-    for (const [role, client] of clients) expect(await attempt(client, sql), role).toBe(DENIED.code);
+    for (const [role, client] of clients)
+      expect(await attempt(client, sql), role).toBe(DENIED.code);
     expect(await database().run(before)).toMatchObject({ result_cleared_at: null });
   });
 

@@ -14,6 +14,8 @@ export const OWNER = `owner_${process.pid}`;
 export const LISTENER = `listener_${process.pid}`;
 /** The role that RETENTION_OPERATOR_ROLE names. */
 export const OPERATOR = `operator_${process.pid}`;
+/** Another person with the operators' rights, as a member of that role. */
+export const SECOND_OPERATOR = `second_operator_${process.pid}`;
 /** The role that RETENTION_OBSERVER_ROLE names. */
 export const OBSERVER = `observer_${process.pid}`;
 /** An application that asks which results may be read. */
@@ -21,7 +23,7 @@ export const READER = `reader_${process.pid}`;
 /** A role that may connect and nothing else. */
 export const STRANGER = `stranger_${process.pid}`;
 
-const ROLES = [LISTENER, OPERATOR, OBSERVER, READER, STRANGER, OWNER];
+const ROLES = [LISTENER, OPERATOR, SECOND_OPERATOR, OBSERVER, READER, STRANGER, OWNER];
 
 /** A migrated database whose application table lets nobody but its owner see a row. */
 export interface GuardedDatabase extends MigratedDatabase {
@@ -41,6 +43,7 @@ export function useGuarded(): () => GuardedDatabase {
     const { query, name, urlAs } = database;
     await query(
       `${ROLES.map((role) => `create role ${role} login;`).join(' ')}
+      grant ${OPERATOR} to ${SECOND_OPERATOR};
       alter table runs owner to ${OWNER};
       grant create on database ${name} to ${OWNER};
       grant create on schema public to ${OWNER};
