@@ -245,6 +245,7 @@ begin
     v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
+  perform retention._cool(v_setting.cool_off);
   v_pass.started_at := v_started_at;
   v_pass.asked_by := coalesce(p_asked_by, session_user);
   v_pass.hit_limit := v_more;

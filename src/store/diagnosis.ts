@@ -80,6 +80,9 @@ export interface Outlook {
   readonly next_pass: Date | null;
   readonly next_pass_because: string;
   readonly newest_run: Instant | null;
+  readonly cool_off: string | null;
+  readonly cooling: number;
+  readonly cooling_until: Date | null;
   /** What the last pass of a tick, or its cleaning up, ran into; null: nothing. */
   readonly tick_problem: string | null;
 }
@@ -166,6 +169,8 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(
         `select clock_timestamp() as as_of, s.next_pass, s.next_pass_because, s.newest_run,
+          (select g.value from retention.list_guards() g where g.name = 'cool_off' and g.value <> 'none') as cool_off,
+          s.cooling, s.cooling_until,
           nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
         from retention.status s
         cross join retention.heartbeat h`,

@@ -39,6 +39,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
+import { readUpcoming } from './upcoming.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
@@ -79,6 +80,7 @@ const functions = {
   readUnsettled,
   readStatus,
   readWaitCauses,
+  readUpcoming,
   readLosses,
   readVitals,
   readOverview,

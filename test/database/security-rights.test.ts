@@ -28,6 +28,10 @@ const CALLABLE = [
   'clock_state()',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
+  'cooling()',
+  'is_readable(text)',
+  'readable(text[])',
+  'upcoming(integer,text)',
   'approve(bigint)',
   'ask_approval(text,jsonb)',
   'confirm_missing(text,text)',
@@ -117,7 +121,7 @@ const LISTENERS_WORK = (
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
-const READERS: readonly string[] = [];
+const READERS: readonly string[] = ['is_readable', 'readable'];
 
 const nameOf = (signature: string): string => signature.replace(/^retention\.(\w+)\(.*$/u, '$1');
 const without = (signatures: readonly string[], names: readonly string[]): string[] =>
