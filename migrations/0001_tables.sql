@@ -19,6 +19,7 @@ adapter        one row: which table was adopted, and how its columns are called
 installed      one row: which files of functions/ the schema was last given
 policy         how long results are kept: '*' for everybody, or by tenant
 hold           what must not be deleted, by run or by tenant, and why
+approval       what one person has asked for and another must approve
 bucket         what is known and wanted of each bucket
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
 gate_state     one row: the reasons to stand still that were last announced
@@ -64,6 +65,7 @@ create table retention.setting (
   halted_at timestamptz,
   halted_by text,
   halted_reason text,
+  halted_session text,
   loop_interval interval not null default '1 day'
     constraint loop_interval_is_at_least_a_second check (loop_interval >= '1 second'),
   batch_size integer not null default 1000
@@ -167,6 +169,9 @@ create table retention.adapter (
   cron_database text,
   cron_job_owner text,
   listener_role text,
+  operator_role text,
+  observer_role text,
+  reader_roles text[] not null default '{}',
   application_path text,
   detached_at timestamptz,
   index_marks text[]
@@ -180,6 +185,8 @@ comment on column retention.adapter.application_path is
   'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
 comment on column retention.adapter.index_marks is
   'the comments by which our indexes on that table are known: of retention_live, then of retention_key';
+comment on column retention.adapter.reader_roles is
+  'roles of applications that may ask which results can be read, and nothing else';
 comment on column retention.adapter.detached_at is
   'since when retention.detach has taken the views away; null: they are there';
 
@@ -234,12 +241,54 @@ create table retention.hold (
   expires_at timestamptz,
   released_at timestamptz,
   released_by text,
+  placed_session text not null default session_user,
+  released_session text,
   constraint a_hold_is_on_a_run_or_a_tenant check (num_nonnulls(run_id, tenant_id) = 1),
   constraint a_released_hold_says_by_whom check ((released_at is null) = (released_by is null))
 );
 
 comment on table retention.hold is
   'what must not be deleted; place with retention.place_hold, which knows what is in flight';
+comment on column retention.hold.placed_session is
+  'the session''s user beside the name in placed_by, which anybody may type; so is released_session';
+
+create table retention.approval (
+  approval_id bigint generated always as identity primary key,
+  kind text not null
+    constraint approval_kind_is_known check (
+      kind in ('policy', 'early', 'surge', 'hold', 'orphans', 'purge', 'setting', 'fence', 'keeper')
+    ),
+  what jsonb not null
+    constraint what_is_asked_is_an_object check (jsonb_typeof(what) = 'object'),
+  results bigint,
+  asked_by text not null default session_user,
+  asked_at timestamptz not null default clock_timestamp(),
+  approved_by text,
+  approved_at timestamptz,
+  used_at timestamptz,
+  used_in xid8,
+  withdrawn_at timestamptz,
+  withdrawn_by text,
+  constraint nobody_approves_their_own_request check (approved_by <> asked_by),
+  constraint an_approval_says_by_whom check ((approved_at is null) = (approved_by is null)),
+  constraint a_withdrawal_says_by_whom check ((withdrawn_at is null) = (withdrawn_by is null)),
+  constraint only_what_was_approved_is_used check (used_at is null or approved_at is not null)
+);
+
+comment on table retention.approval is
+  'where setting.four_eyes asks for two people: what one has asked for, and another has approved';
+comment on column retention.approval.what is
+  'exactly what is asked: another number or another name is another act';
+comment on column retention.approval.results is
+  'of a policy: how many live results it would have made due when it was asked for';
+comment on column retention.approval.asked_by is
+  'the session''s user, whatever role it has set; so is approved_by';
+comment on column retention.approval.used_at is
+  'when it was done; an approval serves once';
+
+create index approval_open on retention.approval (kind, asked_by)
+where used_at is null
+  and withdrawn_at is null;
 
 create table retention.bucket (
   bucket text primary key,
@@ -272,6 +321,8 @@ create table retention.bucket (
   missing_keys text[] not null default '{}',
   missing_confirmed_at timestamptz,
   missing_confirmed_by text,
+  set_session text,
+  missing_confirmed_session text,
   known_since timestamptz not null default now(),
   constraint only_what_was_looked_at_is_missing check (missing between 0 and looked)
 );
@@ -699,6 +750,6 @@ comment on column retention.stray.kind is
 -- Down Migration
 
 drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
-  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.hold,
+  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

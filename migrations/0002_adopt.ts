@@ -31,6 +31,10 @@ export async function up(pgm: MigrationBuilder): Promise<void> {
   await pgm.db.query(
     `select retention._check_adoption(${table}, ${columns}, ${scheduler}, ${isElsewhere}, ${role})`,
   );
+  const operator = setting('operator_role', 'RETENTION_OPERATOR_ROLE', '');
+  const observer = setting('observer_role', 'RETENTION_OBSERVER_ROLE', '');
+  await pgm.db.query(`select retention._check_role(${operator}, 'RETENTION_OPERATOR_ROLE')`);
+  await pgm.db.query(`select retention._check_role(${observer}, 'RETENTION_OBSERVER_ROLE')`);
   await pgm.db.query(`select retention._check_scheduler(${scheduler}, ${isElsewhere})`);
   await withAllLocks(pgm, async () => {
     await pgm.db.query(`select retention._adopt(${table}, ${columns}, ${scheduler})`);

@@ -1,3 +1,4 @@
+import { askWhereRefused } from './ask-approval.ts';
 import { hostname } from 'node:os';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
@@ -67,7 +68,11 @@ export interface ReconcileRequest extends LibraryOptions {
 
 const NO_STATEMENT_TIMEOUT = 0;
 
-/** Opens the database for as long as `work` takes. */
+/**
+ * Opens the database for as long as `work` takes. Where work needs two people, the request is filed.
+ *
+ * @throws RefusedError with the request's number, and what the other person does.
+ */
 export async function withStore<Result>(
   {
     config,
@@ -85,8 +90,11 @@ export async function withStore<Result>(
     statementTimeoutMilliseconds: NO_STATEMENT_TIMEOUT,
     mustWrite,
   });
+  const store = createStore(database);
   try {
-    return await work(createStore(database), database);
+    return await work(store, database);
+  } catch (error) {
+    throw await askWhereRefused(error, store.askApproval);
   } finally {
     await database.close();
   }
@@ -299,6 +307,8 @@ export function migrationSettings(config: Config): MigrationSettings {
     scheduler: config.scheduler,
     cronDatabaseUrl: config.cronDatabaseUrl,
     role: config.role,
+    operatorRole: config.operatorRole,
+    observerRole: config.observerRole,
   };
 }
 

@@ -101,6 +101,8 @@ export interface DatabaseErrorOptions extends RetentionErrorOptions {
   /** The SQLSTATE, when the server itself answered. */
   readonly sqlState?: string | undefined;
   readonly constraint?: string | undefined;
+  /** What the server said beside its message. */
+  readonly detail?: string | undefined;
 }
 
 /** A statement or a connection failed; `code` is the SQLSTATE or the socket's code. */
@@ -109,11 +111,13 @@ export class DatabaseError extends RetentionError {
   readonly sqlState: string | undefined;
   /** The constraint that a row broke, where the server named one. */
   readonly constraint: string | undefined;
+  readonly detail: string | undefined;
 
   constructor(message: string, options: DatabaseErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? options.sqlState ?? 'DATABASE' });
     this.sqlState = options.sqlState;
     this.constraint = options.constraint;
+    this.detail = options.detail;
   }
 }
 

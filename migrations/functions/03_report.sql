@@ -87,9 +87,10 @@ begin
 end
 $$;
 
--- Stops the migration before anything is done when the role that is to get rights does not exist.
+-- Stops the migration before anything is done when a role that is to get rights does not exist. p_variable: who
+-- names it.
 -- Raises undefined_object.
-create or replace function retention._check_role(p_role text)
+create or replace function retention._check_role(p_role text, p_variable text default 'RETENTION_ROLE')
 returns void
 language plpgsql
 as $$
@@ -97,7 +98,7 @@ begin
   if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
     raise exception using
       errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+      message = format('%s names the role %s, which does not exist', p_variable, p_role),
       hint = format('create role %I login; then migrate up again.', p_role);
   end if;
 end
@@ -399,7 +400,15 @@ as $$
 $$;
 
 -- The report before a table is adopted, failed ones first. p_elsewhere: pg_cron lives in another database.
-create or replace function retention._report(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text)
+create or replace function retention._report(
+  p_table text,
+  p_columns text,
+  p_scheduler text,
+  p_elsewhere boolean,
+  p_role text,
+  p_operator_role text default '',
+  p_observer_role text default ''
+)
 returns table (name text, state text, found text, remedy text, code text)
 language plpgsql
 stable
@@ -428,10 +437,15 @@ begin
   select 'scheduler', 'failed', f.message, f.hint, case f.code when 'invalid_parameter_value' then '22023' else '55000' end
   from retention._scheduler_fault(p_scheduler, p_elsewhere) f
   union all
-  select 'role', 'failed', format('RETENTION_ROLE names the role %s, which does not exist', p_role),
-    format('create role %I login; then migrate up again.', p_role), '42704'
-  where p_role <> ''
-    and not exists (select from pg_roles r where r.rolname = p_role);
+  select 'role', 'failed', format('%s names the role %s, which does not exist', g.variable, g.role),
+    format('create role %I login; then migrate up again.', g.role), '42704'
+  from (
+    values ('RETENTION_ROLE', p_role),
+      ('RETENTION_OPERATOR_ROLE', p_operator_role),
+      ('RETENTION_OBSERVER_ROLE', p_observer_role)
+  ) as g (variable, role)
+  where g.role <> ''
+    and not exists (select from pg_roles r where r.rolname = g.role);
   begin
     v_found := retention._find_columns(p_table, p_columns);
     v_table := retention._find_table(p_table);

@@ -63,7 +63,11 @@ begin
       'set DPP_RETENTION_ENABLED=true and start a listener, or: select retention.configure(''{"enabled": true}'')';
   end if;
   if v_setting.halted_at is not null then
-    return query select 'halted', format('halted by %s: %s', v_setting.halted_by, v_setting.halted_reason),
+    return query select 'halted', format(
+        'halted by %s: %s',
+        v_setting.halted_by || coalesce(format(' (as %s)', nullif(v_setting.halted_session, v_setting.halted_by)), ''),
+        v_setting.halted_reason
+      ),
       v_setting.halted_at, 'retention resume';
   end if;
   if v_adapter.detached_at is not null or to_regclass('retention.result') is null then

@@ -239,6 +239,7 @@ begin
     v_pass.set_aside := v_decided.set_aside;
     perform retention._drop_allowances(v_began_at);
   end if;
+  perform retention._cool(v_setting.cool_off);
   v_pass.started_at := v_started_at;
   v_pass.asked_by := coalesce(p_asked_by, session_user);
   v_pass.hit_limit := v_more;

@@ -378,7 +378,7 @@ $$;
 -- it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
 -- "learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
 -- no object.
--- For the listener.
+-- For observers.
 create or replace function retention.known_buckets(p_bucket text default null, p_limit integer default 100)
 returns table (
   bucket text,

@@ -394,7 +394,7 @@ end
 $$;
 
 -- How many results wait in batches that the object store did not work on; p_batch_ids: of these batches only
--- (null: of all). For operators.
+-- (null: of all). For the listener.
 create or replace function retention.count_postponed(p_batch_ids bigint[] default null)
 returns bigint
 language sql

@@ -123,6 +123,15 @@ as $$
   from retention.preview_policy(p_tenant_id, p_retain) n
 $$;
 
+-- A shorter policy as four eyes name it.
+create or replace function retention._policy_act(p_tenant_id text, p_retain interval)
+returns jsonb
+language sql
+immutable
+as $$
+  select jsonb_build_object('tenant_id', p_tenant_id, 'retain_days', trim_scale(extract(epoch from p_retain) / 86400))
+$$;
+
 /*
 The guard against a slip of the hand: a policy that would make more live results due at once than
 setting.policy_guard does not take effect, however it is written, until a person confirms it. Until
@@ -146,6 +155,9 @@ begin
   end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
+    if new.retain < old.retain then
+      perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
+    end if;
     delete from retention.progress;
     perform retention._grant_policy(new.tenant_id, old.retain, new.retain);
     return new;
@@ -162,6 +174,10 @@ begin
         errcode = 'check_violation',
         message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
         hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
+    end if;
+    select retain into v_before from retention.policy where tenant_id = '*';
+    if v_before < old.retain then
+      perform retention._two_people('policy', retention._policy_act(old.tenant_id, v_before));
     end if;
     delete from retention.progress;
     perform retention._grant_policy(old.tenant_id, old.retain, (select retain from retention.policy where tenant_id = '*'));
@@ -190,6 +206,7 @@ begin
       new.retain := v_before;
       return new;
     end if;
+    perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
   end if;
   new.pending_retain := null;
   new.pending_results := null;

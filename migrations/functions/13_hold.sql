@@ -324,7 +324,16 @@ as $$
 #variable_conflict use_variable
 declare
   v_hold_id bigint;
+  v_active jsonb := (
+    select jsonb_agg(h.hold_id order by h.hold_id)
+    from retention.hold h
+    where h.hold_id = any (p_hold_ids)
+      and retention._hold_end(h.released_at, h.expires_at) > clock_timestamp()
+  );
 begin
+  if v_active is not null then
+    perform retention._two_people('hold', jsonb_build_object('hold_ids', v_active));
+  end if;
   for v_hold_id in
     select distinct i.id
     from unnest(p_hold_ids) as i (id)
@@ -338,7 +347,8 @@ begin
 end
 $$;
 
--- The holds that are in force, or with p_all every hold, oldest first. For observers.
+-- The holds that are in force, or with p_all every hold, oldest first. placed_session, released_session: the users of
+-- the sessions beside the names, which may be typed. For observers.
 create or replace function retention.list_holds(p_all boolean default false)
 returns table (
   hold_id bigint,
@@ -350,7 +360,9 @@ returns table (
   expires_at timestamptz,
   released_at timestamptz,
   released_by text,
-  active boolean
+  active boolean,
+  placed_session text,
+  released_session text
 )
 language sql
 stable
@@ -366,7 +378,9 @@ as $$
     h.expires_at,
     h.released_at,
     h.released_by,
-    retention._hold_end(h.released_at, h.expires_at) > now()
+    retention._hold_end(h.released_at, h.expires_at) > now(),
+    h.placed_session,
+    h.released_session
   from retention.hold h
   where p_all
     or retention._hold_end(h.released_at, h.expires_at) > now()

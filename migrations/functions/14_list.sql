@@ -108,7 +108,7 @@ $$;
 -- p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
 -- where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
 -- is passed by with a warning that names it. Changes nothing.
--- For operators.
+-- For the listener.
 -- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and
 -- object_not_in_prerequisite_state where an index on the application's table is missing.
 create or replace function retention.list_due(
@@ -257,7 +257,7 @@ end
 $$;
 
 -- What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
--- by the policy in force (early). Changes nothing. For operators. Raises what list_due raises.
+-- by the policy in force (early). Changes nothing. For the listener. Raises what list_due raises.
 create or replace function retention.count_due(
   p_tenant_id text default null,
   p_run_ids text[] default null,

@@ -165,7 +165,9 @@ returns table (
   next_pass_because text,
   newest_run timestamptz,
   set_aside bigint,
-  surges bigint
+  surges bigint,
+  cooling bigint,
+  cooling_until timestamptz
 )
 language sql
 stable
@@ -209,11 +211,14 @@ as $$
     x.because,
     retention._newest_run(),
     (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
-    (select count(*) from retention.surge g where g.closed_at is null)
+    (select count(*) from retention.surge g where g.closed_at is null),
+    c.results,
+    c.first_at
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
   cross join retention.next_pass() x
+  cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(10000) u
   cross join lateral (
@@ -240,8 +245,8 @@ as $$
   ) z
   cross join lateral (
     select count(*) as buckets_paused
-    from retention.bucket c
-    where c.paused_until > now()
+    from retention.bucket o
+    where o.paused_until > now()
   ) k
   cross join lateral (
     select count(*) as policies_pending,
@@ -291,6 +296,9 @@ comment on column retention.status.policy_pending is 'the same in words; null: n
 comment on column retention.status.halted is 'the reasons of retention.gate(); empty: none';
 comment on column retention.status.next_pass is 'when the next flagging pass comes; null: none comes by itself';
 comment on column retention.status.next_pass_because is 'what the next pass waits for, or what keeps it from coming';
+comment on column retention.status.cooling is
+  'flagged results that wait for their cool-off, and for nothing else';
+comment on column retention.status.cooling_until is 'when the first of them may go; null: there are none';
 comment on column retention.status.newest_run is
   'when the newest run completed that is known here; long ago: the application may write to another table';
 

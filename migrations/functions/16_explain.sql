@@ -134,6 +134,8 @@ begin
       || case
         when p_bucket.paused_until > now()
         then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        when retention._is_cooling(p_batch.flagged_at, p_batch.visible_at, p_batch.failed_at, p_batch.early)
+        then format('; it waits for its cool-off until %s', retention._iso(p_batch.visible_at))
         when p_batch.visible_at > now() then format('; next attempt at %s', retention._iso(p_batch.visible_at))
         else ''
       end;

@@ -37,13 +37,16 @@ $$;
 
 -- What differs from what `migrate up` would leave, in words; empty: nothing. p_shipped: the digest of the
 -- functions/*.sql of the release that asks; the others as the settings of a migration. Reasons that begin with
--- "table" want the table adopted again. Raises what _find_columns raises.
+-- "table" want the table adopted again. Raises what _find_columns raises, and
+-- undefined_object for a role that is not there.
 create or replace function retention._differs(
   p_shipped text,
   p_table text,
   p_columns text,
   p_scheduler text,
-  p_role text
+  p_role text,
+  p_operator_role text default null,
+  p_observer_role text default null
 )
 returns text[]
 language plpgsql
@@ -55,6 +58,10 @@ declare
   v_columns jsonb;
   v_differs text[] := '{}';
 begin
+  -- Here, where nothing has been forgotten yet.
+  perform retention._check_role(p_role),
+    retention._check_role(p_operator_role, 'RETENTION_OPERATOR_ROLE'),
+    retention._check_role(p_observer_role, 'RETENTION_OBSERVER_ROLE');
   select * into v_adapter from retention.adapter;
   select * into v_installed from retention.installed;
   v_columns := retention._find_columns(p_table, p_columns);
@@ -85,7 +92,10 @@ begin
   if v_adapter.scheduler <> p_scheduler then
     v_differs := v_differs || 'table: its scheduler'::text;
   end if;
-  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role then
+  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role
+    or coalesce(p_operator_role, '') <> '' and v_adapter.operator_role is distinct from p_operator_role
+    or coalesce(p_observer_role, '') <> '' and v_adapter.observer_role is distinct from p_observer_role
+  then
     v_differs := v_differs || 'rights: of another role'::text;
   end if;
   if retention._lacks_job() then

@@ -5,11 +5,12 @@ What may be asked about a role or about pg_cron runs with the rights of its call
 answer, and with the owner's where they are not.
 */
 
--- What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. Reads
--- catalogs.
+-- What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. p_kind: as
+-- what it is judged (operator, listener, observer or reader); by default as what it was recorded, and else as a
+-- listener. Reads catalogs.
 -- For observers.
 -- Raises undefined_object for a role that is not there.
-create or replace function retention.missing_rights(p_role text default current_user)
+create or replace function retention.missing_rights(p_role text default current_user, p_kind text default null)
 returns table (missing text, granted_by text)
 language sql
 stable
@@ -24,7 +25,10 @@ as $$
     union all
     select 1, format('%s on %s', i.privilege, i.name)
     from retention._interface() i
-    where i.is_public
+    where retention._serves(
+        coalesce(p_kind, (select r.kind from retention._recorded_roles() r where r.role = p_role), 'listener'),
+        i.least_role
+      )
       and case i.kind
         when 'function' then not has_function_privilege(p_role, i.oid, 'execute')
         else not has_table_privilege(p_role, i.oid, 'select')

@@ -19,7 +19,7 @@ as $$
   with limits as (
     select clock_timestamp() + interval '1 minute' as past,
       clock_timestamp() + s.pause_cap + interval '1 minute' as pause,
-      clock_timestamp() + greatest(s.retry_cap, s.pause_cap) + interval '1 minute' as retry,
+      clock_timestamp() + greatest(s.retry_cap, s.pause_cap, s.cool_off) + interval '1 minute' as retry,
       -- No lease is longer than a day (RETENTION_LEASE_SECONDS).
       clock_timestamp() + interval '1 day 1 minute' as lease,
       clock_timestamp() + s.unanswered_for + interval '1 day 1 minute' as unanswered
@@ -109,6 +109,8 @@ begin
   where k.bucket = free.bucket;
   update retention.batch b
   set visible_at = v_now + case
+      -- What was flagged by a clock that was wrong waits for its cool-off from now on.
+      when b.lease is null and b.failed_at is null and b.early is null then coalesce(v_setting.cool_off, '0')
       when b.lease is null or b.visible_at - b.leased_at > interval '1 day' then interval '0'
       else b.visible_at - b.leased_at
     end,
@@ -121,7 +123,7 @@ begin
       or x.lease is null
         and x.settled_at is null
         and x.dead_at is null
-        and x.visible_at > v_now + greatest(v_setting.retry_cap, v_setting.pause_cap) + interval '1 minute'
+        and x.visible_at > v_now + greatest(v_setting.retry_cap, v_setting.pause_cap, v_setting.cool_off) + interval '1 minute'
     for update skip locked
   ) free
   where b.batch_id = free.batch_id;

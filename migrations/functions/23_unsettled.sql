@@ -3,7 +3,7 @@ What is flagged and not settled: why, and until when.
 */
 
 -- What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
--- unstamped, leased, not allowed, paused, failed, later, visible. reason says it in words. Without
+-- unstamped, leased, not allowed, paused, failed, cooling, later, visible. reason says it in words. Without
 -- arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 -- p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 -- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
@@ -39,6 +39,7 @@ begin
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
       when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
       when 'failed' then 'failed: ' || retention._said(w.code, w.error)
+      when 'cooling' then 'it waits for its cool-off'
       when 'later' then 'it waits for its next attempt'
       else case
         when exists (select from retention.gate()) then (select string_agg(g.because, '; ') from retention.gate() g)
@@ -49,7 +50,7 @@ begin
     end,
     case
       when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
-      when w.kind in ('unstamped', 'leased', 'failed', 'later') then min(w.visible_at)
+      when w.kind in ('unstamped', 'leased', 'failed', 'cooling', 'later') then min(w.visible_at)
     end,
     sum(w.results)::bigint
   from (
@@ -62,6 +63,7 @@ begin
         when k.paused_until > clock_timestamp() then 'paused'
         when b.visible_at <= clock_timestamp() then 'visible'
         when b.failed_at is not null then 'failed'
+        when retention._is_cooling(b.flagged_at, b.visible_at, b.failed_at, b.early) then 'cooling'
         else 'later'
       end as kind,
       case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,

@@ -45,6 +45,10 @@ as $$
     limit p_limit
   )
   union all
+  select 'the cool-off', c.results, 'the first of them may go then', c.first_at, null
+  from retention.cooling() c
+  where c.results > 0
+  union all
   (
     select format('%s in bucket %s', t.state, t.bucket), t.results, retention._said(t.code, t.error),
       t.next_attempt_at,

@@ -76,6 +76,8 @@ export async function installAdoption(pgm: MigrationBuilder): Promise<void> {
 export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
   await withAllLocks(pgm, () => replaceFunctions(pgm));
   const role = setting('role', 'RETENTION_ROLE', '');
+  const operator = setting('operator_role', 'RETENTION_OPERATOR_ROLE', '');
+  const observer = setting('observer_role', 'RETENTION_OBSERVER_ROLE', '');
   await pgm.db.query(
     // What this session began with, whatever the runner has set: the application's triggers expect no other.
     `update retention.adapter
@@ -83,7 +85,9 @@ export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
       application_path = coalesce(application_path, (
         select reset_val from pg_catalog.pg_settings where name = 'search_path'
       )),
-      listener_role = coalesce(nullif(${role}, ''), listener_role)`,
+      listener_role = coalesce(nullif(${role}, ''), listener_role),
+      operator_role = coalesce(nullif(${operator}, ''), operator_role),
+      observer_role = coalesce(nullif(${observer}, ''), observer_role)`,
   );
   const cronUrl = await cronDatabaseUrl(pgm);
   if (cronUrl === undefined) await pgm.db.query('select retention._schedule_tick()');

@@ -1,8 +1,10 @@
 import { createRequire } from 'node:module';
 import { Command } from 'commander';
+import { approvalCommand } from './commands/approval.ts';
 import { bucketCommand } from './commands/bucket.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
+import { guardCommand } from './commands/guard.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
@@ -14,6 +16,7 @@ import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
+import { upcomingCommand } from './commands/upcoming.ts';
 import { watchCommand } from './commands/watch.ts';
 
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
@@ -42,8 +45,11 @@ Example:
     statusCommand,
     watchCommand,
     explainCommand,
+    upcomingCommand,
     policyCommand,
     holdCommand,
+    approvalCommand,
+    guardCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

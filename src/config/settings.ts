@@ -157,6 +157,16 @@ export const SETTINGS = {
     variable: 'RETENTION_ROLE',
     meaning: "the role that gets the listener's rights; read by `migrate up`",
   }),
+  operatorRole: setting(roleName(), {
+    variable: 'RETENTION_OPERATOR_ROLE',
+    meaning:
+      "the role that gets the operators' rights; read by `migrate up`; without it operators " +
+      'work as the owner of the schema',
+  }),
+  observerRole: setting(roleName(), {
+    variable: 'RETENTION_OBSERVER_ROLE',
+    meaning: 'the role that may only look; read by `migrate up`',
+  }),
   resultBuckets: setting(buckets(), {
     variable: 'S3_RESULT_BUCKET',
     meaning:

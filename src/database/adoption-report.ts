@@ -9,6 +9,8 @@ export interface ReportSettings {
   readonly scheduler?: 'pg_cron' | 'internal' | undefined;
   readonly cronDatabaseUrl?: string | undefined;
   readonly role?: string | undefined;
+  readonly operatorRole?: string | undefined;
+  readonly observerRole?: string | undefined;
 }
 
 /** What the report needs of a session of pg. */
@@ -37,7 +39,7 @@ const INSUFFICIENT_PRIVILEGE = '42501';
  */
 export async function reportOn(
   client: ReportClient,
-  { table, columns, scheduler, cronDatabaseUrl, role }: ReportSettings,
+  { table, columns, scheduler, cronDatabaseUrl, role, operatorRole, observerRole }: ReportSettings,
 ): Promise<readonly ReportLine[]> {
   const { files } = await readFunctions();
   await client.query('begin');
@@ -46,13 +48,18 @@ export async function reportOn(
     for (const { name, sql } of files) {
       if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
     }
-    const { rows } = await client.query('select * from pg_temp._report($1, $2, $3, $4, $5)', [
-      table ?? 'public.runs',
-      columns ?? '',
-      scheduler ?? 'pg_cron',
-      cronDatabaseUrl !== undefined,
-      role ?? '',
-    ]);
+    const { rows } = await client.query(
+      'select * from pg_temp._report($1, $2, $3, $4, $5, $6, $7)',
+      [
+        table ?? 'public.runs',
+        columns ?? '',
+        scheduler ?? 'pg_cron',
+        cronDatabaseUrl !== undefined,
+        role ?? '',
+        operatorRole ?? '',
+        observerRole ?? '',
+      ],
+    );
     return rows as readonly ReportLine[];
   } catch (error) {
     if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];

@@ -194,8 +194,12 @@ export function queryError(error: unknown): unknown {
     code: codeOf(error),
     sqlState: sqlStateOf(error),
     constraint: textOf(error, 'constraint'),
+    detail: textOf(error, 'detail'),
     remedy:
-      textOf(error, 'hint') ?? STATEMENT_REMEDIES[codeOf(error) ?? ''] ?? remedyForSchema(error),
+      textOf(error, 'hint') ??
+      STATEMENT_REMEDIES[codeOf(error) ?? ''] ??
+      remedyForSchema(error) ??
+      remedyForRights(error),
     cause: error,
   });
 }
@@ -219,12 +223,23 @@ function remedyForSchema(error: Error): string | undefined {
   return 'The schema retention is missing here or not up to date: run `retention migrate up`.';
 }
 
+/** A function that is not for this role: the server names it without saying whose work it is. */
+function remedyForRights(error: Error): string | undefined {
+  if (codeOf(error) !== SQLSTATE.insufficient_privilege) return undefined;
+  if (!/^permission denied for (?:function|schema retention)/u.test(error.message))
+    return undefined;
+  return (
+    'Connect as the role of RETENTION_OPERATOR_ROLE or as the owner of the schema: ' +
+    'select * from retention.list_roles() names them.'
+  );
+}
+
 /** The SQLSTATE, if the server sent this error; a socket's error has no severity. */
 function sqlStateOf(error: unknown): string | undefined {
   return error instanceof Error && 'severity' in error ? codeOf(error) : undefined;
 }
 
-function textOf(error: Error, key: 'constraint' | 'hint'): string | undefined {
-  const value = (error as { readonly constraint?: unknown; readonly hint?: unknown })[key];
+function textOf(error: Error, key: 'constraint' | 'detail' | 'hint'): string | undefined {
+  const value = (error as Partial<Record<typeof key, unknown>>)[key];
   return typeof value === 'string' && value !== '' ? value : undefined;
 }

@@ -113,10 +113,15 @@ end
 $$;`;
 }
 
-function installation(digest: string, { role }: MigrationSettings): string {
+function installation(
+  digest: string,
+  { role, operatorRole, observerRole }: MigrationSettings,
+): string {
   return `update retention.adapter
 set detached_at = null,
-  listener_role = coalesce(nullif(${literal(role ?? '')}, ''), listener_role);
+  listener_role = coalesce(nullif(${literal(role ?? '')}, ''), listener_role),
+  operator_role = coalesce(nullif(${literal(operatorRole ?? '')}, ''), operator_role),
+  observer_role = coalesce(nullif(${literal(observerRole ?? '')}, ''), observer_role);
 select retention._schedule_tick();
 select retention._grant_rights();
 select retention._note_gate();

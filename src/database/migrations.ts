@@ -20,6 +20,10 @@ export interface MigrationSettings {
   readonly cronDatabaseUrl?: string | undefined;
   /** Gets the listener's rights. */
   readonly role?: string | undefined;
+  /** Gets the operators' rights. */
+  readonly operatorRole?: string | undefined;
+  /** Gets the observers' rights. */
+  readonly observerRole?: string | undefined;
 }
 
 /** A run of the migrations. */
@@ -173,12 +177,15 @@ async function forgetWhatDiffers(
   { settings = {}, logger }: MigrationOptions,
 ): Promise<readonly string[]> {
   const { table = 'public.runs', columns = '', scheduler = 'pg_cron', role = '' } = settings;
+  const { operatorRole = '', observerRole = '' } = settings;
   const differs = await readDifferences(client, [
     (await readFunctions()).digest,
     table,
     columns,
     scheduler,
     role,
+    operatorRole,
+    observerRole,
   ]);
   if (differs.length === 0) return [];
   logger.info(`Bringing the schema up to date: ${differs.join('; ')}`);
@@ -198,7 +205,7 @@ async function readDifferences(
 ): Promise<readonly string[]> {
   try {
     const { rows } = await client.query<{ differs: string[] }>(
-      'select retention._differs($1, $2, $3, $4, $5) as differs',
+      'select retention._differs($1, $2, $3, $4, $5, $6, $7) as differs',
       [...parameters],
     );
     return rows[0]?.differs ?? [];
@@ -268,7 +275,16 @@ async function setSessionSettings(
   ticket: string,
 ): Promise<void> {
   const { table, columns, scheduler, role } = settings;
-  const given = { table, columns, scheduler, cron_database: ticket, role };
+  const { operatorRole: operator_role, observerRole: observer_role } = settings;
+  const given = {
+    table,
+    columns,
+    scheduler,
+    cron_database: ticket,
+    role,
+    operator_role,
+    observer_role,
+  };
   for (const [name, value] of Object.entries({ ...given, by_library: 'on' })) {
     await client.query('select set_config($1, $2, false)', [`retention.${name}`, value ?? '']);
   }

@@ -80,8 +80,21 @@ export interface Outlook {
   readonly next_pass: Date | null;
   readonly next_pass_because: string;
   readonly newest_run: Instant | null;
+  readonly cool_off: string | null;
+  readonly cooling: number;
+  readonly cooling_until: Date | null;
   /** What the last pass of a tick, or its cleaning up, ran into; null: nothing. */
   readonly tick_problem: string | null;
+}
+
+/** A role that was recorded, and the owner of the schema; keys as in SQL. */
+export interface RoleFacts {
+  readonly role: string;
+  readonly may: 'owner' | 'operator' | 'listener' | 'observer' | 'reader';
+  /** At most ten. */
+  readonly lacks: readonly string[];
+  /** What it may beyond that, also as a member of another role; at most ten. */
+  readonly exceeds: readonly string[];
 }
 
 /** Dead results with the same error code. */
@@ -105,6 +118,8 @@ export interface Diagnosis {
   readSession(): Promise<SessionFacts>;
   /** `retention.missing_rights` */
   readMissingRights(role: string): Promise<readonly MissingRight[]>;
+  /** `retention.list_roles` */
+  readRoles(): Promise<readonly RoleFacts[]>;
   /** `retention.adopted_table`; undefined: it is detached or gone. */
   readTable(): Promise<TableFacts | undefined>;
   /** `retention.adoption_report`; none while the table is detached or gone. */
@@ -139,6 +154,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readSession: () => readSession(database),
     readMissingRights: (role) =>
       database.query<MissingRight>('select * from retention.missing_rights($1)', [role]),
+    readRoles: () => database.query<RoleFacts>('select * from retention.list_roles()'),
     readTable: async () => {
       const [row] = await database.query<TableFacts>('select * from retention.adopted_table()');
       return row;
@@ -153,6 +169,8 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(
         `select clock_timestamp() as as_of, s.next_pass, s.next_pass_because, s.newest_run,
+          (select g.value from retention.list_guards() g where g.name = 'cool_off' and g.value <> 'none') as cool_off,
+          s.cooling, s.cooling_until,
           nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
         from retention.status s
         cross join retention.heartbeat h`,

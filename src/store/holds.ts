@@ -36,6 +36,9 @@ export interface Hold {
   readonly released_at: Date | null;
   readonly released_by: string | null;
   readonly active: boolean;
+  /** The users of the sessions, beside the names, which may be typed. */
+  readonly placed_session: string;
+  readonly released_session: string | null;
 }
 
 /**

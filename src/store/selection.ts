@@ -49,6 +49,7 @@ export interface Unsettled {
     | 'not allowed'
     | 'paused'
     | 'failed'
+    | 'cooling'
     | 'later'
     | 'visible';
   /** The same in words. */

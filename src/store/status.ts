@@ -37,6 +37,10 @@ export interface Status {
   readonly next_pass_because: string;
   /** When the newest run completed that is known here. */
   readonly newest_run: Instant | null;
+  /** Flagged results that wait for their cool-off. */
+  readonly cooling: number;
+  /** When the first of them may go. */
+  readonly cooling_until: Date | null;
 }
 
 /** A cause for which results do not go at this moment. */

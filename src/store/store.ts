@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { approve, askApproval, listApprovals, withdrawApproval } from './approvals.ts';
 import {
   confirmMissing,
   forgetHabits,
@@ -11,6 +12,7 @@ import {
 } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
+import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
 import { claim, countPostponed, postpone, settle, split, takeTurn } from './leases.ts';
 import {
@@ -37,6 +39,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
+import { readUpcoming } from './upcoming.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
@@ -60,6 +63,12 @@ const functions = {
   placeHolds,
   releaseHolds,
   listHolds,
+  askApproval,
+  approve,
+  withdrawApproval,
+  listApprovals,
+  listGuards,
+  setGuard,
   explain,
   retry,
   readGate,
@@ -72,6 +81,7 @@ const functions = {
   readUnsettled,
   readStatus,
   readWaitCauses,
+  readUpcoming,
   readLosses,
   readVitals,
   readOverview,

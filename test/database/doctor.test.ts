@@ -41,6 +41,7 @@ describeDatabase('retention doctor, on the database', () => {
       'schema',
       'clock',
       'rights',
+      'roles',
       'row-level security',
       'indexes',
       'size',
@@ -156,14 +157,14 @@ describeDatabase('retention doctor, on the database', () => {
     test('of a role that lacks a few are named one by one', async () => {
       const role = await makeRole();
       await database().query(`select retention.grant_rights('${role}');
-        revoke execute on function retention.place_hold(text, text, text, interval, text) from ${role}`);
+        revoke execute on function retention.tick(text) from ${role}`);
       const { check } = await examine({ DATABASE_URL: database().urlAs(role) });
       expect(check('rights')).toMatchObject({
         state: 'failed',
-        found: `role ${role} lacks execute on function retention.place_hold`,
+        found: `role ${role} lacks execute on function retention.tick`,
       });
       expect(check('rights').remedy).toContain(
-        `grant execute on function retention.place_hold to "${role}"`,
+        `grant execute on function retention.tick to "${role}"`,
       );
     });
   });

@@ -158,11 +158,13 @@ describeDatabase("promise 10: the listener's role", () => {
     expect(await store.configure({ batchSize: 500 })).toEqual(['batch_size: 1000 -> 500']);
     expect(await store.dueGroups({})).toMatchObject([{ results: 1 }]);
     expect(await store.dueRuns({ runIds: [refused] })).toHaveLength(1);
-    expect(await store.flagSelected({ runIds: [refused] })).toMatchObject({
-      selected: 1,
-      newlyFlagged: 0,
+    // What a person asks for is no work of the listener's.
+    await expect(store.flagSelected({ runIds: [refused] })).rejects.toMatchObject({
+      sqlState: DENIED.code,
+      remedy: expect.stringContaining('RETENTION_OPERATOR_ROLE') as string,
     });
-    await listener.query('select retention.place_hold($1, $2)', ['audit', refused]);
+    await database.query(`select retention.flag_selected(p_run_ids => array['${refused}'])`);
+    await database.query(`select retention.place_hold('audit', '${refused}')`);
     const again = crypto.randomUUID();
     expect(await store.claim({ lease: again, leaseSeconds: 60, by: 'test' })).toMatchObject({
       keys: [],

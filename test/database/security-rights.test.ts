@@ -1,13 +1,21 @@
 import type pg from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { LISTENER, OWNER, STRANGER, useGuarded } from '../support/rights-roles.ts';
+import {
+  LISTENER,
+  OBSERVER,
+  OPERATOR,
+  OWNER,
+  READER,
+  STRANGER,
+  useGuarded,
+} from '../support/rights-roles.ts';
 
 const DENIED = { code: '42501' };
 
 /**
- * The SQL interface: what the listener's role may call. This list is the only one; what is not here begins
- * with an underscore, or is the owner's alone.
+ * The SQL interface: what operators may call. This list is the only one; what is not here begins with an
+ * underscore, or is the owner's alone.
  */
 const CALLABLE = [
   'active_holds(integer)',
@@ -21,6 +29,12 @@ const CALLABLE = [
   'clocks_differ(timestamp with time zone)',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
+  'cooling()',
+  'is_readable(text)',
+  'readable(text[])',
+  'upcoming(integer,text)',
+  'approve(bigint)',
+  'ask_approval(text,jsonb)',
   'confirm_missing(text,text)',
   'confirm_policy(text,bigint)',
   'count_due(text,text[],interval,boolean,bigint)',
@@ -41,10 +55,13 @@ const CALLABLE = [
   'index_state()',
   'known_buckets(text,integer)',
   'learn_habits(text,jsonb,text)',
+  'list_approvals(boolean)',
+  'list_guards()',
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
   'list_policies()',
-  'missing_rights(text)',
+  'list_roles()',
+  'missing_rights(text,text)',
   'next_orphans(uuid,text,text,interval,integer)',
   'next_pass()',
   'note_bucket(text,text)',
@@ -63,6 +80,7 @@ const CALLABLE = [
   'retry(text[],text,text,text)',
   'sample_keys(text,integer)',
   'set_default_bucket(text)',
+  'set_guard(text,text)',
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
@@ -84,11 +102,42 @@ const CALLABLE = [
   'version()',
   'vitals(integer)',
   'wait_causes(integer)',
+  'withdraw_approval(bigint)',
   'working_listeners(integer)',
-].map((signature) => `retention.${signature}`);
+]
+  .map((signature) => `retention.${signature}`)
+  .toSorted();
+
+/** What of it the listener may not: it is for operators alone. */
+const OPERATORS_ALONE = (
+  'approve ask_approval set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
+  'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
+  'release_holds requeue_returned resume retry set_default_bucket set_habits set_policy sort_strays ' +
+  'stamp_gone unset_policy unstamp'
+).split(' ');
+
+/** What the listener may and observers may not: it changes something. */
+const LISTENERS_WORK = (
+  'claim configure count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
+  'postpone pulse settle split stamp_again tick try_stamp'
+).split(' ');
+
+/** What an application may that asks which results can be read. */
+const READERS: readonly string[] = ['is_readable', 'readable'];
+
+const nameOf = (signature: string): string => signature.replace(/^retention\.(\w+)\(.*$/u, '$1');
+const without = (signatures: readonly string[], names: readonly string[]): string[] =>
+  signatures.filter((signature) => !names.includes(nameOf(signature)));
+
+const MAY: Readonly<Record<string, readonly string[]>> = {
+  [OPERATOR]: CALLABLE,
+  [LISTENER]: without(CALLABLE, OPERATORS_ALONE),
+  [OBSERVER]: without(CALLABLE, [...OPERATORS_ALONE, ...LISTENERS_WORK]),
+  [READER]: CALLABLE.filter((signature) => READERS.includes(nameOf(signature))),
+};
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object stamping status stray unanswered'
 )
   .split(' ')
@@ -135,13 +184,36 @@ describeDatabase('promise 10: by the catalog', () => {
   const may = async (sql: string, role: string): Promise<string[]> =>
     (await database().query<{ may: string }>(sql, [role])).map((row) => row.may);
 
-  test("the listener's role reads the schema and has nothing more: what is stamped, functions stamp", async () => {
-    expect(await may(MATRIX, LISTENER)).toEqual(READABLE.map((name) => `${name}: SELECT`));
-    expect(await may(COLUMNS, LISTENER)).toEqual([]);
+  test.each([OPERATOR, LISTENER, OBSERVER])(
+    '%s reads the schema and has nothing more: what is stamped, functions stamp',
+    async (role) => {
+      expect(await may(MATRIX, role)).toEqual(READABLE.map((name) => `${name}: SELECT`));
+      expect(await may(COLUMNS, role)).toEqual([]);
+    },
+  );
+
+  test('an application that asks which results can be read reads no table', async () => {
+    expect(await may(MATRIX, READER)).toEqual([]);
+    expect(await may(COLUMNS, READER)).toEqual([]);
   });
 
-  test("the listener's role may call these functions and no other", async () => {
-    expect(await may(FUNCTIONS, LISTENER)).toEqual(CALLABLE);
+  test.each([OPERATOR, LISTENER, OBSERVER, READER])(
+    '%s may call the functions that are for it and no other',
+    async (role) => {
+      expect(await may(FUNCTIONS, role)).toEqual(MAY[role]);
+    },
+  );
+
+  test('each public function names in its contract exactly one role that it is for', async () => {
+    expect(
+      await database().query(
+        `select name from retention._interface() where kind = 'function' and least_role is null
+        and name !~ '\\._' and name not in (
+          'function retention.attach', 'function retention.detach',
+          'function retention.grant_rights', 'function retention.revoke_rights')
+        and exists (select from pg_proc p where p.oid = _interface.oid and p.prorettype <> 'trigger'::regtype)`,
+      ),
+    ).toEqual([]);
   });
 
   test('a stranger may nothing, and PUBLIC neither', async () => {
@@ -151,7 +223,7 @@ describeDatabase('promise 10: by the catalog', () => {
     }
   });
 
-  test.each([LISTENER, STRANGER])(
+  test.each([LISTENER, OPERATOR, OBSERVER, READER, STRANGER])(
     '%s is no member of another role, owns nothing and makes nothing',
     async (role) => {
       const [row] = await database().query(
@@ -261,12 +333,17 @@ const ATTEMPTS = [
 
 describeDatabase('promise 10: by trying', () => {
   const database = useGuarded();
-  let listener: pg.Client;
-  let stranger: pg.Client;
+  const clients = new Map<string, pg.Client>();
+  const as = (role: string): pg.Client => {
+    const client = clients.get(role);
+    if (client === undefined) throw new Error(`no session as ${role}`);
+    return client;
+  };
 
   beforeAll(async () => {
-    listener = await database().connectAs(LISTENER);
-    stranger = await database().connectAs(STRANGER);
+    for (const role of [OPERATOR, LISTENER, OBSERVER, READER, STRANGER]) {
+      clients.set(role, await database().connectAs(role));
+    }
   });
 
   /** Tries a statement and leaves the session as it was; returns the code of the refusal. */
@@ -284,9 +361,8 @@ describeDatabase('promise 10: by trying', () => {
 
   test.each(ATTEMPTS)('nobody but the owner does this: %s', async (sql) => {
     const before = await database().insertRun();
-    for (const client of [listener, stranger]) {
-      expect(await attempt(client, sql)).toBe(DENIED.code);
-    }
+    for (const [role, client] of clients)
+      expect(await attempt(client, sql), role).toBe(DENIED.code);
     expect(await database().run(before)).toMatchObject({ result_cleared_at: null });
   });
 
@@ -297,24 +373,27 @@ describeDatabase('promise 10: by trying', () => {
     );
     expect(relations.length).toBeGreaterThan(15);
     for (const { name } of relations) {
-      await expect(stranger.query(`select * from ${name}`), name).rejects.toMatchObject(DENIED);
+      await expect(as(STRANGER).query(`select * from ${name}`), name).rejects.toMatchObject(DENIED);
     }
   });
 
-  test("each of the owner's own functions refuses the listener's role", async () => {
-    const functions = await database().query<{ call: string }>(
-      `select format('select %s(%s)', p.oid::regproc, (
-        select string_agg(format('null::%s', format_type(t, null)), ', ') from unnest(p.proargtypes) t
-      )) as call
-      from pg_proc p
-      where p.pronamespace = 'retention'::regnamespace
-        and p.prorettype <> 'trigger'::regtype
-        and p.oid::regprocedure::text <> all ($1)`,
-      [CALLABLE],
-    );
-    expect(functions.length).toBeGreaterThan(15);
-    for (const { call } of functions) {
-      await expect(listener.query(call), call).rejects.toMatchObject(DENIED);
-    }
-  });
+  test.each([OPERATOR, LISTENER, OBSERVER, READER, STRANGER])(
+    'each function that is not for it refuses %s',
+    async (role) => {
+      const functions = await database().query<{ call: string }>(
+        `select format('select %s(%s)', p.oid::regproc, (
+          select string_agg(format('null::%s', format_type(t, null)), ', ') from unnest(p.proargtypes) t
+        )) as call
+        from pg_proc p
+        where p.pronamespace = 'retention'::regnamespace
+          and p.prorettype <> 'trigger'::regtype
+          and p.oid::regprocedure::text <> all ($1)`,
+        [MAY[role] ?? []],
+      );
+      expect(functions.length).toBeGreaterThan(15);
+      for (const { call } of functions) {
+        await expect(as(role).query(call), call).rejects.toMatchObject(DENIED);
+      }
+    },
+  );
 });

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { LISTENER, useGuarded } from '../support/rights-roles.ts';
+import { OPERATOR, useGuarded } from '../support/rights-roles.ts';
 
 /*
 Functions, operators and casts of one's own that fit better than the server's, in a schema that anyone
@@ -15,7 +15,7 @@ grant usage on schema trap to public;
 create function trap.spring(p_name text) returns void language plpgsql
 set search_path = pg_catalog as $$
 begin
-  if current_user <> '${LISTENER}' then
+  if current_user <> '${OPERATOR}' then
     raise exception 'trap %: ran as %', p_name, current_user using errcode = 'ZZ001';
   end if;
 end $$;
@@ -150,6 +150,17 @@ const CALLS: Readonly<Record<string, string>> = {
   known_buckets: `select * from retention.known_buckets('dpp-results')`,
   next_pass: 'select * from retention.next_pass()',
   wait_causes: 'select * from retention.wait_causes()',
+  approve: 'select retention.approve(1)',
+  ask_approval: `select retention.ask_approval('surge', '{}')`,
+  withdraw_approval: 'select retention.withdraw_approval(1)',
+  list_approvals: 'select * from retention.list_approvals(true)',
+  list_guards: 'select * from retention.list_guards()',
+  set_guard: `select retention.set_guard('policy_guard', '1000')`,
+  cooling: 'select * from retention.cooling()',
+  is_readable: `select retention.is_readable('d0000000-0000-4000-8000-000000000000')`,
+  readable: `select retention.readable(array['d0000000-0000-4000-8000-000000000000'])`,
+  upcoming: 'select * from retention.upcoming(30)',
+  list_roles: 'select * from retention.list_roles()',
   missing_rights: 'select * from retention.missing_rights()',
   pending_policies: 'select * from retention.pending_policies()',
   sample_keys: `select retention.sample_keys('dpp-results')`,
@@ -216,7 +227,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     const { query, connectAs } = database();
     await query(TRAP);
     await query(SPRING_TRIGGER);
-    attacker = await connectAs(LISTENER);
+    attacker = await connectAs(OPERATOR);
     await attacker.query(TEMPORARY);
   }, 120_000);
 
@@ -224,7 +235,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     const rows = await database().query<{ name: string; path: string; granted: boolean }>(
       `select p.proname as name,
         (select c from unnest(p.proconfig) c where c like 'search_path=%') as path,
-        has_function_privilege('${LISTENER}', p.oid, 'execute') as granted
+        has_function_privilege('${OPERATOR}', p.oid, 'execute') as granted
       from pg_proc p
       where p.pronamespace = 'retention'::regnamespace and p.prosecdef
       order by 1`,
@@ -318,7 +329,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
         retention._hold_end(null, pg_catalog.now())`,
       `insert into retention.policy (tenant_id, retain) values ('globex', '9 days')`,
       `delete from retention.policy where tenant_id = 'globex'`,
-      `select retention.grant_rights('${LISTENER}')`,
+      `select retention.grant_rights('${OPERATOR}', 'operator')`,
       `select retention._schedule_tick()`,
       `select * from retention.cron_state()`,
       `select * from retention.tick_jobs()`,

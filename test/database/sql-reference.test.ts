@@ -14,7 +14,7 @@ import {
 } from '../support/sql-reference.ts';
 
 // Roles belong to the whole server, and test files share it.
-const LISTENER = `documented_${process.pid}`;
+const OPERATOR = `documented_${process.pid}`;
 
 describeDatabase('the SQL interface', () => {
   let database: TestDatabase;
@@ -22,12 +22,12 @@ describeDatabase('the SQL interface', () => {
 
   beforeAll(async () => {
     database = await createDatabase();
-    await database.query(`create role ${LISTENER}`);
-    await migrateUp(database.url, { role: LISTENER });
+    await database.query(`create role ${OPERATOR}`);
+    await migrateUp(database.url, { operatorRole: OPERATOR });
     found = await readInterface(database);
   });
   afterAll(async () => {
-    await database?.query(`drop owned by ${LISTENER}; drop role ${LISTENER}`);
+    await database?.query(`drop owned by ${OPERATOR}; drop role ${OPERATOR}`);
     await database?.drop();
   });
 
@@ -51,12 +51,12 @@ describeDatabase('the SQL interface', () => {
     expect(silent.map(({ name }) => name)).toEqual([]);
   });
 
-  test('lets the listener call all but what is for the owner of the schema', async () => {
+  test('lets operators call all but what is for the owner of the schema', async () => {
     const rows = await database.query<{ name: string }>(
       `select p.proname as name from pg_proc p
       where p.pronamespace = 'retention'::regnamespace
         and has_function_privilege($1, p.oid, 'execute')`,
-      [LISTENER],
+      [OPERATOR],
     );
     const allowed = found.functions.filter(
       ({ comment }) => roleOf(comment) !== 'the owner of the schema',

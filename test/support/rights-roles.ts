@@ -12,8 +12,18 @@ import { type MigratedDatabase, migrateUp, withHelpers } from './migrated.ts';
 export const OWNER = `owner_${process.pid}`;
 /** The role that RETENTION_ROLE names. */
 export const LISTENER = `listener_${process.pid}`;
+/** The role that RETENTION_OPERATOR_ROLE names. */
+export const OPERATOR = `operator_${process.pid}`;
+/** Another person with the operators' rights, as a member of that role. */
+export const SECOND_OPERATOR = `second_operator_${process.pid}`;
+/** The role that RETENTION_OBSERVER_ROLE names. */
+export const OBSERVER = `observer_${process.pid}`;
+/** An application that asks which results may be read. */
+export const READER = `reader_${process.pid}`;
 /** A role that may connect and nothing else. */
 export const STRANGER = `stranger_${process.pid}`;
+
+const ROLES = [LISTENER, OPERATOR, SECOND_OPERATOR, OBSERVER, READER, STRANGER, OWNER];
 
 /** A migrated database whose application table lets nobody but its owner see a row. */
 export interface GuardedDatabase extends MigratedDatabase {
@@ -21,7 +31,7 @@ export interface GuardedDatabase extends MigratedDatabase {
   readonly connectAs: (role: string) => Promise<pg.Client>;
 }
 
-/** Makes one for the tests of the `describe` that calls it, with its three roles. */
+/** Makes one for the tests of the `describe` that calls it, with its roles. */
 export function useGuarded(): () => GuardedDatabase {
   let database: TestDatabase | undefined;
   let pool: Database | undefined;
@@ -32,13 +42,16 @@ export function useGuarded(): () => GuardedDatabase {
     database = await createDatabase();
     const { query, name, urlAs } = database;
     await query(
-      `create role ${LISTENER} login; create role ${STRANGER} login; create role ${OWNER} login;
+      `${ROLES.map((role) => `create role ${role} login;`).join(' ')}
+      grant ${OPERATOR} to ${SECOND_OPERATOR};
       alter table runs owner to ${OWNER};
       grant create on database ${name} to ${OWNER};
       grant create on schema public to ${OWNER};
       alter table runs enable row level security`,
     );
-    await migrateUp(urlAs(OWNER), { role: LISTENER });
+    const roles = { role: LISTENER, operatorRole: OPERATOR, observerRole: OBSERVER };
+    await migrateUp(urlAs(OWNER), roles);
+    await query(`select retention.grant_rights('${READER}', 'reader')`);
     pool = createPool({ url: urlAs(LISTENER), applicationName: 'test', logger: silentLogger });
     guarded = {
       ...withHelpers(database, createStore(pool)),
@@ -54,7 +67,7 @@ export function useGuarded(): () => GuardedDatabase {
   afterAll(async () => {
     await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
     await pool?.close();
-    for (const role of [LISTENER, STRANGER, OWNER]) {
+    for (const role of ROLES) {
       await database?.query(`drop owned by ${role} cascade; drop role ${role}`);
     }
     await database?.drop();

@@ -81,7 +81,7 @@ export function roleOf(comment: string | null): string | undefined {
 }
 
 const ROLE =
-  /(?:^|\s)For (?<role>the listener|operators|observers|the owner of the schema)\.(?=\s|$)/u;
+  /(?:^|\s)For (?<role>the listener|operators|observers|readers|the owner of the schema)\.(?=\s|$)/u;
 const LOCKS =
   /(?:^|(?<=\s))(?:Locks|Waits for) .*?\.(?=\s|$)(?: (?!Raises|Returns)[A-Z].*?\.(?=\s|$))*/su;
 const RAISES = /(?:^|(?<=\s))Raises .*?\.(?=\s|$)/gsu;
@@ -116,9 +116,10 @@ const INTRODUCTION = `# The SQL interface
 Everything here is in the schema \`retention\`. psql shows the same with \`\\df+ retention.*\` and
 \`\\dv+ retention.*\`. What begins with an underscore is internal: it may change in any release.
 
-Each entry names the role that it is for. Observers only look. The listener may also do what they may, and
-operators what the listener may. Today one role is granted rights: the one that \`RETENTION_ROLE\` names may
-use everything but what is for the owner of the schema.
+Each entry names the role that it is for. Readers ask which results can be read. Observers look. The listener may
+also do what they may, and operators what the listener may. \`RETENTION_OBSERVER_ROLE\`, \`RETENTION_ROLE\` (the
+listener) and \`RETENTION_OPERATOR_ROLE\` name the roles that get these rights; readers get them by
+\`retention.grant_rights(role, 'reader')\`. Where no operator is named, the owner of the schema does that work.
 
 Errors are named as PostgreSQL names its conditions. The detail and the hint of an error say what was found
 and what to do. The columns of \`retention.result\` have the types of the adopted table; shown here are those

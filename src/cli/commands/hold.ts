@@ -123,12 +123,17 @@ async function list(options: ListOptions): Promise<void> {
       String(hold.hold_id),
       hold.run_id === null ? `tenant ${hold.tenant_id}` : `run ${hold.run_id}`,
       hold.reason,
-      hold.placed_by,
+      withSession(hold.placed_by, hold.placed_session),
       hold.placed_at,
       hold.released_at ?? hold.expires_at ?? 'when released',
-      hold.released_by,
+      withSession(hold.released_by, hold.released_session),
     ]),
   );
+}
+
+/** A name, which may be typed, with the user of the session where that is another. */
+function withSession(name: string | null, session: string | null): string | null {
+  return name === null || session === null || session === name ? name : `${name} (as ${session})`;
 }
 
 async function readRequest(options: PlaceOptions): Promise<{

@@ -1,4 +1,5 @@
 import { QUIET_SECONDS } from '../../config/ticks.ts';
+import { showCount } from '../../numbers.ts';
 import { millisecondsOf, showInstant } from '../../instant.ts';
 import { MILLISECONDS, formatDuration } from '../../lifecycle/duration.ts';
 import type { Diagnosis, Outlook } from '../../store/diagnosis.ts';
@@ -8,7 +9,7 @@ import { type Check, attempt, ok, warning } from './check.ts';
 export async function checkOutlook(reader: Diagnosis): Promise<readonly Check[]> {
   return attempt('next pass', async () => {
     const outlook = await reader.readOutlook();
-    return [checkNextPass(outlook), checkNewestRun(outlook)];
+    return [checkNextPass(outlook), ...checkCoolOff(outlook), checkNewestRun(outlook)];
   });
 }
 
@@ -24,6 +25,20 @@ function checkNextPass(outlook: Outlook): Check {
   }
   if (next !== null) return ok(name, `at ${showInstant(next)}: ${because}`);
   return warning(name, `none comes by itself: ${because}`, 'The check that failed above says how.');
+}
+
+/** Nothing where there is none. */
+function checkCoolOff({
+  cool_off: coolOff,
+  cooling,
+  cooling_until: until,
+}: Outlook): readonly Check[] {
+  if (coolOff === null) return [];
+  const waits =
+    until === null
+      ? 'nothing waits for it'
+      : `${showCount(cooling, 'result waits', 'results wait')} for it; the first may go at ${showInstant(until)}`;
+  return [ok('cool-off', `a flagged result waits for ${coolOff}; ${waits}`)];
 }
 
 function checkNewestRun({ newest_run: newest, as_of: asOf }: Outlook): Check {

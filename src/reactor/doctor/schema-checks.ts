@@ -9,6 +9,7 @@ import {
   type MissingRight,
   type TableFacts,
 } from '../../store/diagnosis.ts';
+import { checkRoles } from './roles-check.ts';
 import type { StampTrial } from '../../store/stamps.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
 import type { DoctorPorts } from './ports.ts';
@@ -37,6 +38,7 @@ export async function checkSchemaHealth(
       checkRights(role, await reader.readMissingRights(role)),
     )),
   );
+  checks.push(...(await attempt('roles', async () => [checkRoles(await reader.readRoles())])));
   const table = await attempt('table', async () => {
     const facts = await reader.readTable();
     // While it is detached or gone, the gate says so.
@@ -64,7 +66,7 @@ function checkRights(role: string, lacking: readonly MissingRight[]): Check {
   const name = 'rights';
   const [first] = lacking;
   if (first === undefined) {
-    return ok(name, `role ${role} has what a listener and its operators need`);
+    return ok(name, `role ${role} has what its work needs`);
   }
   const told = lacking.slice(0, MOST_RIGHTS).map(({ missing }) => missing);
   const more = lacking.length - told.length;
