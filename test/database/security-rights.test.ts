@@ -14,6 +14,7 @@ const CALLABLE = [
   'activity(integer)',
   'adopted_table()',
   'adoption_report()',
+  'apply_variables(jsonb)',
   'begin_verify()',
   'busy_buckets(integer)',
   'claim(uuid,interval,text,bigint[],text,text[])',
@@ -30,7 +31,7 @@ const CALLABLE = [
   'explain(text)',
   'find_tenant(text)',
   'flag_expired(integer,text,boolean,boolean)',
-  'flag_selected(text,text[],interval,boolean,bigint,integer)',
+  'flag_selected(text,text[],interval,boolean,bigint,integer,boolean,bigint)',
   'forget_habits(text,boolean)',
   'forget_strays(uuid)',
   'gate(text)',
@@ -59,7 +60,7 @@ const CALLABLE = [
   'release_holds(bigint[],text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
-  'retry(text[],text,text,text)',
+  'retry(text[],text,text,text,boolean)',
   'sample_keys(text,integer)',
   'set_default_bucket(text)',
   'set_habits(text,jsonb,text,boolean)',
@@ -79,6 +80,7 @@ const CALLABLE = [
   'unset_policy(text,boolean)',
   'unsettled(bigint[],text,text[],text[])',
   'unstamp(text)',
+  'variables(jsonb)',
   'version()',
   'vitals(integer)',
   'wait_causes(integer)',
@@ -87,7 +89,7 @@ const CALLABLE = [
 
 const READABLE = (
   'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object stamping status stray unanswered'
+  'progress result scan selection setting shared_object stamping status stray unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

@@ -106,6 +106,7 @@ delete from retention.stamping;
 insert into retention.stamping default values;
 delete from retention.policy where tenant_id <> '*';
 update retention.policy set retain = '30 days';
+delete from retention.variable;
 `;
 
 const INSERT = `

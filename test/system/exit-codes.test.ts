@@ -18,7 +18,7 @@ const COMMANDS: readonly (readonly string[])[] = [
   ['explain', RUN],
   ['reconcile'],
   ['reconcile', '--dry-run'],
-  ['retry'],
+  ['retry', '--all'],
   ['restore', RUN],
   ['policy', 'list'],
   ['policy', 'set', 'acme', '90d'],
