@@ -48,7 +48,7 @@ as $$
     when 'retain' then format('retention policy set ''*'' %sd', extract(epoch from p_value::interval)::bigint / 86400)
     when 'loop_interval' then format('select retention.configure(%L);', jsonb_build_object(p_name, p_value))
     when 'batch_size' then format('select retention.configure(''{"batch_size": %s}'');', p_value)
-    else format('select retention.configure(''{"enabled": %s}'');', p_value::boolean)
+    else format('select retention.configure(''{"enabled": %s}'');', p_value::boolean::text)
   end
 $$;
 
@@ -253,7 +253,7 @@ begin
     case
       when d.differs
       then format('to make the variable hold: %s; to keep what the database has: take %s away, or give it that value',
-        retention._how_to_set(s.name, g.value), s.variable)
+        rtrim(retention._how_to_set(s.name, g.value), ';'), s.variable)
     end
   from retention._stored_settings() s
   left join retention.variable v on v.name = s.name

@@ -15,12 +15,14 @@ export function refuseMissing(name: string, given: unknown, keys: readonly strin
   if (typeof given !== 'object' || given === null) throw missing(name, given, 'what is selected');
   for (const key of keys) {
     if (!(key in given)) continue;
-    const value = (given as Record<string, unknown>)[key];
-    if (Array.isArray(value)) {
-      const empty = value.find((each) => isEmpty(each));
-      if (value.some((each) => isEmpty(each)))
-        throw missing(`${name}.${key}`, empty, 'a value in each place');
-    } else if (isEmpty(value)) throw missing(`${name}.${key}`, value, 'a value');
+    const value = (given as Readonly<Record<string, unknown>>)[key];
+    if (!Array.isArray(value)) {
+      if (isEmpty(value)) throw missing(`${name}.${key}`, value, 'a value');
+      continue;
+    }
+    const places = value as readonly unknown[];
+    const empty = places.findIndex((each) => isEmpty(each));
+    if (empty >= 0) throw missing(`${name}.${key}[${empty}]`, places[empty], 'a value');
   }
 }
 
