@@ -3,6 +3,7 @@ import { showCount } from '../../numbers.ts';
 import { refuseBoth, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
 import { withUsage } from '../refusals.ts';
+import { escapeControls } from '../../safe-text.ts';
 import type { RetrySelection } from '../../store/retry.ts';
 import { readSettings } from '../settings.ts';
 
@@ -40,12 +41,27 @@ Examples:
 async function retry(options: Options): Promise<void> {
   const selection = await readSelection(options);
   const { config, logger } = await readSettings('retry');
-  const { withStore } = await import('../../assembly.ts');
-  const revived = await withStore({ config, logger }, (store) => withUsage(store.retry(selection)));
-  if (options.json === true) printJson({ revived });
-  else if (revived === 0)
-    printLine('Nothing to revive: no failed or dead result is meant by that.');
+  const [{ withStore }, { namedBuckets }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../config/config.ts'),
+  ]);
+  const buckets = namedBuckets(config);
+  const { revived, waiting } = await withStore({ config, logger }, async (store) => ({
+    revived: await withUsage(store.retry(selection)),
+    waiting: buckets === undefined ? [] : await store.readUnsettled({ buckets }),
+  }));
+  if (options.json === true) {
+    printJson({ revived });
+    return;
+  }
+  if (revived === 0) printLine('Nothing to revive: no failed or dead result is meant by that.');
   else printLine(`${showCount(revived, 'result')} revived`);
+  for (const { bucket, results } of waiting.filter(({ kind }) => kind === 'not allowed')) {
+    const wait = showCount(results, 'result waits', 'results wait');
+    printLine(
+      escapeControls(`${wait} in bucket ${bucket}, which S3_RESULT_BUCKET does not list here`),
+    );
+  }
 }
 
 async function readSelection(options: Options): Promise<RetrySelection> {
