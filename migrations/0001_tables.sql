@@ -21,6 +21,7 @@ policy         how long results are kept: '*' for everybody, or by tenant
 hold           what must not be deleted, by run or by tenant, and why
 approval       what one person has asked for and another must approve
 bucket         what is known and wanted of each bucket
+variable       by setting, what processes brought as variables, and when a person last set it
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
 gate_state     one row: the reasons to stand still that were last announced
 pass_lock      one row, locked by a flagging pass: one at a time
@@ -350,6 +351,32 @@ comment on column retention.bucket.missing is
   'of the keys that were looked for, how many had no object; most of them: the gate is closed';
 comment on column retention.bucket.missing_confirmed_at is
   'since when a person has said that the missing objects are really gone';
+
+create table retention.variable (
+  name text primary key
+    constraint a_variable_names_a_setting check (name in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket')),
+  value text,
+  brought_at timestamptz,
+  brought text[] not null default '{}',
+  applied_at timestamptz,
+  returned_at timestamptz,
+  set_at timestamptz,
+  set_by text,
+  constraint what_a_person_set_says_by_whom check ((set_at is null) = (set_by is null))
+);
+
+comment on table retention.variable is
+  'by setting, what processes brought as variables when they started, and when a person last set it';
+comment on column retention.variable.value is
+  'what the last process that had the variable brought; null: none had it';
+comment on column retention.variable.brought is
+  'every value that a process has brought: one that came before is not applied again';
+comment on column retention.variable.applied_at is
+  'when a variable last changed the setting';
+comment on column retention.variable.returned_at is
+  'when a variable last switched on again what another had switched off: at most once in an hour';
+comment on column retention.variable.set_at is
+  'when a person last set it: by a function, a command or an update of the table';
 
 create table retention.heartbeat (
   singleton boolean primary key default true
@@ -750,6 +777,6 @@ comment on column retention.stray.kind is
 -- Down Migration
 
 drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
-  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.approval, retention.hold,
+  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

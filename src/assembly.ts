@@ -26,7 +26,9 @@ import { createListener } from './reactor/listener.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
 import { type Worker, createWorker } from './reactor/worker.ts';
-import type { Selection } from './store/selection.ts';
+import { checkSelection, refuseMissing } from './store/scope.ts';
+import type { DueGroup, Selection } from './store/selection.ts';
+import { applyVariables } from './store/settings.ts';
 import { type Store, createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
@@ -59,6 +61,7 @@ export interface Reactor extends Service {
 
 /** What a reconcile is narrowed to, and who watches. */
 export interface ReconcileRequest extends LibraryOptions {
+  /** Default: everything that is due. A selection that is there says what it means. */
   readonly selection?: Selection;
   /** Results per batch, for this reconcile. */
   readonly batchSize?: number;
@@ -104,9 +107,12 @@ export async function withStore<Result>(
  * Makes a reactor. `start` resolves at once and does not wait for the database: it goes on trying.
  * `stop` claims nothing more, finishes what is in flight within the grace period, and resolves when
  * nothing is left.
+ *
+ * @throws ConfigurationError when the configuration names no bucket.
  */
 export function createReactor(options: LibraryOptions): Reactor {
   const { config, logger = silentLogger } = options;
+  const buckets = allowedBuckets(config);
   const database = openPool(config, logger, {
     applicationName: 'retention listen',
     mustWrite: true,
@@ -133,7 +139,7 @@ export function createReactor(options: LibraryOptions): Reactor {
     ),
     logger,
     concurrency: config.concurrency,
-    buckets: allowedBuckets(config),
+    buckets,
     pollSeconds: config.pollSeconds,
     shutdownGraceSeconds: config.shutdownGraceSeconds,
     prepare: async () => {
@@ -192,14 +198,36 @@ export function createReactor(options: LibraryOptions): Reactor {
 }
 
 /**
+ * What a reconcile of a selection would delete now, by tenant and bucket, and how many of it are not due by their
+ * policy: with `early`, the number to pass as `expected`. Changes nothing.
+ *
+ * @throws UsageError for a selection that does not say what it means.
+ * @throws DatabaseError
+ */
+export async function preview(
+  options: Pick<LibraryOptions, 'config' | 'logger'> & { readonly selection: Selection },
+): Promise<readonly DueGroup[]> {
+  checkSelection(options.selection);
+  return withStore(options, (store) => store.dueGroups(options.selection));
+}
+
+/**
  * Flags and deletes what is due now; needs no listener and no scheduler.
  *
- * @throws RefusedError while the reactor is disabled.
+ * @throws UsageError for a selection that does not say what it means.
+ * @throws ConfigurationError when the configuration names no bucket.
+ * @throws RefusedError while the reactor is disabled, and when more results that are not due are selected than were
+ * expected.
  * @throws DatabaseError
  */
 export async function reconcile(request: ReconcileRequest): Promise<Reconciliation> {
   const { config, logger = silentLogger, selection, batchSize, signal, onProgress } = request;
+  if ('selection' in request) checkSelection(selection);
+  const buckets = allowedBuckets(config);
   refuseWhileDisabled(config);
+  if (selection?.runIds?.length === 0) {
+    logger.warning('The list of runs is empty: nothing is selected');
+  }
   return withStore({ config, logger, mustWrite: true }, async (store) => {
     const objects = request.objects ?? openObjectStore(config, logger);
     try {
@@ -209,7 +237,7 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
         concurrency: config.concurrency,
         selection,
         batchSize,
-        buckets: allowedBuckets(config),
+        buckets,
         signal,
         ...(onProgress === undefined ? {} : { onProgress }),
       });
@@ -230,27 +258,31 @@ export type VerifyRequest = LibraryOptions &
  * Looks for drift between the rows and the buckets both ways, and for orphans. A bucket that is missing or
  * closed is named in what it returns, and the others are looked at.
  *
- * @throws UsageError when no bucket is known, or the given object store cannot list.
+ * @throws UsageError when no bucket is known, for `buckets` or a `prefix` without a value, and when the given object
+ * store cannot list.
+ * @throws ConfigurationError when the configuration names no bucket.
  * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
  * reactor is disabled, unless this is a dry run.
  * @throws DatabaseError
  */
 export async function verify(request: VerifyRequest): Promise<Verification> {
   const { config, logger = silentLogger } = request;
+  refuseMissing('verify', request, ['buckets', 'prefix']);
+  const allowed = allowedBuckets(config);
   if (request.dryRun !== true) refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {
-    const known = [...new Set([...config.resultBuckets, ...(await store.knownBuckets())])];
+    const known = [...new Set([...(allowed ?? []), ...(await store.knownBuckets())])];
     const buckets = request.buckets ?? known;
     if (buckets.length === 0) {
       throw new UsageError('no bucket is known to verify', {
-        remedy: 'Name one with --bucket, or set S3_RESULT_BUCKET.',
+        remedy: 'Name one with --bucket, or in S3_RESULT_BUCKET.',
       });
     }
     const objects = request.objects ?? openObjectStore(config, logger);
     try {
       return await runVerify({
         ...request,
-        allowedBuckets: config.resultBuckets,
+        allowedBuckets: allowed,
         store,
         logger,
         buckets,
@@ -312,13 +344,13 @@ export function migrationSettings(config: Config): MigrationSettings {
   };
 }
 
-/** Writes the settings that live in the database, and logs what changed. */
+/** Brings the variables of the settings that live in the database, and logs what became of those that differ. */
 async function applySettings(config: Config, database: Queryable, logger: Logger): Promise<void> {
-  const changes = await database.query<{ change: string }>(
-    'select * from retention.configure($1::jsonb) as change',
-    [JSON.stringify(storedSettings(config))],
-  );
-  for (const { change } of changes) logger.info(`Setting changed: ${change}`);
+  for (const each of await applyVariables(database, storedSettings(config))) {
+    const { outcome, message, remedy } = each;
+    if (outcome === 'applied') logger.info(`Setting changed: ${message}`);
+    else logger.warning(`A variable is not applied: ${message}`, { remedy });
+  }
 }
 
 function openPool(

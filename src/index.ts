@@ -10,6 +10,7 @@ export {
   type VerifyRequest,
   createReactor,
   migrate,
+  preview,
   reconcile,
   verify,
 } from './assembly.ts';
@@ -41,4 +42,4 @@ export type {
 export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
-export type { Selection } from './store/selection.ts';
+export type { DueGroup, Selection } from './store/selection.ts';

@@ -31,6 +31,8 @@ export const SQLSTATE = {
   raise_exception: 'P0001',
   no_data_found: 'P0002',
   internal_error: 'XX000',
+  /** Ours: more would go than somebody has confirmed; nothing was changed. */
+  not_confirmed: 'RR003',
   /** Ours: the act needs two people. */
   two_people: 'RR004',
 } as const;

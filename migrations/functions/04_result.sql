@@ -212,7 +212,7 @@ return case p_type
   else true
 end;
 
--- A run id out of text. Raises invalid_parameter_value for what cannot be one.
+-- A run id out of text. Raises invalid_parameter_value for what cannot be one, and for an empty text.
 create or replace function retention._read_run_id(p_run_id text)
 returns retention.run_id
 language plpgsql
@@ -227,6 +227,11 @@ begin
   into strict v_type
   from pg_type t
   where t.oid = 'retention.run_id'::regtype;
+  if btrim(p_run_id, E' \t\r\n') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected the id of a run, given: an empty text';
+  end if;
   begin
     -- Assigned and not cast: a cast cuts off what is too long.
     v_run_id := p_run_id;
@@ -244,7 +249,7 @@ end
 $$;
 
 -- A tenant id out of text, compared from then on as its column compares. Raises invalid_parameter_value for what
--- cannot be one.
+-- cannot be one, and for an empty text.
 create or replace function retention._read_tenant_id(p_tenant_id text)
 returns retention.tenant_id
 language plpgsql
@@ -259,6 +264,11 @@ begin
   into strict v_type
   from pg_type t
   where t.oid = 'retention.tenant_id'::regtype;
+  if btrim(p_tenant_id, E' \t\r\n') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected the id of a tenant, given: an empty text';
+  end if;
   if octet_length(p_tenant_id) > 1024 then
     raise exception using
       errcode = 'invalid_parameter_value',

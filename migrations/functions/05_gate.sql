@@ -60,7 +60,7 @@ begin
   if not v_setting.enabled then
     return query select 'disabled', 'retention is disabled',
       case when 'disabled' = any (v_seen.reasons) then v_seen.since end,
-      'set DPP_RETENTION_ENABLED=true and start a listener, or: select retention.configure(''{"enabled": true}'')';
+      'set DPP_RETENTION_ENABLED=true and start a listener (where no person has switched it off), or: select retention.configure(''{"enabled": true}'')';
   end if;
   if v_setting.halted_at is not null then
     return query select 'halted', format(

@@ -261,7 +261,8 @@ end
 $$;
 
 -- Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
--- a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises.
+-- a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises, and
+-- invalid_parameter_value where both lists are empty.
 create or replace function retention.place_holds(
   p_reason text,
   p_run_ids text[] default '{}',
@@ -286,6 +287,11 @@ as $$
 declare
   v_wanted record;
 begin
+  if coalesce(cardinality(p_run_ids), 0) + coalesce(cardinality(p_tenant_ids), 0) = 0 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'place_holds: expected the ids of runs or tenants, given: none; nothing is held by that';
+  end if;
   for v_wanted in
     select distinct i.id as run_id, null::text as tenant_id
     from unnest(p_run_ids) as i (id)
@@ -331,6 +337,9 @@ declare
       and retention._hold_end(h.released_at, h.expires_at) > clock_timestamp()
   );
 begin
+  if coalesce(cardinality(p_hold_ids), 0) = 0 then
+    raise notice 'p_hold_ids names none: no hold is released';
+  end if;
   if v_active is not null then
     perform retention._two_people('hold', jsonb_build_object('hold_ids', v_active));
   end if;

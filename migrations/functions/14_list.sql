@@ -109,8 +109,9 @@ $$;
 -- where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
 -- is passed by with a warning that names it. Changes nothing.
 -- For the listener.
--- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and
--- object_not_in_prerequisite_state where an index on the application's table is missing.
+-- Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id or a tenant id, and
+-- object_not_in_prerequisite_state where an index on the application's table is missing. An empty list of runs
+-- lists nothing.
 create or replace function retention.list_due(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -155,6 +156,7 @@ declare
   v_found bigint;
 begin
   perform retention._check_indexes();
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);

@@ -101,17 +101,22 @@ end
 $$;
 
 -- Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
--- Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
--- by default setting.batch_size. Late results pass the guard (see list_surges): set_aside says how many did not, and
--- are in no batch, and surge_id where. p_expected: how many results the caller has seen that it selects; then they all go.
--- leased: the batches that keep what was selected, since a listener works on it.
+-- Flagged results leave their former batches, and a batch with a valid lease keeps its results. It needs p_tenant_id or
+-- p_run_ids, or p_all => true, which says everything that is due. An empty list of runs selects nothing. p_batch_size:
+-- by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it. Late
+-- results pass the guard (see list_surges): set_aside says how many did not, and are in no batch, and surge_id where.
+-- p_expected: how many results the caller has seen that it selects (count_due counts them); then they all go.
+-- p_early: p_older_than stands in for the policy where it is shorter. Then p_expected says how many results that are
+-- not due somebody has seen: with more of them nothing is changed, and late ones pass the guard.
 -- With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
 -- minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 -- For operators.
 -- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 -- takes results from. No tick waits for it.
--- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff
--- below 1 day. Raises check_violation where p_expected is not the number. Raises lock_not_available when another transaction keeps a lock for a minute.
+-- Raises invalid_parameter_value for a call that says neither what nor p_all, or both, for an empty text, for a text that
+-- cannot be a run id or a tenant id, and with p_early for a cutoff below 1 day. Raises RR003 for more early results than
+-- p_expected, or without it. Raises check_violation where without p_early p_expected is not the number. Raises
+-- lock_not_available when another transaction keeps a lock for a minute.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,
@@ -119,6 +124,7 @@ create or replace function retention.flag_selected(
   p_early boolean default false,
   p_limit bigint default null,
   p_batch_size integer default null,
+  p_all boolean default false,
   p_expected bigint default null
 )
 returns table (
@@ -141,6 +147,8 @@ declare
   v_setting retention.setting;
   v_guarded record;
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
+  perform retention._check_scope('flag_selected', num_nonnulls(p_tenant_id, p_run_ids) > 0, p_all, 'p_tenant_id or p_run_ids');
   if p_early and (p_older_than is null or p_older_than < '1 day') then
     raise exception using
       errcode = 'invalid_parameter_value',
@@ -152,18 +160,22 @@ begin
     return;
   end if;
   perform retention._take_pass_lock();
+  delete from retention.selection;
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
   if p_early then
+    perform retention._confirm_early(
+      p_expected, retention._early_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected)
+    );
     insert into retention.cutoff (flagged_at, until)
     values (now(), now() + interval '15 minutes')
     on conflict (flagged_at) do update
     set until = excluded.until;
   end if;
 
-  delete from retention.selection;
-  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
-  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
-  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
-  select * into strict v_guarded from retention._guard_selection(p_expected, 'reconcile');
+  select * into strict v_guarded
+  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile');
 
   return query
   select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
@@ -174,17 +186,20 @@ end
 $$;
 
 -- Revives dead results, and brings forward failed results that wait for their next attempt. Their attempts
--- count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
--- narrow. A batch with a valid lease is left as it is. Returns how many results.
+-- count from 0 again. It needs one of p_run_ids, p_tenant_id, p_bucket and p_code (of the error), which narrow it
+-- together, or p_all => true, which says all of them. An empty list of runs revives nothing. A batch with a valid
+-- lease is left as it is. Returns how many results.
 -- For operators.
 -- Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 -- changes.
--- Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.
+-- Raises invalid_parameter_value for a call that says neither what nor p_all, or both, for an empty text, and for a text
+-- that cannot be a run id or a tenant id.
 create or replace function retention.retry(
   p_run_ids text[] default null,
   p_tenant_id text default null,
   p_bucket text default null,
-  p_code text default null
+  p_code text default null,
+  p_all boolean default false
 )
 returns bigint
 language plpgsql
@@ -199,6 +214,10 @@ declare
   v_batch_ids bigint[];
   v_revived bigint;
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id, p_bucket, p_code);
+  perform retention._check_scope(
+    'retry', num_nonnulls(p_run_ids, p_tenant_id, p_bucket, p_code) > 0, p_all, 'one of p_run_ids, p_tenant_id, p_bucket and p_code'
+  );
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   perform retention._take_pass_lock();

@@ -9,7 +9,7 @@ What is flagged and not settled: why, and until when.
 -- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
 -- the batches that are not settled.
 -- For observers.
--- Raises invalid_parameter_value for a text that cannot be a run id.
+-- Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id.
 create or replace function retention.unsettled(
   p_batch_ids bigint[] default null,
   p_tenant_id text default null,
@@ -29,6 +29,7 @@ declare
   v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
   return query
   select w.bucket,
     w.kind,

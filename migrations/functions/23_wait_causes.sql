@@ -52,7 +52,7 @@ as $$
   (
     select format('%s in bucket %s', t.state, t.bucket), t.results, retention._said(t.code, t.error),
       t.next_attempt_at,
-      case when t.state = 'dead' then 'fix the cause, then: retention retry' end
+      case when t.state = 'dead' then 'fix the cause, then: retention retry --all' end
     from retention.troubles(p_limit) t
   )
   union all

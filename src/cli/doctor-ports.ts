@@ -1,4 +1,4 @@
-import type { Config } from '../config/config.ts';
+import { type Config, storedSettings } from '../config/config.ts';
 import { asConfigurationError } from '../config/database-faults.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
@@ -79,6 +79,7 @@ export async function withDoctorPorts<Result>(
       listing: objects.listing,
       place: objects.place,
       allowedBuckets: config.resultBuckets,
+      stored: storedSettings(config),
       leaseSeconds: config.leaseSeconds,
       s3BudgetSeconds: s3BudgetSeconds(config),
     });

@@ -82,7 +82,7 @@ function readFailed(fields: Fields): string | undefined {
   const named = runIds.map((runId) => safeText(runId)).join(', ');
   const runs =
     runIds.length === 0 ? '' : `, ${runIds.length < results ? 'among them ' : ''}${named}`;
-  const next = isDead ? 'dead, until: retention retry' : `next attempt at ${retryAt}`;
+  const next = isDead ? 'dead, until: retention retry --all' : `next attempt at ${retryAt}`;
   return `${showCount(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
 }
 

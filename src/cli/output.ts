@@ -54,14 +54,19 @@ function showCell(cell: unknown): string {
 /**
  * Asks for a yes, unless it was given.
  *
+ * @param remedy what to say instead of a yes. Default: `--yes`.
  * @throws RefusedError when it does not come, or stdin is no terminal to ask at.
  */
-export async function confirm(question: string, isGiven: boolean): Promise<void> {
+export async function confirm(
+  question: string,
+  isGiven: boolean,
+  remedy = 'Say --yes to confirm.',
+): Promise<void> {
   if (isGiven) return;
   const { RefusedError } = await import('../errors.ts');
   if (!process.stdin.isTTY) {
     throw new RefusedError(`${question} There is no terminal to ask at; nothing was done.`, {
-      remedy: 'Say --yes to confirm.',
+      remedy,
     });
   }
   const prompt = createInterface({ input: process.stdin, output: process.stderr });

@@ -3,18 +3,23 @@
  * a usage error with the function's own words.
  *
  * @throws UsageError when an argument was refused.
+ * @throws RefusedError when more would go than was confirmed.
  */
 export async function withUsage<Result>(work: Promise<Result>): Promise<Result> {
   try {
     return await work;
   } catch (error) {
-    const { DatabaseError, SQLSTATE, UsageError } = await import('../errors.ts');
+    const { DatabaseError, RefusedError, SQLSTATE, UsageError } = await import('../errors.ts');
     const refusals: readonly (string | undefined)[] = [
       SQLSTATE.invalid_parameter_value,
       SQLSTATE.no_data_found,
       SQLSTATE.check_violation,
     ];
-    if (!(error instanceof DatabaseError) || !refusals.includes(error.sqlState)) throw error;
+    if (!(error instanceof DatabaseError)) throw error;
+    if (error.sqlState === SQLSTATE.not_confirmed) {
+      throw new RefusedError(error.message, { remedy: error.remedy, cause: error });
+    }
+    if (!refusals.includes(error.sqlState)) throw error;
     throw new UsageError(
       `${error.message}; nothing was changed`,
       error.remedy === undefined ? {} : { remedy: error.remedy },

@@ -1,6 +1,8 @@
 import { showInstant } from '../instant.ts';
 import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
+import type { Unsettled } from '../store/selection.ts';
+import type { Variable } from '../store/settings.ts';
 import type { Status, WaitCause } from '../store/status.ts';
 import { printLine, printTable } from './output.ts';
 
@@ -41,4 +43,32 @@ function describeCause({ what, results, because, ends_at: end, remedy }: WaitCau
     ...(end === null ? [] : [`until ${showInstant(end)}`]),
     ...(remedy === null ? [] : [`remedy: ${remedy}`]),
   ].join('; ');
+}
+
+/** Writes the variables that say something else than the database, side by side with it. */
+export function printVariables(variables: readonly Variable[]): void {
+  if (variables.length === 0) return;
+  printLine();
+  printLine('Variables that are not in force:');
+  for (const { variable, value, name, stored, set_at, set_by, remedy } of variables) {
+    const by = set_at === null ? '' : `, set by ${set_by} at ${showInstant(set_at)}`;
+    printLine(
+      escapeControls(
+        `  ${variable}=${value}; the database has ${name} = ${stored ?? 'none'}${by}; remedy: ${remedy}`,
+      ),
+    );
+  }
+}
+
+/** What waits in buckets that a process with this configuration may not delete from, as causes. */
+export function causesOfRefusal(waiting: readonly Unsettled[]): readonly WaitCause[] {
+  return waiting
+    .filter(({ kind }) => kind === 'not allowed')
+    .map(({ bucket, results, reason }) => ({
+      what: `bucket ${bucket}`,
+      results,
+      because: reason,
+      ends_at: null,
+      remedy: 'where they are to go, add it to the S3_RESULT_BUCKET of a listener',
+    }));
 }

@@ -69,7 +69,7 @@ export async function verifyIfAsked(
     config,
     logger,
     objects,
-    prefix: options.prefix,
+    ...(options.prefix === undefined ? {} : { prefix: options.prefix }),
     dryRun: options.dryRun === true,
     repair: options.verify === true,
     confirmed: options.yes === true,

@@ -12,7 +12,7 @@ import {
   onlyOne,
 } from './settings.ts';
 import { findUnknownVariables, isKubernetesLink } from './unknown-variables.ts';
-import type { ExpectedText } from './values.ts';
+import { ANY_BUCKET, type ExpectedText } from './values.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type Texts = Readonly<Partial<Record<SettingKey, string>>>;
@@ -86,7 +86,7 @@ function userOf(url: string): string {
   return decodeURIComponent(parsed?.searchParams.get('user') ?? parsed?.username ?? '');
 }
 
-/** What `retention.configure` is told: the settings that live in the database and were given. */
+/** What `retention.apply_variables` is told: the settings that live in the database and were given. */
 export function storedSettings(config: Config): Readonly<Record<string, StoredValue>> {
   return Object.fromEntries(
     SETTING_LIST.flatMap((each): [string, StoredValue][] =>
@@ -175,7 +175,19 @@ function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
   }
 }
 
-/** The buckets that a process of this configuration may delete from; undefined: any. */
-export function allowedBuckets({ resultBuckets }: Config): readonly string[] | undefined {
-  return resultBuckets.length > 0 ? resultBuckets : undefined;
+/**
+ * The buckets that a process of this configuration may delete from and stamp for; undefined: any.
+ *
+ * @throws ConfigurationError when it names none.
+ */
+export function allowedBuckets(config: Config): readonly string[] | undefined {
+  if (config.resultBuckets.length > 0) return namedBuckets(config);
+  const { variable, expected, remedy } = SETTINGS.resultBuckets;
+  throw new ConfigurationError([{ name: variable, expected, given: 'nothing', remedy }]);
+}
+
+/** The same for what only looks: where none is named, none is known to be refused. */
+export function namedBuckets({ resultBuckets }: Config): readonly string[] | undefined {
+  const isAny = resultBuckets.length === 0 || resultBuckets.includes(ANY_BUCKET);
+  return isAny ? undefined : resultBuckets;
 }

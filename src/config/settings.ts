@@ -1,5 +1,6 @@
 import { roleName, tableName } from './sql-names.ts';
 import {
+  ANY_BUCKET,
   type Kind,
   buckets,
   endpointUrl,
@@ -15,7 +16,7 @@ import {
   yesOrNo,
 } from './values.ts';
 
-/** What JSON can carry to `retention.configure`. */
+/** What JSON can carry to `retention.apply_variables`. */
 export type StoredValue = string | number | boolean | null;
 
 /** What is said of a setting beside its kind. */
@@ -30,7 +31,7 @@ interface Declaration<Value, Default extends Value | undefined> {
   /** The commands that do not run without it. Default: none. */
   readonly requiredBy?: 'every command' | readonly string[];
   /**
-   * The key of `retention.configure` that it is written to: a column of `retention.setting`, or
+   * The key of `retention.apply_variables` that it is written to: a column of `retention.setting`, or
    * `retain`, the default policy. Default: null, it is no concern of the database's.
    */
   readonly column?: string | null;
@@ -170,10 +171,12 @@ export const SETTINGS = {
   resultBuckets: setting(buckets(), {
     variable: 'S3_RESULT_BUCKET',
     meaning:
-      'the buckets that may be deleted from, comma-separated; the first single one is also the ' +
+      'the buckets that may be deleted from and stamped for, comma-separated, or `*` for any; required ' +
+      'by `listen`, `reconcile` and `restore`; the first single one is also the ' +
       'default for rows without a bucket, and stays it until a person changes it',
     default: [],
     defaultText: 'none',
+    requiredBy: ['listen', 'reconcile', 'restore'],
     column: 'default_bucket',
     storedValue: (names) => onlyOne(names) ?? null,
   }),
@@ -262,7 +265,7 @@ export const SETTING_LIST: readonly (Setting & { readonly key: SettingKey })[] =
   SETTINGS,
 ).map(([key, each]) => ({ ...(each as Setting), key: key as SettingKey }));
 
-/** The only bucket of a list, which is the one of rows that name none. */
+/** The only bucket of a list, which is the one of rows that name none. Any bucket is no bucket. */
 export function onlyOne(names: readonly string[]): string | undefined {
-  return names.length === 1 ? names[0] : undefined;
+  return names.length === 1 && names[0] !== ANY_BUCKET ? names[0] : undefined;
 }

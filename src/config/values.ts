@@ -202,7 +202,13 @@ function hasNothingExtra(url: URL | undefined): boolean {
 const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/u;
 const ACCESS_POINT = /^arn:[A-Za-z0-9-]+:s3[A-Za-z0-9-]*:[A-Za-z0-9:/._-]+$/u;
 
-/** A comma-separated list of buckets or ARNs of access points; a name given twice counts once. */
+/** Says any bucket, in the place of names. */
+export const ANY_BUCKET = '*';
+
+/**
+ * A comma-separated list of buckets or ARNs of access points, or {@link ANY_BUCKET} alone; a name given twice counts
+ * once.
+ */
 export function buckets(): Kind<readonly string[]> {
   return {
     ...PLAIN,
@@ -211,11 +217,21 @@ export function buckets(): Kind<readonly string[]> {
       .transform((text) => [...new Set(text.split(',').map((name) => name.trim()))])
       .transform((names) => names.filter((name) => name !== ''))
       .refine((names) => names.length > 0)
-      .refine((names) => names.every((name) => BUCKET_NAME.test(name) || ACCESS_POINT.test(name))),
-    expected: 'bucket names, comma-separated',
+      .refine((names) => names.length === 1 || !names.includes(ANY_BUCKET), failure(NOT_BOTH))
+      .refine((names) =>
+        names.every(
+          (name) => name === ANY_BUCKET || BUCKET_NAME.test(name) || ACCESS_POINT.test(name),
+        ),
+      ),
+    expected: 'bucket names, comma-separated, or * for any bucket',
     remedy: 'Write bare names, without s3:// and without a path: dpp-results,dpp-archive.',
   };
 }
+
+const NOT_BOTH: ExpectedText = {
+  expected: 'either bucket names or * for any bucket',
+  remedy: 'Take out the *, or the names.',
+};
 
 export function region(): Kind<string> {
   return {

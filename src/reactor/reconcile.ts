@@ -83,7 +83,7 @@ class Sweep {
     await this.#stampAgain();
     await refuseWhileClosed(store);
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
-    else await this.#runSelected(selection ?? {});
+    else await this.#runSelected(selection ?? { all: true });
     if (this.#signal.aborted) this.#waiting = await this.#readWaiting();
     const { cleared, spared, dead } = this.#totals;
     const unstamped = await this.#stampAgain();

@@ -10,6 +10,8 @@ export interface RestoreOptions {
   readonly objects: Required<Pick<ObjectStore, 'listing' | 'restoration'>>;
   /** How long the hold lasts; without one the next tick would flag the result again. */
   readonly holdForSeconds: number;
+  /** The buckets that may be restored in. Default: any. */
+  readonly allowedBuckets?: readonly string[] | undefined;
 }
 
 /** How the restore of one run ended; keys as in the command line's JSON. */
@@ -46,7 +48,7 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
     return { ...nothing, bucket: null, key: null, reason: 'there is no such run' };
   }
   const { bucket, key } = run;
-  const refusal = refuse(run);
+  const refusal = refuse(run) ?? refuseBucket(bucket, options.allowedBuckets);
   if (refusal !== undefined || bucket === null || key === null) {
     return { ...nothing, bucket, key, reason: refusal ?? 'the run names no object' };
   }
@@ -75,6 +77,14 @@ function refuse(run: {
 }): string | undefined {
   if (run.cleared_at !== null) return undefined;
   return `its result was never cleared (${run.because})`;
+}
+
+function refuseBucket(
+  bucket: string | null,
+  allowedBuckets: readonly string[] | undefined,
+): string | undefined {
+  if (bucket === null || allowedBuckets?.includes(bucket) !== false) return undefined;
+  return `S3_RESULT_BUCKET, as it is set here, does not list its bucket ${bucket}`;
 }
 
 async function bringBack(

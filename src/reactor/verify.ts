@@ -103,9 +103,8 @@ class VerifyRun {
   constructor(options: VerifyOptions) {
     // A bucket that is named twice is looked at once.
     const buckets = [...new Set(options.buckets)];
-    const { allowedBuckets = [] } = options;
-    const isAllowed = (bucket: string): boolean =>
-      allowedBuckets.length === 0 || allowedBuckets.includes(bucket);
+    const { allowedBuckets } = options;
+    const isAllowed = (bucket: string): boolean => allowedBuckets?.includes(bucket) !== false;
     this.#options = { ...options, buckets: buckets.filter(isAllowed) };
     this.#passedBy = buckets.filter((bucket) => !isAllowed(bucket));
   }

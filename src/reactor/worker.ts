@@ -182,8 +182,8 @@ class BatchWorker implements Worker {
   }
 
   async #delete(claim: Claim, startedAt: number, signal: AbortSignal): Promise<Answer> {
-    const { objects, leaseSeconds, allowedBuckets = [] } = this.#options;
-    if (allowedBuckets.length > 0 && !allowedBuckets.includes(claim.bucket)) {
+    const { objects, leaseSeconds, allowedBuckets } = this.#options;
+    if (allowedBuckets?.includes(claim.bucket) === false) {
       const reason = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
       return notAsked({ code: 'BucketNotAllowed', reason, outcome: 'refused', final: true });
     }

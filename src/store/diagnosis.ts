@@ -3,6 +3,8 @@ import type { Instant } from '../instant.ts';
 import { type ClockFacts, readClock } from './clock.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type GateReason, readGate } from './gate.ts';
+import { type Unsettled, readUnsettled } from './selection.ts';
+import { type Variable, readVariables } from './settings.ts';
 import { type StampTrial, tryStamp } from './stamps.ts';
 import { type KnownBucket, noteBucket, noteLook, readBuckets } from './buckets.ts';
 
@@ -138,6 +140,10 @@ export interface Diagnosis {
   /** `retention.undated` */
   readUndated(): Promise<UndatedFacts>;
   readBuckets(): Promise<readonly KnownBucket[]>;
+  /** `retention.unsettled`, as a process sees it that may delete from these buckets. */
+  readUnsettled(buckets: readonly string[]): Promise<readonly Unsettled[]>;
+  /** `retention.variables` */
+  readVariables(given: Parameters<typeof readVariables>[1]): Promise<readonly Variable[]>;
   noteBucket(bucket: string, versioning: 'off' | 'enabled' | 'suspended'): Promise<void>;
   /** `retention.sample_keys` */
   sampleKeys(bucket: string, most: number): Promise<readonly string[]>;
@@ -185,6 +191,8 @@ export function createDiagnosis(database: Queryable): Diagnosis {
       return row ?? { results: 0, run_ids: [] };
     },
     readBuckets: () => readBuckets(database),
+    readUnsettled: (buckets) => readUnsettled(database, { buckets }),
+    readVariables: (given) => readVariables(database, given),
     noteBucket: (bucket, versioning) => noteBucket(database, bucket, versioning),
     sampleKeys: async (bucket, most) => {
       const rows = await database.query<{ key: string }>(

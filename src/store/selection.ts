@@ -1,14 +1,23 @@
 import type { Queryable } from '../database/queryable.ts';
+import { DatabaseError, RefusedError, SQLSTATE } from '../errors.ts';
 import type { Instant } from '../instant.ts';
 
-/** Which results a reconcile is narrowed to; nothing: not narrowed. */
+/**
+ * Which results a reconcile works on: those of a tenant, of runs, of both, or all of them in so many words. A key
+ * that is there has a value: one that is undefined, null or empty is an error, and never means everything.
+ */
 export interface Selection {
-  readonly tenantId?: string | undefined;
-  readonly runIds?: readonly string[] | undefined;
-  readonly olderThanSeconds?: number | undefined;
+  readonly tenantId?: string;
+  /** An empty list selects nothing. */
+  readonly runIds?: readonly string[];
+  /** Everything that is due. It stands in the place of `tenantId` and `runIds`. */
+  readonly all?: true;
+  readonly olderThanSeconds?: number;
   /** `olderThanSeconds` stands in for the policy where it is shorter. */
-  readonly early?: boolean | undefined;
-  readonly limit?: number | undefined;
+  readonly early?: boolean;
+  /** With `early`: how many results that are not due somebody has seen. With more of them nothing is done. */
+  readonly expected?: number;
+  readonly limit?: number;
 }
 
 /** Due results of one tenant in one bucket; keys as in the command line's JSON. */
@@ -113,22 +122,32 @@ export async function dueRuns(
 /**
  * `retention.flag_selected`: puts what is selected into batches of its own.
  *
- * @throws DatabaseError
+ * @throws RefusedError when more results that are not due are selected than were expected; nothing was changed.
+ * @throws DatabaseError when the selection names neither what nor all.
  */
 export async function flagSelected(
   database: Queryable,
   selection: Selection & { readonly batchSize?: number | undefined },
 ): Promise<Selected> {
-  const [row] = await database.query<{
+  const flagging = database.query<{
     batch_ids: (number | string)[];
     newly_flagged: number;
     selected: number;
     leased: (number | string)[];
   }>(
     `select batch_ids, newly_flagged, selected, leased
-    from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6)`,
-    [...parameters(selection), selection.batchSize ?? null],
+    from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6, $7, $8)`,
+    [
+      ...parameters(selection),
+      selection.batchSize ?? null,
+      selection.all ?? false,
+      selection.expected ?? null,
+    ],
   );
+  const [row] = await flagging.catch((error: unknown) => {
+    if (!(error instanceof DatabaseError && error.sqlState === SQLSTATE.not_confirmed)) throw error;
+    throw new RefusedError(error.message, { remedy: error.remedy, cause: error });
+  });
   return {
     batchIds: (row?.batch_ids ?? []).map(Number),
     newlyFlagged: row?.newly_flagged ?? 0,

@@ -1,4 +1,66 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
+
+/** What JSON carries of a setting. */
+type Stored = Readonly<Record<string, string | number | boolean | null>>;
+
+/** What became of a variable that differs from the database. */
+export interface VariableOutcome {
+  readonly outcome: 'applied' | 'pending' | 'ignored';
+  readonly message: string;
+  /** What makes it hold all the same; null: it does. */
+  readonly remedy: string | null;
+}
+
+/** A variable and the setting that it stands for; keys as in the command line's JSON. */
+export interface Variable {
+  readonly name: string;
+  readonly variable: string;
+  /** What this process was given, or else what the last process that started brought. */
+  readonly value: string;
+  /** What the database has. */
+  readonly stored: string | null;
+  readonly differs: boolean;
+  /** Null: no process has brought that value when it started last. */
+  readonly brought_at: Instant | null;
+  /** When and by whom a person last set it; null: nobody has. */
+  readonly set_at: Instant | null;
+  readonly set_by: string | null;
+  /** Null: both are the same. */
+  readonly remedy: string | null;
+}
+
+/**
+ * `retention.apply_variables`: writes what a process brings when it starts, where no person has set it since.
+ *
+ * @throws DatabaseError
+ */
+export async function applyVariables(
+  database: Queryable,
+  variables: Stored,
+): Promise<readonly VariableOutcome[]> {
+  return database.query<VariableOutcome>(
+    'select outcome, message, remedy from retention.apply_variables($1::jsonb)',
+    [JSON.stringify(variables)],
+  );
+}
+
+/**
+ * `retention.variables`: variables and settings side by side.
+ *
+ * @param given what this process was given.
+ * @throws DatabaseError
+ */
+export async function readVariables(
+  database: Queryable,
+  given: Stored,
+): Promise<readonly Variable[]> {
+  return database.query<Variable>(
+    `select name, variable, value, stored, differs, brought_at, set_at, set_by, remedy
+    from retention.variables($1::jsonb)`,
+    [JSON.stringify(given)],
+  );
+}
 
 /** The settings that live in the database; what is undefined keeps its value there. */
 export interface DatabaseSettings {
@@ -11,7 +73,7 @@ export interface DatabaseSettings {
 }
 
 /**
- * `retention.configure`: writes what is given and differs. Returns one line per change.
+ * `retention.configure`: sets what a person wants, and what no variable undoes. Returns one line per change.
  *
  * @throws DatabaseError
  */

@@ -37,7 +37,7 @@ import {
 import { halt, readGate, resume } from './gate.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
-import { configure } from './settings.ts';
+import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
@@ -54,6 +54,8 @@ const functions = {
   pulse,
   scansAfter,
   configure,
+  applyVariables,
+  readVariables,
   listPolicies,
   newlyDue,
   findTenant,

@@ -167,8 +167,10 @@ describeDatabase('promise 1: nothing live is deleted', () => {
     const { insertRun, query, store } = database();
     await insertRun({ completedAgo: '10 days' });
     const { newlyFlagged, batchIds } = await store.flagSelected({
+      all: true,
       olderThanSeconds: 86_400,
       early: true,
+      expected: 1,
     });
     expect(newlyFlagged).toBe(1);
     await query(change);

@@ -42,7 +42,7 @@ describeDatabase('a date at the end of time', () => {
     const early = { olderThanSeconds: 86_400, early: true };
     for (const date of ['-infinity', '294276-12-31', 'infinity']) {
       const runId = await insertRun({ completedAgo: '10 days' });
-      const { batchIds } = await store.flagSelected({ ...early, runIds: [runId] });
+      const { batchIds } = await store.flagSelected({ ...early, runIds: [runId], expected: 1 });
       await query('update runs set completed_at = $2 where run_id = $1', [runId, date]);
       const lease = crypto.randomUUID();
       expect(await store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds })).toMatchObject({

@@ -4,7 +4,7 @@ import { failuresOf, useMigrated } from '../support/migrated.ts';
 
 describeDatabase('a cutoff that a person confirmed for one reconcile', () => {
   const database = useMigrated();
-  const EARLY = { olderThanSeconds: 86_400, early: true };
+  const EARLY = { all: true, olderThanSeconds: 86_400, early: true, expected: 100 } as const;
 
   async function claim(batchIds?: readonly number[]) {
     const lease = crypto.randomUUID();

@@ -237,7 +237,12 @@ describeDatabase('explain', () => {
   test('flagged: before its policy, with a cutoff that was confirmed', async () => {
     const runId = await database().insertRun({ completedAgo: '10 days' });
     const { store } = database();
-    const { batchIds } = await store.flagSelected({ olderThanSeconds: 7 * 86_400, early: true });
+    const { batchIds } = await store.flagSelected({
+      all: true,
+      olderThanSeconds: 7 * 86_400,
+      early: true,
+      expected: 1,
+    });
     expect(await explain(runId)).toMatchObject({
       state: 'flagged',
       because: expect.stringContaining(

@@ -402,7 +402,12 @@ describeDatabase('what is flagged', () => {
     const ahead = await insertRuns({ count: 20, completedAgo: '31 days' });
     await store.flagSelected({ runIds: ahead });
     await insertRuns({ count: 5, tenant: 'globex', completedAgo: '10 days' });
-    await store.flagSelected({ tenantId: 'globex', olderThanSeconds: 7 * 86_400, early: true });
+    await store.flagSelected({
+      tenantId: 'globex',
+      olderThanSeconds: 7 * 86_400,
+      early: true,
+      expected: 5,
+    });
     await query(`
       update runs set completed_at = completed_at - interval '500 hours' where tenant_id = 'globex';
       update retention.batch

@@ -118,7 +118,7 @@ describeDatabase('promise 5: what S3 may still be at is in flight', () => {
       await flagAndClaim();
       await query('update retention.batch set failed_at = now(), attempts = 1');
       await pass('2 minutes');
-      if (how === 'retry') await query('select retention.retry()');
+      if (how === 'retry') await query('select retention.retry(p_all => true)');
       else if (how === 'retry --run') await query('select retention.retry($1)', [[chosen]]);
       else await query('select retention.flag_selected(p_run_ids => $1)', [[chosen]]);
       expect(await query('select from retention.batch where lease is not null')).toEqual([]);

@@ -19,7 +19,7 @@ const reasons = async ({ query }: TestDatabase): Promise<string[]> =>
 
 describeDatabase('the remedy for anything missing is migrate up', () => {
   test.each([
-    ['a function', 'drop function retention.retry(text[], text, text, text)'],
+    ['a function', 'drop function retention.retry(text[], text, text, text, boolean)'],
     ['a function that up itself needs', 'drop function retention._digest()'],
     [
       'a changed function',
@@ -152,7 +152,7 @@ describeDatabase('retention migrate sql', () => {
       expect(await dumpSchema(database.url)).toBe(byUp);
       expect((await readMigrationState(database.url)).pending).toEqual([]);
       expect(await migrate(database, 'up')).toEqual([]);
-      await database.query('drop function retention.retry(text[], text, text, text)');
+      await database.query('drop function retention.retry(text[], text, text, text, boolean)');
       await database.query(await writeMigrationSql({ from: '0003', settings }));
       expect(await dumpSchema(database.url)).toBe(byUp);
     });

@@ -22,6 +22,7 @@ const CALLABLE = [
   'activity(integer)',
   'adopted_table()',
   'adoption_report()',
+  'apply_variables(jsonb)',
   'begin_verify()',
   'busy_buckets(integer)',
   'claim(uuid,interval,text,bigint[],text,text[])',
@@ -45,7 +46,7 @@ const CALLABLE = [
   'explain(text)',
   'find_tenant(text)',
   'flag_expired(integer,text,boolean,boolean)',
-  'flag_selected(text,text[],interval,boolean,bigint,integer)',
+  'flag_selected(text,text[],interval,boolean,bigint,integer,boolean,bigint)',
   'forget_habits(text,boolean)',
   'forget_strays(uuid)',
   'gate(text)',
@@ -77,7 +78,7 @@ const CALLABLE = [
   'release_holds(bigint[],text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
-  'retry(text[],text,text,text)',
+  'retry(text[],text,text,text,boolean)',
   'sample_keys(text,integer)',
   'set_default_bucket(text)',
   'set_guard(text,text)',
@@ -99,6 +100,7 @@ const CALLABLE = [
   'unset_policy(text,boolean)',
   'unsettled(bigint[],text,text[],text[])',
   'unstamp(text)',
+  'variables(jsonb)',
   'version()',
   'vitals(integer)',
   'wait_causes(integer)',
@@ -138,7 +140,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 
 const READABLE = (
   'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object stamping status stray unanswered'
+  'progress result scan selection setting shared_object stamping status stray unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

@@ -102,7 +102,7 @@ describeDatabase('an object that many runs share', () => {
     const early = { olderThanSeconds: 7 * 86_400, early: true };
     await insertRuns({ count: 2, completedAgo: '40 days', key: 'results/due' });
     await insertRuns({ count: 1, completedAgo: '10 days', key: 'results/one-early' });
-    const { batchIds } = await store.flagSelected(early);
+    const { batchIds } = await store.flagSelected({ ...early, all: true, expected: 10 });
     await insertRuns({ count: 1, completedAgo: '1 day', key: 'results/one-early' });
     const lease = crypto.randomUUID();
     const claim = await store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds });

@@ -22,11 +22,11 @@ describeDatabase('the settings that the database keeps', () => {
     );
   });
 
-  test.each(STORED)('$variable is taken by retention.configure', async (setting) => {
+  test.each(STORED)('$variable is taken by retention.apply_variables', async (setting) => {
     const values = ['true', '7', 'one'].map((text) => setting.schema.safeParse(text));
     const parsed = values.find(({ success }) => success)?.data;
     const told = { [String(setting.column)]: setting.storedValue(parsed) };
-    const changes = database().query('select retention.configure($1::jsonb)', [
+    const changes = database().query('select retention.apply_variables($1::jsonb)', [
       JSON.stringify(told),
     ]);
     await expect(changes).resolves.toBeInstanceOf(Array);
@@ -38,12 +38,10 @@ describeDatabase('the default bucket', () => {
 
   const storedBy = (buckets: string) =>
     database()
-      .query<{ change: string }>('select * from retention.configure($1::jsonb) as change', [
-        JSON.stringify(
-          storedSettings(readConfig({ DATABASE_URL: 'postgres://h/d', S3_RESULT_BUCKET: buckets })),
-        ),
-      ])
-      .then((rows) => rows.map(({ change }) => change));
+      .store.applyVariables(
+        storedSettings(readConfig({ DATABASE_URL: 'postgres://h/d', S3_RESULT_BUCKET: buckets })),
+      )
+      .then((rows) => rows.map(({ message }) => message));
 
   const defaultBucket = async () =>
     (await database().one('select default_bucket from retention.setting'))['default_bucket'];
@@ -71,7 +69,7 @@ describeDatabase('the default bucket', () => {
       expect(await defaultBucket()).toBe('results');
       if (!buckets.includes(',')) {
         expect(said).toEqual([
-          "default_bucket: stays results, and other is not taken; to change it: select retention.set_default_bucket('other');",
+          'default_bucket: stays results, and other (S3_RESULT_BUCKET) is not applied: only retention.set_default_bucket changes a default bucket',
         ]);
       }
       const { query, one } = database();

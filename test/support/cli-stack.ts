@@ -61,11 +61,12 @@ for each row
 when (new.settled_at is not null)
 execute function public.hold_stamps()`;
 
-/** The variables by which the command finds the small S3. */
+/** The variables by which the command finds the small S3, and may delete from any bucket of it. */
 export function memoryS3Variables(s3: MemoryS3): Variables {
   const [owner] = DEFAULT_USERS;
   return {
     S3_ENDPOINT_URL: s3.endpoint,
+    S3_RESULT_BUCKET: '*',
     AWS_REGION: s3.region,
     AWS_ACCESS_KEY_ID: owner.accessKeyId,
     AWS_SECRET_ACCESS_KEY: owner.secretAccessKey,

@@ -135,6 +135,7 @@ describeDatabase('a bad day of the clock', () => {
     const { code, stdout } = await stack.run(['reconcile', '--json'], {
       ...clockWrongBy(DAY_MILLISECONDS),
       S3_ENDPOINT_URL: endpoint,
+      S3_RESULT_BUCKET: bucket.name,
       AWS_REGION: region,
       AWS_ACCESS_KEY_ID: owner.accessKeyId,
       AWS_SECRET_ACCESS_KEY: owner.secretAccessKey,

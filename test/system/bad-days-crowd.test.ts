@@ -124,7 +124,7 @@ describeDatabase('a bad day of a crowd', () => {
       await one('select count(*)::int from retention.flagged where dead_at is not null'),
     ).toEqual({ count: dead });
 
-    const retried = await stack.run(['retry', '--json']);
+    const retried = await stack.run(['retry', '--all', '--json']);
     expect([retried.stderr, JSON.parse(retried.stdout)]).toEqual(['', { revived: dead }]);
     await until(
       'all are stamped',

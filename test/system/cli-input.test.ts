@@ -113,6 +113,7 @@ test.each(['reconcile', 'status', 'migrate up', 'migrate down', 'migrate status'
   async (command) => {
     const { code, stdout, stderr } = await run(command.split(' '), {
       DATABASE_URL: `postgres://me:${SECRET}@127.0.0.1:9/app?password=${SECRET}`,
+      S3_RESULT_BUCKET: 'dpp-results',
     });
     expect(code).toBe(1);
     expect(stderr).toMatch(/127\.0\.0\.1:9/u);

@@ -232,7 +232,7 @@ describeDatabase('the README', () => {
     expect(await sql('select reason from retention.gate()')).toBe('halted');
     await guide.run('retention resume');
     expect(await sql('select count(*) from retention.gate()')).toBe('0');
-    await guide.run('retention retry');
+    await guide.run('retention retry --all');
     await guide.run('retention retry --bucket dpp-results --code AccessDenied');
     await stack.keepVersions();
     const [cleared = ''] = await stack.insert({ tenant: 'tenant_xyz' });

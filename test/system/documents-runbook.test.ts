@@ -160,7 +160,7 @@ describeDatabase('the operating guide', () => {
   /** 3. Running it by hand */
   async function followByHand(guide: Story): Promise<void> {
     await stack.client().send(new DeleteBucketPolicyCommand({ Bucket: 'dpp-results' }));
-    await guide.type('retention retry');
+    await guide.type('retention retry --all');
     await stack.insert({ count: 3, tenant: 'tenant_xyz' });
     const before = await cleared();
     const dry = await guide.run('retention reconcile --dry-run');
@@ -174,8 +174,11 @@ describeDatabase('the operating guide', () => {
 
     await stack.insert({ count: 2, days: 20 });
     const early = await cleared();
-    await guide.run('retention reconcile --older-than 14d', { answer: 'y' });
+    await guide.run('retention reconcile --older-than 14d --all', { answer: 'y' });
     expect(await cleared()).toBe(early + 2);
+    await stack.insert({ count: 2, days: 20 });
+    await guide.run('retention reconcile --tenant tenant_abc --older-than 14d --expect 2500');
+    expect(await cleared()).toBe(early + 4);
 
     const [abc = ''] = await stack.insert({ count: 2 });
     const [first = '', second = ''] = await stack.insert({ count: 2, tenant: 'tenant_xyz' });

@@ -18,7 +18,7 @@ const COMMANDS: readonly (readonly string[])[] = [
   ['explain', RUN],
   ['reconcile'],
   ['reconcile', '--dry-run'],
-  ['retry'],
+  ['retry', '--all'],
   ['restore', RUN],
   ['policy', 'list'],
   ['policy', 'set', 'acme', '90d'],
@@ -130,11 +130,11 @@ describeDatabase('the exit codes of the commands', () => {
 
   test('3 for an early deletion that nobody confirmed, without a terminal to ask at', async () => {
     await stack.insertResults({ count: 2, completedAgo: '10 days' });
-    const result = await stack.run(['reconcile', '--older-than', '5d', '--json']);
+    const result = await stack.run(['reconcile', '--older-than', '5d', '--all', '--json']);
     expect(result.code).toBe(3);
     expect(documentOf(result).error).toMatchObject({
       code: 'REFUSED',
-      remedy: 'Say --yes to confirm.',
+      remedy: 'Say --expect 2.',
     });
     expect(await stack.countCleared()).toBe(0);
   });

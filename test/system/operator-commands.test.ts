@@ -336,8 +336,11 @@ describeDatabase('the commands of an operator', () => {
     await store.settle(claim?.batchId ?? 0, lease, outcome);
     expect(await json('retry', '--code', 'NoSuchBucket')).toEqual({ revived: 0 });
     expect(await json('retry', '--run', runIds[0] ?? '')).toEqual({ revived: 1 });
-    expect(await retention('retry')).toMatchObject({ code: 0, stdout: '2 results revived\n' });
-    expect((await retention('retry')).stdout).toContain('Nothing to revive');
+    expect(await retention('retry', '--all')).toMatchObject({
+      code: 0,
+      stdout: '2 results revived\n',
+    });
+    expect((await retention('retry', '--all')).stdout).toContain('Nothing to revive');
   });
 
   async function waitUntilWatching(watching: RunningCli): Promise<void> {

@@ -23,7 +23,10 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAM = `
 import { type Config, type Reactor, createLogger, createReactor, readConfig } from 'retention-reactor';
 
-const config: Config = readConfig({ DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nothing' });
+const config: Config = readConfig({
+  DATABASE_URL: 'postgres://nobody@127.0.0.1:1/nothing',
+  S3_RESULT_BUCKET: 'dpp-results',
+});
 const days: number | undefined = config.retentionDays;
 const reactor: Reactor = createReactor({ config, logger: createLogger({ level: 'error' }) });
 const stopped: Promise<void> = reactor.stop();

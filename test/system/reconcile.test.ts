@@ -189,10 +189,10 @@ describeDatabase('retention reconcile', () => {
 
   test('--older-than below the policy is refused without a confirmation', async () => {
     await stack.insertResults({ count: 3, completedAgo: '10 days' });
-    const refused = await reconcile('--older-than', '7d');
+    const refused = await reconcile('--older-than', '7d', '--all');
     expect(refused.code).toBe(3);
-    expect(refused.stderr).toMatch(/3 of the results older than 7d are not due by their policy/u);
-    expect(refused.stderr).toContain('--yes');
+    expect(refused.stderr).toMatch(/3 results older than 7d are not due by their policy/u);
+    expect(refused.stderr).toContain('--expect 3');
     expect(await stack.countCleared()).toBe(0);
     expect(await stack.database().query('select from retention.flagged')).toEqual([]);
 
@@ -200,7 +200,9 @@ describeDatabase('retention reconcile', () => {
       (await reconcile('--older-than', '7d', '--dry-run', '--json')).stdout,
     ) as DryRun;
     expect(dry.due).toBe(3);
-    expect(await reconcileJson('--older-than', '7d', '--yes')).toMatchObject({ cleared: 3 });
+    expect(await reconcileJson('--older-than', '7d', '--all', '--yes')).toMatchObject({
+      cleared: 3,
+    });
     expect(await stack.countCleared()).toBe(3);
   });
 
@@ -209,7 +211,9 @@ describeDatabase('retention reconcile', () => {
     await stack.database().query('select retention.place_hold($1, $2)', ['audit', runIds[0]]);
     await stack.insertResults({ completedAgo: '10 days', key: 'results/shared' });
     await stack.insertResults({ completedAgo: '1 day', key: 'results/shared' });
-    expect(await reconcileJson('--older-than', '7d', '--yes')).toMatchObject({ cleared: 1 });
+    expect(await reconcileJson('--older-than', '7d', '--all', '--yes')).toMatchObject({
+      cleared: 1,
+    });
     expect(stack.s3().hasObject('dpp-results', `results/${runIds[0]}`)).toBe(true);
     expect(stack.s3().hasObject('dpp-results', 'results/shared')).toBe(true);
   });

@@ -38,6 +38,7 @@ describe.skipIf(isMissing)('promise 6: a key that the real S3 refuses', () => {
         env: {
           DATABASE_URL: database().url,
           S3_ENDPOINT_URL: s3.target.endpoint,
+          S3_RESULT_BUCKET: bucket.name,
           AWS_REGION: s3.target.region,
           AWS_ACCESS_KEY_ID: s3.target.owner.accessKeyId,
           AWS_SECRET_ACCESS_KEY: s3.target.owner.secretAccessKey,

@@ -29,7 +29,7 @@ describe('a notification in words', () => {
   test('says the code of a failure once, and what comes next', () => {
     const failed = { batch: 7, bucket: 'b', code: 'AccessDenied', results: 3, run_ids: ['r1'] };
     expect(line('retention_failed', failed)).toBe(
-      'failed 3 results (b): AccessDenied, among them r1; dead, until: retention retry',
+      'failed 3 results (b): AccessDenied, among them r1; dead, until: retention retry --all',
     );
   });
 

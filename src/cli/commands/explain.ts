@@ -22,7 +22,10 @@ async function explain(
   options: { readonly json?: boolean },
 ): Promise<void> {
   const { config, logger } = await readSettings('explain');
-  const { withStore } = await import('../../assembly.ts');
+  const [{ withStore }, { namedBuckets }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../config/config.ts'),
+  ]);
   const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
   // Nothing is known of its result, so a script must not take it for kept.
   if (runs.some(({ state }) => state === 'unreadable')) process.exitCode = 1;
@@ -32,16 +35,15 @@ async function explain(
   }
   for (const [index, run] of runs.entries()) {
     if (index > 0) printLine();
-    printRun(run, config.resultBuckets);
+    printRun(run, namedBuckets(config));
   }
 }
 
-function printRun(run: Explanation, allowedBuckets: readonly string[]): void {
+function printRun(run: Explanation, allowedBuckets: readonly string[] | undefined): void {
   printLine(`Run ${escapeControls(run.run_id)}: ${run.state.toUpperCase()}`);
   printLine(`  ${escapeControls(`${run.because}.`)}`);
   const facts = factsOf(run).filter(([, text]) => text !== undefined);
-  const isRefused =
-    run.bucket !== null && allowedBuckets.length > 0 && !allowedBuckets.includes(run.bucket);
+  const isRefused = run.bucket !== null && allowedBuckets?.includes(run.bucket) === false;
   if (facts.length > 0) printLine();
   for (const [name, text = ''] of facts) {
     printLine(`  ${name.padEnd(13)}${escapeControls(text)}`);

@@ -8,7 +8,9 @@ import type { Verification } from '../../reactor/verify.ts';
 import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
-import { confirm, printJson, printLine, printTable } from '../output.ts';
+import { type EarlyOptions, confirmEarly, countEarly, describeEarly } from '../early.ts';
+import { collect, refuseBoth, refuseEmpty } from '../narrowing.ts';
+import { printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
@@ -26,10 +28,10 @@ import { readWholeNumber } from '../whole-number.ts';
 const MOST_PER_BATCH = 1_000;
 const MOST_RESULTS = 1_000_000_000;
 
-interface Options extends VerifyOptions {
+interface Options extends VerifyOptions, EarlyOptions {
   readonly tenant?: string;
   readonly run?: readonly string[];
-  readonly olderThan?: string;
+  readonly expect?: string;
   readonly batchSize?: string;
   readonly limit?: string;
   readonly json?: boolean;
@@ -38,10 +40,6 @@ interface Options extends VerifyOptions {
 
 /** `retention reconcile` */
 export function reconcileCommand(): Command {
-  const collect = (value: string, values: readonly string[] = []): readonly string[] => [
-    ...values,
-    value,
-  ];
   return new Command('reconcile')
     .description(
       'Flag what is due now, delete it and stamp it; needs no listener and no scheduler.',
@@ -50,11 +48,13 @@ export function reconcileCommand(): Command {
     .option('--tenant <id>', 'only results of this tenant')
     .option('--run <id>', 'only this run (repeatable)', collect)
     .option('--older-than <duration>', 'only results that completed longer ago, such as 30d')
+    .option('--all', 'with --older-than, also results of all tenants that are not due yet')
+    .option('--expect <count>', 'confirm: so many results that are not due yet go, and no more')
     .option('--batch-size <count>', 'results per batch, 1 to 1000')
     .option('--limit <count>', 'at most so many results')
     .option(
       '--yes',
-      'confirm: delete earlier than the policy says, delete orphans, stamp much that is gone',
+      'confirm: delete up to 1,000 results that are not due yet, delete orphans, stamp much that is gone',
     )
     .option('--verbose', 'with --dry-run, list every run')
     .option('--verify', 'repair drift first: stamp what is gone, flag again what is back')
@@ -71,6 +71,7 @@ export function reconcileCommand(): Command {
 Examples:
   $ retention reconcile --dry-run
   $ retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100
+  $ retention reconcile --older-than 14d --all --expect 2500
   $ retention reconcile --verify --orphans --dry-run`,
     )
     .action(run);
@@ -104,29 +105,24 @@ type Typed = Awaited<ReturnType<typeof readOptions>>;
 
 async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<void> {
   const { config, logger, objects } = tools;
-  const { withStore } = await import('../../assembly.ts');
+  const [{ withStore }, { namedBuckets }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../config/config.ts'),
+  ]);
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
       const verified = await verifyIfAsked(config, logger, objects, options);
       await dryRun(
         store,
         typed.selection,
-        { ...options, allowedBuckets: config.resultBuckets },
+        { ...options, allowedBuckets: namedBuckets(config) },
         verified,
       );
       if (hasFailed(verified)) process.exitCode = 1;
     }
     if (options.dryRun === true || typed.selection?.early !== true) return typed.selection;
-    const groups = await store.dueGroups(typed.selection);
-    const early = groups.reduce((sum, group) => sum + group.early, 0);
-    if (early > 0) {
-      await confirm(
-        `${early} of the results older than ${options.olderThan} are not due by their policy; ` +
-          'deleting them cannot be undone. Go on?',
-        options.yes === true,
-      );
-    }
-    return { ...typed.selection, early: early > 0 };
+    const early = countEarly(await store.dueGroups(typed.selection));
+    return confirmEarly(typed.selection, early, options, typed.expected);
   });
   const selection = await withUsage(looking);
   if (options.dryRun !== true) {
@@ -201,16 +197,16 @@ function printWaiting(waiting: readonly Unsettled[]): void {
 async function dryRun(
   store: Store,
   selection: Selection | undefined,
-  options: Options & { readonly allowedBuckets: readonly string[] },
+  options: Options & { readonly allowedBuckets: readonly string[] | undefined },
   verified: Verification | undefined,
 ): Promise<void> {
   const groups = await store.dueGroups(selection ?? {});
+  const early = countEarly(groups);
   const sum = (some: readonly DueGroup[]): number =>
     some.reduce((total, { results }) => total + results, 0);
   const due = sum(groups);
   const { allowedBuckets } = options;
-  const isRefused = ({ bucket }: DueGroup): boolean =>
-    allowedBuckets.length > 0 && !allowedBuckets.includes(bucket);
+  const isRefused = ({ bucket }: DueGroup): boolean => allowedBuckets?.includes(bucket) === false;
   const refusedGroups = groups.filter((group) => isRefused(group));
   const refused = sum(refusedGroups);
   const wantsRuns = options.json === true || options.verbose === true;
@@ -223,11 +219,19 @@ async function dryRun(
       oldest: group.oldest,
       ...(isRefused(group) ? { refused: 'bucket not allowed' } : {}),
     }));
-    printJson({ dry_run: true, due, groups: plain, runs, ...describeVerified(verified, options) });
+    printJson({
+      dry_run: true,
+      due,
+      ...(selection?.early === true ? { early } : {}),
+      groups: plain,
+      runs,
+      ...describeVerified(verified, options),
+    });
     return;
   }
   printVerified(verified, options);
   printLine(`${countOf(due - refused, 'result')} would go; nothing was changed.`);
+  if (early > 0) printLine(describeEarly(early));
   if (refused > 0) {
     const names = [...new Set(refusedGroups.map(({ bucket }) => bucket))].join(', ');
     printLine(
@@ -250,9 +254,19 @@ async function dryRun(
   }
 }
 
-async function readOptions(
-  options: Options,
-): Promise<{ readonly selection: Selection | undefined; readonly batchSize: number | undefined }> {
+async function readOptions(options: Options): Promise<{
+  readonly selection: Selection | undefined;
+  readonly batchSize: number | undefined;
+  readonly expected: number | undefined;
+}> {
+  const { tenant, run: runs, bucket, prefix } = options;
+  await refuseEmpty({
+    '--tenant': tenant,
+    '--run': runs,
+    '--bucket': bucket,
+    '--prefix': prefix,
+  });
+  await refuseBoth(options.all === true, { '--tenant': tenant, '--run': runs });
   const [{ parseDuration, MILLISECONDS }, { UsageError }] = await Promise.all([
     import('../../lifecycle/duration.ts'),
     import('../../errors.ts'),
@@ -272,16 +286,27 @@ async function readOptions(
       remedy: 'No policy keeps results for less than a day, and neither does a cutoff.',
     });
   }
-  const isNarrowed = [options.tenant, options.run, olderThan, limit].some((it) => it !== undefined);
-  if (!isNarrowed) return { selection: undefined, batchSize };
+  const expected =
+    options.expect === undefined
+      ? undefined
+      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS, 0);
+  if (expected !== undefined && olderThan === undefined) {
+    throw new UsageError('--expect: expected together with --older-than; given alone', {
+      remedy: 'It confirms the number of results that go before they are due.',
+    });
+  }
+  const isNarrowed = [tenant, runs, olderThan, limit].some((it) => it !== undefined);
+  if (!isNarrowed) return { selection: undefined, batchSize, expected };
   return {
     batchSize,
+    expected,
     selection: {
-      tenantId: options.tenant,
-      runIds: options.run,
-      olderThanSeconds: olderThan === undefined ? undefined : olderThan / 1_000,
-      early: olderThan !== undefined,
-      limit,
+      ...(tenant === undefined ? {} : { tenantId: tenant }),
+      ...(runs === undefined ? {} : { runIds: runs }),
+      // Of what is due all goes without a word; what is not due wants --all on the command line.
+      ...(tenant === undefined && runs === undefined ? { all: true as const } : {}),
+      ...(olderThan === undefined ? {} : { olderThanSeconds: olderThan / 1_000, early: true }),
+      ...(limit === undefined ? {} : { limit }),
     },
   };
 }

@@ -41,12 +41,14 @@ async function restore(given: readonly string[], options: Options): Promise<void
     });
   }
   const { config, logger } = await readSettings('restore');
-  const [{ withStore }, { openObjectStore }, { abilityOf }, { restoreRun }] = await Promise.all([
-    import('../../assembly.ts'),
-    import('../../objects/open-object-store.ts'),
-    import('../../objects/object-store.ts'),
-    import('../../reactor/restore.ts'),
-  ]);
+  const [{ withStore }, { allowedBuckets }, { openObjectStore }, { abilityOf }, { restoreRun }] =
+    await Promise.all([
+      import('../../assembly.ts'),
+      import('../../config/config.ts'),
+      import('../../objects/open-object-store.ts'),
+      import('../../objects/object-store.ts'),
+      import('../../reactor/restore.ts'),
+    ]);
   const runs = await withStore({ config, logger }, async (store) => {
     const objects = openObjectStore(config, logger);
     const listing = abilityOf(objects, 'listing');
@@ -59,6 +61,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
             store,
             objects: { listing, restoration },
             holdForSeconds: holdFor / MILLISECONDS.second,
+            allowedBuckets: allowedBuckets(config),
           },
           runId,
         );

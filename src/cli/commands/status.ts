@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
-import { printStatus, printWaitCauses } from '../status-table.ts';
+import { causesOfRefusal, printStatus, printVariables, printWaitCauses } from '../status-table.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -26,16 +26,28 @@ export function statusCommand(): Command {
 async function status(options: Options): Promise<void> {
   const interval = await readInterval(options);
   const { config, logger } = await readSettings('status');
-  const { withStore } = await import('../../assembly.ts');
+  const [{ withStore }, { namedBuckets, storedSettings }] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../config/config.ts'),
+  ]);
   await withStore({ config, logger }, async (store) => {
     const row = await store.readStatus();
     if (options.watch === true) {
       const { watchStatus } = await import('../status-watch.ts');
       await watchStatus(row, () => store.readStatus(), interval, options.json === true);
-    } else if (options.json === true) printJson(row);
+      return;
+    }
+    const buckets = namedBuckets(config);
+    const refused = causesOfRefusal(
+      buckets === undefined ? [] : await store.readUnsettled({ buckets }),
+    );
+    const variables = await store.readVariables(storedSettings(config));
+    const differing = variables.filter(({ differs }) => differs);
+    if (options.json === true) printJson({ ...row, variables, not_allowed: refused });
     else {
       printStatus(row);
-      printWaitCauses(await store.readWaitCauses());
+      printWaitCauses([...(await store.readWaitCauses()), ...refused]);
+      printVariables(differing);
     }
   });
 }

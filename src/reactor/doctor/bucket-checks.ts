@@ -21,7 +21,7 @@ export interface BucketsToCheck {
   readonly listing?: ObjectListing | undefined;
   /** How people call the store. */
   readonly place?: string | undefined;
-  /** From `S3_RESULT_BUCKET`; none: any bucket is allowed. */
+  /** From `S3_RESULT_BUCKET`; none, or `*`: none is known to be refused. */
   readonly allowedBuckets: readonly string[];
   /** Undefined: the database cannot be asked. */
   readonly reader: Diagnosis | undefined;
@@ -40,21 +40,15 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
     return warning(
       'buckets',
       'none is known: S3_RESULT_BUCKET names none, and nothing has been flagged yet',
-      'Set S3_RESULT_BUCKET, so that nothing else can be deleted from.',
+      'Set S3_RESULT_BUCKET to the buckets of the results.',
     );
   });
   checks.push(...listing);
+  const isAny = allowedBuckets.length === 0 || allowedBuckets.includes('*');
   const refused = new Set<string>();
   for (const name of namesOf(options, known)) {
-    const isAllowed = allowedBuckets.length === 0 || allowedBuckets.includes(name);
-    if (!isAllowed) {
-      checks.push(
-        warning(
-          `bucket ${name}`,
-          'results point at it, but it is not among the allowed buckets: they are refused',
-          'Add it to S3_RESULT_BUCKET and revive them: retention retry --code BucketNotAllowed',
-        ),
-      );
+    if (!isAny && !allowedBuckets.includes(name)) {
+      checks.push(...(await attempt(`bucket ${name}`, () => checkRefused(name, options))));
       continue;
     }
     const bucket = known.get(name);
@@ -68,11 +62,25 @@ export async function checkBuckets(options: BucketsToCheck): Promise<readonly Ch
   return checks;
 }
 
+/** What waits in a bucket that nothing may be deleted from. */
+async function checkRefused(name: string, options: BucketsToCheck): Promise<Check> {
+  const { reader, allowedBuckets } = options;
+  const waiting = (await reader?.readUnsettled(allowedBuckets)) ?? [];
+  const results = waiting
+    .filter(({ bucket, kind }) => bucket === name && kind === 'not allowed')
+    .reduce((sum, each) => sum + each.results, 0);
+  return warning(
+    `bucket ${name}`,
+    `it is not among the allowed buckets: ${showCount(results, 'flagged result waits', 'flagged results wait')} in it`,
+    'Where they are to go, add it to the S3_RESULT_BUCKET of a listener; they need nothing else.',
+  );
+}
+
 function namesOf(options: BucketsToCheck, known: ReadonlyMap<string, KnownBucket>): string[] {
   const fixed = options.health?.default_bucket ?? undefined;
   return [
     ...new Set([
-      ...options.allowedBuckets,
+      ...options.allowedBuckets.filter((name) => name !== '*'),
       ...(fixed === undefined ? [] : [fixed]),
       ...known.keys(),
     ]),

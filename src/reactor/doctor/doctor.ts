@@ -7,6 +7,7 @@ import { checkOutlook } from './outlook-checks.ts';
 import type { DoctorPorts } from './ports.ts';
 import { checkScheduler } from './scheduler-checks.ts';
 import { checkSchemaHealth } from './schema-checks.ts';
+import { checkAllowed, checkStored } from './variable-checks.ts';
 
 /**
  * Looks at everything that a reactor depends on. Changes nothing, except that it notes which
@@ -16,7 +17,7 @@ import { checkSchemaHealth } from './schema-checks.ts';
  */
 export async function examine(ports: DoctorPorts): Promise<Findings> {
   const reached = await checkConnections(ports);
-  const checks: Check[] = [checkVariables(ports), ...reached.checks];
+  const checks: Check[] = [checkVariables(ports), checkAllowed(ports), ...reached.checks];
   const { main, listen, migrate } = reached;
   // The owner of the schema sees more than a listener, such as its own job.
   const connection = migrate === undefined ? ports.main : ports.migrate;
@@ -37,6 +38,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
     });
     checks.push(
       ...reading,
+      ...(await checkStored(reader, ports.stored)),
       ...(await checkClock(reader)),
       ...(await checkSchemaHealth(ports, reader, health, main.role)),
     );

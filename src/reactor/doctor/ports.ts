@@ -42,7 +42,10 @@ export interface DoctorPorts {
   readonly listing?: ObjectListing | undefined;
   /** How people call the store. */
   readonly place?: string | undefined;
+  /** From `S3_RESULT_BUCKET`; none: it is not set. `*`: any. */
   readonly allowedBuckets: readonly string[];
+  /** The variables of what the database keeps, as a start would bring them. */
+  readonly stored: Readonly<Record<string, string | number | boolean | null>>;
   readonly leaseSeconds: number;
   /** The most seconds that one S3 call can take. */
   readonly s3BudgetSeconds: number;

@@ -174,6 +174,7 @@ class RunningBench implements Bench {
       env: {
         DATABASE_URL: url,
         S3_ENDPOINT_URL: this.s3Endpoint,
+        S3_RESULT_BUCKET: '*',
         RETENTION_SCHEDULER: 'internal',
         DPP_JSON_LOGS: 'false',
       },

@@ -68,7 +68,7 @@ export async function calmDown(options: CalmOptions): Promise<Violation[]> {
     const dead = await count(DEAD);
     if (dead > 0) {
       say(`${dead} dead: one retry revives them`);
-      await runCli(['retry'], { env: { ...env, DATABASE_URL: postgres.url() } });
+      await runCli(['retry', '--all'], { env: { ...env, DATABASE_URL: postgres.url() } });
     }
     await until('all that is due is gone', async () => (await count(LEFT)) === 0, {
       limitMs: BOUND_MS,

@@ -64,7 +64,7 @@ const KEPT = `update retention.setting set history_kept = '1 minute'`;
 /** What comes once an hour, at the next tick; and what a person does about dead results. */
 const TAKE_CARE = `
 update retention.heartbeat set cleaned_up_at = cleaned_up_at - interval '1 hour';
-select retention.retry()`;
+select retention.retry(p_all => true)`;
 
 const SCRATCH = fileURLToPath(new URL('../../../.scratch/long-run', import.meta.url));
 

@@ -23,7 +23,7 @@ const RIGHTS = `${FOLDER}/19_rights.sql`;
 const TABLE = `${FOLDER}/02_table.sql`;
 const REPORT = `${FOLDER}/03_report.sql`;
 const POLICY = `${FOLDER}/11_policy.sql`;
-const SETTINGS = `${FOLDER}/12_settings.sql`;
+const VARIABLES = `${FOLDER}/12_variables.sql`;
 const IDENTITY_TEST = 'test/database/identity.test.ts';
 const AS_THEY_ARE_TEST = 'test/database/tables-as-they-are.test.ts';
 
@@ -105,23 +105,13 @@ export const adoptionMutations = [
   {
     name: 'another bucket in the variable changes the default bucket',
     promise: 1,
-    edits: [
-      {
-        file: SETTINGS,
-        search:
-          "    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')\n",
-        replace:
-          "    default_bucket = case when p_settings ? 'default_bucket' then p_settings ->> 'default_bucket' else s.default_bucket end\n",
-      },
-      {
-        file: SETTINGS,
-        search: "    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null\n",
-        replace:
-          "    or p_settings ? 'default_bucket' and s.default_bucket is distinct from p_settings ->> 'default_bucket'\n",
-      },
-    ],
+    edits: one(
+      VARIABLES,
+      "    when p_name = 'default_bucket' and (p_stored is not null or p_known.set_at is not null)\n",
+      "    when p_name = 'default_bucket' and p_known.set_at is not null\n",
+    ),
     testFile: 'test/database/stored-settings.test.ts',
-    test: 'is taken from the variable where there is none, and stays when a second bucket is added',
+    test: ['is changed by a person, not by the variable: %s', 'other'],
   },
   {
     name: 'hidden rows are no reason to stand still',
