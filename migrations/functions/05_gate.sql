@@ -35,7 +35,8 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, version. because
+-- disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, keeper fails,
+-- version. because
 -- says it in words, and remedy says what to do. p_client: the version of the client that asks; null: no client is
 -- judged. Costs a few look-ups in catalogs.
 -- For observers.
@@ -94,6 +95,9 @@ begin
   where k.missing * 2 > k.looked
     and k.missing_confirmed_at is null
     and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+  return query
+  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+  from retention._keeper_reasons() r;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',

@@ -92,15 +92,18 @@ begin
   select count(*) as results,
     coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
     coalesce(array_agg(u.key order by u.n), '{}') as keys,
-    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants,
+    case when p_batch.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end as etags
   into strict v_kept
-  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants, p_batch.etags) with ordinality
+    as u (run_id, key, tenant_id, etag, n)
   where u.n not in (select unnest(p_spared || p_failed));
   update retention.batch b
   set results = v_kept.results,
     run_ids = v_kept.run_ids,
     keys = v_kept.keys,
     tenants = v_kept.tenants,
+    etags = v_kept.etags,
     spared = b.spared + cardinality(p_spared),
     failed = b.failed + cardinality(p_failed),
     lease = case when v_kept.results > 0 then b.lease end,

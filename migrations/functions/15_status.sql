@@ -163,7 +163,9 @@ returns table (
   halted text[],
   next_pass timestamptz,
   next_pass_because text,
-  newest_run timestamptz
+  newest_run timestamptz,
+  kept bigint,
+  object_changed bigint
 )
 language sql
 stable
@@ -205,7 +207,9 @@ as $$
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run()
+    retention._newest_run(),
+    o.kept,
+    o.changed
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
@@ -239,6 +243,12 @@ as $$
     from retention.bucket c
     where c.paused_until > now()
   ) k
+  cross join lateral (
+    select count(*) filter (where n.kept_by is not null) as kept,
+      count(*) filter (where n.kept_by is null) as changed
+    from retention.spared_object n
+    where n.until > now()
+  ) o
   cross join lateral (
     select count(*) as policies_pending,
       string_agg(
@@ -287,6 +297,10 @@ comment on column retention.status.policy_pending is 'the same in words; null: n
 comment on column retention.status.halted is 'the reasons of retention.gate(); empty: none';
 comment on column retention.status.next_pass is 'when the next flagging pass comes; null: none comes by itself';
 comment on column retention.status.next_pass_because is 'what the next pass waits for, or what keeps it from coming';
+comment on column retention.status.kept is
+  'objects of due results that a keeper has, as far as they were claimed before';
+comment on column retention.status.object_changed is
+  'objects of due results that stay, since S3 holds another version than the row''s etag names';
 comment on column retention.status.newest_run is
   'when the newest run completed that is known here; long ago: the application may write to another table';
 

@@ -148,8 +148,8 @@ end
 $$;
 
 -- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
--- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
--- dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
+-- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept (by its policy, its own
+-- date or a keeper), shared, object changed, in flight, dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
 -- For observers.
 create or replace function retention.explain(p_run_id text)
 returns table (
@@ -193,6 +193,7 @@ declare
   v_policy text;
   v_completed text;
   v_gate record;
+  v_spared record;
 begin
   select * into strict v_setting from retention.setting;
   select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
@@ -236,6 +237,7 @@ begin
   select format('the policy of tenant %s', p.tenant_id) into v_policy
   from retention.policy p where p.tenant_id = nullif(explain.tenant_id, '*');
   shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
+  select * into v_spared from retention._why_spared(v_run_id, explain.bucket, v_run.key, v_run.etag::text);
 
   if v_run.cleared_at is not null then
     state := 'cleared';
@@ -282,6 +284,9 @@ begin
   elsif shares_with is not null then
     state := 'shared';
     because := retention._why_shared(shares_with);
+  elsif v_spared.state is not null then
+    state := v_spared.state;
+    because := v_spared.because;
   elsif not retention._is_open() then
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;

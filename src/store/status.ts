@@ -37,6 +37,10 @@ export interface Status {
   readonly next_pass_because: string;
   /** When the newest run completed that is known here. */
   readonly newest_run: Instant | null;
+  /** Objects of due results that a keeper has, as far as they were claimed before. */
+  readonly kept: number;
+  /** Objects of due results that stay, since S3 holds another version than the row's etag names. */
+  readonly object_changed: number;
 }
 
 /** A cause for which results do not go at this moment. */

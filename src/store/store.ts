@@ -12,6 +12,7 @@ import {
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
+import { addKeeper, listKeepers, removeKeeper } from './keepers.ts';
 import { claim, countPostponed, postpone, settle, split } from './leases.ts';
 import {
   beginVerify,
@@ -59,6 +60,9 @@ const functions = {
   placeHolds,
   releaseHolds,
   listHolds,
+  addKeeper,
+  removeKeeper,
+  listKeepers,
   explain,
   retry,
   readGate,
