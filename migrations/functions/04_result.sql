@@ -72,6 +72,7 @@ begin
       l.retain_until,
       l.bucket,
       l.key,
+      l.etag,
       l.is_candidate,
       l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
@@ -87,6 +88,7 @@ begin
         retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
         -- One index serves look-ups and comparisons with listings.
         %2$s as key,
+        r.etag,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case

@@ -87,7 +87,7 @@ begin
       )
       -- The same of what a keeper has, and of what has changed.
       or r.is_due and (select exists (select from retention.spared_object))
-        and retention._is_spared_for_now(r.bucket, r.key, r.run_id) as is_shared,
+        and retention._is_spared_for_now(r.bucket, r.key) as is_shared,
       r.is_due, r.bucket, r.key, r.tenant_id
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r

@@ -203,8 +203,7 @@ $$;
 
 -- Which of some keys of a bucket the keepers keep, by which table, and until when (infinity: as long as it has the row).
 -- One question to each keeper, whatever the number of keys. What has committed when it is asked counts. Called with the
--- rights of the schema's owner. Raises object_not_in_prerequisite_state where a keeper cannot be asked: nothing may be
--- deleted then.
+-- rights of the schema's owner. Raises RR051 where a keeper cannot be asked: nothing may be deleted then.
 create or replace function retention._kept(p_bucket text, p_keys text[])
 returns table (key text, kept_by text, until timestamptz)
 language plpgsql
@@ -230,7 +229,7 @@ begin
     select * into v_fault from retention._keeper_fault(v_keeper);
     if v_fault.fault is not null then
       raise exception using
-        errcode = 'object_not_in_prerequisite_state',
+        errcode = 'RR051',
         message = format('the keeper %s cannot be asked: %s', v_keeper.table_name, v_fault.fault),
         hint = v_fault.remedy;
     end if;
@@ -258,7 +257,7 @@ begin
   order by k.until desc
   limit 1;
 exception
-  when object_not_in_prerequisite_state or insufficient_privilege then
+  when sqlstate 'RR051' or insufficient_privilege then
     return;
 end
 $$;

@@ -28,9 +28,26 @@ as $$
   from retention.adapter a
 $$;
 
+-- The version of an object that its runs mean, as a condition: what the newest says of those that are not cleared and
+-- name an etag. Null: none does. One probe by key, whatever the caller's settings.
+create or replace function retention._object_condition(p_bucket text, p_key text)
+returns text
+language sql
+stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+  select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
+  from retention._live r
+  where r.key = p_key collate "C"
+    and r.bucket = p_bucket
+    and r.etag is not null
+$$;
+
 -- The conditions of a batch's results, in their order, as its rows are now. Null: none has one. Read before the check of
--- promise 1: whatever changes in a row from here on, S3 is asked for the version that was due. Of several results on
--- one object the newest says which version it is.
+-- promise 1: whatever changes in a row from here on, S3 is asked for the version that was due.
 create or replace function retention._read_conditions(p_batch retention.batch)
 returns text[]
 language plpgsql
@@ -39,25 +56,22 @@ as $$
 declare
   v_conditions text[];
 begin
-  select case when count(x.etag) > 0 then array_agg(x.etag order by x.n) end
+  select case when count(k.condition) > 0 then array_agg(k.condition order by e.n) end
   into v_conditions
   from (
-    select e.n,
-      first_value(o.etag) over (
-        partition by e.key collate "C"
-        order by o.etag is null, o.completed_at desc nulls last, o.etag
-      ) as etag
-    from retention._results(p_batch) e
+    -- Each object once: thousands of results may share one. The probe as in _object_condition, planned once.
+    select d.key, o.condition
+    from (select distinct x.key collate "C" as key from retention._results(p_batch) x offset 0) d
     cross join lateral (
-      -- Ids may stand in two partitions.
-      select case when min(r.etag) = max(r.etag) then retention._condition(min(r.etag)::text) when min(r.etag) is not null then '!' end as etag,
-        max(r.completed_at) as completed_at
-      from retention.result r
-      where r.run_id = e.run_id
-        -- As an expression: an index over keys would serve worse.
-        and coalesce(r.key, '') = e.key
+      select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1]) as condition
+      from retention._live r
+      where r.key = d.key
+        and r.bucket = p_batch.bucket
+        and r.etag is not null
     ) o
-  ) x;
+    offset 0
+  ) k
+  join retention._results(p_batch) e on e.key collate "C" = k.key;
   return v_conditions;
 exception
   when query_canceled then
@@ -78,20 +92,14 @@ stable
 as $$
 declare
   v_conditions text[] := '{}';
-  v_etag text;
-  v_result record;
+  v_condition text;
+  v_key text;
 begin
-  for v_result in
-    select e.run_id, e.key from retention._results(p_batch) e order by e.n
+  for v_key in
+    select e.key from retention._results(p_batch) e order by e.n
   loop
     begin
-      select retention._condition(r.etag::text)
-      into v_etag
-      from retention.result r
-      where r.run_id = v_result.run_id
-        and coalesce(r.key, '') = v_result.key
-      order by r.completed_at desc
-      limit 1;
+      v_condition := retention._object_condition(p_batch.bucket, v_key);
     exception
       when query_canceled then
         raise;
@@ -99,9 +107,9 @@ begin
         if retention._is_passing(sqlstate) then
           raise;
         end if;
-        v_etag := '!';
+        v_condition := '!';
     end;
-    v_conditions := v_conditions || v_etag;
+    v_conditions := v_conditions || v_condition;
   end loop;
   return v_conditions;
 end
@@ -229,7 +237,7 @@ $$;
 
 -- Whether a result is not flagged for a time, since a keeper has its object or S3 holds another version than it names.
 -- Asked only where anything is noted.
-create or replace function retention._is_spared_for_now(p_bucket text, p_key text, p_run_id retention.run_id)
+create or replace function retention._is_spared_for_now(p_bucket text, p_key text)
 returns boolean
 language sql
 stable
@@ -240,16 +248,7 @@ as $$
     where o.bucket = p_bucket
       and o.key = p_key collate "C"
       and o.until > now()
-      and (
-        o.kept_by is not null
-        or exists (
-          select
-          from retention.result r
-          where r.run_id = p_run_id
-            and coalesce(r.key, '') = p_key
-            and retention._condition(r.etag::text) = o.etag
-        )
-      )
+      and (o.kept_by is not null or o.etag = retention._object_condition(p_bucket, p_key))
   )
 $$;
 
@@ -281,8 +280,8 @@ begin
 end
 $$;
 
--- Whether a run that is not cleared points at an object, and with that etag (empty: with any). One probe by key, whatever
--- the caller's settings.
+-- Whether a run that is not cleared points at an object, and means that version of it (empty: any). One probe by key,
+-- whatever the caller's settings.
 create or replace function retention._is_wanted(p_bucket text, p_key text, p_etag text)
 returns boolean
 language sql
@@ -292,22 +291,15 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
 as $$
-  select exists (
-    select
-    from retention._live l
-    where l.key = p_key collate "C"
-      and l.bucket = p_bucket
-      and (
-        p_etag = ''
-        or exists (
-          select
-          from retention.result r
-          where r.run_id = l.run_id
-            and coalesce(r.key, '') = p_key
-            and retention._condition(r.etag::text) = p_etag
-        )
-      )
-  )
+  select case
+    when p_etag <> '' then retention._object_condition(p_bucket, p_key) is not distinct from p_etag
+    else exists (
+      select
+      from retention._live l
+      where l.key = p_key collate "C"
+        and l.bucket = p_bucket
+    )
+  end
 $$;
 
 -- Looks again at what was spared, the oldest 10,000 notes at a time: forgets objects that no keeper keeps any more, and
@@ -359,7 +351,7 @@ begin
   where o.noted_at <= v_before
     and o.kept_by is null;
 exception
-  when object_not_in_prerequisite_state or lock_not_available then
+  when sqlstate 'RR051' or lock_not_available then
     return;
 end
 $$;

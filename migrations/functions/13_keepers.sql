@@ -211,7 +211,7 @@ begin
       message = format('expected a keeper, given: %s', left(concat_ws(', column ', p_table, p_key_column), 200)),
       hint = coalesce(
         (
-          select format('There are: %s.', string_agg(format('%s (%I)', k.table_name, k.key_column), ', ' order by k.keeper_id))
+          select 'There are: ' || string_agg(format('%s (%I)', k.table_name, k.key_column), ', ' order by k.keeper_id) || '.'
           from retention.keeper k
         ),
         'There is none.'

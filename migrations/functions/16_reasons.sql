@@ -85,15 +85,15 @@ begin
   from retention.spared_object o
   where o.bucket = p_bucket
     and o.key = p_key collate "C"
-    and o.etag = retention._condition(p_etag)
+    and o.etag = retention._object_condition(p_bucket, p_key)
     and o.until > now();
   if found then
     state := 'object changed';
     because := case v_note.etag
-      when '!' then format('its etag %L is none that S3 could be asked for, so it is kept: correct the etag, or set it to null', left(p_etag, 100))
+      when '!' then format('its etag %s is none that S3 could be asked for, so it is kept: correct the etag, or set it to null', coalesce(quote_literal(left(p_etag, 100)), 'of a run that shares it'))
       else format(
-        'S3 holds another version of its object than the one with its etag %s, found %s, last at %s; S3 is asked again at %s, or when the row has another etag',
-        left(p_etag, 100),
+        'S3 holds another version of its object than the one with the etag %s, found %s, last at %s; S3 is asked again at %s, or when the row has another etag',
+        v_note.etag,
         case v_note.times when 1 then 'once' else v_note.times || ' times' end,
         retention._iso(v_note.noted_at),
         retention._iso(v_note.until)

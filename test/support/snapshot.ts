@@ -65,6 +65,8 @@ function statusOf(ago: Ago): Status {
     next_pass: new Date(ago(0).getTime() + 23 * HOUR),
     next_pass_because: 'a tick flags 1 day after the last pass',
     newest_run: ago(5 * MINUTE),
+    kept: 0,
+    object_changed: 0,
   };
 }
 

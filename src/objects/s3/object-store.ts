@@ -29,14 +29,14 @@ export type S3ObjectStore = Required<ObjectStore>;
 export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3ObjectStore {
   const connection = new S3Connection(options);
   const requests = new S3DeleteRequests(connection);
-  const deletion = new S3Deletion(requests);
+  const deletion = new S3Deletion(connection, requests);
   const purge = new S3Purge(connection, requests);
   const budget = connection.budgetMilliseconds;
 
   const deleteInTime = async (
     bucket: string,
     keys: readonly string[],
-    { signal, endsAt, habits: given }: DeletionOptions,
+    { signal, endsAt, habits: given, etags }: DeletionOptions,
     run: (call: DeletionCall) => Promise<KeyOutcomes>,
   ): Promise<DeletionReport> => {
     if (keys.length > MAX_KEYS_PER_REQUEST) {
@@ -50,7 +50,7 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     const habits = habitsFor(bucket, given);
     try {
       const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
-        run({ signal: inTime, endsAt: overAt, unanswered, habits }),
+        run({ signal: inTime, endsAt: overAt, unanswered, habits, etags }),
       );
       const report = { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
       const learned = learnedIn(bucket, habits);
