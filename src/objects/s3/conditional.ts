@@ -2,6 +2,7 @@ import type { KeyFailure } from '../store-failure.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import type { DeletionCall } from './delete-requests.ts';
+import type { KeyOutcomes } from './deletion.ts';
 import { conditionRefused, lacksOperation, withCondition } from './failures.ts';
 import { inParallel } from './in-parallel.ts';
 import { readObjectState } from './object-state.ts';
@@ -41,21 +42,27 @@ export function learnRefusal(
   return conditionRefused(bucket, `${error.code}: ${error.reason}`);
 }
 
-/** The same of single keys, where others went that name no version. */
+/** The same of single keys. @throws where that is all that came of the call. */
 export function learnRefusals(
   bucket: string,
-  failures: readonly KeyFailure[],
+  { deleted, failures }: KeyOutcomes,
   call: DeletionCall,
 ): readonly KeyFailure[] {
-  return failures.map((failure) => {
+  let refusal: ObjectStoreError | undefined;
+  let refused = 0;
+  const told = failures.map((failure) => {
     const isRefused =
       call.etags?.has(failure.key) === true &&
       lacksOperation({ ...failure, httpStatus: undefined });
     if (!isRefused) return withCondition(failure, call.etags);
     call.habits.learn('conditional', 'refused', `an etag is answered with ${failure.code}`);
-    const { code, reason, outcome, concerns } = conditionRefused(bucket, failure.code);
+    refusal = conditionRefused(bucket, failure.code);
+    refused += 1;
+    const { code, reason, outcome, concerns } = refusal;
     return { ...failure, code, reason, outcome, concerns };
   });
+  if (refusal !== undefined && deleted.length === 0 && refused === failures.length) throw refusal;
+  return told;
 }
 
 /**

@@ -61,7 +61,7 @@ export class S3Deletion {
     try {
       const { deleted, failures } = await this.#deleteAll(bucket, keys, call);
       if (failures.length === 0 || call.etags === undefined) return { deleted, failures };
-      const told = learnRefusals(bucket, failures, call);
+      const told = learnRefusals(bucket, { deleted, failures }, call);
       const gone = await findGone(this.#connection, bucket, told, call);
       if (gone.size === 0) return { deleted, failures: told };
       return {
@@ -85,7 +85,11 @@ export class S3Deletion {
     const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], call);
     const answered = batch.deleted.length + batch.failures.length > 0;
     if (singles.unanimous && !answered) throw singles.unanimous;
-    if (batch.lacking !== undefined) call.habits.learn('deletes', 'singly', batch.lacking);
+    const works =
+      singles.deleted.length > 0 || singles.failures.some(({ outcome }) => outcome === 'changed');
+    if (batch.lacking !== undefined && works) {
+      call.habits.learn('deletes', 'singly', batch.lacking);
+    }
     return {
       deleted: [...batch.deleted, ...singles.deleted],
       failures: [...refused, ...batch.failures, ...singles.failures],
