@@ -13,7 +13,8 @@ immutable
 parallel safe
 return case
   when p_etag is null then null
-  when p_etag ~ '^("[A-Za-z0-9+/=_.:~-]{1,255}"|[A-Za-z0-9+/=_.:~-]{1,255})$' then btrim(p_etag, '"')
+  -- Without bounds, which would make the pattern slow.
+  when octet_length(p_etag) <= 257 and p_etag ~ '^("[A-Za-z0-9+/=_.:~-]+"|[A-Za-z0-9+/=_.:~-]+)$' then btrim(p_etag, '"')
   else '!'
 end;
 
@@ -32,18 +33,36 @@ $$;
 -- name an etag. Null: none does. One probe by key, whatever the caller's settings.
 create or replace function retention._object_condition(p_bucket text, p_key text)
 returns text
-language sql
+language plpgsql
 stable
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
 as $$
-  select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
-  from retention._live r
-  where r.key = p_key collate "C"
-    and r.bucket = p_bucket
-    and r.etag is not null
+begin
+  -- In PL/pgSQL, which keeps the plan: it is asked for each result that was spared.
+  return (
+    select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
+    from retention._live r
+    where r.key = p_key collate "C"
+      and r.bucket = p_bucket
+      and r.etag is not null
+  );
+end
+$$;
+
+-- The results of a batch as _results has them, each with its condition.
+create or replace function retention._conditional_results(p_batch retention.batch)
+returns table (run_id retention.run_id, key text, etag text, n bigint)
+language sql
+stable
+rows 1000
+as $$
+  -- Unnested together: an element of an array out of line costs reading the whole of it.
+  select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.etag, u.n
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.etags) with ordinality as u (run_id, key, etag, n)
+  offset 0
 $$;
 
 -- The conditions of a batch's results, in their order, as its rows are now. Null: none has one. Read before the check of
@@ -154,8 +173,8 @@ begin
   if '!' = any (p_batch.etags) then
     v_odd := array(
       select e.key
-      from retention._results(p_batch) e
-      where p_batch.etags[e.n] = '!'
+      from retention._conditional_results(p_batch) e
+      where e.etag = '!'
         and e.key collate "C" in (select unnest(p_keys) collate "C")
     );
     perform retention._note_changed(p_batch, v_odd);
@@ -176,8 +195,8 @@ begin
     select coalesce(array_agg(o.key), '{}'), array_agg(o.etag)
     into keys, etags
     from (
-      select distinct on (e.key collate "C") e.key, p_batch.etags[e.n] as etag
-      from retention._results(p_batch) e
+      select distinct on (e.key collate "C") e.key, e.etag
+      from retention._conditional_results(p_batch) e
       where e.key collate "C" in (select unnest(keys) collate "C")
         and e.n not in (select unnest(spared))
     ) o;
@@ -192,10 +211,10 @@ returns void
 language sql
 as $$
   insert into retention.spared_object as s (bucket, key, etag, until, run_id)
-  select distinct on (e.key collate "C") p_batch.bucket, e.key, p_batch.etags[e.n],
+  select distinct on (e.key collate "C") p_batch.bucket, e.key, e.etag,
     clock_timestamp() + retention._backoff('1 hour', '7 days', 1),
     e.run_id
-  from retention._results(p_batch) e
+  from retention._conditional_results(p_batch) e
   where e.key collate "C" in (select unnest(p_keys) collate "C")
   on conflict (bucket, key, etag) do update
   set until = clock_timestamp() + retention._backoff('1 hour', '7 days', s.times + 1),
@@ -219,8 +238,8 @@ begin
   -- Without a condition there was nothing that could have failed it.
   select coalesce(array_agg(e.key), '{}'), count(*)
   into keys, results
-  from retention._results(p_batch) e
-  where p_batch.etags[e.n] is not null
+  from retention._conditional_results(p_batch) e
+  where e.etag is not null
     and e.key collate "C" in (
       select f.key collate "C"
       from jsonb_to_recordset(p_failed) as f (key text, outcome text)
