@@ -6,6 +6,7 @@ import { explainCommand } from './commands/explain.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
+import { keeperCommand } from './commands/keeper.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { policyCommand } from './commands/policy.ts';
@@ -44,6 +45,7 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    keeperCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

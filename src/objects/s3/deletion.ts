@@ -5,7 +5,7 @@ import {
   learnRefusal,
   learnRefusals,
   refuseUnlessPossible,
-} from './conditional.ts';
+} from './conditions.ts';
 import type { S3Connection } from './connection.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';

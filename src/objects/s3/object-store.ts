@@ -7,6 +7,7 @@ import {
 } from '../deletion-report.ts';
 import type { ObjectStore } from '../object-store.ts';
 import { describeBucket } from './bucket-description.ts';
+import { probeConditions } from './condition-probe.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habits.ts';
@@ -93,6 +94,12 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
         connection.address(bucket, habits?.addressing);
         return describeBucket(connection, bucket, signal);
       },
+      probeConditions: (bucket, { prefix = '', signal, habits } = {}) =>
+        withDeadline(budget, signal, (inTime) => {
+          const known = habitsFor(bucket, habits).known;
+          const trial = { connection, deletion, purge, bucket, prefix, habits: known };
+          return probeConditions({ ...trial, signal: inTime });
+        }),
       probeDeleteRight: (bucket, { prefix = '', signal, habits } = {}) =>
         withDeadline(budget, signal, (inTime) =>
           probeDeleteRight(requests, bucket, prefix, habitsFor(bucket, habits), inTime),
