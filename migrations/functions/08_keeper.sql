@@ -3,6 +3,31 @@ Keepers: other tables of the application whose rows need objects too. What such 
 no orphan. A keeper that cannot be asked closes the gate: it is never ignored.
 */
 
+-- A table by its name as SQL writes it; without a schema it is in public. Null: there is none. As to_regclass, which
+-- raises where the schema is closed to the role that asks.
+create or replace function retention._typed_table(p_table text)
+returns regclass
+language plpgsql
+stable
+as $$
+declare
+  v_parts text[];
+begin
+  v_parts := parse_ident(p_table);
+  return (
+    select c.oid
+    from pg_namespace n
+    join pg_class c on c.relnamespace = n.oid
+    where cardinality(v_parts) <= 2
+      and n.nspname = case when cardinality(v_parts) = 1 then 'public' else v_parts[1] end
+      and c.relname = v_parts[cardinality(v_parts)]
+  );
+exception
+  when invalid_parameter_value then
+    return null;
+end
+$$;
+
 -- The tables that hold a keeper's rows: itself, or all its partitions and children.
 create or replace function retention._keeper_parts(p_table oid)
 returns table (part oid, kind "char")
@@ -112,7 +137,7 @@ language plpgsql
 stable
 as $$
 declare
-  v_table regclass := to_regclass(p_keeper.table_name);
+  v_table regclass := retention._typed_table(p_keeper.table_name);
   v_class pg_class;
   v_again text := format('retention keeper remove %s, and where it is still needed: retention keeper add', p_keeper.table_name);
 begin

@@ -2,20 +2,6 @@
 Keepers, as people set them: see 08_keeper.
 */
 
--- A table by the name that a person typed; without a schema it is in public. Null: there is none.
-create or replace function retention._typed_table(p_table text)
-returns regclass
-language plpgsql
-stable
-as $$
-begin
-  return to_regclass(case when cardinality(parse_ident(p_table)) = 1 then 'public.' || p_table else p_table end);
-exception
-  when others then
-    return null;
-end
-$$;
-
 -- A column of a table by the name that a person typed, as it is or as SQL writes it. What names none stays as it is.
 create or replace function retention._typed_column(p_table regclass, p_column text)
 returns text

@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { keyOf, useMigrated } from '../support/migrated.ts';
+import { OWNER, useGuarded } from '../support/rights-roles.ts';
 
 const TABLE = `drop table if exists invoices, invoices_old cascade;
 drop schema if exists closed cascade;
@@ -297,4 +298,93 @@ describeDatabase('a keeper', () => {
       });
     },
   );
+});
+
+describeDatabase('a keeper whose table belongs to somebody else', () => {
+  const database = useGuarded();
+
+  beforeEach(() =>
+    database().query(`drop table if exists invoices; drop schema if exists billing cascade;
+      create table invoices (pdf_key text); create index on invoices (pdf_key);
+      create schema billing; create table billing.invoices (like invoices including all)`),
+  );
+
+  const add = (table: string) =>
+    database().query(`select retention.add_keeper($1, 'pdf_key')`, [table]);
+
+  test('is refused while the owner of the schema may not read it, with the statement that lets him', async () => {
+    const { query } = database();
+    await expect(add('public.invoices')).rejects.toMatchObject({
+      code: '42501',
+      message: `public.invoices cannot be a keeper: role ${OWNER}, who owns the schema retention, may not read public.invoices`,
+      hint: `grant select on public.invoices to ${OWNER};`,
+    });
+    await query(`grant select (pdf_key) on invoices to ${OWNER}`);
+    await add('public.invoices');
+    const { hint } = (await add('billing.invoices').catch((error: { hint: string }) => error)) as {
+      hint: string;
+    };
+    expect(hint).toBe(`grant usage on schema billing to ${OWNER};`);
+    await query(hint);
+    await query(`grant select on billing.invoices to ${OWNER}`);
+    await add('billing.invoices');
+    expect(await query('select from retention.keeper')).toHaveLength(2);
+  });
+
+  test('is refused where row-level security hides rows, which would read as "keeps nothing"', async () => {
+    const { query } = database();
+    await query(
+      `grant select on invoices to ${OWNER}; alter table invoices enable row level security`,
+    );
+    await expect(add('public.invoices')).rejects.toMatchObject({
+      message: expect.stringContaining('row-level security of public.invoices may hide rows'),
+    });
+  });
+
+  test.each([
+    [
+      'its rights',
+      `revoke select on invoices from ${OWNER}`,
+      `grant select on public.invoices to ${OWNER};`,
+    ],
+    ['sight of its rows', 'alter table invoices enable row level security', 'bypassrls'],
+  ])('that loses %s afterwards keeps everything', async (_, sql, remedy) => {
+    const { query, insertRun, store } = database();
+    const runId = await insertRun();
+    await query(`grant select on invoices to ${OWNER}`);
+    await add('public.invoices');
+    await query('insert into invoices values ($1)', [keyOf(runId)]);
+    await store.flagExpired({ by: 'test' });
+    await query(sql);
+    const lease = crypto.randomUUID();
+    expect(await store.claim({ lease, leaseSeconds: 60, by: 'test' })).toBeUndefined();
+    expect(await store.readGate()).toMatchObject([
+      { reason: 'keeper fails', remedy: expect.stringContaining(remedy) },
+    ]);
+  });
+
+  test('that loses the way into its schema afterwards keeps everything', async () => {
+    const { query, insertRun, store } = database();
+    await insertRun();
+    await query(`grant usage on schema billing to ${OWNER};
+      grant select on billing.invoices to ${OWNER}`);
+    await add('billing.invoices');
+    await store.flagExpired({ by: 'test' });
+    await query(`revoke usage on schema billing from ${OWNER}`);
+    const lease = crypto.randomUUID();
+    expect(await store.claim({ lease, leaseSeconds: 60, by: 'test' })).toBeUndefined();
+    expect(await store.readGate()).toMatchObject([
+      { reason: 'keeper fails', remedy: `grant usage on schema billing to ${OWNER};` },
+    ]);
+  });
+
+  test('is asked with the rights of the owner: the listener itself need not read it', async () => {
+    const { query, insertRun, store, claimNext } = database();
+    const [kept, free] = [await insertRun(), await insertRun()];
+    await query(`grant select on invoices to ${OWNER}`);
+    await add('public.invoices');
+    await query('insert into invoices values ($1)', [keyOf(kept)]);
+    await store.flagExpired({ by: 'test' });
+    expect(await claimNext()).toMatchObject({ keys: [keyOf(free)], spared: 1 });
+  });
 });

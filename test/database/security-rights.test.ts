@@ -12,6 +12,7 @@ const DENIED = { code: '42501' };
 const CALLABLE = [
   'active_holds(integer)',
   'activity(integer)',
+  'add_keeper(text,text,text,text,text)',
   'adopted_table()',
   'adoption_report()',
   'begin_verify()',
@@ -42,6 +43,7 @@ const CALLABLE = [
   'learn_habits(text,jsonb,text)',
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
+  'list_keepers()',
   'list_policies()',
   'missing_rights(text)',
   'next_orphans(uuid,text,text,interval,integer)',
@@ -57,6 +59,7 @@ const CALLABLE = [
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
+  'remove_keeper(text,text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
   'retry(text[],text,text,text)',
@@ -86,8 +89,8 @@ const CALLABLE = [
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object stamping status stray unanswered'
+  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed keeper pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object spared_object stamping status stray unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
