@@ -146,7 +146,7 @@ begin
       when v_table is null then format('there is no table %s any more', p_keeper.table_name)
       else format('%s is another table than the one that was added as a keeper', p_keeper.table_name)
     end || coalesce(
-      format('; that one is called %s now', (select c.oid::regclass from pg_class c where c.oid = p_keeper.table_oid)), ''
+      '; that one is called ' || (select c.oid::regclass::text from pg_class c where c.oid = p_keeper.table_oid) || ' now', ''
     );
     remedy := v_again;
     return;

@@ -65,7 +65,7 @@ async function add(table: string, options: AddOptions): Promise<void> {
   const { withStore } = await import('../../assembly.ts');
   const keeper = await withStore({ config, logger }, async (store) => {
     const id = await withUsage(
-      store.addKeeper({ table, keyColumn, bucketColumn, untilColumn, by }),
+      asUsage(store.addKeeper({ table, keyColumn, bucketColumn, untilColumn, by })),
     );
     return (await store.listKeepers()).find(({ keeper_id: each }) => each === id);
   });
@@ -120,5 +120,21 @@ async function list({ json }: { readonly json?: boolean }): Promise<void> {
         `${table} cannot be asked, so nothing is deleted: ${fault}. Remedy: ${remedy}`,
       ),
     );
+  }
+}
+
+/** What is wrong with the table that was named, which `withUsage` does not know: no such table, column, type or index. */
+const OF_THE_TABLE = new Set(['42P01', '42703', '42804', '42809', '42710', '55000']);
+
+async function asUsage<Result>(work: Promise<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    const { DatabaseError, SQLSTATE, UsageError } = await import('../../errors.ts');
+    if (!(error instanceof DatabaseError)) throw error;
+    const { sqlState = '', remedy = '' } = error;
+    const lacksRight = sqlState === SQLSTATE.insufficient_privilege && remedy.startsWith('grant ');
+    if (!OF_THE_TABLE.has(sqlState) && !lacksRight) throw error;
+    throw new UsageError(`${error.message}; nothing was changed`, { remedy });
   }
 }
