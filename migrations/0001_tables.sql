@@ -569,6 +569,8 @@ create table retention.keeper (
   until_column text,
   added_at timestamptz not null default now(),
   added_by text not null default session_user,
+  question text not null,
+  seen text not null,
   constraint a_keeper_is_added_once unique (table_name, key_column)
 );
 
@@ -580,6 +582,11 @@ comment on column retention.keeper.bucket_column is
   'null: a row keeps its key in every bucket. A row without a value means setting.default_bucket, or where that is null every bucket';
 comment on column retention.keeper.until_column is
   'null: a row keeps its object as long as it is there. A row without a value keeps it so as well';
+
+comment on column retention.keeper.question is
+  'what it is asked at each claim, as SQL';
+comment on column retention.keeper.seen is
+  'what the catalog said of its table when it was last looked at closely: while that is so, it is not again';
 
 create table retention.spared_object (
   bucket text not null,

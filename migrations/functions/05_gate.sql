@@ -136,9 +136,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_reasons text[] := array(select g.reason from retention.gate() g order by g.reason);
+  v_reasons text[];
   v_before text[];
 begin
+  perform retention._look_at_keepers();
+  v_reasons := array(select g.reason from retention.gate() g order by g.reason);
   select s.reasons into v_before from retention.gate_state s where s.reasons <> v_reasons for update;
   if not found then
     return;

@@ -197,15 +197,103 @@ begin
 end
 $$;
 
+-- What the catalog says of a keeper's table, as far as it bears on whether and how it is asked, in one text: the same
+-- text, the same answer of _keeper_fault, but for rights. In PL/pgSQL, which keeps the plans: asked at each claim.
+create or replace function retention._keeper_sight(p_keeper retention.keeper)
+returns text
+language plpgsql
+stable
+as $$
+declare
+  v_class record;
+  v_attributes text;
+  v_indexes text;
+begin
+  select c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relhassubclass, c.relname, c.relnamespace
+  into v_class
+  from pg_class c
+  where c.oid = p_keeper.table_oid;
+  select string_agg(concat_ws(':', a.attname, a.attnum, a.atttypid, a.attcollation), ' ' order by a.attnum)
+  into v_attributes
+  from pg_attribute a
+  where a.attrelid = p_keeper.table_oid
+    and a.attname in (p_keeper.key_column, p_keeper.bucket_column, p_keeper.until_column)
+    and not a.attisdropped;
+  if v_class.relhassubclass or v_class.relkind = 'p' then
+    select string_agg(
+      concat_ws(':', p.part, p.kind, i.indexrelid, i.indisvalid, i.indisready, i.indislive), ' ' order by p.part, i.indexrelid
+    )
+    into v_indexes
+    from retention._keeper_parts(p_keeper.table_oid) p
+    left join pg_index i on i.indrelid = p.part;
+  else
+    select string_agg(concat_ws(':', i.indexrelid, i.indisvalid, i.indisready, i.indislive), ' ' order by i.indexrelid)
+    into v_indexes
+    from pg_index i
+    where i.indrelid = p_keeper.table_oid;
+  end if;
+  return concat_ws(
+    '; ', v_class.relkind, v_class.relrowsecurity, v_class.relforcerowsecurity, v_class.relnamespace, v_class.relname,
+    v_attributes, v_indexes
+  );
+end
+$$;
+
+-- Whether a keeper can be asked as it was when it was last looked at: a few look-ups in catalogs, at each claim. False
+-- says nothing yet: _keeper_fault does.
+create or replace function retention._is_keeper_as_seen(p_keeper retention.keeper)
+returns boolean
+language plpgsql
+stable
+as $$
+begin
+  return retention._keeper_sight(p_keeper) = p_keeper.seen
+    and retention._typed_table(p_keeper.table_name)::oid = p_keeper.table_oid
+    and has_schema_privilege(current_user, (select c.relnamespace from pg_class c where c.oid = p_keeper.table_oid), 'usage')
+    and (
+      has_table_privilege(current_user, p_keeper.table_oid, 'select')
+      or has_column_privilege(current_user, p_keeper.table_oid, p_keeper.key_column, 'select')
+        and coalesce(has_column_privilege(current_user, p_keeper.table_oid, p_keeper.bucket_column, 'select'), true)
+        and coalesce(has_column_privilege(current_user, p_keeper.table_oid, p_keeper.until_column, 'select'), true)
+    )
+    -- Who is asked by policies may change without the table.
+    and not (select c.relrowsecurity from pg_class c where c.oid = p_keeper.table_oid);
+end
+$$;
+
+-- Looks closely at keepers whose tables have changed, and remembers what it saw where they can be asked. Called with
+-- every note of the gate, so by every tick.
+create or replace function retention._look_at_keepers()
+returns void
+language plpgsql
+as $$
+declare
+  v_keeper retention.keeper;
+begin
+  for v_keeper in
+    select * from retention.keeper k order by k.keeper_id
+  loop
+    if retention._keeper_sight(v_keeper) <> v_keeper.seen
+      and (select f.fault from retention._keeper_fault(v_keeper) f) is null
+    then
+      update retention.keeper k
+      set question = retention._keeper_question(v_keeper),
+        seen = retention._keeper_sight(v_keeper)
+      where k.keeper_id = v_keeper.keeper_id;
+    end if;
+  end loop;
+end
+$$;
+
 -- The question to a keeper, as SQL: which of the keys $2 do its rows keep in bucket $1, and until when? $3: the default
--- bucket.
+-- bucket; $4: the table's name, which is part of the answer.
 create or replace function retention._keeper_question(p_keeper retention.keeper)
 returns text
 language sql
 stable
 as $$
   select format(
-    'select k.key, max(coalesce(%1$s, ''infinity''))
+    'select k.key, $4, max(coalesce(%1$s, ''infinity''))
     from unnest($2) as k (key)
     join %2$s t on t.%3$I = k.key collate %4$s
     where coalesce(%1$s, ''infinity'') > now()
@@ -228,8 +316,9 @@ $$;
 
 -- Which of some keys of a bucket the keepers keep, by which table, and until when (infinity: as long as it has the row).
 -- One question to each keeper, whatever the number of keys. What has committed when it is asked counts. Called with the
--- rights of the schema's owner. Raises RR051 where a keeper cannot be asked: nothing may be deleted then.
-create or replace function retention._kept(p_bucket text, p_keys text[])
+-- rights of the schema's owner. p_is_open: the gate has just said that all of them can be asked. Raises RR051 where a
+-- keeper cannot be asked: nothing may be deleted then.
+create or replace function retention._kept(p_bucket text, p_keys text[], p_is_open boolean default false)
 returns table (key text, kept_by text, until timestamptz)
 language plpgsql
 stable
@@ -251,18 +340,17 @@ begin
   for v_keeper in
     select * from retention.keeper k order by k.keeper_id
   loop
-    select * into v_fault from retention._keeper_fault(v_keeper);
-    if v_fault.fault is not null then
-      raise exception using
-        errcode = 'RR051',
-        message = format('the keeper %s cannot be asked: %s', v_keeper.table_name, v_fault.fault),
-        hint = v_fault.remedy;
+    if not p_is_open and retention._is_keeper_as_seen(v_keeper) is not true then
+      select * into v_fault from retention._keeper_fault(v_keeper);
+      if v_fault.fault is not null then
+        raise exception using
+          errcode = 'RR051',
+          message = format('the keeper %s cannot be asked: %s', v_keeper.table_name, v_fault.fault),
+          hint = v_fault.remedy;
+      end if;
+      v_keeper.question := retention._keeper_question(v_keeper);
     end if;
-    return query execute format(
-      'select q.key, %L::text, q.until from (%s) as q (key, until)',
-      v_keeper.table_name, retention._keeper_question(v_keeper)
-    )
-    using p_bucket, p_keys, v_default_bucket;
+    return query execute v_keeper.question using p_bucket, p_keys, v_default_bucket, v_keeper.table_name;
   end loop;
 end
 $$;
@@ -301,7 +389,8 @@ begin
       f.remedy
     from retention.keeper k
     cross join lateral retention._keeper_fault(k) f
-    where f.fault is not null
+    where retention._is_keeper_as_seen(k) is not true
+      and f.fault is not null
     order by k.keeper_id;
   end if;
 end
@@ -322,7 +411,7 @@ declare
 begin
   execute 'explain (format json) ' || retention._keeper_question(p_keeper)
   into v_plan
-  using 'bucket', array['key'], null::text;
+  using 'bucket', array['key'], null::text, 'table'::text;
   return v_plan::text;
 end
 $$;

@@ -248,6 +248,7 @@ declare
   v_most integer;
   v_asks_by_etag boolean;
   v_etags text[];
+  v_maybe_shared bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -323,6 +324,7 @@ begin
       null::jsonb, null::text, null::text[];
     return;
   end if;
+  v_maybe_shared := v_checked.spared;
   if v_batch.etags is not null or (select exists (select from retention.keeper)) then
     select m.spared, m.keys, m.etags
     into strict v_checked.spared, v_checked.keys, v_etags
@@ -330,7 +332,7 @@ begin
   end if;
   if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
     v_problems := retention._sort_out(
-      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors, v_maybe_shared
     );
   end if;
   return query

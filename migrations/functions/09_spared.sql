@@ -150,13 +150,14 @@ as $$
 declare
   v_kept text[] := '{}';
   v_odd text[] := '{}';
+  v_key text;
 begin
   spared := p_spared;
   keys := p_keys;
   if cardinality(p_keys) > 0 and exists (select from retention.keeper) then
     with kept as (
       select k.key, (array_agg(k.kept_by order by k.until desc))[1] as kept_by, max(k.until) as until
-      from retention._kept(p_batch.bucket, p_keys) k
+      from retention._kept(p_batch.bucket, p_keys, true) k
       group by k.key
     ),
     noted as (
@@ -186,9 +187,15 @@ begin
       where e.key collate "C" in (select unnest(v_kept || v_odd) collate "C")
         and e.n not in (select unnest(p_spared))
     );
-    keys := array(
-      select k.key from unnest(p_keys) as k (key) where k.key collate "C" not in (select unnest(v_kept || v_odd) collate "C")
-    );
+    if cardinality(v_kept) + cardinality(v_odd) <= 20 then
+      foreach v_key in array v_kept || v_odd loop
+        keys := array_remove(keys, v_key);
+      end loop;
+    else
+      keys := array(
+        select k.key from unnest(p_keys) as k (key) where k.key collate "C" not in (select unnest(v_kept || v_odd) collate "C")
+      );
+    end if;
   end if;
   if p_batch.etags is not null then
     -- Once each: of a key that is named twice, both have one condition.

@@ -150,10 +150,10 @@ begin
       message = format('%s cannot be a keeper: its index is not used to look for a key, so each claim would read the table', v_keeper.table_name),
       hint = retention._keeper_index(v_table, v_keeper.key_column);
   end if;
-  insert into retention.keeper (table_name, table_oid, key_column, bucket_column, until_column, added_by)
+  insert into retention.keeper (table_name, table_oid, key_column, bucket_column, until_column, added_by, question, seen)
   values (
     v_keeper.table_name, v_keeper.table_oid, v_keeper.key_column, v_keeper.bucket_column, v_keeper.until_column,
-    coalesce(p_by, session_user)
+    coalesce(p_by, session_user), retention._keeper_question(v_keeper), retention._keeper_sight(v_keeper)
   )
   on conflict on constraint a_keeper_is_added_once do nothing
   returning keeper_id into v_keeper.keeper_id;
