@@ -38,6 +38,8 @@ batch          the unit of work and, once settled, the receipt: one bucket, at m
                in arrays; there is no row per result anywhere
 unanswered     requests that S3 may still perform after their sender has stopped waiting
 shared_object  objects that a run which is not due still needs: no other run's result on them is flagged
+keeper         other tables of the application whose rows need objects too
+spared_object  objects that were spared for a keeper, or since S3 holds another version: not flagged for a time
 cutoff         one row for each reconcile that deletes earlier than the policy, while it lives
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
@@ -311,6 +313,8 @@ create table retention.bucket (
     constraint checksum_is_known check (checksum in ('crc32', 'md5', 'none')),
   addressing text
     constraint addressing_is_known check (addressing in ('path', 'virtual')),
+  conditional text
+    constraint conditional_is_known check (conditional in ('honoured', 'ignored')),
   set_at timestamptz,
   set_by text,
   learned jsonb not null default '{}'
@@ -343,6 +347,8 @@ comment on column retention.bucket.refused_in_row is
   'refusals since the last deletion that succeeded';
 comment on column retention.bucket.keys_per_request is
   'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
+comment on column retention.bucket.conditional is
+  'set by a person: honoured: S3 is asked to delete the version of the row''s etag and no other; ignored: a person accepts that any version goes';
 comment on column retention.bucket.learned is
   'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
 comment on column retention.bucket.looked_in is
@@ -555,6 +561,7 @@ create table retention.batch (
   run_ids retention.run_id[] not null,
   keys text[] collate "C" not null,
   tenants text[] not null,
+  etags text[] collate "C",
   constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
   constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
   constraint what_s3_has_deleted_is_not_claimed_again check (deleted_at is null or lease is null),
@@ -566,12 +573,15 @@ create table retention.batch (
 alter table retention.batch
   alter column run_ids set storage external,
   alter column keys set storage extended,
-  alter column tenants set storage extended;
+  alter column tenants set storage extended,
+  alter column etags set storage external;
 
 comment on table retention.batch is
   'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 comment on column retention.batch.run_ids is
   'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
+comment on column retention.batch.etags is
+  'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 comment on column retention.batch.oldest is
   'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 comment on column retention.batch.late_since is
@@ -732,6 +742,60 @@ comment on column retention.shared_object.until is
 comment on column retention.shared_object.run_id is
   'one of the runs that need it';
 
+create table retention.keeper (
+  keeper_id bigint generated always as identity primary key,
+  table_name text not null,
+  table_oid oid not null,
+  key_column text not null,
+  bucket_column text,
+  until_column text,
+  added_at timestamptz not null default now(),
+  added_by text not null default session_user,
+  question text not null,
+  seen text not null,
+  constraint a_keeper_is_added_once unique (table_name, key_column)
+);
+
+comment on table retention.keeper is
+  'other tables of the application whose rows need objects too: what such a row names is not deleted, and is no orphan';
+comment on column retention.keeper.table_oid is
+  'the table that had the name when it was added: another one of that name is not asked, and closes the gate';
+comment on column retention.keeper.bucket_column is
+  'null: a row keeps its key in every bucket. A row without a value means setting.default_bucket, or where that is null every bucket';
+comment on column retention.keeper.until_column is
+  'null: a row keeps its object as long as it is there. A row without a value keeps it so as well';
+
+comment on column retention.keeper.question is
+  'what it is asked at each claim, as SQL';
+comment on column retention.keeper.seen is
+  'what the catalog said of its table when it was last looked at closely: while that is so, it is not again';
+
+create table retention.spared_object (
+  bucket text not null,
+  key text collate "C" not null,
+  etag text collate "C" not null,
+  kept_by text,
+  until timestamptz not null,
+  run_id retention.run_id,
+  times integer not null default 1,
+  noted_at timestamptz not null default now(),
+  primary key (bucket, key, etag),
+  constraint what_is_kept_has_no_etag check ((kept_by is not null) = (etag = ''))
+);
+
+create index spared_object_noted_at on retention.spared_object (noted_at);
+
+comment on table retention.spared_object is
+  'objects that were spared for a keeper, or since S3 holds another version than the row names: not flagged before until';
+comment on column retention.spared_object.etag is
+  'the etag that S3 did not find, as _condition has it: a result with another one is flagged again. Empty: it is kept';
+comment on column retention.spared_object.kept_by is
+  'the table of the keeper; null: the object has changed';
+comment on column retention.spared_object.until is
+  'kept: until when (infinity: as long as the keeper has the row); changed: when S3 is asked again';
+comment on column retention.spared_object.times is
+  'how often in a row S3 held another version: the wait doubles';
+
 -- By the moment of flagging, which all batches of one command have, and what is split off them keeps.
 create table retention.cutoff (
   flagged_at timestamptz primary key,
@@ -776,7 +840,7 @@ comment on column retention.stray.kind is
 
 -- Down Migration
 
-drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

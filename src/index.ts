@@ -14,6 +14,7 @@ export {
   reconcile,
   verify,
 } from './assembly.ts';
+export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
@@ -42,4 +43,5 @@ export type {
 export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
+export type { Keeper, KeeperRequest } from './store/keepers.ts';
 export type { DueGroup, Selection } from './store/selection.ts';

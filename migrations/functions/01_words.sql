@@ -23,7 +23,7 @@ returns boolean
 language sql
 immutable
 parallel safe
-return p_sqlstate ~ '^(08|25|40|53|57)' or p_sqlstate in ('55006', '55P03', 'RR002', 'StampLater');
+return p_sqlstate ~ '^(08|25|40|53|57)' or p_sqlstate in ('55006', '55P03', 'RR002', 'RR051', 'StampLater');
 
 -- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
 -- come back all at once.

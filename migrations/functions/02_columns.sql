@@ -22,6 +22,7 @@ declare
     'retain_until', null,
     'bucket', jsonb_build_object('name', 'result_s3_bucket'),
     'key', jsonb_build_object('name', 'result_s3_key'),
+    'etag', null,
     'cleared_at', jsonb_build_object('name', 'result_cleared_at'),
     'updated_at', jsonb_build_object('name', 'updated_at')
   );
@@ -47,7 +48,7 @@ begin
       raise exception using
         errcode = 'invalid_parameter_value',
         message = format('RETENTION_COLUMNS names the unknown view column %s', v_match[1]),
-        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at and updated_at.';
+        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, etag, cleared_at and updated_at.';
     end if;
     if v_match[1] = 'status' and v_match[2] ~ '^("(?:[^"]|"")*"|[^":'']+):[^:]+$' then
       v_completed := btrim(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', ''));

@@ -253,7 +253,7 @@ as $$
         when p_column = 'cleared_at' and not c.is_nullable
         then format('column %I is not null, so every run counts as cleared', p_name)
       end
-    when p_column in ('bucket', 'key') and c.oid not in ('text'::regtype, 'varchar'::regtype)
+    when p_column in ('bucket', 'key', 'etag') and c.oid not in ('text'::regtype, 'varchar'::regtype)
       then format('column %I is of type %s, text is needed', p_name, c.type)
     when p_column = 'status' and c.category = 'E' and not exists (
         select from pg_enum e where e.enumtypid = c.oid and e.enumlabel = p_completed
@@ -286,13 +286,15 @@ declare
   v_name text;
   v_type record;
   v_fault record;
+  v_is_optional boolean;
 begin
   v_table := retention._find_table(p_table);
   for v_column in select jsonb_object_keys(v_columns) loop
     v_name := v_columns -> v_column ->> 'name';
     -- The runbook has no such column; where the application does, it counts without being named.
-    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
-      v_name := 'retain_until';
+    v_is_optional := v_column in ('retain_until', 'etag') and v_name is null;
+    if v_is_optional and coalesce(p_columns, '') !~* format('\m%s\s*=', v_column) then
+      v_name := case v_column when 'etag' then 'result_etag' else v_column end;
     end if;
     if v_name is null then
       v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
@@ -302,7 +304,7 @@ begin
     if not found then
       if v_column = 'cleared_at' then
         v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
-      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
+      elsif v_is_optional then
         v_found := v_found || jsonb_build_object(v_column, null);
       else
         v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);

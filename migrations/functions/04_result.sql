@@ -32,6 +32,7 @@ begin
         %s as retain_until,
         %s as bucket,
         %I as key,
+        %s as etag,
         %I as cleared_at,
         %s as updated_at
       from %s',
@@ -45,6 +46,7 @@ begin
       else coalesce(quote_ident(v_columns -> 'bucket' ->> 'name'), 'null::text')
     end,
     v_columns -> 'key' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'etag' ->> 'name'), 'null::text'),
     v_columns -> 'cleared_at' ->> 'name',
     coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
     v_adapter.table_oid::regclass
@@ -70,6 +72,7 @@ begin
       l.retain_until,
       l.bucket,
       l.key,
+      l.etag,
       l.is_candidate,
       l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
@@ -85,6 +88,7 @@ begin
         retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
         -- One index serves look-ups and comparisons with listings.
         %2$s as key,
+        r.etag,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
@@ -136,6 +140,7 @@ begin
   comment on column retention.result.completed_at is 'from when its retention is counted';
   comment on column retention.result.retain_until is 'a date before which the result may not go, whatever the policy says';
   comment on column retention.result.bucket is 'null or empty: setting.default_bucket';
+  comment on column retention.result.etag is 'the version of the object that the run wrote; null: any version is meant';
   comment on column retention.result.cleared_at is 'when the result was deleted, or found gone; null: it is live';
   comment on column retention.result.updated_at is 'written with cleared_at, where the table has it';
   revoke all on retention.result, retention._live from public;

@@ -36,8 +36,8 @@ $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
 -- disabled, halted, detached, table replaced, hidden rows, subscriber, table unsupported, index missing, stamps fail,
--- objects missing, version. because says it in words, and remedy says what to do. p_client: the version of the client
--- that asks; null: no client is judged. Costs a few look-ups in catalogs.
+-- objects missing, keeper fails, version. because says it in words, and remedy says what to do. p_client: the version
+-- of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 -- For observers.
 create or replace function retention.gate(p_client text default null)
 returns table (reason text, because text, since timestamptz, remedy text)
@@ -98,6 +98,9 @@ begin
   where k.missing * 2 > k.looked
     and k.missing_confirmed_at is null
     and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+  return query
+  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+  from retention._keeper_reasons() r;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',
@@ -136,9 +139,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_reasons text[] := array(select g.reason from retention.gate() g order by g.reason);
+  v_reasons text[];
   v_before text[];
 begin
+  perform retention._look_at_keepers();
+  v_reasons := array(select g.reason from retention.gate() g order by g.reason);
   select s.reasons into v_before from retention.gate_state s where s.reasons <> v_reasons for update;
   if not found then
     return;

@@ -71,9 +71,12 @@ begin
         where o.bucket = r.bucket
           and o.key = r.key collate "C"
           and o.until > now()
-      ) as is_shared,
+      )
+      -- The same of what a keeper has, and of what has changed.
+      or r.is_due and (select exists (select from retention.spared_object))
+        and retention._is_spared_for_now(r.bucket, r.key) as is_shared,
       r.is_due and r.due_at < t.seen_at and case
-        when (select exists (select from retention.hold) or exists (select from retention.shared_object))
+        when (select exists (select from retention.hold) or exists (select from retention.shared_object) or exists (select from retention.spared_object))
         then retention._is_late(r.run_id, r.bucket, r.key, t.seen_at)
         else true
       end as is_late,

@@ -11,8 +11,8 @@ late results of that tenant are set aside as a surge. The same holds for all ten
 setting.surge_guard_all. What a person has accounted for (retention.allowance) is not counted.
 */
 
--- Whether a result that was due before p_seen_at is late. The end of a hold on its run and the end of another run's
--- need for its object count as when it fell due.
+-- Whether a result that was due before p_seen_at is late. The end of a hold on its run, the end of another run's
+-- need for its object, and the end of what it was spared for count as when it fell due.
 create or replace function retention._is_late(
   p_run_id retention.run_id,
   p_bucket text,
@@ -35,6 +35,15 @@ as $$
       where o.bucket = p_bucket
         and o.key = p_key collate "C"
         and o.until > p_seen_at
+    )
+    -- What a keeper gives up by taking its row away has no such end: a person may have emptied the wrong table.
+    and not exists (
+      select
+      from retention.spared_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+        and o.until > p_seen_at
+        and o.until < 'infinity'
     )
 $$;
 

@@ -185,6 +185,7 @@ begin
   perform retention._prepare_allowances(v_whole);
   if p_whole or v_by_time then
     perform retention._review_shared_objects();
+    perform retention._review_spared_objects();
   end if;
 
   v_pass.flagged := 0;

@@ -8,6 +8,8 @@ forgotten after a day, and so tried again.
     deletes           together: by DeleteObjects; singly: one request for each key
     checksum          crc32, md5 or none: what a DeleteObjects request carries
     addressing        path: host/bucket/key; virtual: bucket.host/key
+    conditional       whether a request may name the version that is to go: honoured, ignored, or refused, which is only
+                      learned: then nothing is deleted there. By hand ignored says that any version may go
 */
 
 -- The habits in force for a bucket, by name: {"value", "by": "hand" or "learned", "since", "because"}.
@@ -29,6 +31,7 @@ as $$
         or l.key = 'deletes' and p_bucket.deletes is not null
         or l.key = 'checksum' and p_bucket.checksum is not null
         or l.key = 'addressing' and p_bucket.addressing is not null
+        or l.key = 'conditional' and p_bucket.conditional is not null
       )
     union all
     select s.name,
@@ -39,7 +42,8 @@ as $$
       values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
         ('deletes', to_jsonb(p_bucket.deletes)),
         ('checksum', to_jsonb(p_bucket.checksum)),
-        ('addressing', to_jsonb(p_bucket.addressing))
+        ('addressing', to_jsonb(p_bucket.addressing)),
+        ('conditional', to_jsonb(p_bucket.conditional))
     ) as s (name, value)
     where s.value is not null
   ) h
@@ -54,7 +58,9 @@ as $$
 begin
   -- Most buckets have none, and this is asked at every claim.
   if p_bucket.learned = '{}'
-    and num_nonnulls(p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing) = 0
+    and num_nonnulls(
+      p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing, p_bucket.conditional
+    ) = 0
   then
     return null;
   end if;
@@ -98,7 +104,9 @@ begin
   set results = p_most,
     run_ids = v_batch.run_ids[:p_most],
     keys = v_batch.keys[:p_most],
-    tenants = v_batch.tenants[:p_most]
+    tenants = v_batch.tenants[:p_most],
+    -- The next claim reads them again.
+    etags = null
   where b.batch_id = p_batch_id;
 end
 $$;
@@ -133,6 +141,7 @@ begin
         when 'deletes' then v_habit.text in ('together', 'singly')
         when 'checksum' then v_habit.text in ('crc32', 'md5', 'none')
         when 'addressing' then v_habit.text in ('path', 'virtual')
+        when 'conditional' then v_habit.text in ('honoured', 'ignored') or v_habit.text = 'refused' and 'keys_in_time' = any (p_names)
         else jsonb_typeof(v_habit.value) = 'number' and v_habit.text ~ '^(1000|[1-9]\d{0,2})$'
       end
     ) is not true then
@@ -145,6 +154,7 @@ begin
             when 'deletes' then 'together or singly'
             when 'checksum' then 'crc32, md5 or none'
             when 'addressing' then 'path or virtual'
+            when 'conditional' then 'honoured or ignored'
             else 'a whole number from 1 to 1000'
           end,
           left(v_habit.text, 100)
@@ -172,7 +182,7 @@ declare
   v_bucket retention.bucket;
 begin
   perform retention._check_habits(
-    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing}'
+    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing, conditional}'
   );
   select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
   update retention.bucket k
@@ -206,8 +216,8 @@ end
 $$;
 
 -- Sets habits of the store of a bucket by hand: they win over what is learned and are not forgotten. p_habits:
--- {"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual"}, any of them; a null
--- value leaves a habit to be learned again. p_by: who sets it; by default the session's user. p_new: the bucket
+-- {"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual", "conditional": "ignored"},
+-- any of them; a null value leaves a habit to be learned again. p_by: who sets it; by default the session's user. p_new: the bucket
 -- need not be known yet.
 -- For operators.
 -- Locks the bucket's row.
@@ -224,7 +234,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing}');
+  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing, conditional}');
   if p_new and btrim(coalesce(p_bucket, '')) <> '' then
     insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
   end if;
@@ -237,6 +247,7 @@ begin
     deletes = case when p_habits ? 'deletes' then p_habits ->> 'deletes' else k.deletes end,
     checksum = case when p_habits ? 'checksum' then p_habits ->> 'checksum' else k.checksum end,
     addressing = case when p_habits ? 'addressing' then p_habits ->> 'addressing' else k.addressing end,
+    conditional = case when p_habits ? 'conditional' then p_habits ->> 'conditional' else k.conditional end,
     set_at = clock_timestamp(),
     set_by = coalesce(p_by, session_user)
   where k.bucket = p_bucket;
@@ -266,7 +277,8 @@ begin
     keys_per_request = case when p_by_hand then null else k.keys_per_request end,
     deletes = case when p_by_hand then null else k.deletes end,
     checksum = case when p_by_hand then null else k.checksum end,
-    addressing = case when p_by_hand then null else k.addressing end
+    addressing = case when p_by_hand then null else k.addressing end,
+    conditional = case when p_by_hand then null else k.conditional end
   where k.bucket = p_bucket;
   perform retention._note_gate();
 end

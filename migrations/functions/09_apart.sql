@@ -62,14 +62,50 @@ begin
 end
 $$;
 
+-- A batch without the results at some places (from 1).
+create or replace function retention._without(p_batch retention.batch, p_places bigint[])
+returns retention.batch
+language plpgsql
+stable
+as $$
+declare
+  v_place bigint;
+begin
+  if cardinality(p_places) <= 8 then
+    -- Most batches lose few: cut out, which costs a tenth of taking the arrays apart.
+    for v_place in
+      select distinct n from unnest(p_places) as n order by n desc
+    loop
+      p_batch.run_ids := p_batch.run_ids[:v_place - 1] || p_batch.run_ids[v_place + 1:];
+      p_batch.keys := p_batch.keys[:v_place - 1] || p_batch.keys[v_place + 1:];
+      p_batch.tenants := p_batch.tenants[:v_place - 1] || p_batch.tenants[v_place + 1:];
+      p_batch.etags := p_batch.etags[:v_place - 1] || p_batch.etags[v_place + 1:];
+    end loop;
+  else
+    select coalesce(array_agg(u.run_id order by u.n), '{}'),
+      coalesce(array_agg(u.key order by u.n), '{}'),
+      coalesce(array_agg(u.tenant_id order by u.n), '{}'),
+      case when p_batch.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
+    into strict p_batch.run_ids, p_batch.keys, p_batch.tenants, p_batch.etags
+    from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants, p_batch.etags) with ordinality
+      as u (run_id, key, tenant_id, etag, n)
+    where u.n not in (select unnest(p_places));
+  end if;
+  p_batch.results := cardinality(p_batch.run_ids);
+  return p_batch;
+end
+$$;
+
 -- Takes out of a leased batch what its check has spared or what has raised there, and writes down why. Returns what is
--- told of the results that raised.
+-- told of the results that raised. p_maybe_shared: of the spared those of which another run may need the object; null:
+-- of all.
 create or replace function retention._sort_out(
   p_batch retention.batch,
   p_spared bigint[],
   p_failed bigint[],
   p_codes text[],
-  p_errors text[]
+  p_errors text[],
+  p_maybe_shared bigint[] default null
 )
 returns jsonb
 language plpgsql
@@ -77,7 +113,7 @@ as $$
 declare
   v_problems jsonb := '[]';
   v_kind record;
-  v_kept record;
+  v_kept retention.batch;
 begin
   for v_kind in
     select f.code, min(f.error) as error, array_agg(f.n order by f.n) as places
@@ -89,26 +125,23 @@ begin
     v_problems := v_problems
       || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
   end loop;
-  select count(*) as results,
-    coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
-    coalesce(array_agg(u.key order by u.n), '{}') as keys,
-    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
-  into strict v_kept
-  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-  where u.n not in (select unnest(p_spared || p_failed));
+  v_kept := retention._without(p_batch, p_spared || p_failed);
   update retention.batch b
   set results = v_kept.results,
     run_ids = v_kept.run_ids,
     keys = v_kept.keys,
     tenants = v_kept.tenants,
+    etags = v_kept.etags,
     spared = b.spared + cardinality(p_spared),
     failed = b.failed + cardinality(p_failed),
     lease = case when v_kept.results > 0 then b.lease end,
     ms = case when v_kept.results > 0 then b.ms else 0 end,
     settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
   where b.batch_id = p_batch.batch_id;
-  if cardinality(p_spared) > 0 and (select s.check_shared_objects from retention.setting s) then
-    perform retention._note_shared_objects(p_batch, p_spared);
+  if cardinality(coalesce(p_maybe_shared, p_spared)) > 0
+    and (select s.check_shared_objects from retention.setting s)
+  then
+    perform retention._note_shared_objects(p_batch, coalesce(p_maybe_shared, p_spared));
   end if;
   return v_problems;
 end

@@ -48,7 +48,8 @@ begin
     set results = v_left.results,
       run_ids = v_left.run_ids,
       keys = v_left.keys,
-      tenants = v_left.tenants
+      tenants = v_left.tenants,
+      etags = null
     where b.batch_id = p_batch_id;
   end if;
 end
@@ -191,7 +192,8 @@ $$;
 -- does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
 -- so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
 -- as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
--- they were not, or not enough of them. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
+-- they were not, or not enough of them. etags: beside each key the version of it that may go, without quotes, and null
+-- where any may; null: of each any may. What a keeper has is spared too. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
 -- p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
 -- cutoff of its own counts in such a claim alone. p_client: the client's version, for the gate. p_buckets: only
 -- batches of these buckets; by default of any.
@@ -220,7 +222,8 @@ returns table (
   dead integer,
   problems jsonb,
   habits jsonb,
-  looked_in text
+  looked_in text,
+  etags text[]
 )
 language plpgsql
 security definer
@@ -243,6 +246,9 @@ declare
   v_bucket retention.bucket;
   v_habits jsonb;
   v_most integer;
+  v_asks_by_etag boolean;
+  v_etags text[];
+  v_maybe_shared bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -283,6 +289,7 @@ begin
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  v_asks_by_etag := retention._asks_by_etag(v_bucket);
   v_habits := retention._habits(v_bucket);
   -- No more than the store takes in a request, and than can be stamped in time.
   v_most := least(retention._max_keys(v_habits), retention._max_stamps());
@@ -295,6 +302,8 @@ begin
     leased_at = clock_timestamp(),
     leased_by = p_by,
     early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
+    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
+    etags = case when v_asks_by_etag then retention._read_conditions(b) end,
     visible_at = clock_timestamp() + p_lease_for,
     -- This time its check comes through, or nothing of this is written: see take_turn.
     code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
@@ -316,12 +325,18 @@ begin
     perform retention._set_aside(v_batch, v_checked.errors[1]);
     return query
     select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb,
-      null::jsonb, null::text;
+      null::jsonb, null::text, null::text[];
     return;
+  end if;
+  v_maybe_shared := v_checked.spared;
+  if v_batch.etags is not null or (select exists (select from retention.keeper)) then
+    select m.spared, m.keys, m.etags
+    into strict v_checked.spared, v_checked.keys, v_etags
+    from retention._spare_more(v_batch, v_checked.spared, v_checked.keys) m;
   end if;
   if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
     v_problems := retention._sort_out(
-      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors, v_maybe_shared
     );
   end if;
   return query
@@ -341,7 +356,8 @@ begin
       when v_bucket.looked >= 20
         or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
       then v_bucket.looked_in
-    end
+    end,
+    v_etags
   from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;

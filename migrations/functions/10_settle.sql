@@ -31,7 +31,8 @@ $$;
 -- stamped later (retention.stamp_again), without asking S3 again. p_cleared: the keys that S3 named as deleted or
 -- as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
 -- "concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
--- counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
+-- counted), or changed (S3 holds another version than the claim's etag: the result is spared, and asked for again much
+-- later, or when its row has another etag). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 -- neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
 -- the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
 -- how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
@@ -75,6 +76,8 @@ declare
   v_dead bigint := 0;
   v_retry_at timestamptz;
   v_problems jsonb := '[]';
+  v_changed bigint := 0;
+  v_changed_keys text[] := '{}';
 begin
   select * into v_batch
   from retention.batch b
@@ -88,22 +91,31 @@ begin
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then
-    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
+    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants,
+      v_batch.etags as etags
     into strict v_done;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
       coalesce(array_agg(u.key order by u.n), '{}') as keys,
-      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants,
+      case when v_batch.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end as etags
     into strict v_done
-    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants, v_batch.etags) with ordinality
+      as u (run_id, key, tenant_id, etag, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
+    if v_batch.etags is not null and p_failed @> '[{"outcome": "changed"}]' then
+      select c.others, c.keys, c.results
+      into strict p_failed, v_changed_keys, v_changed
+      from retention._take_changed(v_batch, p_failed) c;
+    end if;
     select f.failed, f.dead, f.retry_at, f.problems
     into strict v_failed, v_dead, v_retry_at, v_problems
-    from retention._book_failures(v_batch, p_cleared, p_failed) f;
+    from retention._book_failures(v_batch, p_cleared || v_changed_keys, p_failed) f;
   end if;
-  if v_done.results > 0 then
+  -- A store that has found another version works.
+  if v_done.results + v_changed > 0 then
     perform retention._note_success(v_batch.bucket);
     if not p_all then
       perform retention._note_load(v_batch.bucket, p_failed);
@@ -120,6 +132,7 @@ begin
     given_back = p_lease,
     cleared = v_done.results - cardinality(v_stamps.left_out),
     stamped = v_stamps.stamped,
+    spared = b.spared + v_changed,
     failed = v_failed + v_stamps.failed,
     dead = v_dead + v_stamps.dead,
     problems = nullif(v_problems || v_stamps.problems, '[]'),
@@ -131,11 +144,13 @@ begin
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set (run_ids, keys, tenants) = (
+    set (run_ids, keys, tenants, etags) = (
       select coalesce(array_agg(u.run_id order by u.n), '{}'),
         coalesce(array_agg(u.key order by u.n), '{}'),
-        coalesce(array_agg(u.tenant_id order by u.n), '{}')
-      from unnest(v_done.run_ids, v_done.keys, v_done.tenants) with ordinality as u (run_id, key, tenant_id, n)
+        coalesce(array_agg(u.tenant_id order by u.n), '{}'),
+        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags) with ordinality
+        as u (run_id, key, tenant_id, etag, n)
       where u.n not in (select unnest(v_stamps.left_out))
     )
     where b.batch_id = p_batch_id;
@@ -387,6 +402,7 @@ begin
     run_ids = v_batch.run_ids[v_half + 1:],
     keys = v_batch.keys[v_half + 1:],
     tenants = v_batch.tenants[v_half + 1:],
+    etags = null,
     visible_at = clock_timestamp()
   where b.batch_id = p_batch_id;
   return v_batch_id;

@@ -49,7 +49,7 @@ as $$
       x.key collate "C" as key,
       array_agg(row(x.run_id, x.tenant_id, x.bucket, x.key, x.completed_at, x.due_at)::retention.selection) as rows,
       array_agg(x.n) as places
-    from unnest(p_rows) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
+    from unnest(retention._without_kept(p_rows)) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
     group by x.bucket, x.key collate "C"
   ) k
   cross join lateral (

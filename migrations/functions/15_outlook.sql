@@ -65,6 +65,8 @@ begin
         r.run_id, r.completed_at, r.due_at,
         r.is_due and r.has_place and not (
           (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+          or (select exists (select from retention.spared_object))
+            and retention._is_spared_for_now(r.bucket, r.key)
         ) as may_go
       from stretch s
       cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
@@ -88,6 +90,8 @@ begin
         r.run_id, r.completed_at, r.due_at,
         r.is_due and r.has_place and not (
           (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+          or (select exists (select from retention.spared_object))
+            and retention._is_spared_for_now(r.bucket, r.key)
         ) as may_go
       from wanting w
       cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r

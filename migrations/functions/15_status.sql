@@ -167,7 +167,9 @@ returns table (
   set_aside bigint,
   surges bigint,
   cooling bigint,
-  cooling_until timestamptz
+  cooling_until timestamptz,
+  kept bigint,
+  object_changed bigint
 )
 language sql
 stable
@@ -213,7 +215,9 @@ as $$
     (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
     (select count(*) from retention.surge g where g.closed_at is null),
     c.results,
-    c.first_at
+    c.first_at,
+    o.kept,
+    o.changed
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
@@ -248,6 +252,12 @@ as $$
     from retention.bucket o
     where o.paused_until > now()
   ) k
+  cross join lateral (
+    select count(*) filter (where n.kept_by is not null) as kept,
+      count(*) filter (where n.kept_by is null) as changed
+    from retention.spared_object n
+    where n.until > now()
+  ) o
   cross join lateral (
     select count(*) as policies_pending,
       string_agg(
@@ -299,6 +309,10 @@ comment on column retention.status.next_pass_because is 'what the next pass wait
 comment on column retention.status.cooling is
   'flagged results that wait for their cool-off, and for nothing else';
 comment on column retention.status.cooling_until is 'when the first of them may go; null: there are none';
+comment on column retention.status.kept is
+  'objects of due results that a keeper has, as far as they were claimed before';
+comment on column retention.status.object_changed is
+  'objects of due results that stay, since S3 holds another version than the row''s etag names';
 comment on column retention.status.newest_run is
   'when the newest run completed that is known here; long ago: the application may write to another table';
 

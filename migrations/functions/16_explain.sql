@@ -195,6 +195,7 @@ declare
   v_policy text;
   v_completed text;
   v_gate record;
+  v_spared record;
 begin
   select * into strict v_setting from retention.setting;
   select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
@@ -240,6 +241,7 @@ begin
   if retention._can_look() then
     shares_with := retention._sharer(v_run_id, _explain.bucket, v_run.key);
   end if;
+  select * into v_spared from retention._why_spared(v_run_id, _explain.bucket, v_run.key, v_run.etag::text);
 
   if v_run.cleared_at is not null then
     state := 'cleared';
@@ -289,6 +291,9 @@ begin
   elsif exists (select from retention._part_of(v_run_id)) then
     state := 'set aside';
     because := retention._why_in_part(v_run_id, v_live.due_at);
+  elsif v_spared.state is not null then
+    state := v_spared.state;
+    because := v_spared.because;
   elsif not retention._is_open() then
     select * into v_gate from retention.gate() limit 1;
     state := v_gate.reason;

@@ -54,6 +54,55 @@ as $$
     )
 $$;
 
+-- Why a result that is due is spared when its batch is claimed: a keeper has its object, or S3 holds another version than
+-- its row names. p_etag: of the row. Null: neither.
+create or replace function retention._why_spared(
+  p_run_id retention.run_id,
+  p_bucket text,
+  p_key text,
+  p_etag text,
+  out state text,
+  out because text
+)
+language plpgsql
+stable
+as $$
+declare
+  v_keeper record;
+  v_note retention.spared_object;
+begin
+  select * into v_keeper from retention._keeper_of(p_bucket, p_key);
+  if v_keeper.kept_by is not null then
+    state := 'kept';
+    because := format('kept by %s, whose rows need its object %s', v_keeper.kept_by, case
+      when v_keeper.until = 'infinity' then 'as long as they are there'
+      else retention._until(v_keeper.until)
+    end);
+    return;
+  end if;
+  select *
+  into v_note
+  from retention.spared_object o
+  where o.bucket = p_bucket
+    and o.key = p_key collate "C"
+    and o.etag = retention._object_condition(p_bucket, p_key)
+    and o.until > now();
+  if found then
+    state := 'object changed';
+    because := case v_note.etag
+      when '!' then format('its etag %s is none that S3 could be asked for, so it is kept: correct the etag, or set it to null', coalesce(quote_literal(left(p_etag, 100)), 'of a run that shares it'))
+      else format(
+        'S3 holds another version of its object than the one with the etag %s, found %s, last at %s; S3 is asked again at %s, or when the row has another etag',
+        v_note.etag,
+        case v_note.times when 1 then 'once' else v_note.times || ' times' end,
+        retention._iso(v_note.noted_at),
+        retention._iso(v_note.until)
+      )
+    end;
+  end if;
+end
+$$;
+
 -- Why a result that no batch carries is not due, in words: its own date, or a policy.
 create or replace function retention._why_kept(
   p_completed_at timestamptz,

@@ -3,8 +3,9 @@ Explain, also of a row that cannot be read.
 */
 
 -- Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
--- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
--- dead, failed, flagged, set aside, due, unreadable (looking at its row raises an error), or a reason of the gate (disabled, halted,
+-- unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept (by its policy, its own
+-- date or a keeper), shared, object changed, in flight, dead, failed, flagged, set aside, due, unreadable (looking at its
+-- row raises an error), or a reason of the gate (disabled, halted,
 -- detached, table replaced, index missing and others).
 -- For observers.
 create or replace function retention.explain(p_run_id text)

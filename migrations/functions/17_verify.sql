@@ -154,7 +154,7 @@ end
 $$;
 
 -- Sorts what compare_listing set aside. returned: only cleared rows point at the key, so its object is back.
--- orphan: no row points at it. Three kinds of keys are left out: those that were cleared at p_started_at or
+-- orphan: no row points at it, and no keeper has it. Three kinds of keys are left out: those that were cleared at p_started_at or
 -- later, because their object may have been listed before; those that a live row needs by now; and those that
 -- a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
 -- p_margin count, because a younger one may be an upload whose row is still to come. It reads the whole table
@@ -199,6 +199,7 @@ begin
     where s.verify_id = p_verify_id
       and s.bucket = p.bucket
       and s.key = p.key;
+    perform retention._spare_kept_strays(p_verify_id);
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),

@@ -123,7 +123,8 @@ returns table (
   longest_retain_days double precision,
   tenant_policies bigint,
   pending_policies text[],
-  holds bigint
+  holds bigint,
+  etag_column text
 )
 language sql
 stable
@@ -155,7 +156,8 @@ as $$
       select count(*)
       from retention.hold o
       where retention._hold_end(o.released_at, o.expires_at) > now()
-    )
+    ),
+    a.columns -> 'etag' ->> 'name'
   from retention.setting s
   cross join retention.adapter a
   cross join retention.heartbeat h

@@ -4,7 +4,8 @@ What waits: its causes, each with how many results wait for it, until when, and 
 
 -- Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
 -- coming, buckets that pause, failed and dead results by bucket and code, surges, policies that wait for a confirmation,
--- holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
+-- holds, what keepers have, objects that have changed, and rows that name no object. results is null where nothing was
+-- counted. ends_at: when it ends by itself;
 -- null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.
 create or replace function retention.wait_causes(p_limit integer default 10)
 returns table (what text, results bigint, because text, ends_at timestamptz, remedy text)
@@ -81,6 +82,29 @@ as $$
     where retention._hold_end(o.released_at, o.expires_at) > now()
   ) h
   where h.holds > 0
+  union all
+  (
+    select format('keeper %s', n.kept_by), count(*), 'its rows need the objects', nullif(min(n.until), 'infinity'),
+      'retention keeper list'
+    from retention.spared_object n
+    where n.kept_by is not null
+      and n.until > now()
+    group by n.kept_by
+    order by count(*) desc, n.kept_by
+    limit p_limit
+  )
+  union all
+  (
+    select format('changed objects in bucket %s', n.bucket), count(*),
+      format('S3 holds another version than the etag of the row names, for example of %s', min(n.key)), min(n.until),
+      'correct the etags of the rows; where the runs are to keep the new objects, their date'
+    from retention.spared_object n
+    where n.kept_by is null
+      and n.until > now()
+    group by n.bucket
+    order by count(*) desc, n.bucket
+    limit p_limit
+  )
   union all
   (
     select 'rows without an object', s.without_place::bigint,

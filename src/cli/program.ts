@@ -8,6 +8,7 @@ import { guardCommand } from './commands/guard.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
+import { keeperCommand } from './commands/keeper.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { policyCommand } from './commands/policy.ts';
@@ -50,6 +51,7 @@ Example:
     holdCommand,
     approvalCommand,
     guardCommand,
+    keeperCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

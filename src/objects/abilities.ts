@@ -132,6 +132,17 @@ export type Restoration =
       readonly message: string;
     };
 
+/** What a store makes of a deletion that names the version which may go. */
+export type ConditionProbe =
+  | { readonly found: 'honoured' | 'ignored' | 'refused'; readonly because: string }
+  | {
+      /** It could not be tried. */
+      readonly found: 'unknown';
+      readonly code: string;
+      readonly reason: string;
+      readonly missingAction?: string | undefined;
+    };
+
 /** Looks for objects. */
 export interface ObjectListing {
   /**
@@ -157,6 +168,19 @@ export interface BucketInspection {
     bucket: string,
     options?: { signal?: AbortSignal | undefined; habits?: StoreHabits | undefined },
   ): Promise<BucketDescription>;
+
+  /**
+   * Writes a small object, `<prefix>.retention/condition-<uuid>`, asks to delete another version of it, then this
+   * one, and takes it away. Default: it is not known.
+   */
+  probeConditions?(
+    bucket: string,
+    options?: {
+      prefix?: string | undefined;
+      signal?: AbortSignal | undefined;
+      habits?: StoreHabits | undefined;
+    },
+  ): Promise<ConditionProbe>;
 
   /**
    * Asks to delete a key that cannot exist, `<prefix>.retention-doctor/<uuid>`.

@@ -28,6 +28,11 @@ export interface DeletionOptions {
   readonly endsAt?: number | undefined;
   /** What is known of the bucket's store. Default: what this process has learned by itself. */
   readonly habits?: StoreHabits | undefined;
+  /**
+   * The etag, without quotes, of the only version of a key that may go. A store that holds another one deletes
+   * nothing of that key: a failure with the outcome `changed`. Default: any version goes.
+   */
+  readonly etags?: ReadonlyMap<string, string> | undefined;
 }
 
 /** The most keys that one DeleteObjects request may carry. */

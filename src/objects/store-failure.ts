@@ -7,8 +7,9 @@ import { messageBeside } from '../failure-words.ts';
  * - `refused`: the store said no. It counts against the result.
  * - `failed`: load, time, credentials or a fault of the store. It does not count; the bucket pauses.
  * - `unknown`: no answer came, and the store may still do it. It does not count either.
+ * - `changed`: the store holds another version than the one that was asked for, and has kept it. It is spared.
  */
-export type FailureOutcome = 'refused' | 'failed' | 'unknown';
+export type FailureOutcome = 'refused' | 'failed' | 'unknown' | 'changed';
 
 /**
  * One failure. The object store classifies it once, and no other room interprets its code. Messages are
@@ -45,6 +46,7 @@ export interface KeyFailure extends StoreFailure {
  * - `Aborted`: the caller ended the call.
  * - `ObjectLocked`: a version is under retention or legal hold; the reason names the date.
  * - `VersionsLeft`: a version was written while the key was purged.
+ * - `ConditionRefused`: the store deletes nothing of which the version is named.
  */
 export type LocalFailureCode =
   | 'EmptyKey'
@@ -54,7 +56,8 @@ export type LocalFailureCode =
   | 'Timeout'
   | 'Aborted'
   | 'ObjectLocked'
-  | 'VersionsLeft';
+  | 'VersionsLeft'
+  | 'ConditionRefused';
 
 /**
  * The family of a request's failure, for metrics and for what the store itself does next. What it means

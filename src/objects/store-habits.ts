@@ -11,6 +11,8 @@ export interface StoreHabits {
   /** What a DeleteObjects request carries. */
   readonly checksum?: 'crc32' | 'md5' | 'none' | undefined;
   readonly addressing?: 'path' | 'virtual' | undefined;
+  /** Whether it deletes the version of an etag and no other; `refused`: it deletes nothing with an etag. */
+  readonly conditional?: 'honoured' | 'ignored' | 'refused' | undefined;
 }
 
 /** What a call has learned of a store. */

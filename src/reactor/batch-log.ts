@@ -10,6 +10,8 @@ export interface BatchLog {
   unchecked(claim: Pick<Claim, 'bucket' | 'unchecked'>): void;
   /** One line for all that failed alike. */
   problems(bucket: string, problems: readonly Problem[]): void;
+  /** Keys of which the store holds another version than their rows name. */
+  changed(claim: Pick<Claim, 'batchId' | 'bucket'>, keys: readonly string[]): void;
   /** A bucket pauses: once for all slots, and ever more rarely while it goes on. */
   paused(bucket: string, code: string, message: string, fields: LogFields): void;
   /** Something was deleted in a bucket: where it had paused, that is over. */
@@ -53,6 +55,13 @@ export function createBatchLog(logger: Logger): BatchLog {
           ...(results === 1 ? {} : { run_ids: runIds }),
         });
       }
+    },
+    changed: ({ batchId: batch, bucket }, keys) => {
+      if (keys.length === 0) return;
+      logger.warning(
+        `Spared ${countOf(keys.length, 'object')}, object changed: S3 holds another version than the etag of the row names`,
+        { batch, bucket, keys: keys.slice(0, 3) },
+      );
     },
     paused: (bucket, code, message, fields) => {
       pauseOf(bucket).said(code, sayFailure(code, message), fields);

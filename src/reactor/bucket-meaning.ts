@@ -33,6 +33,12 @@ const HABIT_WORDS: Readonly<Record<keyof Habits, (value: number | string) => str
   deletes: (value) => (value === 'singly' ? 'one key a request, by DeleteObject' : 'DeleteObjects'),
   checksum: (value) => `checksum ${value}`,
   addressing: (value) => (value === 'path' ? 'addressed by path' : 'addressed by virtual host'),
+  conditional: (value) =>
+    value === 'honoured'
+      ? 'deletes the version of an etag'
+      : value === 'ignored'
+        ? 'deletes whatever version, also where an etag is given'
+        : 'refuses etags, so nothing is deleted',
 };
 
 /** The habits alone, as an object store takes them. */

@@ -207,7 +207,8 @@ class BatchWorker implements Worker {
           async () => {
             if (!(await this.#mayDelete(claim, ended.signal))) return undefined;
             const { habits } = claim;
-            return ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt, habits });
+            const etags = etagsOf(claim);
+            return ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt, habits, etags });
           },
         ),
       );
@@ -276,7 +277,12 @@ class BatchWorker implements Worker {
     );
     this.#log.problems(claim.bucket, settlement.problems);
     if (settlement.cleared > 0) this.#log.works(claim.bucket);
-    return describeSettlement(settlement);
+    const changed = failed.filter(({ outcome: what }) => what === 'changed').map(({ key }) => key);
+    if (settlement.settled) this.#log.changed(claim, changed);
+    return {
+      ...describeSettlement(settlement),
+      spared: claim.spared + (settlement.settled ? changed.length : 0),
+    };
   }
 
   /**
@@ -318,6 +324,17 @@ class BatchWorker implements Worker {
 function describeSettlement(settlement: Settlement) {
   const { cleared, stamped, failed, dead, settled } = settlement;
   return { cleared, stamped, failed, dead, leaseLost: !settled };
+}
+
+/** The versions that may go; undefined: any. */
+function etagsOf({ keys, etags }: Claim): ReadonlyMap<string, string> | undefined {
+  if (etags === undefined) return undefined;
+  const versions = new Map<string, string>();
+  for (const [place, key] of keys.entries()) {
+    const etag = etags[place] ?? null;
+    if (etag !== null) versions.set(key, etag);
+  }
+  return versions;
 }
 
 /** Why a batch is not sent to S3. */

@@ -7,6 +7,7 @@ export interface Habits {
   readonly deletes?: 'together' | 'singly';
   readonly checksum?: 'crc32' | 'md5' | 'none';
   readonly addressing?: 'path' | 'virtual';
+  readonly conditional?: 'honoured' | 'ignored' | 'refused';
 }
 
 /** One habit, and how it is known; keys as in JSON. */

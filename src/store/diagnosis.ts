@@ -6,7 +6,7 @@ import { type GateReason, readGate } from './gate.ts';
 import { type Unsettled, readUnsettled } from './selection.ts';
 import { type Variable, readVariables } from './settings.ts';
 import { type StampTrial, tryStamp } from './stamps.ts';
-import { type KnownBucket, noteBucket, noteLook, readBuckets } from './buckets.ts';
+import { type KnownBucket, learnHabits, noteBucket, noteLook, readBuckets } from './buckets.ts';
 
 /** Where a session ended up. */
 export interface SessionFacts {
@@ -74,6 +74,8 @@ export interface HealthFacts {
   readonly tenant_policies: number;
   readonly pending_policies: readonly string[];
   readonly holds: number;
+  /** The column that names the version of an object; null: the table has none. */
+  readonly etag_column: string | null;
 }
 
 /** What comes next; see `retention.status`. */
@@ -145,6 +147,7 @@ export interface Diagnosis {
   /** `retention.variables` */
   readVariables(given: Parameters<typeof readVariables>[1]): Promise<readonly Variable[]>;
   noteBucket(bucket: string, versioning: 'off' | 'enabled' | 'suspended'): Promise<void>;
+  learnHabits(bucket: string, learned: Parameters<typeof learnHabits>[2]): Promise<void>;
   /** `retention.sample_keys` */
   sampleKeys(bucket: string, most: number): Promise<readonly string[]>;
   noteLook(bucket: string, look: Parameters<typeof noteLook>[2]): Promise<boolean>;
@@ -194,6 +197,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readUnsettled: (buckets) => readUnsettled(database, { buckets }),
     readVariables: (given) => readVariables(database, given),
     noteBucket: (bucket, versioning) => noteBucket(database, bucket, versioning),
+    learnHabits: (bucket, learned) => learnHabits(database, bucket, learned),
     sampleKeys: async (bucket, most) => {
       const rows = await database.query<{ key: string }>(
         'select key from retention.sample_keys($1, $2) as key',

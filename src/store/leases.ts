@@ -9,6 +9,8 @@ export interface Claim {
   readonly batchId: number;
   readonly bucket: string;
   readonly keys: readonly string[];
+  /** The version of each key that may go, beside `keys`; null: any. Undefined: of each any. */
+  readonly etags?: readonly (string | null)[];
   /** Results of the batch that were no longer due and left it. */
   readonly spared: number;
   /** How often its results have failed before. */
@@ -51,8 +53,8 @@ export interface Failure {
   readonly key: string;
   readonly code: string;
   readonly reason: string;
-  /** Only `refused` counts against the result. */
-  readonly outcome: 'refused' | 'failed' | 'unknown';
+  /** Only `refused` counts against the result; `changed` spares it. */
+  readonly outcome: 'refused' | 'failed' | 'unknown' | 'changed';
   readonly concerns: 'key' | 'bucket' | 'store';
   /** Trying again cannot help: dead at once. */
   readonly final: boolean;
@@ -111,9 +113,11 @@ export async function claim(
     problems: readonly Problem[];
     habits: Habits | null;
     looked_in: string | null;
+    etags: readonly (string | null)[] | null;
   }>(
     // As JSON, which is read natively: arrays are taken apart character by character.
-    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems, habits, looked_in
+    `select batch_id, bucket, to_json(keys) as keys, spared, attempts, purge, failed, dead, problems, habits, looked_in,
+      to_json(etags) as etags
     from (
       select $1::uuid as lease where not exists (select from retention.clocks_differ($7)) offset 0
     ) l
@@ -140,6 +144,7 @@ export async function claim(
     purge: row.purge,
     habits: row.habits ?? NO_HABITS,
     lookedIn: row.looked_in ?? undefined,
+    ...(row.etags === null ? {} : { etags: row.etags }),
     ...(row.problems.length > 0
       ? { unchecked: { failed: row.failed, dead: row.dead, problems: row.problems } }
       : {}),

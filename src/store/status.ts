@@ -41,6 +41,10 @@ export interface Status {
   readonly cooling: number;
   /** When the first of them may go. */
   readonly cooling_until: Date | null;
+  /** Objects of due results that a keeper has, as far as they were claimed before. */
+  readonly kept: number;
+  /** Objects of due results that stay, since S3 holds another version than the row's etag names. */
+  readonly object_changed: number;
 }
 
 /** A cause for which results do not go at this moment. */

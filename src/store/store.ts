@@ -14,6 +14,7 @@ import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
+import { addKeeper, listKeepers, removeKeeper } from './keepers.ts';
 import { claim, countPostponed, postpone, settle, split, takeTurn } from './leases.ts';
 import {
   beginVerify,
@@ -71,6 +72,9 @@ const functions = {
   listApprovals,
   listGuards,
   setGuard,
+  addKeeper,
+  removeKeeper,
+  listKeepers,
   explain,
   retry,
   readGate,

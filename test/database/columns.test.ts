@@ -15,6 +15,7 @@ const RUNBOOK = {
   retain_until: null,
   bucket: { name: 'result_s3_bucket' },
   key: { name: 'result_s3_key' },
+  etag: null,
   cleared_at: { name: 'result_cleared_at' },
   updated_at: { name: 'updated_at' },
 };

@@ -20,6 +20,7 @@ const DENIED = { code: '42501' };
 const CALLABLE = [
   'active_holds(integer)',
   'activity(integer)',
+  'add_keeper(text,text,text,text,text)',
   'adopted_table()',
   'adoption_report()',
   'apply_variables(jsonb)',
@@ -60,6 +61,7 @@ const CALLABLE = [
   'list_guards()',
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
+  'list_keepers()',
   'list_policies()',
   'list_roles()',
   'missing_rights(text,text)',
@@ -76,6 +78,7 @@ const CALLABLE = [
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
+  'remove_keeper(text,text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
   'retry(text[],text,text,text,boolean)',
@@ -112,7 +115,7 @@ const CALLABLE = [
 
 /** What of it the listener may not: it is for operators alone. */
 const OPERATORS_ALONE = (
-  'approve ask_approval set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
+  'approve ask_approval configure add_keeper remove_keeper set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
@@ -120,7 +123,7 @@ const OPERATORS_ALONE = (
 
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
-  'claim configure count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
+  'claim apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
   'postpone pulse settle split stamp_again tick try_stamp'
 ).split(' ');
 
@@ -139,8 +142,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object stamping status stray unanswered variable'
+  'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed keeper pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object spared_object stamping status stray unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { OPERATOR, useGuarded } from '../support/rights-roles.ts';
+import { OPERATOR, OWNER, useGuarded } from '../support/rights-roles.ts';
 
 /*
 Functions, operators and casts of one's own that fit better than the server's, in a schema that anyone
@@ -129,6 +129,9 @@ const LEASE = '00000000-0000-4000-8000-000000000001';
 /** A call of each function that runs with its owner's rights; each reaches past its first lines. */
 const CALLS: Readonly<Record<string, string>> = {
   activity: 'select * from retention.activity(2)',
+  add_keeper: `select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`,
+  list_keepers: 'select * from retention.list_keepers()',
+  remove_keeper: `select retention.remove_keeper('public.invoices')`,
   active_holds: 'select * from retention.active_holds()',
   adopted_table: 'select * from retention.adopted_table()',
   begin_verify: 'select * from retention.begin_verify()',
@@ -229,6 +232,8 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     const { query, connectAs } = database();
     await query(TRAP);
     await query(SPRING_TRIGGER);
+    await query(`create table invoices (pdf_key text, keep_until date); create index on invoices (pdf_key);
+      insert into invoices values ('results/a'); grant select on invoices to ${OWNER}`);
     attacker = await connectAs(OPERATOR);
     await attacker.query(TEMPORARY);
   }, 120_000);
@@ -261,6 +266,9 @@ describeDatabase('promise 10: a search path with traps in it', () => {
   test.each(Object.entries(CALLS))('%s runs none of them', async (name, sql) => {
     const { query, insertRuns } = database();
     await insertRuns({ count: 6 });
+    if (name !== 'add_keeper') {
+      await query(`select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`);
+    }
     // A batch that is leased, for the functions that take one back, and another that is not.
     await query('update retention.setting set batch_size = 3; select retention.flag_expired()');
     if (!['claim', 'flag_expired', 'tick'].includes(name)) {

@@ -2,7 +2,15 @@ import { createHash } from 'node:crypto';
 
 import type { ObjectVersion, Retention } from './memory-s3-bucket.ts';
 import { type Answer, type BucketRequest, header } from './memory-s3-request.ts';
-import { element, escapeXml, parseDelete, S3Fault, textOf, xmlDocument } from './memory-s3-xml.ts';
+import {
+  type ObjectToDelete,
+  element,
+  escapeXml,
+  parseDelete,
+  S3Fault,
+  textOf,
+  xmlDocument,
+} from './memory-s3-xml.ts';
 
 const MAX_KEY_BYTES = 1_024;
 
@@ -51,6 +59,7 @@ export function getObject(request: BucketRequest): Answer {
 
 export function deleteObject(request: BucketRequest): Answer {
   const { bucket, key, query } = request;
+  requireVersion(request, key, header(request, 'if-match'));
   const removal = bucket.remove(key, query.get('versionId') ?? undefined, bypasses(request));
   return {
     status: 204,
@@ -64,7 +73,7 @@ export function deleteObject(request: BucketRequest): Answer {
 export function deleteObjects(request: BucketRequest): Answer {
   requireChecksum(request);
   const { objects, quiet } = parseDelete(request.body.toString('utf8'));
-  const results = objects.map(({ key, versionId }) => deleteOne(request, key, versionId, quiet));
+  const results = objects.map((it) => deleteOne(request, it, quiet));
   return {
     status: 200,
     body: xmlDocument('DeleteResult', results.join('')),
@@ -100,13 +109,13 @@ export function getRetention(request: BucketRequest): Answer {
 
 function deleteOne(
   request: BucketRequest,
-  key: string,
-  versionId: string | undefined,
+  { key, versionId, etag }: ObjectToDelete,
   quiet: boolean,
 ): string {
   const action = versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
   try {
     if (!request.permits(action, key)) throw new S3Fault(403, 'AccessDenied', 'Access Denied');
+    requireVersion(request, key, etag);
     const removal = request.bucket.remove(key, versionId, bypasses(request));
     if (quiet) return '';
     const marker = removal.deleteMarker
@@ -117,6 +126,37 @@ function deleteOne(
     if (!(error instanceof S3Fault)) throw error;
     const names = element('Key', key) + element('VersionId', versionId);
     return `<Error>${names}${element('Code', error.code)}${element('Message', error.message)}</Error>`;
+  }
+}
+
+/**
+ * What S3 makes of a condition on a deletion ("How to perform conditional deletes"): it looks at the current version,
+ * and wants the right to read it. A delete marker is a version without an etag.
+ */
+function requireVersion(request: BucketRequest, key: string, etag: string | undefined): void {
+  if (etag === undefined || request.conditions === 'ignored') return;
+  if (request.conditions === 'refused') {
+    throw new S3Fault(
+      501,
+      'NotImplemented',
+      'A header you provided implies functionality that is not implemented',
+    );
+  }
+  if (!request.permits('s3:GetObject', key))
+    throw new S3Fault(403, 'AccessDenied', 'Access Denied');
+  const current = request.bucket.find(key);
+  if (current === undefined) {
+    throw new S3Fault(404, 'NoSuchKey', 'The specified key does not exist.');
+  }
+  const wanted = etag.replace(/^"(.*)"$/u, '$1');
+  const isMet =
+    current.body !== undefined && (wanted === '*' || etagOf(current.body) === `"${wanted}"`);
+  if (!isMet) {
+    throw new S3Fault(
+      412,
+      'PreconditionFailed',
+      'At least one of the pre-conditions you specified did not hold',
+    );
   }
 }
 

@@ -10,6 +10,8 @@ export interface BucketRequest {
   readonly query: URLSearchParams;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
+  /** What the server makes of the etag of a deletion. */
+  readonly conditions: 'honoured' | 'ignored' | 'refused';
   /** Whether the caller may do `action` with the given key. */
   permits(action: string, key: string): boolean;
 }

@@ -21,6 +21,7 @@ const NOT_XML = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|\p{Surroga
 export interface ObjectToDelete {
   readonly key: string;
   readonly versionId: string | undefined;
+  readonly etag: string | undefined;
 }
 
 /** The document of a DeleteObjects request. */
@@ -54,13 +55,15 @@ export function parseDelete(xml: string): DeleteDocument {
 function readObject(scanner: Scanner): ObjectToDelete {
   let key: string | undefined;
   let versionId: string | undefined;
+  let etag: string | undefined;
   for (let tag = scanner.open(); tag !== '/Object'; tag = scanner.open()) {
     const text = scanner.text(tag);
     if (tag === 'Key') key = text;
     else if (tag === 'VersionId') versionId = text;
+    else if (tag === 'ETag') etag = text;
   }
   if (!key) throw malformed();
-  return { key, versionId };
+  return { key, versionId, etag };
 }
 
 /** Reads tags and texts of a document without attributes that matter, comments or CDATA. */

@@ -31,6 +31,8 @@ export interface MemoryS3Options {
   readonly onRequest?: (request: MemoryS3Request) => void;
   /** DeleteObjects names every key as deleted, at once and whatever there is. Default false. */
   readonly nullMode?: boolean;
+  /** What becomes of the etag of a deletion, as stores differ. Default: as S3 does it. */
+  readonly conditions?: BucketRequest['conditions'];
 }
 
 /** A running server. */
@@ -169,7 +171,8 @@ class MemoryStore {
     if (operation.action !== undefined && !permits(operation.action + version, key)) {
       throw new S3Fault(403, 'AccessDenied', 'Access Denied');
     }
-    return operation.run({ bucket, key, query, headers, body, permits });
+    const { conditions = 'honoured' } = this.#options;
+    return operation.run({ bucket, key, query, headers, body, conditions, permits });
   }
 
   #createBucket(

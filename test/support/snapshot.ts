@@ -67,6 +67,8 @@ function statusOf(ago: Ago): Status {
     newest_run: ago(5 * MINUTE),
     cooling: 0,
     cooling_until: null,
+    kept: 0,
+    object_changed: 0,
   };
 }
 

@@ -13,6 +13,7 @@ interface SetOptions {
   readonly together?: boolean;
   readonly checksum?: 'crc32' | 'md5' | 'none';
   readonly addressing?: 'path' | 'virtual';
+  readonly conditional?: 'honour' | 'ignore';
   readonly by?: string;
   readonly new?: boolean;
 }
@@ -43,6 +44,12 @@ export function bucketCommand(): Command {
         'path',
         'virtual',
       ]),
+    )
+    .addOption(
+      new Option(
+        '--conditional <what>',
+        'where rows name etags: honour deletes that version only, ignore any version',
+      ).choices(['honour', 'ignore']),
     )
     .option('--new', 'the bucket need not be known yet')
     .option('--by <name>', "who sets it; default: the database's user")
@@ -112,7 +119,7 @@ function describeLook({ looked, missing }: KnownBucket): string {
 
 async function set(bucket: string, options: SetOptions): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
-  const { keysPerRequest, single, together, checksum, addressing, by } = options;
+  const { keysPerRequest, single, together, checksum, addressing, conditional, by } = options;
   const most =
     keysPerRequest === undefined
       ? undefined
@@ -123,10 +130,14 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
     ...(together === true ? { deletes: 'together' } : {}),
     ...(checksum === undefined ? {} : { checksum }),
     ...(addressing === undefined ? {} : { addressing }),
+    ...(conditional === undefined
+      ? {}
+      : { conditional: conditional === 'honour' ? 'honoured' : 'ignored' }),
   };
   if (Object.keys(habits).length === 0) {
     throw new UsageError('bucket set: expected what to set; given nothing', {
-      remedy: 'Name --keys-per-request, --single, --together, --checksum or --addressing.',
+      remedy:
+        'Name --keys-per-request, --single, --together, --checksum, --addressing or --conditional.',
     });
   }
   const { config, logger } = await readSettings('bucket');

@@ -75,6 +75,7 @@ const RIGHTS = {
   HeadBucket: 's3:ListBucket',
   HeadObject: 's3:GetObject',
   ListObjectsV2: 's3:ListBucket',
+  PutObject: 's3:PutObject',
   ListObjectVersions: 's3:ListBucketVersions',
 } as const;
 

@@ -13,6 +13,8 @@ import { usePlainXml } from './plain-xml.ts';
 export interface DeletionTarget {
   readonly key: string;
   readonly versionId?: string | undefined;
+  /** Without quotes: what the current version must be. */
+  readonly etag?: string | undefined;
 }
 
 /** One call, of however many requests. */
@@ -21,6 +23,8 @@ export interface DeletionCall {
   readonly signal: AbortSignal;
   /** See {@link DeletionOptions.endsAt}. */
   readonly endsAt?: DeletionOptions['endsAt'];
+  /** See {@link DeletionOptions.etags}. */
+  readonly etags?: DeletionOptions['etags'];
   /** Gets the keys that the store may still delete; complete when the call has ended. */
   readonly unanswered: Set<string>;
   /** What the bucket's store is known to do otherwise than S3; gets what is learned of it. */
@@ -92,7 +96,7 @@ export class S3DeleteRequests {
     if (!(await this.#hasPlainXml())) {
       return this.deleteObjects(
         bucket,
-        keys.map((key) => ({ key })),
+        keys.map((key) => ({ key, etag: call.etags?.get(key) })),
         call,
       );
     }
@@ -101,7 +105,7 @@ export class S3DeleteRequests {
         this.#connection.send('DeleteObjects', bucket, call.signal, async (sdk, client) => {
           const placeholder = keys.slice(0, 1).map((key) => ({ key }));
           const command = deleteObjectsCommand(sdk, bucket, placeholder, checksum);
-          const readNamed = usePlainXml(command, keys);
+          const readNamed = usePlainXml(command, keys, call.etags);
           attempts.watch(command);
           const reply = await client.send(command, { abortSignal: call.signal });
           const named = readNamed();
@@ -162,17 +166,20 @@ export class S3DeleteRequests {
     target: DeletionTarget,
     call: DeletionCall,
   ): Promise<string | undefined> {
-    const { key, versionId } = target;
-    const named = { Bucket: bucket, Key: key };
+    const { key, versionId, etag } = target;
+    const named = {
+      Bucket: bucket,
+      Key: key,
+      ...(versionId === undefined ? {} : { VersionId: versionId }),
+      ...(etag === undefined ? {} : { IfMatch: quote(etag) }),
+    };
     const reply = await this.#attempt([key], call, (attempts) =>
       this.#connection.send(
         'DeleteObject',
         bucket,
         call.signal,
         async (sdk, client) => {
-          const command = new sdk.DeleteObjectCommand(
-            versionId === undefined ? named : { ...named, VersionId: versionId },
-          );
+          const command = new sdk.DeleteObjectCommand(named);
           attempts.watch(command);
           const answer = await client.send(command, { abortSignal: call.signal });
           const { httpStatusCode: status, requestId } = answer.$metadata;
@@ -221,6 +228,11 @@ export class S3DeleteRequests {
   }
 }
 
+/** An etag as HTTP writes it: what is between the quotes is the etag of every store. */
+function quote(etag: string): string {
+  return `"${etag}"`;
+}
+
 function rightFor(target: DeletionTarget | undefined): string {
   return target?.versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
 }
@@ -232,9 +244,10 @@ function deleteObjectsCommand(
   checksum: Checksum,
 ): InstanceType<Sdk['DeleteObjectsCommand']> {
   // Not quiet: in a quiet reply a key that was deleted and one that was lost look the same.
-  const Objects = targets.map(({ key, versionId }) => ({
+  const Objects = targets.map(({ key, versionId, etag }) => ({
     Key: key,
     ...(versionId === undefined ? {} : { VersionId: versionId }),
+    ...(etag === undefined ? {} : { ETag: quote(etag) }),
   }));
   const Delete = { Objects, Quiet: false };
   if (checksum === 'crc32') return new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete });

@@ -1,4 +1,12 @@
 import { type KeyFailure, ObjectStoreError } from '../store-failure.ts';
+import {
+  findGone,
+  isConditional,
+  learnRefusal,
+  learnRefusals,
+  refuseUnlessPossible,
+} from './conditions.ts';
+import type { S3Connection } from './connection.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { type ReadReply, readReply, unanswered } from './deletion-reply.ts';
 import {
@@ -10,6 +18,7 @@ import {
   lacksOperation,
   storeError,
   withBucketRefusal,
+  withCondition,
 } from './failures.ts';
 import { type SentInParts, sendInParts } from './in-parts.ts';
 import { sortKeys } from './object-keys.ts';
@@ -28,6 +37,8 @@ export interface KeyOutcomes {
 interface BatchOutcome extends KeyOutcomes {
   /** To be deleted one by one. */
   readonly again: readonly string[];
+  /** Why the store may have no DeleteObjects; it has none where one by one works. */
+  readonly lacking?: string;
 }
 
 interface SinglesOutcome extends KeyOutcomes {
@@ -37,19 +48,48 @@ interface SinglesOutcome extends KeyOutcomes {
 
 /** Deletes keys with what the bucket's store is able to do. */
 export class S3Deletion {
+  readonly #connection: S3Connection;
   readonly #requests: S3DeleteRequests;
 
-  constructor(requests: S3DeleteRequests) {
+  constructor(connection: S3Connection, requests: S3DeleteRequests) {
+    this.#connection = connection;
     this.#requests = requests;
   }
 
   async run(bucket: string, keys: readonly string[], call: DeletionCall): Promise<KeyOutcomes> {
+    refuseUnlessPossible(bucket, keys, call);
+    try {
+      const { deleted, failures } = await this.#deleteAll(bucket, keys, call);
+      if (failures.length === 0 || call.etags === undefined) return { deleted, failures };
+      const told = learnRefusals(bucket, { deleted, failures }, call);
+      const gone = await findGone(this.#connection, bucket, told, call);
+      if (gone.size === 0) return { deleted, failures: told };
+      return {
+        deleted: [...deleted, ...gone],
+        failures: told.filter(({ key }) => !gone.has(key)),
+      };
+    } catch (error) {
+      if (!(error instanceof ObjectStoreError)) throw error;
+      throw learnRefusal(bucket, keys, call, error);
+    }
+  }
+
+  async #deleteAll(
+    bucket: string,
+    keys: readonly string[],
+    call: DeletionCall,
+  ): Promise<KeyOutcomes> {
     const { distinct, together, alone, refused } = sortKeys(keys);
     const batch = await this.#deleteTogether(bucket, together, call);
     if (batch.deleted.length === distinct.size) return batch;
     const singles = await this.#deleteAlone(bucket, [...batch.again, ...alone], call);
     const answered = batch.deleted.length + batch.failures.length > 0;
     if (singles.unanimous && !answered) throw singles.unanimous;
+    const works =
+      singles.deleted.length > 0 || singles.failures.some(({ outcome }) => outcome === 'changed');
+    if (batch.lacking !== undefined && works) {
+      call.habits.learn('deletes', 'singly', batch.lacking);
+    }
     return {
       deleted: [...batch.deleted, ...singles.deleted],
       failures: [...refused, ...batch.failures, ...singles.failures],
@@ -83,9 +123,10 @@ export class S3Deletion {
       if (!(error instanceof ObjectStoreError)) throw error;
       const [only, ...others] = keys;
       if (lacksOperation(error)) {
-        const because = `DeleteObjects is answered with ${error.code}`;
-        call.habits.learn('deletes', 'singly', because);
-        return { deleted: [], failures: [], again: keys };
+        const lacking = `DeleteObjects is answered with ${error.code}`;
+        // It may be the etags that it does not know.
+        if (!isConditional(keys, call)) call.habits.learn('deletes', 'singly', lacking);
+        return { deleted: [], failures: [], again: keys, lacking };
       }
       if (only === undefined) throw error;
       // Of a store without DeleteObjects, or of something before it that lets no POST through.
@@ -183,7 +224,7 @@ export class S3Deletion {
         }
         const error = await this.#deleteOne(bucket, key, call);
         if (!error) deleted.push(key);
-        else failures.push(failureOfKey(key, error));
+        else failures.push(withCondition(failureOfKey(key, error), call.etags));
         if (error && (call.signal.aborted || endsAll(error))) stopped ??= error;
         last = error ?? last;
       }
@@ -191,7 +232,7 @@ export class S3Deletion {
     await Promise.all(Array.from({ length: SINGLE_DELETES_IN_FLIGHT }, work));
     if (stopped?.kind === 'aborted') throw stopped;
     const isOwn = ({ outcome, concerns }: KeyFailure): boolean =>
-      outcome === 'refused' && concerns === 'key';
+      (outcome === 'refused' || outcome === 'changed') && concerns === 'key';
     const isAlone = keys.length === 1 && last !== undefined && isOwnFault(last);
     const answered = deleted.length > 0 || failures.some(isOwn) || isAlone;
     return { deleted, failures, unanimous: answered ? undefined : (stopped ?? last) };
@@ -203,7 +244,7 @@ export class S3Deletion {
     call: DeletionCall,
   ): Promise<ObjectStoreError | undefined> {
     try {
-      await this.#requests.deleteObject(bucket, { key }, call);
+      await this.#requests.deleteObject(bucket, { key, etag: call.etags?.get(key) }, call);
       return undefined;
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;

@@ -197,6 +197,34 @@ export function isTooSlow(error: unknown): boolean {
   );
 }
 
+/**
+ * The failure of a key of which a version was asked for: where the store holds another one, it is spared. Without a
+ * condition, nothing can have failed one.
+ */
+export function withCondition(
+  failure: KeyFailure,
+  etags: ReadonlyMap<string, string> | undefined,
+): KeyFailure {
+  const etag = etags?.get(failure.key);
+  if (etag === undefined || failure.code !== 'PreconditionFailed') return failure;
+  const reason = `object changed: the store holds another version than the one with the etag ${etag}`;
+  return { ...failure, reason, outcome: 'changed', concerns: 'key', final: false };
+}
+
+/** Nothing of a bucket is deleted whose store refuses to be told which version may go. */
+export function conditionRefused(bucket: string, said: string): ObjectStoreError {
+  return storeError({
+    bucket,
+    kind: 'unavailable',
+    code: 'ConditionRefused',
+    reason:
+      `the store refuses to delete an object by its etag (${said}), so nothing is deleted here. ` +
+      `Where any version may go: retention bucket set ${bucket} --conditional ignore`,
+    outcome: 'failed',
+    concerns: 'bucket',
+  });
+}
+
 /** Whether a code says that the object is not there (any more). */
 export function isGone(code: string): boolean {
   return GONE_CODES.has(code);

@@ -95,6 +95,8 @@ export interface ListedVersion {
   readonly versionId: string;
   readonly isLatest: boolean;
   readonly isMarker: boolean;
+  /** Without quotes. */
+  readonly etag?: string | undefined;
 }
 
 /**
@@ -112,7 +114,7 @@ export async function* versionPages(
     const reply = await listVersions(connection, bucket, key, after, signal);
     const listed = [
       ...(reply.Versions ?? []).map((it) => ({ ...it, isMarker: false })),
-      ...(reply.DeleteMarkers ?? []).map((it) => ({ ...it, isMarker: true })),
+      ...(reply.DeleteMarkers ?? []).map((it) => ({ ...it, isMarker: true, ETag: undefined })),
     ];
     const own = listed
       .filter((it) => spelling(bucket, reply.EncodingType, it.Key) === key)
@@ -121,6 +123,7 @@ export async function* versionPages(
         versionId: it.VersionId ?? 'null',
         isLatest: it.IsLatest ?? false,
         isMarker: it.isMarker,
+        etag: it.ETag?.replaceAll('"', ''),
       }));
     if (own.length > 0) yield own;
     const next = reply.NextVersionIdMarker;

@@ -7,6 +7,7 @@ import {
 } from '../deletion-report.ts';
 import type { ObjectStore } from '../object-store.ts';
 import { describeBucket } from './bucket-description.ts';
+import { probeConditions } from './condition-probe.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habits.ts';
@@ -29,14 +30,14 @@ export type S3ObjectStore = Required<ObjectStore>;
 export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3ObjectStore {
   const connection = new S3Connection(options);
   const requests = new S3DeleteRequests(connection);
-  const deletion = new S3Deletion(requests);
+  const deletion = new S3Deletion(connection, requests);
   const purge = new S3Purge(connection, requests);
   const budget = connection.budgetMilliseconds;
 
   const deleteInTime = async (
     bucket: string,
     keys: readonly string[],
-    { signal, endsAt, habits: given }: DeletionOptions,
+    { signal, endsAt, habits: given, etags }: DeletionOptions,
     run: (call: DeletionCall) => Promise<KeyOutcomes>,
   ): Promise<DeletionReport> => {
     if (keys.length > MAX_KEYS_PER_REQUEST) {
@@ -50,7 +51,7 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     const habits = habitsFor(bucket, given);
     try {
       const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
-        run({ signal: inTime, endsAt: overAt, unanswered, habits }),
+        run({ signal: inTime, endsAt: overAt, unanswered, habits, etags }),
       );
       const report = { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
       const learned = learnedIn(bucket, habits);
@@ -93,6 +94,12 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
         connection.address(bucket, habits?.addressing);
         return describeBucket(connection, bucket, signal);
       },
+      probeConditions: (bucket, { prefix = '', signal, habits } = {}) =>
+        withDeadline(budget, signal, (inTime) => {
+          const known = habitsFor(bucket, habits).known;
+          const trial = { connection, deletion, purge, bucket, prefix, habits: known };
+          return probeConditions({ ...trial, signal: inTime });
+        }),
       probeDeleteRight: (bucket, { prefix = '', signal, habits } = {}) =>
         withDeadline(budget, signal, (inTime) =>
           probeDeleteRight(requests, bucket, prefix, habitsFor(bucket, habits), inTime),

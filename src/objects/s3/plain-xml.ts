@@ -25,6 +25,16 @@ const REPLY_BEGIN = /^(?:<\?xml[^>]*\?>\s*)?<DeleteResult(?: xmlns="[^"<]*")?>/u
 const REPLY_ENTRY = /<Deleted><Key>([^<&\uFFFD]+)<\/Key><\/Deleted>/uy;
 const REPLY_END = /<\/DeleteResult>\s*$/uy;
 
+/** The same, where keys name the version that may go; an etag holds nothing that XML would change. */
+function writeVersions(keys: readonly string[], etags: ReadonlyMap<string, string>): Buffer {
+  const objects = keys.map((key) => {
+    const etag = etags.get(key);
+    const version = etag === undefined ? '' : `<ETag>&quot;${escape(etag)}&quot;</ETag>`;
+    return `<Object><Key>${escape(key)}</Key>${version}</Object>`;
+  });
+  return Buffer.from(OBJECTS_BEGIN + objects.join('') + OBJECTS_END);
+}
+
 /** The body of a DeleteObjects request for keys that XML carries. */
 export function writeKeys(keys: readonly string[]): Buffer {
   const isPlain = keys.every((key) => !SPECIAL.test(key));
@@ -95,9 +105,11 @@ export type NamedKeys = readonly string[] | 'all';
 export function usePlainXml(
   command: DeleteObjectsCommand,
   keys: readonly string[],
+  etags?: ReadonlyMap<string, string>,
 ): () => NamedKeys | undefined {
   let named: NamedKeys | undefined;
-  const body = writeKeys(keys);
+  const plain = writeKeys(keys);
+  const body = etags === undefined || etags.size === 0 ? plain : writeVersions(keys, etags);
   command.middlewareStack.addRelativeTo(
     <Args extends object, Result>(next: Next<Args, Result>) =>
       (args: Args) => {
@@ -116,7 +128,7 @@ export function usePlainXml(
         if (!isObject(response) || response['statusCode'] !== 200) return result;
         const bytes = await collect(response['body']);
         if (bytes === undefined) return result;
-        named = namesAll(bytes, body, keys.length) ? 'all' : readKeys(bytes.toString());
+        named = namesAll(bytes, plain, keys.length) ? 'all' : readKeys(bytes.toString());
         response['body'] = named === undefined ? bytes : NO_KEYS;
         return result;
       },

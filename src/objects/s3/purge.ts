@@ -7,7 +7,13 @@ import { type KeyFailure, ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import type { DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import type { KeyOutcomes } from './deletion.ts';
-import { failureOfKey, failureOfUntried, lacksOperation, localFailure } from './failures.ts';
+import {
+  failureOfKey,
+  failureOfUntried,
+  lacksOperation,
+  localFailure,
+  withCondition,
+} from './failures.ts';
 import { type ListedVersion, versionPages } from './listing.ts';
 import { explainRefusals, type RefusedVersion } from './object-lock.ts';
 
@@ -114,10 +120,19 @@ class Portion {
 
   async #deleteNoncurrent(state: KeyState): Promise<void> {
     const { key } = state;
+    const etag = this.#call.etags?.get(key);
     for await (const page of versionPages(this.#connection, this.#bucket, key, this.#call.signal)) {
+      // What is current is in the first page: nothing of a key has gone when it turns out to have changed.
+      const latest = page.find((version) => version.isLatest && !version.isMarker);
+      if (etag !== undefined && latest !== undefined && latest.etag !== etag) {
+        state.failure = withCondition(otherVersion(key), this.#call.etags);
+        return;
+      }
       for (const version of page) {
-        if (version.isLatest) state.current = version;
-        else this.#waiting.push(version);
+        if (!version.isLatest) this.#waiting.push(version);
+        // A version that is written over keeps its name only where it is `null`: S3 looks again.
+        else if (version.isMarker || version.versionId !== 'null') state.current = version;
+        else state.current = { ...version, etag };
       }
       while (this.#waiting.length >= MAX_KEYS_PER_REQUEST) {
         await this.#delete(this.#waiting.splice(0, MAX_KEYS_PER_REQUEST));
@@ -205,6 +220,9 @@ class Portion {
   }
 
   #refuse({ key, versionId, isMarker }: ListedVersion, failure: KeyFailure): void {
+    const told = withCondition(failure, this.#call.etags);
+    const state = this.#states.get(key);
+    if (told.outcome === 'changed' && state !== undefined) state.failure = told;
     const refusals = this.#states.get(key)?.refusals;
     if (!refusals || refusals.length >= REFUSALS_KEPT) return;
     refusals.push({ ...failure, key, versionId, isMarker });
@@ -240,6 +258,10 @@ const COMMON_TROUBLE: ReadonlySet<string> = new Set([
   'throttled',
   'timeout',
 ]);
+
+function otherVersion(key: string): KeyFailure {
+  return localFailure({ key, code: 'PreconditionFailed', reason: '', outcome: 'refused' });
+}
 
 /** A version's name in a request; versions from before a bucket had any are called `null`. */
 function nameOf(key: string, versionId = 'null'): string {

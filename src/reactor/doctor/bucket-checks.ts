@@ -9,6 +9,7 @@ import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { describeDeletion, describeHabits, valuesOf } from '../bucket-meaning.ts';
+import { checkConditions } from './bucket-conditions.ts';
 import { checkObjects } from './bucket-objects.ts';
 import { checkDeleteRight, grantIt } from './bucket-rights.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
@@ -119,6 +120,7 @@ async function checkBucket(
     checkLock(name, onVersioned, description),
     ...(await checkLifecycle(name, onVersioned, description, reader, health)),
     ...(await checkDeleteRight(name, { onVersioned, description, inspection, reader, habits })),
+    ...(await checkConditions(name, { known, inspection, reader, health })),
     ...(await checkObjects(name, options)),
   ];
 }

@@ -11,7 +11,8 @@ import { checkAllowed, checkStored } from './variable-checks.ts';
 
 /**
  * Looks at everything that a reactor depends on. Changes nothing, except that it notes which
- * buckets keep versions, and asks S3 to delete a key that does not exist.
+ * buckets keep versions, asks S3 to delete a key that does not exist, and where rows name etags tries once with a
+ * small object of its own whether S3 minds them.
  *
  * Leaves out a check that cannot run because an earlier one failed; the report has that failure.
  */
