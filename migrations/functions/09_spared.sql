@@ -369,8 +369,9 @@ begin
   on n.bucket = s.bucket
     and n.key = s.key
     and s.etag = ''
-  -- Its time is over: its result fell due then, which a complete walk has to know (see _is_late).
-  when matched and n.until is null and s.until <= now() and s.until > v_seen_at then
+  -- Its time is over: its result fell due then, which a complete walk has to know (see _is_late). Without a guard no
+  -- walk has to.
+  when matched and n.until is null and s.until <= now() and s.until > v_seen_at and v_seen_at > '-infinity' then
     do nothing
   when matched and n.until is null then
     delete
