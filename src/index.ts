@@ -13,6 +13,7 @@ export {
   reconcile,
   verify,
 } from './assembly.ts';
+export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
@@ -42,3 +43,4 @@ export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Selection } from './store/selection.ts';
+export type { Surge, SurgeGroup } from './store/surges.ts';

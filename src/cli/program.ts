@@ -14,6 +14,7 @@ import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
+import { surgeCommand } from './commands/surge.ts';
 import { watchCommand } from './commands/watch.ts';
 
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
@@ -44,6 +45,7 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    surgeCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

@@ -80,6 +80,8 @@ export interface Outlook {
   readonly next_pass: Date | null;
   readonly next_pass_because: string;
   readonly newest_run: Instant | null;
+  readonly set_aside: number;
+  readonly surges: number;
   /** What the last pass of a tick, or its cleaning up, ran into; null: nothing. */
   readonly tick_problem: string | null;
 }
@@ -153,6 +155,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(
         `select clock_timestamp() as as_of, s.next_pass, s.next_pass_because, s.newest_run,
+          s.set_aside, s.surges,
           nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
         from retention.status s
         cross join retention.heartbeat h`,

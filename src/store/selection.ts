@@ -9,6 +9,8 @@ export interface Selection {
   /** `olderThanSeconds` stands in for the policy where it is shorter. */
   readonly early?: boolean | undefined;
   readonly limit?: number | undefined;
+  /** How many results the caller has seen that it selects: then they go, late or not. */
+  readonly expected?: number | undefined;
 }
 
 /** Due results of one tenant in one bucket; keys as in the command line's JSON. */
@@ -37,6 +39,8 @@ export interface Selected {
   readonly selected: number;
   /** Batches that keep what was selected, since a listener works on them. */
   readonly leasedBatchIds: readonly number[];
+  /** Late results that did not pass the guard, and are in no batch. */
+  readonly setAside: number;
 }
 
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
@@ -123,16 +127,18 @@ export async function flagSelected(
     newly_flagged: number;
     selected: number;
     leased: (number | string)[];
+    set_aside: number;
   }>(
-    `select batch_ids, newly_flagged, selected, leased
-    from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6)`,
-    [...parameters(selection), selection.batchSize ?? null],
+    `select batch_ids, newly_flagged, selected, leased, set_aside
+    from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6, p_expected => $7)`,
+    [...parameters(selection), selection.batchSize ?? null, selection.expected ?? null],
   );
   return {
     batchIds: (row?.batch_ids ?? []).map(Number),
     newlyFlagged: row?.newly_flagged ?? 0,
     selected: row?.selected ?? 0,
     leasedBatchIds: (row?.leased ?? []).map(Number),
+    setAside: row?.set_aside ?? 0,
   };
 }
 

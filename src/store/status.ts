@@ -37,6 +37,9 @@ export interface Status {
   readonly next_pass_because: string;
   /** When the newest run completed that is known here. */
   readonly newest_run: Instant | null;
+  /** Late results that wait for the release of a surge; not among the due ones. */
+  readonly set_aside: number;
+  readonly surges: number;
 }
 
 /** A cause for which results do not go at this moment. */

@@ -37,6 +37,7 @@ import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { configure } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
+import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
@@ -64,6 +65,10 @@ const functions = {
   readGate,
   halt,
   resume,
+  listSurges,
+  showSurge,
+  releaseSurge,
+  listReleases,
   dueGroups,
   dueRuns,
   flagSelected,

@@ -33,7 +33,12 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
   test('bring no false surge, and nothing due is forgotten', { timeout: 240_000 }, async () => {
     const { query, one, set } = database();
     // Small guards stand for the large numbers of a real table.
-    await set({ surge_guard: '20', surge_guard_all: '100', policy_guard: '20', small_backlog: '100' });
+    await set({
+      surge_guard: '20',
+      surge_guard_all: '100',
+      policy_guard: '20',
+      small_backlog: '100',
+    });
     const tenants = ['large', 'b', 'c', 'd'];
     const events: Readonly<Record<number, string>> = {
       38: `select retention.place_hold('audit', p_tenant_id => 'large')`,
@@ -52,7 +57,8 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
     };
     for (let day = 0; day < 90; day += 1) {
       if (day === 30) tenants.push('new');
-      if (events[day] !== undefined) await query(events[day]);
+      const event = events[day];
+      if (event !== undefined) await query(event);
       for (let part = 0; part < 4; part += 1) {
         // The scheduler is down from day 44 to 47, and a pass an hour comes after a hold's end.
         if (day < 44 || day > 46) {

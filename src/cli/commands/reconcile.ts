@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import { countOf } from '../../numbers.ts';
+import type { Reconciliation } from '../../reactor/reconcile.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
@@ -32,6 +33,7 @@ interface Options extends VerifyOptions {
   readonly olderThan?: string;
   readonly batchSize?: string;
   readonly limit?: string;
+  readonly expect?: string;
   readonly json?: boolean;
   readonly verbose?: boolean;
 }
@@ -52,6 +54,7 @@ export function reconcileCommand(): Command {
     .option('--older-than <duration>', 'only results that completed longer ago, such as 30d')
     .option('--batch-size <count>', 'results per batch, 1 to 1000')
     .option('--limit <count>', 'at most so many results')
+    .option('--expect <count>', 'so many results are selected: then they go, late or not')
     .option(
       '--yes',
       'confirm: delete earlier than the policy says, delete orphans, stamp much that is gone',
@@ -134,13 +137,34 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   }
 }
 
+/** A number that is not the one confirmed refuses the command; all else is wrong usage. */
+async function withConfirmation<Result>(
+  work: Promise<Result>,
+  expected: number | undefined,
+): Promise<Result> {
+  if (expected === undefined) return withUsage(work);
+  try {
+    return await work;
+  } catch (error) {
+    const { DatabaseError, RefusedError, SQLSTATE } = await import('../../errors.ts');
+    if (!(error instanceof DatabaseError) || error.sqlState !== SQLSTATE.check_violation) {
+      return withUsage(Promise.reject(error));
+    }
+    throw new RefusedError(
+      error.message,
+      error.remedy === undefined ? { cause: error } : { remedy: error.remedy, cause: error },
+    );
+  }
+}
+
 async function reconcileNow(
   typed: Typed,
   { config, logger, objects }: Tools,
   options: Options,
 ): Promise<void> {
-  const [{ reconcile }, { watchStopSignals }] = await Promise.all([
+  const [{ reconcile }, { EXIT_CODE }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),
+    import('../../errors.ts'),
     import('../../lifecycle/signals.ts'),
   ]);
   const verified = await verifyIfAsked(config, logger, objects, options);
@@ -155,10 +179,12 @@ async function reconcileNow(
     ...(typed.selection === undefined ? {} : { selection: typed.selection }),
     ...(typed.batchSize === undefined ? {} : { batchSize: typed.batchSize }),
   };
-  const result = await withUsage(reconcile(request)).finally(() => {
-    progress.end();
-    signals.dispose();
-  });
+  const result = await withConfirmation(reconcile(request), typed.selection?.expected).finally(
+    () => {
+      progress.end();
+      signals.dispose();
+    },
+  );
   const { interrupted, waiting, ...counts } = result;
   if (options.json === true) {
     const plain = waiting.map(({ bucket, reason, until, results }) => ({
@@ -181,10 +207,26 @@ async function reconcileNow(
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
+    printSurges(counts);
     printWaiting(waiting);
   }
   const isLeft = waiting.length > 0 || counts.failed > 0 || counts.dead > 0;
   if (isLeft || hasFailed(verified) || interrupted) process.exitCode = 1;
+  else if (counts.surges.length > 0) process.exitCode = EXIT_CODE.refused;
+}
+
+/** What this run has set aside, and how it goes on. */
+function printSurges({
+  set_aside: results,
+  surges,
+  surges_before: known,
+}: Pick<Reconciliation, 'set_aside' | 'surges' | 'surges_before'>): void {
+  for (const id of surges) {
+    printLine(
+      `${countOf(results, 'late result')} set aside as surge ${id}; see: retention surge show ${id}`,
+    );
+  }
+  for (const id of known) printLine(`Surge ${id} still waits; see: retention surge show ${id}`);
 }
 
 /** What is flagged and was not cleared, why, and until when. */
@@ -265,6 +307,10 @@ async function readOptions(
     options.limit === undefined
       ? undefined
       : await readWholeNumber(options.limit, '--limit', MOST_RESULTS);
+  const expected =
+    options.expect === undefined
+      ? undefined
+      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS);
   const olderThan =
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {
@@ -273,6 +319,11 @@ async function readOptions(
     });
   }
   const isNarrowed = [options.tenant, options.run, olderThan, limit].some((it) => it !== undefined);
+  if (!isNarrowed && expected !== undefined) {
+    throw new UsageError('--expect: expected beside what narrows the reconcile; given alone', {
+      remedy: 'Release what was set aside instead: retention surge list',
+    });
+  }
   if (!isNarrowed) return { selection: undefined, batchSize };
   return {
     batchSize,
@@ -282,6 +333,7 @@ async function readOptions(
       olderThanSeconds: olderThan === undefined ? undefined : olderThan / 1_000,
       early: olderThan !== undefined,
       limit,
+      expected,
     },
   };
 }

@@ -1,6 +1,7 @@
 import { QUIET_SECONDS } from '../../config/ticks.ts';
 import { millisecondsOf, showInstant } from '../../instant.ts';
 import { MILLISECONDS, formatDuration } from '../../lifecycle/duration.ts';
+import { countOf } from '../../numbers.ts';
 import type { Diagnosis, Outlook } from '../../store/diagnosis.ts';
 import { type Check, attempt, ok, warning } from './check.ts';
 
@@ -8,7 +9,7 @@ import { type Check, attempt, ok, warning } from './check.ts';
 export async function checkOutlook(reader: Diagnosis): Promise<readonly Check[]> {
   return attempt('next pass', async () => {
     const outlook = await reader.readOutlook();
-    return [checkNextPass(outlook), checkNewestRun(outlook)];
+    return [checkNextPass(outlook), checkSurges(outlook), checkNewestRun(outlook)];
   });
 }
 
@@ -24,6 +25,16 @@ function checkNextPass(outlook: Outlook): Check {
   }
   if (next !== null) return ok(name, `at ${showInstant(next)}: ${because}`);
   return warning(name, `none comes by itself: ${because}`, 'The check that failed above says how.');
+}
+
+function checkSurges({ set_aside: results, surges }: Outlook): Check {
+  const name = 'late results';
+  if (results === 0) return ok(name, 'none is set aside');
+  return warning(
+    name,
+    `${countOf(results, 'result')} set aside in ${countOf(surges, 'surge')}: more than may go at once without a question`,
+    'Look at them with: retention surge list; then release them, or undo the change that made them due.',
+  );
 }
 
 function checkNewestRun({ newest_run: newest, as_of: asOf }: Outlook): Check {
