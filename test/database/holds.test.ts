@@ -196,7 +196,9 @@ describeDatabase('promise 5: a hold wins', () => {
     expect(await store.releaseHolds([holdId], 'kim')).toEqual([
       { hold_id: holdId, released: true, due: null },
     ]);
-    expect(await store.releaseHolds([holdId])).toEqual([{ hold_id: holdId, released: false }]);
+    expect(await store.releaseHolds([holdId])).toEqual([
+      { hold_id: holdId, released: false, due: null },
+    ]);
     expect(await store.listHolds({ all: true })).toMatchObject([{ released_by: 'kim' }]);
     expect(await claimAll()).toMatchObject({ keys: [keyOf(runId)] });
   });

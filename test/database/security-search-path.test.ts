@@ -262,7 +262,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       await query(`insert into retention.policy (tenant_id, retain) values ('acme', '40 days')`);
     }
     if (name.endsWith('_surge')) {
-      await insertRuns({ count: 3 });
+      await insertRuns({ count: 3, completedAgo: '50 days' });
       await query(`update retention.setting set surge_guard = 1; select retention.flag_expired(null, null, true);
         update retention.setting set surge_guard = null`);
     }
@@ -282,7 +282,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     await query(`update retention.adapter set application_path = 'pg_temp, trap, pg_catalog'`);
     try {
       for (const dated of [true, false]) {
-        await insertRuns({ count: 3 });
+        await insertRuns({ count: 3, completedAgo: '50 days' });
         await query('select retention.flag_expired(null, null, true)');
         await query(`select * from retention.claim('${LEASE}', '1 minute')`);
         if (!dated) await query(`update retention.adapter set columns = columns - 'updated_at'`);
