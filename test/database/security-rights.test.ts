@@ -90,8 +90,9 @@ const CALLABLE = [
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object stamping status stray unanswered'
+  'adapter allowance batch bucket cutoff flagged gate_state heartbeat hold installed lateness pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object stamping status stray surge surge_part ' +
+  'surge_release unanswered'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
