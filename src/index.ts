@@ -15,6 +15,7 @@ export {
   verify,
 } from './assembly.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
+
 export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
@@ -45,3 +46,4 @@ export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
 export type { DueGroup, Selection } from './store/selection.ts';
+export type { Surge, SurgeGroup } from './store/surges.ts';

@@ -5,7 +5,7 @@ The guard of a narrowed reconcile: what a person names is not confirmed by being
 -- Passes the late results in retention.selection by the guard. Those over it leave the selection and are set aside as a
 -- surge; set_aside says how many. p_expected: how many results the caller has said that the selection holds; they pass,
 -- late or not, and count as accounted for. The caller has taken the lock of the pass.
--- Raises check_violation where the selection holds another number, before anything is changed.
+-- Raises RR003 where the selection holds another number, before anything is changed.
 create or replace function retention._guard_selection(
   p_expected bigint,
   p_found_by text,
@@ -29,7 +29,7 @@ begin
   set_aside := 0;
   if v_selected <> p_expected then
     raise exception using
-      errcode = 'check_violation',
+      errcode = 'RR003',
       message = format('%s results would go, and %s were expected; nothing was changed', v_selected, p_expected),
       hint = 'Look at them with: retention reconcile --dry-run, narrowed in the same way';
   end if;

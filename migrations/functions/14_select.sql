@@ -115,8 +115,7 @@ $$;
 -- takes results from. No tick waits for it.
 -- Raises invalid_parameter_value for a call that says neither what nor p_all, or both, for an empty text, for a text that
 -- cannot be a run id or a tenant id, and with p_early for a cutoff below 1 day. Raises RR003 for more early results than
--- p_expected, or without it. Raises check_violation where without p_early p_expected is not the number. Raises
--- lock_not_available when another transaction keeps a lock for a minute.
+-- p_expected, or without it, and where without p_early p_expected is not the number. Raises lock_not_available when another transaction keeps a lock for a minute.
 create or replace function retention.flag_selected(
   p_tenant_id text default null,
   p_run_ids text[] default null,

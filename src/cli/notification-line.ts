@@ -87,10 +87,14 @@ function readFailed(fields: Fields): string | undefined {
 }
 
 function readAttention(fields: Fields): string | undefined {
-  const { kind, because, bucket, code, results } = fields;
+  const { kind, because, bucket, code, results, surge_id: surgeId } = fields;
   if (kind === 'resumed') return 'results are flagged and deleted again';
   if (kind === 'halted') {
     return typeof because === 'string' ? `halted: ${safeText(because)}` : undefined;
+  }
+  if (kind === 'surge') {
+    if (!isCount(results) || !isCount(surgeId)) return undefined;
+    return `${showCount(results, 'late result')} set aside, until: retention surge release ${surgeId}`;
   }
   if (kind !== 'dead' || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
   if (!isCount(results)) return undefined;

@@ -18,6 +18,7 @@ import { resumeCommand } from './commands/resume.ts';
 import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
 import { upcomingCommand } from './commands/upcoming.ts';
+import { surgeCommand } from './commands/surge.ts';
 import { watchCommand } from './commands/watch.ts';
 
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
@@ -52,6 +53,7 @@ Example:
     approvalCommand,
     guardCommand,
     keeperCommand,
+    surgeCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

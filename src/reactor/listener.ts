@@ -285,6 +285,12 @@ class RetentionListener implements Listener {
       if (scan.flagged > 0) {
         logger.info(`Found ${countOf(scan.flagged, 'expired run')} for retention cleanup`);
       }
+      if (scan.surgeId !== undefined) {
+        logger.warning(
+          `${countOf(scan.setAside, 'late result')} set aside as surge ${scan.surgeId}: nothing of it goes before it is released`,
+          { remedy: `retention surge show ${scan.surgeId}` },
+        );
+      }
       for (const runId of scan.withoutPlaceRunIds) {
         logger.warning(`Run ${runId} missing S3 info, skipping`);
       }

@@ -30,6 +30,12 @@ export interface Reconciliation {
   /** Results that wait for their next attempt. */
   readonly failed: number;
   readonly dead: number;
+  /** Late results that this one found and set aside. */
+  readonly set_aside: number;
+  /** The surges that they are in: nothing of one goes before it is released. */
+  readonly surges: readonly number[];
+  /** Surges that were there before and still wait. */
+  readonly surges_before: readonly number[];
   /** What is flagged, was asked for and is still there, and why. */
   readonly waiting: readonly Unsettled[];
   /** True when it was stopped before all was done. */
@@ -82,9 +88,12 @@ class Sweep {
     await store.tryStamp();
     await this.#stampAgain();
     await refuseWhileClosed(store);
+    const known = await this.#surgeIds();
     if (selection === undefined && this.#options.batchSize === undefined) await this.#runAll();
     else await this.#runSelected(selection ?? { all: true });
     if (this.#signal.aborted) this.#waiting = await this.#readWaiting();
+    const open = await store.listSurges();
+    const found = open.filter(({ surge_id: id }) => id !== null && !known.has(id));
     const { cleared, spared, dead } = this.#totals;
     const unstamped = await this.#stampAgain();
     // Results of a bucket that still pauses wait for an attempt, as refused ones do.
@@ -95,10 +104,18 @@ class Sweep {
       spared,
       failed: Math.max(failed - this.#stampedLater, unstamped.waiting - unstamped.dead),
       dead,
+      set_aside: found.reduce((sum, surge) => sum + surge.found, 0),
+      surges: found.flatMap(({ surge_id: id }) => (id === null ? [] : [id])),
+      surges_before: open.flatMap(({ surge_id: id }) => (id !== null && known.has(id) ? [id] : [])),
       waiting: this.#waiting,
       interrupted: this.#signal.aborted,
       seconds: Number(((performance.now() - this.#startedAt) / 1_000).toFixed(3)),
     };
+  }
+
+  async #surgeIds(): Promise<ReadonlySet<number | null>> {
+    const surges = await this.#options.store.listSurges();
+    return new Set(surges.map(({ surge_id: id }) => id));
   }
 
   async #runAll(): Promise<void> {

@@ -87,6 +87,8 @@ export interface Outlook {
   readonly cool_off: string | null;
   readonly cooling: number;
   readonly cooling_until: Date | null;
+  readonly set_aside: number;
+  readonly surges: number;
   /** What the last pass of a tick, or its cleaning up, ran into; null: nothing. */
   readonly tick_problem: string | null;
 }
@@ -180,6 +182,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
         `select clock_timestamp() as as_of, s.next_pass, s.next_pass_because, s.newest_run,
           (select g.value from retention.list_guards() g where g.name = 'cool_off' and g.value <> 'none') as cool_off,
           s.cooling, s.cooling_until,
+          s.set_aside, s.surges,
           nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
         from retention.status s
         cross join retention.heartbeat h`,

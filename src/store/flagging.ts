@@ -16,6 +16,9 @@ export interface Scan {
   /** The first ten of them, each with its reason, or why the pass failed. */
   readonly skippedRows: readonly string[];
   readonly milliseconds: number;
+  /** The surge that it found; undefined: none. */
+  readonly surgeId: number | undefined;
+  readonly setAside: number;
 }
 
 /** What a listener needs to know when it has nothing to do. */
@@ -125,9 +128,11 @@ export async function scansAfter(database: Queryable, scanId: number): Promise<r
     skipped: number;
     skipped_rows: string[];
     ms: number;
+    surge_id: number | null;
+    set_aside: number;
   }>(
     `select scan_id, flagged, batches, looked_at, without_place, without_place_run_ids,
-      skipped, skipped_rows, ms
+      skipped, skipped_rows, ms, surge_id, set_aside
     from retention.scan
     where scan_id > $1
     order by scan_id
@@ -144,5 +149,7 @@ export async function scansAfter(database: Queryable, scanId: number): Promise<r
     skipped: row.skipped,
     skippedRows: row.skipped_rows,
     milliseconds: row.ms,
+    surgeId: row.surge_id ?? undefined,
+    setAside: row.set_aside,
   }));
 }

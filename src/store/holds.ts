@@ -56,6 +56,15 @@ export async function placeHolds(
   );
 }
 
+/** What the release of a hold did; keys as in JSON. */
+export interface ReleasedHold {
+  readonly hold_id: number;
+  /** False: it had been before. */
+  readonly released: boolean;
+  /** How many results of its tenant are due by now and come back; null: nothing was counted. */
+  readonly due: number | null;
+}
+
 /**
  * `retention.release_holds`: all of them or none. Returns which were released now; the others had
  * been before.
@@ -66,11 +75,11 @@ export async function releaseHolds(
   database: Queryable,
   holdIds: readonly number[],
   by?: string,
-): Promise<readonly { readonly hold_id: number; readonly released: boolean }[]> {
-  return database.query<{ hold_id: number; released: boolean }>(
-    'select * from retention.release_holds($1::bigint[], $2)',
-    [holdIds, by ?? null],
-  );
+): Promise<readonly ReleasedHold[]> {
+  return database.query<ReleasedHold>('select * from retention.release_holds($1::bigint[], $2)', [
+    holdIds,
+    by ?? null,
+  ]);
 }
 
 /**

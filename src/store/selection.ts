@@ -15,7 +15,10 @@ export interface Selection {
   readonly olderThanSeconds?: number;
   /** `olderThanSeconds` stands in for the policy where it is shorter. */
   readonly early?: boolean;
-  /** With `early`: how many results that are not due somebody has seen. With more of them nothing is done. */
+  /**
+   * How many results the caller has seen that it selects: then they go, late or not. With `early`: how many of them are
+   * not due. With another number, or more early ones, nothing is done.
+   */
   readonly expected?: number;
   readonly limit?: number;
 }
@@ -46,6 +49,8 @@ export interface Selected {
   readonly selected: number;
   /** Batches that keep what was selected, since a listener works on them. */
   readonly leasedBatchIds: readonly number[];
+  /** Late results that did not pass the guard, and are in no batch. */
+  readonly setAside: number;
 }
 
 /** Flagged results that wait, and why; keys as in the command line's JSON. */
@@ -134,8 +139,9 @@ export async function flagSelected(
     newly_flagged: number;
     selected: number;
     leased: (number | string)[];
+    set_aside: number;
   }>(
-    `select batch_ids, newly_flagged, selected, leased
+    `select batch_ids, newly_flagged, selected, leased, set_aside
     from retention.flag_selected($1, $2::text[], make_interval(secs => $3), $4, $5, $6, $7, $8)`,
     [
       ...parameters(selection),
@@ -153,6 +159,7 @@ export async function flagSelected(
     newlyFlagged: row?.newly_flagged ?? 0,
     selected: row?.selected ?? 0,
     leasedBatchIds: (row?.leased ?? []).map(Number),
+    setAside: row?.set_aside ?? 0,
   };
 }
 

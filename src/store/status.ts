@@ -45,6 +45,9 @@ export interface Status {
   readonly kept: number;
   /** Objects of due results that stay, since S3 holds another version than the row's etag names. */
   readonly object_changed: number;
+  /** Late results that wait for the release of a surge; not among the due ones. */
+  readonly set_aside: number;
+  readonly surges: number;
 }
 
 /** A cause for which results do not go at this moment. */

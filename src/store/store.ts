@@ -41,6 +41,7 @@ import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './se
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
+import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
 const functions = {
@@ -80,6 +81,10 @@ const functions = {
   readGate,
   halt,
   resume,
+  listSurges,
+  showSurge,
+  releaseSurge,
+  listReleases,
   dueGroups,
   dueRuns,
   flagSelected,

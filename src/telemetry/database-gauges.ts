@@ -98,6 +98,11 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
     of: (status) => status.default_retain_days * DAY_SECONDS,
   },
   {
+    name: 'retention_results_set_aside',
+    help: 'Late results that are set aside until a person releases them; not among state="due".',
+    of: (status) => status.set_aside,
+  },
+  {
     name: 'retention_policies_pending',
     help: 'Policies that wait for a confirmation.',
     of: (status) => status.policies_pending,

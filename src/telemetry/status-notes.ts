@@ -80,6 +80,12 @@ function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Not
       `No run has completed for ${formatDuration(quiet)}. Does the application write to another table now?`,
     );
   }
+  if (status.set_aside > 0) {
+    warn(
+      html`${showCount(status.set_aside, 'late result is', 'late results are')} set aside; nothing
+        of it goes before it is released: <code>retention surge list</code>.`,
+    );
+  }
   if (status.policies_pending > 0) {
     const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');
     warn(`${waits} for a confirmation; see below.`);

@@ -194,9 +194,11 @@ describeDatabase('promise 5: a hold wins', () => {
     await expect(store.releaseHolds([holdId, 999_999])).rejects.toThrow('there is no hold 999999');
     expect(await store.listHolds({ all: false })).toHaveLength(1);
     expect(await store.releaseHolds([holdId], 'kim')).toEqual([
-      { hold_id: holdId, released: true },
+      { hold_id: holdId, released: true, due: null },
     ]);
-    expect(await store.releaseHolds([holdId])).toEqual([{ hold_id: holdId, released: false }]);
+    expect(await store.releaseHolds([holdId])).toEqual([
+      { hold_id: holdId, released: false, due: null },
+    ]);
     expect(await store.listHolds({ all: true })).toMatchObject([{ released_by: 'kim' }]);
     expect(await claimAll()).toMatchObject({ keys: [keyOf(runId)] });
   });

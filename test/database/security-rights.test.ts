@@ -63,6 +63,8 @@ const CALLABLE = [
   'list_holds(boolean)',
   'list_keepers()',
   'list_policies()',
+  'list_releases(bigint)',
+  'list_surges(boolean)',
   'list_roles()',
   'missing_rights(text,text)',
   'next_orphans(uuid,text,text,interval,integer)',
@@ -78,6 +80,7 @@ const CALLABLE = [
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
+  'release_surge(bigint,bigint,text)',
   'remove_keeper(text,text)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
@@ -88,6 +91,7 @@ const CALLABLE = [
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
+  'show_surge(bigint)',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
   'stamp_again(text)',
@@ -117,7 +121,7 @@ const CALLABLE = [
 const OPERATORS_ALONE = (
   'approve ask_approval configure add_keeper remove_keeper set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
-  'release_holds requeue_returned resume retry set_default_bucket set_habits set_policy sort_strays ' +
+  'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
 ).split(' ');
 
@@ -142,8 +146,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter approval batch bucket cutoff flagged gate_state heartbeat hold installed keeper pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object spared_object stamping status stray unanswered variable'
+  'adapter allowance approval batch bucket cutoff flagged gate_state heartbeat hold installed keeper lateness pass_lock pgmigrations policy ' +
+  'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

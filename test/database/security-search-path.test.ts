@@ -187,6 +187,8 @@ const CALLS: Readonly<Record<string, string>> = {
   list_due: `select * from retention.list_due('acme', null, '1 day', true, 5)`,
   list_holds: 'select * from retention.list_holds(true)',
   list_policies: 'select * from retention.list_policies()',
+  list_releases: 'select * from retention.list_releases()',
+  list_surges: 'select * from retention.list_surges(true)',
   place_holds: `select * from retention.place_holds('audit',
     array(select run_id::text from retention.result limit 1), '{acme}', '1 hour', 'x')`,
   preview_policy: `select * from retention.preview_policy('*', '1 day')`,
@@ -199,6 +201,8 @@ const CALLS: Readonly<Record<string, string>> = {
   read_status: 'select * from retention.read_status()',
   release_hold: 'select retention.release_hold((select max(hold_id) from retention.hold))',
   release_holds: 'select * from retention.release_holds(array(select hold_id from retention.hold))',
+  release_surge: `select retention.release_surge((select max(surge_id) from retention.surge), (select sum(results) from retention.surge_part))`,
+  show_surge: 'select * from retention.show_surge((select max(surge_id) from retention.surge))',
   requeue_returned: `select retention.requeue_returned('${LEASE}', pg_catalog.now())`,
   retry: `select * from retention.retry(null, 'acme', null, null)`,
   find_tenant: `select * from retention.find_tenant('acme')`,
@@ -280,6 +284,11 @@ describeDatabase('promise 10: a search path with traps in it', () => {
         values ('${LEASE}', 'dpp-results', 'results/a', 1, now() - interval '1 day')`);
       await query(`insert into retention.policy (tenant_id, retain) values ('acme', '40 days')`);
     }
+    if (name.endsWith('_surge')) {
+      await insertRuns({ count: 3, completedAgo: '50 days' });
+      await query(`update retention.setting set surge_guard = 1; select retention.flag_expired(null, null, true);
+        update retention.setting set surge_guard = null`);
+    }
     for (const path of ['trap, pg_temp, pg_catalog', 'pg_temp, trap, pg_catalog']) {
       await attacker.query('begin');
       await attacker.query(`set local search_path = ${path}`);
@@ -296,7 +305,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
     await query(`update retention.adapter set application_path = 'pg_temp, trap, pg_catalog'`);
     try {
       for (const dated of [true, false]) {
-        await insertRuns({ count: 3 });
+        await insertRuns({ count: 3, completedAgo: '50 days' });
         await query('select retention.flag_expired(null, null, true)');
         await query(`select * from retention.claim('${LEASE}', '1 minute')`);
         if (!dated) await query(`update retention.adapter set columns = columns - 'updated_at'`);

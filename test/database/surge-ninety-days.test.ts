@@ -33,7 +33,12 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
   test('bring no false surge, and nothing due is forgotten', { timeout: 240_000 }, async () => {
     const { query, one, set } = database();
     // Small guards stand for the large numbers of a real table.
-    await set({ surge_guard: '20', surge_guard_all: '100', policy_guard: '20', small_backlog: '100' });
+    await set({
+      surge_guard: '20',
+      surge_guard_all: '100',
+      policy_guard: '20',
+      small_backlog: '100',
+    });
     const tenants = ['large', 'b', 'c', 'd'];
     const events: Readonly<Record<number, string>> = {
       38: `select retention.place_hold('audit', p_tenant_id => 'large')`,
@@ -50,10 +55,21 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
       72: `update retention.setting set flag_limit = 50`,
       76: `update retention.setting set flag_limit = 50000`,
     };
+    let gone = 0;
+    // What is cleared is of no more interest, and would only make each day longer.
+    const clear = async (): Promise<number> => {
+      const cleared = await clearFlagged();
+      await query(
+        'delete from runs where result_cleared_at is not null; truncate retention.scan; delete from retention.batch where settled_at is not null',
+      );
+      await query('vacuum runs');
+      return cleared;
+    };
     for (let day = 0; day < 90; day += 1) {
       if (day === 30) tenants.push('new');
-      if (events[day] !== undefined) await query(events[day]);
-      for (let part = 0; part < 4; part += 1) {
+      const event = events[day];
+      if (event !== undefined) await query(event);
+      for (let part = 0; part < 2; part += 1) {
         // The scheduler is down from day 44 to 47, and a pass an hour comes after a hold's end.
         if (day < 44 || day > 46) {
           await query(`update retention.heartbeat set passed_at = null`);
@@ -61,26 +77,26 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
           while ((await one<{ more: boolean }>('select more from retention.heartbeat')).more) {
             await query('select retention.tick()');
           }
-          if (day < 72 || day > 75 || part % 2 === 0) await clearFlagged();
+          if (day < 72 || day > 75 || part % 2 === 0) gone += await clear();
         }
-        if (part % 2 === 1) await work(day, tenants);
-        await pass('6 hours');
+        await work(day, tenants);
+        await pass('12 hours');
       }
       expect(await open(), `day ${day}`).toEqual([]);
     }
     for (let hour = 0; hour < 4; hour += 1) {
       await walk();
-      await clearFlagged();
+      gone += await clear();
       await pass('1 hour');
     }
     await walk();
-    await clearFlagged();
+    gone += await clear();
     expect(await query('select from retention.surge')).toEqual([]);
     expect(await setAside()).toBe(0);
     expect(
       await one(`select count(*)::int as forgotten from retention._live l where l.is_due
         and not exists (select from retention._live o where o.key = l.key and o.bucket = l.bucket and not o.is_due)`),
     ).toEqual({ forgotten: 0 });
-    expect(await database().countStamped()).toBeGreaterThan(8_000);
+    expect(gone).toBeGreaterThan(8_000);
   });
 });

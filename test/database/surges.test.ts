@@ -30,16 +30,24 @@ describeDatabase('promise 13: late results', () => {
     await query(`alter table runs add column if not exists retain_until timestamptz`);
     await fill({ count: 20_000, tenants: 10, from: '25 days', to: '20 days' });
     if (name.includes('failed')) {
-      await query(`update runs set status = 'FAILED', completed_at = completed_at - interval '60 days'`);
+      await query(
+        `update runs set status = 'FAILED', completed_at = completed_at - interval '60 days'`,
+      );
     }
     if (name.includes('keys')) {
-      await query(`update runs set result_s3_key = null, completed_at = completed_at - interval '60 days'`);
+      await query(
+        `update runs set result_s3_key = null, completed_at = completed_at - interval '60 days'`,
+      );
     }
     if (name.includes('buckets')) {
-      await query(`update runs set result_s3_bucket = null, completed_at = completed_at - interval '60 days'`);
+      await query(
+        `update runs set result_s3_bucket = null, completed_at = completed_at - interval '60 days'`,
+      );
     }
     if (name.includes('stamps')) {
-      await query(`update runs set result_cleared_at = now(), completed_at = completed_at - interval '60 days'`);
+      await query(
+        `update runs set result_cleared_at = now(), completed_at = completed_at - interval '60 days'`,
+      );
     }
     await walk();
     expect(await flagged()).toBe(0);
@@ -144,14 +152,16 @@ describeDatabase('promise 13: late results', () => {
       const id = await surge();
       expect(await release(id, 2_500, 't1')).toEqual({ released: 2_500 });
       expect(await open()).toMatchObject([{ results: 2_500, released: 2_500 }]);
-      expect(
-        await database().query('select distinct tenant_id from retention.flagged'),
-      ).toEqual([{ tenant_id: 't1' }]);
+      expect(await database().query('select distinct tenant_id from retention.flagged')).toEqual([
+        { tenant_id: 't1' },
+      ]);
       await expect(release(id, 2_500, 't1')).rejects.toThrow('nothing of surge');
       expect(await release(id, 2_500)).toEqual({ released: 2_500 });
       expect(await open()).toEqual([]);
       expect(
-        await database().query('select tenant_id, results::int, released_by from retention.list_releases()'),
+        await database().query(
+          'select tenant_id, results::int, released_by from retention.list_releases()',
+        ),
       ).toEqual([
         { tenant_id: null, results: 2_500, released_by: 'postgres' },
         { tenant_id: 't1', results: 2_500, released_by: 'postgres' },
@@ -161,11 +171,17 @@ describeDatabase('promise 13: late results', () => {
     test('a slip that is undone leaves the surge, and falls due in its time', async () => {
       const id = await surge();
       const { query } = database();
-      await query(`update runs set completed_at = now() - interval '10 days' where tenant_id = 't1' and completed_at < now() - interval '300 days'`);
-      expect(await database().query(`select tenant_id, results::int, still_due::int from retention.show_surge(${id})`)).toEqual([
-        { tenant_id: 't2', results: 2_500, still_due: 2_500 },
-      ]);
-      await query(`update runs set completed_at = now() - interval '10 days' where completed_at < now() - interval '300 days'`);
+      await query(
+        `update runs set completed_at = now() - interval '10 days' where tenant_id = 't1' and completed_at < now() - interval '300 days'`,
+      );
+      expect(
+        await database().query(
+          `select tenant_id, results::int, still_due::int from retention.show_surge(${id})`,
+        ),
+      ).toEqual([{ tenant_id: 't2', results: 2_500, still_due: 2_500 }]);
+      await query(
+        `update runs set completed_at = now() - interval '10 days' where completed_at < now() - interval '300 days'`,
+      );
       await query(`update retention.surge_part set looked_at = now() - interval '1 day'`);
       await query('select retention._clean_up()');
       expect(await open()).toEqual([]);
@@ -178,7 +194,8 @@ describeDatabase('promise 13: late results', () => {
       await walk();
       expect(await open()).toEqual([]);
       expect(
-        await database().one(`select count(*)::int as flagged from retention.flagged f join runs r on r.run_id = f.run_id
+        await database()
+          .one(`select count(*)::int as flagged from retention.flagged f join runs r on r.run_id = f.run_id
           where r.completed_at < now() - interval '30 days 1 hour'`),
       ).toEqual({ flagged: 7_000 });
     });

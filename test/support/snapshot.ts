@@ -64,6 +64,8 @@ function statusOf(ago: Ago): Status {
     halted: [],
     next_pass: new Date(ago(0).getTime() + 23 * HOUR),
     next_pass_because: 'a tick flags 1 day after the last pass',
+    set_aside: 0,
+    surges: 0,
     newest_run: ago(5 * MINUTE),
     cooling: 0,
     cooling_until: null,

@@ -71,6 +71,17 @@ describeDatabase('adopting a live system', () => {
     await guide.run('retention reconcile --tenant tenant_abc --limit 1000');
     expect([await left(), stack.s3().countObjects('dpp-results')]).toEqual([2, 2]);
 
+    // A small guard stands for the large backlog of a real table.
+    for (let runs = 0; runs < 3; runs += 1) await insert(120);
+    await sql('update retention.setting set surge_guard = 2');
+    await sql('select retention.flag_expired(p_whole => true)');
+    const surges = await guide.run('retention surge list');
+    expect(surges.stdout).toContain('no walk over the results had been complete before');
+    guide.put('200000', '3');
+    await guide.run('retention surge show 1');
+    const released = await guide.run('retention surge release 1 --expect 200000');
+    expect(released.stdout).toContain('3 results are released');
+
     await guide.run('DPP_RETENTION_MAX_DELETES_PER_SECOND=200 retention listen', {
       until: 'Listening for notifications',
     });

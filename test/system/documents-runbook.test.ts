@@ -261,6 +261,19 @@ describeDatabase('the operating guide', () => {
     expect([dry.stdout, await stampsOf(gone)]).toEqual([expect.stringMatching(/1/u), [false]]);
     await guide.run('retention reconcile --verify');
     expect(await stampsOf(gone)).toEqual([true]);
+
+    await sql('select retention.flag_expired(p_whole => true)');
+    await sql('update retention.setting set surge_guard = 2');
+    await stack.insert({ count: 3, tenant: 'tenant_late', days: 400 });
+    await sql('select retention.flag_expired(p_whole => true)');
+    const id = await sql('select max(surge_id) from retention.surge');
+    await guide.run('retention surge list');
+    guide.put('show 1', `show ${id}`);
+    guide.put('release 1 --expect 200000', `release ${id} --expect 3`);
+    const shown = await guide.run('retention surge show 1');
+    expect(shown.stdout).toContain('3 results set aside');
+    const released = await guide.run('retention surge release 1 --expect 200000');
+    expect(released.stdout).toContain('3 results are released');
   }
 
   const cleared = (): Promise<number> => stack.count('result_cleared_at is not null');

@@ -100,6 +100,9 @@ async function release(ids: readonly string[], options: { readonly by?: string }
   );
   for (const hold of released) {
     printLine(`Hold ${hold.hold_id} ${hold.released ? 'is released.' : 'was released before.'}`);
+    if (hold.due !== null) {
+      printLine(`  ${showCount(hold.due, 'result is', 'results are')} due by now and come back.`);
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import { countOf } from '../../numbers.ts';
+import type { Reconciliation } from '../../reactor/reconcile.ts';
 import type { Verification } from '../../reactor/verify.ts';
 import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
 import type { Store } from '../../store/store.ts';
@@ -49,9 +50,12 @@ export function reconcileCommand(): Command {
     .option('--run <id>', 'only this run (repeatable)', collect)
     .option('--older-than <duration>', 'only results that completed longer ago, such as 30d')
     .option('--all', 'with --older-than, also results of all tenants that are not due yet')
-    .option('--expect <count>', 'confirm: so many results that are not due yet go, and no more')
     .option('--batch-size <count>', 'results per batch, 1 to 1000')
     .option('--limit <count>', 'at most so many results')
+    .option(
+      '--expect <count>',
+      'confirm: so many results are selected, and go, late or not; with --older-than: so many of them are not due yet',
+    )
     .option(
       '--yes',
       'confirm: delete up to 1,000 results that are not due yet, delete orphans, stamp much that is gone',
@@ -135,8 +139,9 @@ async function reconcileNow(
   { config, logger, objects }: Tools,
   options: Options,
 ): Promise<void> {
-  const [{ reconcile }, { watchStopSignals }] = await Promise.all([
+  const [{ reconcile }, { EXIT_CODE }, { watchStopSignals }] = await Promise.all([
     import('../../assembly.ts'),
+    import('../../errors.ts'),
     import('../../lifecycle/signals.ts'),
   ]);
   const verified = await verifyIfAsked(config, logger, objects, options);
@@ -177,10 +182,26 @@ async function reconcileNow(
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
+    printSurges(counts);
     printWaiting(waiting);
   }
   const isLeft = waiting.length > 0 || counts.failed > 0 || counts.dead > 0;
   if (isLeft || hasFailed(verified) || interrupted) process.exitCode = 1;
+  else if (counts.surges.length > 0) process.exitCode = EXIT_CODE.refused;
+}
+
+/** What this run has set aside, and how it goes on. */
+function printSurges({
+  set_aside: results,
+  surges,
+  surges_before: known,
+}: Pick<Reconciliation, 'set_aside' | 'surges' | 'surges_before'>): void {
+  for (const id of surges) {
+    printLine(
+      `${countOf(results, 'late result')} set aside as surge ${id}; see: retention surge show ${id}`,
+    );
+  }
+  for (const id of known) printLine(`Surge ${id} still waits; see: retention surge show ${id}`);
 }
 
 /** What is flagged and was not cleared, why, and until when. */
@@ -279,6 +300,10 @@ async function readOptions(options: Options): Promise<{
     options.limit === undefined
       ? undefined
       : await readWholeNumber(options.limit, '--limit', MOST_RESULTS);
+  const expected =
+    options.expect === undefined
+      ? undefined
+      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS);
   const olderThan =
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {
@@ -286,16 +311,12 @@ async function readOptions(options: Options): Promise<{
       remedy: 'No policy keeps results for less than a day, and neither does a cutoff.',
     });
   }
-  const expected =
-    options.expect === undefined
-      ? undefined
-      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS, 0);
-  if (expected !== undefined && olderThan === undefined) {
-    throw new UsageError('--expect: expected together with --older-than; given alone', {
-      remedy: 'It confirms the number of results that go before they are due.',
+  const isNarrowed = [tenant, runs, olderThan, limit].some((it) => it !== undefined);
+  if (!isNarrowed && expected !== undefined) {
+    throw new UsageError('--expect: expected beside what narrows the reconcile; given alone', {
+      remedy: 'Release what was set aside instead: retention surge list',
     });
   }
-  const isNarrowed = [tenant, runs, olderThan, limit].some((it) => it !== undefined);
   if (!isNarrowed) return { selection: undefined, batchSize, expected };
   return {
     batchSize,
@@ -307,6 +328,8 @@ async function readOptions(options: Options): Promise<{
       ...(tenant === undefined && runs === undefined ? { all: true as const } : {}),
       ...(olderThan === undefined ? {} : { olderThanSeconds: olderThan / 1_000, early: true }),
       ...(limit === undefined ? {} : { limit }),
+      // Beside a cutoff it counts what is not due, see confirmEarly.
+      ...(expected === undefined || olderThan !== undefined ? {} : { expected }),
     },
   };
 }

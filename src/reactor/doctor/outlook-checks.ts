@@ -1,7 +1,7 @@
 import { QUIET_SECONDS } from '../../config/ticks.ts';
-import { showCount } from '../../numbers.ts';
 import { millisecondsOf, showInstant } from '../../instant.ts';
 import { MILLISECONDS, formatDuration } from '../../lifecycle/duration.ts';
+import { countOf, showCount } from '../../numbers.ts';
 import type { Diagnosis, Outlook } from '../../store/diagnosis.ts';
 import { type Check, attempt, ok, warning } from './check.ts';
 
@@ -9,7 +9,12 @@ import { type Check, attempt, ok, warning } from './check.ts';
 export async function checkOutlook(reader: Diagnosis): Promise<readonly Check[]> {
   return attempt('next pass', async () => {
     const outlook = await reader.readOutlook();
-    return [checkNextPass(outlook), ...checkCoolOff(outlook), checkNewestRun(outlook)];
+    return [
+      checkNextPass(outlook),
+      checkSurges(outlook),
+      ...checkCoolOff(outlook),
+      checkNewestRun(outlook),
+    ];
   });
 }
 
@@ -39,6 +44,16 @@ function checkCoolOff({
       ? 'nothing waits for it'
       : `${showCount(cooling, 'result waits', 'results wait')} for it; the first may go at ${showInstant(until)}`;
   return [ok('cool-off', `a flagged result waits for ${coolOff}; ${waits}`)];
+}
+
+function checkSurges({ set_aside: results, surges }: Outlook): Check {
+  const name = 'late results';
+  if (results === 0) return ok(name, 'none is set aside');
+  return warning(
+    name,
+    `${countOf(results, 'result')} set aside in ${countOf(surges, 'surge')}: more than may go at once without a question`,
+    'Look at them with: retention surge list; then release them, or undo the change that made them due.',
+  );
 }
 
 function checkNewestRun({ newest_run: newest, as_of: asOf }: Outlook): Check {

@@ -1,5 +1,6 @@
 import { codeMutations } from './code-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
+import { surgeMutations } from './promise-13-surges.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -11,6 +12,7 @@ export const mutations = [
   ...stampMutations,
   ...codeMutations,
   ...scopeMutations,
+  ...surgeMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
