@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { leftoverMutations } from './leftover-mutations.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -8,6 +9,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...leftoverMutations,
   ...codeMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
