@@ -8,7 +8,8 @@ figure is counted up to a bound, with one or two index probes for each tenant, w
 -- rows: each stretch that has any gets the same share, and those that want more share what the others leave.
 -- is_capped: there may be more. Nothing is due where the table is detached
 -- or an index is missing.
-create or replace function retention._unflagged(p_bound integer)
+-- p_tenant_keys: of these tenants only (null: of all). Called by _unflagged.
+create or replace function retention._unflagged_of(p_bound integer, p_tenant_keys text[])
 returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
 language plpgsql
 stable
@@ -25,10 +26,7 @@ as $$
 begin
   if not retention._can_look() then
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
-    return;
-  end if;
-  -- A row that cannot be read is named by the pass; here it makes the figure a lower bound.
-  begin
+  else
     return query
     with tenant as materialized (
       select t.tenant_id,
@@ -37,6 +35,8 @@ begin
         g.run_id as seen_run_id
       from retention._tenants() t
       left join retention.progress g on g.tenant_key = t.tenant_key
+      where p_tenant_keys is null
+        or t.tenant_key = any (p_tenant_keys)
     ),
     side as materialized (
       select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
@@ -126,13 +126,7 @@ begin
     where s.may_go
       and s.run_id is not null
       and s.run_id not in (select f.run_id from flagged f);
-  exception
-    when others then
-      if retention._is_passing(sqlstate) then
-        raise;
-      end if;
-      return query select 0::bigint, true, null::timestamptz, null::timestamptz;
-  end;
+  end if;
 end
 $$;
 
@@ -257,12 +251,8 @@ as $$
   from judged j
 $$;
 
--- The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
--- results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
--- is_capped: there may be more. A tenant under a hold is left out. It costs one index probe for each tenant,
--- and at most p_bound rows for each tenant that it returns.
--- For observers.
-create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
+-- What tenants_due returns. p_tenant_keys: of these tenants only (null: of all).
+create or replace function retention._tenants_due_of(p_tenants integer, p_bound integer, p_tenant_keys text[])
 returns table (
   tenant_id text,
   retain_days double precision,
@@ -274,9 +264,6 @@ returns table (
 )
 language plpgsql
 stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -295,6 +282,8 @@ begin
     select t.tenant_id, t.tenant_key, t.retain, f.due_at
     from retention._tenants() t
     cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
+    where p_tenant_keys is null
+      or t.tenant_key = any (p_tenant_keys)
     order by f.due_at, t.tenant_key
     limit p_tenants
   ),

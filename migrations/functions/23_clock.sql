@@ -161,6 +161,8 @@ create or replace function retention.clocks_differ(p_at timestamptz)
 returns table (reason text, because text, since timestamptz, remedy text)
 language sql
 stable
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
   select 'clocks differ',
     format(

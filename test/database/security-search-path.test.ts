@@ -137,6 +137,7 @@ const CALLS: Readonly<Record<string, string>> = {
   begin_verify: 'select * from retention.begin_verify()',
   busy_buckets: 'select * from retention.busy_buckets()',
   clock_state: 'select * from retention.clock_state()',
+  clocks_differ: `select * from retention.clocks_differ('2020-01-01')`,
   times_ahead: 'select * from retention.times_ahead()',
   claim: `select * from retention.claim('${LEASE}', '1 minute', 'x', null)`,
   take_turn: 'select retention.take_turn(null)',

@@ -39,13 +39,18 @@ describeDatabase('a row that cannot be read', () => {
   );
 
   test('keeps status and the dry run from nothing, and is named by the dry run', async () => {
-    const { insertRuns, store, connect } = database();
+    const { insertRuns, store, query, connect } = database();
     const { breakRun } = await withBrokenRows(database());
     const [bad = ''] = await insertRuns({ count: 3 });
     await insertRuns({ count: 4, tenant: 'globex' });
     await breakRun(bad, '22008');
-    // "At least": what the bad one hides is not counted.
-    expect(await store.readStatus()).toMatchObject({ due_is_capped: true });
+    // "At least": what the bad one hides is not counted, and nothing of other tenants is hidden.
+    expect(await store.readStatus()).toMatchObject({ due: 4, due_is_capped: true });
+    expect(await query('select tenant_id, due::int from retention.tenants_due()')).toEqual([
+      { tenant_id: 'globex', due: 4 },
+    ]);
+    await store.readOverview();
+    await store.readVitals();
     expect(await store.dueRuns({})).toHaveLength(6);
     const session = await connect();
     const warnings: (string | undefined)[] = [];

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import {
   type CliResult,
   type Variables,
@@ -7,6 +7,7 @@ import {
   runCli,
   startCli,
 } from '../support/cli.ts';
+import { withBrokenRows } from '../support/broken-rows.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { createDatabase, describeDatabase } from '../support/database.ts';
 
@@ -182,6 +183,28 @@ describeDatabase('the exit codes of the commands', () => {
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ runs: [{ due_at: 'infinity' }] });
     expect((await stack.run(['status'])).code).toBe(0);
+  });
+
+  test('1 for a run whose row cannot be read, with its SQLSTATE, and the others are explained', async () => {
+    const [bad = '', good = ''] = await stack.database().insertRuns({ count: 2 });
+    const { breakRun } = await withBrokenRows(stack.database());
+    onTestFinished(() =>
+      stack
+        .database()
+        .query('select retention._make_views()')
+        .then(() => undefined),
+    );
+    await breakRun(bad, '22008');
+    const people = await stack.run(['explain', bad, good]);
+    expect(people).toMatchObject({ code: 1, stderr: '' });
+    expect(people.stdout).toContain(`Run ${bad}: UNREADABLE`);
+    expect(people.stdout).toContain('its row cannot be read: this row is broken (SQLSTATE 22008)');
+    expect(people.stdout).toContain(`Run ${good}: DUE`);
+    const { code, stdout } = await stack.run(['explain', bad, '--json']);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ runs: [{ run_id: bad, state: 'unreadable' }] });
+    expect((await stack.run(['status'])).code).toBe(0);
+    expect((await stack.run(['reconcile', '--dry-run'])).code).toBe(0);
   });
 
   test('0 when the reader goes away, as `head` does', async () => {

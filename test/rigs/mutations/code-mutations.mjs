@@ -386,8 +386,9 @@ export const codeMutations = [
     edits: [
       {
         file: 'src/store/leases.ts',
-        search: '    from retention.claim($1::uuid,',
-        replace: '    from pg_advisory_xact_lock(0), retention.claim($1::uuid,',
+        search: '    cross join lateral retention.claim(l.lease,',
+        replace:
+          '    cross join pg_advisory_xact_lock(0) cross join lateral retention.claim(l.lease,',
       },
       {
         file: 'src/database/pool.ts',

@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
@@ -10,6 +11,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...leftoverMutations,
   ...codeMutations,
   ...scopeMutations,
   ...surgeMutations,
