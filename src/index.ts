@@ -12,6 +12,7 @@ export {
   migrate,
   reconcile,
   verify,
+  withStore,
 } from './assembly.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
@@ -42,3 +43,7 @@ export { ObjectStoreError } from './objects/store-failure.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Selection } from './store/selection.ts';
+export type { Approval } from './store/approvals.ts';
+export type { Guard } from './store/guards.ts';
+export type { Store } from './store/store.ts';
+export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
