@@ -203,6 +203,14 @@ describeDatabase('promise 10: by the catalog', () => {
     },
   );
 
+  test('what is internal, nobody may call', async () => {
+    for (const role of [OPERATOR, LISTENER, OBSERVER, READER]) {
+      expect((await may(FUNCTIONS, role)).filter((name) => name.startsWith('retention._'))).toEqual(
+        [],
+      );
+    }
+  });
+
   test('each public function names in its contract exactly one role that it is for', async () => {
     expect(
       await database().query(
