@@ -13,8 +13,10 @@ export {
   preview,
   reconcile,
   verify,
+  withStore,
 } from './assembly.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
+export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 
 export { type Config, readConfig } from './config/config.ts';
 export {
@@ -47,3 +49,7 @@ export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
 export type { DueGroup, Selection } from './store/selection.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
+export type { Approval } from './store/approvals.ts';
+export type { Guard } from './store/guards.ts';
+export type { Store } from './store/store.ts';
+export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';

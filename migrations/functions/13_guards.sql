@@ -165,6 +165,36 @@ for each row
 when (new.on_versioned = 'purge')
 execute function retention._guard_purge();
 
+-- Says what a deletion does in a versioned bucket: marker adds a delete marker, purge takes every version. p_new: the
+-- bucket need not be known yet. With four eyes, purge needs two people. Returns what it was before.
+-- For operators.
+-- Locks the bucket's row.
+-- Raises invalid_parameter_value for another word, no_data_found for a bucket that is not known, and RR004 where another
+-- person must approve it.
+create or replace function retention.set_on_versioned(p_bucket text, p_on_versioned text, p_new boolean default false)
+returns text
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before text;
+begin
+  if p_on_versioned is null or p_on_versioned not in ('marker', 'purge') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected marker or purge, given: %s', coalesce(left(p_on_versioned, 100), 'null'));
+  end if;
+  if p_new and btrim(coalesce(p_bucket, '')) <> '' then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+  end if;
+  perform retention._known_bucket(p_bucket);
+  select k.on_versioned into v_before from retention.bucket k where k.bucket = p_bucket for update;
+  update retention.bucket set on_versioned = p_on_versioned where bucket = p_bucket;
+  return v_before;
+end
+$$;
+
 -- Notes whose session sets a habit by hand, or says that missing objects are gone.
 create or replace function retention._note_session()
 returns trigger

@@ -112,6 +112,24 @@ export async function setHabits(
 }
 
 /**
+ * `retention.set_on_versioned`: what a deletion does in a versioned bucket.
+ *
+ * @throws DatabaseError
+ */
+export async function setOnVersioned(
+  database: Queryable,
+  bucket: string,
+  onVersioned: 'marker' | 'purge',
+  isNew = false,
+): Promise<void> {
+  await database.query('select retention.set_on_versioned($1, $2, $3)', [
+    bucket,
+    onVersioned,
+    isNew,
+  ]);
+}
+
+/**
  * `retention.forget_habits`: what was learned of the store of a bucket, and where its keys were looked for.
  *
  * @param byHand also what a person has set.

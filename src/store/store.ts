@@ -9,6 +9,7 @@ import {
   noteLook,
   readBuckets,
   setHabits,
+  setOnVersioned,
 } from './buckets.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
@@ -36,6 +37,7 @@ import {
   unsetPolicy,
 } from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
+import { readReadable } from './readable.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import { applyVariables, configure, readVariables } from './settings.ts';
@@ -93,6 +95,7 @@ const functions = {
   readStatus,
   readWaitCauses,
   readUpcoming,
+  readReadable,
   readLosses,
   readVitals,
   readOverview,
@@ -109,6 +112,7 @@ const functions = {
   readBuckets,
   learnHabits,
   setHabits,
+  setOnVersioned,
   forgetHabits,
   noteLook,
   confirmMissing,

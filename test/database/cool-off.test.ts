@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { examineWith } from '../support/doctor.ts';
 import { useMigrated } from '../support/migrated.ts';
+import { until } from '../support/until.ts';
 
 describeDatabase('cool-off: a flagged result waits before it may be claimed', () => {
   const database = useMigrated();
@@ -56,7 +57,14 @@ describeDatabase('cool-off: a flagged result waits before it may be claimed', ()
     await pass.query('begin');
     await pass.query('select retention.flag_expired()');
     const setting = await connect();
-    const set = setting.query(`select retention.set_guard('cool_off', '2 days')`);
+    let isDone = false;
+    const set = setting.query(`select retention.set_guard('cool_off', '2 days')`).finally(() => {
+      isDone = true;
+    });
+    await until('the setting to wait for the pass', async () => {
+      const waiting = await query('select from pg_locks where not granted');
+      return isDone || waiting.length > 0;
+    });
     await pass.query('commit');
     await set;
     expect(
@@ -139,9 +147,9 @@ describeDatabase('cool-off: a flagged result waits before it may be claimed', ()
     await store.flagExpired({ by: 'test' });
     const status = await store.readStatus();
     expect(status).toMatchObject({ flagged: 2, cooling: 2 });
-    const until = status.cooling_until?.toISOString() ?? '';
+    const first = status.cooling_until?.toISOString() ?? '';
     expect((await store.explain([run]))[0]?.because).toContain(
-      `it waits for its cool-off until ${until}`,
+      `it waits for its cool-off until ${first}`,
     );
     expect(await store.readWaitCauses()).toContainEqual(
       expect.objectContaining({ what: 'the cool-off', results: 2, ends_at: status.cooling_until }),
@@ -153,7 +161,7 @@ describeDatabase('cool-off: a flagged result waits before it may be claimed', ()
     expect(pulse.nextVisibleSeconds ?? 0).toBeGreaterThan(86_000);
     const { check } = await examineWith({ DATABASE_URL: url });
     expect(check('cool-off').found).toContain(
-      `2 results wait for it; the first may go at ${until}`,
+      `2 results wait for it; the first may go at ${first}`,
     );
   });
 });

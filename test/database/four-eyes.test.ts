@@ -88,6 +88,8 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
     'the release of a hold': async () => `select retention.release_hold(${await holdOnRun()})`,
     'the release of two holds at once': async () =>
       `select * from retention.release_holds(array[${await holdOnRun()}, ${await holdOnRun()}])`,
+    'a bucket that is purged of versions': async () =>
+      `select retention.set_on_versioned('versions', 'purge', true)`,
     'a guard switched off': async () => `select retention.set_guard('surge_guard', 'none')`,
     'a guard raised': async () => `select retention.set_guard('policy_guard', '1001')`,
     'a shorter cool-off': async () => {

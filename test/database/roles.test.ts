@@ -47,6 +47,9 @@ describeDatabase('roles: listener, operator and observer beside the owner', () =
       { role: LISTENER, may: 'listener', lacks: [], exceeds: [] },
       { role: OBSERVER, may: 'observer', lacks: [], exceeds: [] },
     ]);
+    expect(
+      await Promise.all([OPERATOR, LISTENER, OBSERVER].map((name) => may(name, HOLD))),
+    ).toEqual([true, false, false]);
     const { check } = await examineWith({ DATABASE_URL: database.url });
     expect(check('roles')).toMatchObject({ state: 'ok' });
     expect(check('roles').found).toContain(`operator ${OPERATOR}, listener ${LISTENER}`);

@@ -88,6 +88,7 @@ const CALLABLE = [
   'sample_keys(text,integer)',
   'set_default_bucket(text)',
   'set_guard(text,text)',
+  'set_on_versioned(text,text,boolean)',
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
@@ -119,7 +120,7 @@ const CALLABLE = [
 
 /** What of it the listener may not: it is for operators alone. */
 const OPERATORS_ALONE = (
-  'approve ask_approval configure add_keeper remove_keeper set_guard withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
+  'approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
@@ -213,6 +214,14 @@ describeDatabase('promise 10: by the catalog', () => {
     },
   );
 
+  test('what is internal, nobody may call', async () => {
+    for (const role of [OPERATOR, LISTENER, OBSERVER, READER]) {
+      expect((await may(FUNCTIONS, role)).filter((name) => name.startsWith('retention._'))).toEqual(
+        [],
+      );
+    }
+  });
+
   test('each public function names in its contract exactly one role that it is for', async () => {
     expect(
       await database().query(
@@ -286,6 +295,11 @@ const ATTEMPTS = [
   'create table pg_temp.child () inherits (public.runs)',
   'create table public.mine (r uuid references public.runs)',
   `select * from pg_catalog.pg_statistic`,
+  // What another person has to approve.
+  `insert into retention.approval (kind, what, approved_by, approved_at) values ('purge', '{}', 'x', now())`,
+  `update retention.approval set approved_by = 'x', approved_at = now()`,
+  'alter table retention.setting disable trigger guard_setting',
+  'update retention.setting set four_eyes = false',
   // The view beyond its columns.
   'delete from retention.result',
   `insert into retention.result (key) values ('a')`,

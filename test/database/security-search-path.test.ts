@@ -161,6 +161,7 @@ const CALLS: Readonly<Record<string, string>> = {
   withdraw_approval: 'select retention.withdraw_approval(1)',
   list_approvals: 'select * from retention.list_approvals(true)',
   list_guards: 'select * from retention.list_guards()',
+  set_on_versioned: `select retention.set_on_versioned('dpp-results', 'purge', true)`,
   set_guard: `select retention.set_guard('policy_guard', '1000')`,
   cooling: 'select * from retention.cooling()',
   is_readable: `select retention.is_readable('d0000000-0000-4000-8000-000000000000')`,

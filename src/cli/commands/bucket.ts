@@ -14,6 +14,7 @@ interface SetOptions {
   readonly checksum?: 'crc32' | 'md5' | 'none';
   readonly addressing?: 'path' | 'virtual';
   readonly conditional?: 'honour' | 'ignore';
+  readonly onVersioned?: 'marker' | 'purge';
   readonly by?: string;
   readonly new?: boolean;
 }
@@ -50,6 +51,12 @@ export function bucketCommand(): Command {
         '--conditional <what>',
         'where rows name etags: honour deletes that version only, ignore any version',
       ).choices(['honour', 'ignore']),
+    )
+    .addOption(
+      new Option(
+        '--on-versioned <how>',
+        'where S3 keeps versions: add a marker, or take all',
+      ).choices(['marker', 'purge']),
     )
     .option('--new', 'the bucket need not be known yet')
     .option('--by <name>', "who sets it; default: the database's user")
@@ -119,7 +126,8 @@ function describeLook({ looked, missing }: KnownBucket): string {
 
 async function set(bucket: string, options: SetOptions): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
-  const { keysPerRequest, single, together, checksum, addressing, conditional, by } = options;
+  const { keysPerRequest, single, together, checksum, addressing, conditional, onVersioned, by } =
+    options;
   const most =
     keysPerRequest === undefined
       ? undefined
@@ -134,19 +142,28 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
       ? {}
       : { conditional: conditional === 'honour' ? 'honoured' : 'ignored' }),
   };
-  if (Object.keys(habits).length === 0) {
+  const isNew = options.new === true;
+  const setsHabits = Object.keys(habits).length > 0;
+  if (!setsHabits && onVersioned === undefined) {
     throw new UsageError('bucket set: expected what to set; given nothing', {
       remedy:
-        'Name --keys-per-request, --single, --together, --checksum, --addressing or --conditional.',
+        'Name --keys-per-request, --single, --together, --checksum, --addressing, --conditional or --on-versioned.',
     });
   }
   const { config, logger } = await readSettings('bucket');
   const { withStore } = await import('../../assembly.ts');
   const known = await withStore({ config, logger }, async (store) => {
-    await withUsage(store.setHabits(bucket, habits, { by, isNew: options.new === true }));
+    if (onVersioned !== undefined) {
+      await withUsage(store.setOnVersioned(bucket, onVersioned, isNew));
+    }
+    if (setsHabits) await withUsage(store.setHabits(bucket, habits, { by, isNew }));
     return store.knownBucket(bucket);
   });
-  printLine(`Bucket ${bucket}: ${describeHabits(known?.habits ?? {})}.`);
+  const told = [
+    describeHabits(known?.habits ?? {}),
+    ...(onVersioned === undefined ? [] : [`where it keeps versions: ${onVersioned}`]),
+  ];
+  printLine(`Bucket ${bucket}: ${told.filter(Boolean).join('; ')}.`);
 }
 
 async function forget(bucket: string, options: { readonly all?: boolean }): Promise<void> {

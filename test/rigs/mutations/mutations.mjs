@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { peopleMutations } from './promise-13-people.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
@@ -13,6 +14,7 @@ export const mutations = [
   ...stampMutations,
   ...leftoverMutations,
   ...codeMutations,
+  ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,
 ].toSorted((one, other) => one.promise - other.promise);

@@ -874,9 +874,13 @@ export const schemaMutations = [
   {
     name: 'the role may call what is internal',
     promise: 10,
-    edits: one(RIGHTS, "p.proname !~ '^_'\n      and p.prorettype", 'p.prorettype'),
+    edits: one(
+      RIGHTS,
+      "prorettype = 'trigger'::regtype then null",
+      "prorettype = 'trigger'::regtype then 'listener'",
+    ),
     testFile: LISTED_TEST,
-    test: "the listener's role may call these functions and no other",
+    test: 'what is internal, nobody may call',
   },
   {
     name: 'everybody may call everything',

@@ -1,0 +1,147 @@
+import { afterEach, expect, test } from 'vitest';
+import { type CliResult, runCli } from '../support/cli.ts';
+import { describeDatabase } from '../support/database.ts';
+import {
+  OPERATOR,
+  SECOND_OPERATOR,
+  OBSERVER,
+  LISTENER,
+  useGuarded,
+} from '../support/rights-roles.ts';
+import { readConfig, withStore } from '../../src/index.ts';
+
+describeDatabase('commands for more than one person', () => {
+  const database = useGuarded();
+
+  const as = (role: string, ...parameters: readonly string[]): Promise<CliResult> =>
+    runCli(parameters, {
+      env: { DATABASE_URL: database().urlAs(role), LOG_LEVEL: 'WARNING' },
+    });
+
+  afterEach(() =>
+    database().query(`alter table retention.setting disable trigger guard_setting;
+      update retention.setting set four_eyes = false;
+      alter table retention.setting enable trigger guard_setting; delete from retention.approval`),
+  );
+
+  test('a command that needs two people files the request, exits with 3, and goes when approved', async () => {
+    await database().query('update retention.setting set four_eyes = true');
+    const command = ['policy', 'set', '*', '20d', '--yes'] as const;
+    const refused = await as(OPERATOR, ...command);
+    expect(refused.code).toBe(3);
+    const id = /request (\d+) is filed/u.exec(refused.stderr)?.[1] ?? '';
+    expect(refused.stderr).toContain('a shorter policy needs two people');
+    expect(refused.stderr).toContain(
+      `Another person runs, within 24 hours: retention approval approve ${id}. Then run this command again.`,
+    );
+    // The same command asks once.
+    expect((await as(OPERATOR, ...command)).stderr).toContain(`request ${id} is filed`);
+    const own = await as(OPERATOR, 'approval', 'approve', id);
+    expect({ code: own.code, stderr: own.stderr }).toEqual({
+      code: 3,
+      stderr: expect.stringContaining('another person approves it; nothing was changed') as string,
+    });
+    const listed = await as(SECOND_OPERATOR, 'approval', 'list');
+    expect(listed.stdout).toContain('tenant_id *, retain_days 20');
+    const approved = await as(SECOND_OPERATOR, 'approval', 'approve', id);
+    expect({ code: approved.code, stdout: approved.stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringContaining(`is approved: ${OPERATOR} runs the command again.`) as string,
+    });
+    expect((await as(OPERATOR, ...command)).code).toBe(0);
+    const again = await as(OPERATOR, 'policy', 'set', '*', '19d', '--yes');
+    expect(again.code).toBe(3);
+    const document = JSON.parse(
+      (await as(OBSERVER, 'approval', 'list', '--all', '--json')).stdout,
+    ) as {
+      approvals: readonly { state: string }[];
+    };
+    expect(document.approvals.map(({ state }) => state)).toEqual(['used', 'waiting']);
+  });
+
+  test('a request is withdrawn, and then it cannot be approved', async () => {
+    await database().query('update retention.setting set four_eyes = true');
+    const refused = await as(OPERATOR, 'guard', 'set', 'surge_guard', 'none');
+    expect(refused.code).toBe(3);
+    const id = /request (\d+) is filed/u.exec(refused.stderr)?.[1] ?? '';
+    expect((await as(OPERATOR, 'approval', 'withdraw', id)).stdout).toBe(
+      `Request ${id} is withdrawn.\n`,
+    );
+    const late = await as(SECOND_OPERATOR, 'approval', 'approve', id);
+    expect(late.code).toBe(3);
+    expect(late.stderr).toContain(`request ${id} was withdrawn by ${OPERATOR}`);
+    expect((await as(SECOND_OPERATOR, 'approval', 'approve', '999')).code).toBe(2);
+    expect((await as(SECOND_OPERATOR, 'approval', 'approve', 'x')).code).toBe(2);
+  });
+
+  test('work of operators tells the listener whose it is, and changes nothing', async () => {
+    for (const command of [
+      ['policy', 'set', '*', '20d', '--yes'],
+      ['hold', 'release', '1'],
+      ['halt', '--reason', 'x'],
+      ['guard', 'set', 'four_eyes', 'off'],
+      ['approval', 'approve', '1'],
+      ['retry'],
+    ]) {
+      const { code, stderr } = await as(LISTENER, ...command);
+      expect(code, stderr).toBe(1);
+      expect(stderr).toMatch(/permission denied for function|RETENTION_OPERATOR_ROLE/u);
+    }
+    for (const command of [
+      ['status'],
+      ['explain', 'x'],
+      ['hold', 'list'],
+      ['policy', 'list'],
+      ['upcoming'],
+    ]) {
+      expect((await as(OBSERVER, ...command)).stderr, command.join(' ')).not.toContain(
+        'permission',
+      );
+    }
+  });
+
+  test('guards are listed and set', async () => {
+    const set = await as(OPERATOR, 'guard', 'set', 'cool_off', '36 hours');
+    expect({ code: set.code, stdout: set.stdout }).toEqual({
+      code: 0,
+      stdout: 'cool_off: none -> 1 day 12:00:00\n',
+    });
+    const { guards } = JSON.parse((await as(OBSERVER, 'guard', 'list', '--json')).stdout) as {
+      guards: readonly { name: string; value: string }[];
+    };
+    expect(guards.find(({ name }) => name === 'cool_off')?.value).toBe('1 day 12:00:00');
+    const wrong = await as(OPERATOR, 'guard', 'set', 'cool_off', 'soon');
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toContain('expected cool_off as a duration');
+  });
+
+  test('upcoming says what goes when, as a table, as JSON and in the library', async () => {
+    await database().insertRuns({ count: 4 });
+    const kept = await database().insertRuns({ count: 2, completedAgo: '28 days' });
+    const table = await as(OBSERVER, 'upcoming', '--days', '3');
+    expect(table.code).toBe(0);
+    expect(table.stdout).toContain('6 results may go in these days, by UTC; 0 are kept.');
+    const document = JSON.parse((await as(OBSERVER, 'upcoming', '--json')).stdout) as Record<
+      string,
+      unknown
+    >;
+    expect(document).toMatchObject({ days: 7, tenant_id: null, results: 6 });
+    const one = JSON.parse(
+      (await as(OBSERVER, 'upcoming', '--tenant', 'acme', '--days', '0', '--json')).stdout,
+    ) as { upcoming: unknown[] };
+    expect(one.upcoming).toMatchObject([{ state: 'due', tenant_id: 'acme', results: 4 }]);
+    for (const wrong of [
+      ['--days', '-1'],
+      ['--days', '367'],
+      ['--days', ''],
+      ['--tenant', ''],
+    ]) {
+      expect((await as(OBSERVER, 'upcoming', ...wrong)).code, wrong.join(' ')).toBe(2);
+    }
+    const config = readConfig({ DATABASE_URL: database().urlAs(OBSERVER) });
+    await withStore({ config }, async (store) => {
+      expect(await store.readUpcoming({ days: 0 })).toMatchObject([{ state: 'due', results: 4 }]);
+      expect(await store.readReadable(kept)).toHaveLength(2);
+    });
+  });
+});
