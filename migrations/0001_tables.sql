@@ -19,6 +19,8 @@ adapter        one row: which table was adopted, and how its columns are called
 installed      one row: which files of functions/ the schema was last given
 policy         how long results are kept: '*' for everybody, or by tenant
 hold           what must not be deleted, by run or by tenant, and why
+held_object    the objects that a hold found: it covers them also when their rows have gone
+orphan_list    one row for each list of orphans: when it was made, and what was deleted by it
 bucket         what is known and wanted of each bucket
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
 gate_state     one row: the reasons to stand still that were last announced
@@ -226,6 +228,9 @@ create table retention.hold (
   expires_at timestamptz,
   released_at timestamptz,
   released_by text,
+  bucket text,
+  key text collate "C",
+  objects bigint not null default 0,
   constraint a_hold_is_on_a_run_or_a_tenant check (num_nonnulls(run_id, tenant_id) = 1),
   constraint a_released_hold_says_by_whom check ((released_at is null) = (released_by is null))
 );
@@ -233,8 +238,26 @@ create table retention.hold (
 comment on table retention.hold is
   'what must not be deleted; place with retention.place_hold, which knows what is in flight';
 
+comment on column retention.hold.bucket is
+  'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
+comment on column retention.hold.objects is
+  'how many objects it covers also when their rows have gone: see retention.held_object';
+
 create index hold_run on retention.hold (run_id) where run_id is not null;
 create index hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
+
+-- By object, for a claim asks for each of its keys. Without a foreign key: it is written before its hold.
+create table retention.held_object (
+  bucket text not null,
+  key text collate "C" not null,
+  hold_id bigint not null,
+  primary key (bucket, key, hold_id)
+);
+
+create index held_object_hold on retention.held_object (hold_id);
+
+comment on table retention.held_object is
+  'the objects that a hold found: it covers them also when their rows have gone';
 
 create table retention.bucket (
   bucket text primary key,
@@ -524,7 +547,7 @@ where settled_at is not null;
 create table retention.unanswered (
   unanswered_id bigint generated always as identity primary key,
   bucket text not null,
-  run_ids retention.run_id[] not null,
+  run_ids retention.run_id[],
   keys text[] collate "C" not null,
   until timestamptz not null
 );
@@ -533,6 +556,8 @@ create index unanswered_until on retention.unanswered (until);
 
 comment on table retention.unanswered is
   'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+comment on column retention.unanswered.run_ids is
+  'null: orphans, which belong to no run';
 
 create table retention.shared_object (
   bucket text not null,
@@ -594,9 +619,48 @@ comment on table retention.stray is
 comment on column retention.stray.kind is
   'see retention.sort_strays(); null: neither, or not yet sorted';
 
+create table retention.orphan_list (
+  list_id uuid primary key,
+  bucket text not null,
+  prefix text not null,
+  margin interval not null
+    constraint a_margin_is_an_hour_at_least check (margin >= '1 hour'),
+  listed bigint not null,
+  orphans bigint not null
+    constraint only_what_was_listed_is_an_orphan check (orphans between 0 and listed),
+  bytes bigint not null,
+  digest text not null,
+  made_at timestamptz not null default now(),
+  made_by text not null default session_user,
+  begun_at timestamptz,
+  begun_by text,
+  begun_as text,
+  expected bigint,
+  worked_at timestamptz,
+  deleted bigint not null default 0,
+  spared bigint not null default 0,
+  failed bigint not null default 0,
+  constraint a_begun_deletion_says_by_whom check (num_nonnulls(begun_at, begun_by, begun_as) in (0, 3))
+);
+
+create index orphan_list_worked_at on retention.orphan_list (bucket, worked_at) where worked_at is not null;
+
+comment on table retention.orphan_list is
+  'one row for each list of orphans: when it was made, and what was deleted by it';
+comment on column retention.orphan_list.listed is
+  'how many objects S3 listed under the prefix; orphans: how many of them the list names';
+comment on column retention.orphan_list.digest is
+  'SHA-256 of the list without its closing line: another list is not deleted';
+comment on column retention.orphan_list.begun_at is
+  'when its deletion was first asked for; null: it was not';
+comment on column retention.orphan_list.begun_as is
+  'the session user who asked; begun_by is the name that was given';
+comment on column retention.orphan_list.deleted is
+  'how many objects S3 has named as deleted; of the others, spared were left and failed were refused';
+
 -- Down Migration
 
-drop table retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.orphan_list, retention.held_object, retention.stray, retention.selection, retention.cutoff, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.bucket, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

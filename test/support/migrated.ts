@@ -97,7 +97,7 @@ export interface MigratedDatabase extends TestDatabase {
 const CLEAR = `
 truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
-  retention.shared_object, retention.cutoff;
+  retention.shared_object, retention.cutoff, retention.held_object, retention.orphan_list;
 delete from retention.setting;
 insert into retention.setting default values;
 delete from retention.heartbeat;
