@@ -51,7 +51,7 @@ export const ROOMS = [
     packages: [],
   },
   {
-    files: ['src/assembly.ts'],
+    files: ['src/assembly*.ts'],
     holds: 'puts the rooms together',
     rooms: ['database', ...ABOVE_STORE],
     packages: [],

@@ -13,6 +13,13 @@ export {
   reconcile,
   verify,
 } from './assembly.ts';
+export {
+  type OrphanDeletionRequest,
+  type OrphanListRequest,
+  deleteOrphans,
+  listOrphans,
+  orphanLists,
+} from './assembly-orphans.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
@@ -39,6 +46,9 @@ export type {
   StoreFailure,
 } from './objects/store-failure.ts';
 export { ObjectStoreError } from './objects/store-failure.ts';
+export type { OrphanDeletion } from './reactor/orphans/deletion.ts';
+export type { OrphanListing } from './reactor/orphans/making.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
+export type { OrphanList } from './store/orphans.ts';
 export type { Selection } from './store/selection.ts';

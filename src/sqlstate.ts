@@ -31,6 +31,8 @@ export const SQLSTATE = {
   raise_exception: 'P0001',
   no_data_found: 'P0002',
   internal_error: 'XX000',
+  // Those of this schema.
+  orphans_refused: 'RR040',
 } as const;
 
 /** What Node calls a server that cannot be reached or a connection that broke. */

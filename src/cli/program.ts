@@ -8,6 +8,7 @@ import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { orphansCommand } from './commands/orphans.ts';
 import { policyCommand } from './commands/policy.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
 import { restoreCommand } from './commands/restore.ts';
@@ -44,6 +45,7 @@ Example:
     explainCommand,
     policyCommand,
     holdCommand,
+    orphansCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

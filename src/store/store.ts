@@ -23,6 +23,13 @@ import {
   sortStrays,
   stampGone,
 } from './drift.ts';
+import {
+  beginOrphans,
+  claimOrphans,
+  listOrphanLists,
+  noteOrphanList,
+  settleOrphans,
+} from './orphans.ts';
 import { readOverview, readVitals } from './overview.ts';
 import {
   confirmPolicy,
@@ -81,6 +88,11 @@ const functions = {
   requeueReturned,
   nextOrphans,
   forgetStrays,
+  noteOrphanList,
+  beginOrphans,
+  claimOrphans,
+  settleOrphans,
+  listOrphanLists,
   knownBuckets,
   knownBucket,
   noteBucket,
