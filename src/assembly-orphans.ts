@@ -48,6 +48,12 @@ export interface OrphanDeletionRequest extends LibraryOptions {
  */
 export async function listOrphans(request: OrphanListRequest): Promise<OrphanListing> {
   const { config, logger = silentLogger, file, prefix, marginSeconds, signal } = request;
+  const empty = (['file', 'bucket', 'prefix'] as const).find((name) => request[name] === '');
+  if (empty !== undefined) {
+    throw new UsageError(`${empty}: expected a text; given an empty one; no list was made`, {
+      remedy: 'Leave out what is not to narrow the list.',
+    });
+  }
   return withStore({ config, logger }, async (store) => {
     const bucket = await chooseBucket(config, store, request.bucket);
     return withObjects(request, (objects) =>

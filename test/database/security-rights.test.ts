@@ -14,9 +14,11 @@ const CALLABLE = [
   'activity(integer)',
   'adopted_table()',
   'adoption_report()',
+  'begin_orphans(uuid,text,bigint,text)',
   'begin_verify()',
   'busy_buckets(integer)',
   'claim(uuid,interval,text,bigint[],text,text[])',
+  'claim_orphans(uuid,text[],interval)',
   'clock_state()',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
@@ -42,12 +44,14 @@ const CALLABLE = [
   'learn_habits(text,jsonb,text)',
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
+  'list_orphan_lists(integer)',
   'list_policies()',
   'missing_rights(text)',
   'next_orphans(uuid,text,text,interval,integer)',
   'next_pass()',
   'note_bucket(text,text)',
   'note_look(text,text,integer,text[],boolean)',
+  'note_orphan_list(uuid,text,text,interval,bigint,bigint,bigint,text)',
   'pending_policies(integer)',
   'place_hold(text,text,text,interval,text)',
   'place_holds(text,text[],text[],interval,text)',
@@ -65,6 +69,7 @@ const CALLABLE = [
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
+  'settle_orphans(uuid,bigint,bigint,bigint,bigint,text[],text,text)',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
   'stamp_again(text)',
@@ -86,7 +91,7 @@ const CALLABLE = [
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'adapter batch bucket cutoff flagged gate_state heartbeat held_object hold installed orphan_list pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object stamping status stray unanswered'
 )
   .split(' ')

@@ -147,29 +147,6 @@ describeDatabase('a verify of several buckets', () => {
     });
   });
 
-  test('deletes the orphans of the others', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'retention-orphans-'));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    stack.s3().putObject('dpp-results', 'results/left', Buffer.from('x'));
-    await stack
-      .database()
-      .query(`insert into retention.bucket (bucket) values ('a-no-such-bucket'), ('dpp-results')`);
-    const { code, stdout } = await stack.run([
-      'reconcile',
-      '--verify',
-      '--orphans',
-      '--delete',
-      '--margin',
-      '0s',
-      '--yes',
-      '--json',
-      '--deleted-list',
-      join(folder, 'deleted.jsonl'),
-    ]);
-    expect(code).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({ orphans: { deleted: 1, failed: 0 } });
-  });
-
   test('does not take a dry run for complete either', async () => {
     await stack
       .database()

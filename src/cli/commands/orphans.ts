@@ -70,7 +70,7 @@ async function run(options: Options): Promise<void> {
     await history(options);
     return;
   }
-  if (options.list === undefined) {
+  if (options.list === undefined || options.list === '') {
     throw new UsageError('orphans: expected --list FILE or --history; given neither', {
       remedy:
         'List first: retention orphans --list FILE. Later: retention orphans --delete --list FILE',
