@@ -643,8 +643,6 @@ create table retention.orphan_list (
   constraint a_begun_deletion_says_by_whom check (num_nonnulls(begun_at, begun_by, begun_as) in (0, 3))
 );
 
-create index orphan_list_worked_at on retention.orphan_list (bucket, worked_at) where worked_at is not null;
-
 comment on table retention.orphan_list is
   'one row for each list of orphans: when it was made, and what was deleted by it';
 comment on column retention.orphan_list.listed is

@@ -201,8 +201,8 @@ end
 $$;
 
 -- Raises RR040 for a list that may not be deleted as it is: too young, of a bucket that no row names, or too large a
--- share without its very number. What other lists deleted in the bucket within a day counts, so that many small lists are
--- no way past the bound.
+-- share without its very number. The other lists of the bucket that were begun or worked on within a day count, so that
+-- many small lists are no way past the bound. The caller has locked the bucket.
 create or replace function retention._check_orphan_list(p_list retention.orphan_list, p_expected bigint)
 returns void
 language plpgsql
@@ -234,15 +234,15 @@ begin
       'Look at the list again before you say its number.'
     );
   end if;
-  select coalesce(sum(o.deleted), 0)
+  select coalesce(sum(case when o.begun_at > now() - interval '1 day' then o.orphans else o.deleted end), 0)
   into v_recent
   from retention.orphan_list o
   where o.bucket = p_list.bucket
-    and o.worked_at > now() - interval '1 day'
+    and greatest(o.begun_at, o.worked_at) > now() - interval '1 day'
     and o.list_id <> p_list.list_id;
   v_why := case
     when p_list.orphans > 10000 then 'more than 10000'
-    when p_list.orphans + v_recent > 10000 then format('with %s that were deleted within a day more than 10000', v_recent)
+    when p_list.orphans + v_recent > 10000 then format('with %s of other lists within a day more than 10000', v_recent)
     when p_list.orphans * 10 > p_list.listed then format('more than a tenth of the %s that were listed', p_list.listed)
   end;
   if v_why is not null and p_expected is null then
@@ -261,7 +261,7 @@ $$;
 -- p_digest: of the list as it is now. p_expected: exactly how many objects it names; needed where that is more than
 -- a tenth of what was listed, or more than 10,000 of a bucket in a day. p_by: who deletes; by default the session's user.
 -- For operators.
--- Locks the row of the list. Reads the application's table until a row names the bucket.
+-- Locks the row of the list, and the bucket's. Reads the application's table until a row names the bucket.
 -- Raises RR040 where it is refused: the gate is closed, the list is not known here, was changed, is less than an hour
 -- old, is larger than was confirmed, or no row names its bucket.
 create or replace function retention.begin_orphans(
@@ -295,11 +295,12 @@ begin
     );
   end if;
   if v_list.begun_at is null then
+    insert into retention.bucket (bucket) values (v_list.bucket) on conflict do nothing;
+    perform from retention.bucket k where k.bucket = v_list.bucket for update;
     perform retention._check_orphan_list(v_list, p_expected);
     perform retention._two_people('orphans', jsonb_build_object(
       'bucket', v_list.bucket, 'prefix', v_list.prefix, 'digest', v_list.digest, 'count', v_list.orphans
     ));
-    insert into retention.bucket (bucket) values (v_list.bucket) on conflict do nothing;
     update retention.orphan_list o
     set begun_at = clock_timestamp(),
       begun_by = coalesce(p_by, session_user),

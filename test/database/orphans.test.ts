@@ -73,6 +73,15 @@ describeDatabase('the deletion of a list of orphans, in the database', () => {
     }
   });
 
+  test('several lists that are begun at once count together', async () => {
+    await database().insertRun({ completedAgo: '5 days' });
+    const lists = await Promise.all(
+      Array.from({ length: 4 }, () => note({ listed: 1_000_000, orphans: 4_000 })),
+    );
+    const begunLists = await Promise.allSettled(lists.map((listId) => begin(listId)));
+    expect(begunLists.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+  });
+
   test('a cleared row is enough to know a bucket by, and so is the default bucket', async () => {
     const cleared = await note();
     await database().insertRun({ clearedAgo: '1 day' });

@@ -1,4 +1,10 @@
-import { DatabaseError, RefusedError, SQLSTATE } from '../../errors.ts';
+import {
+  DatabaseError,
+  RefusedError,
+  SQLSTATE,
+  describeError,
+  isTransientDatabaseError,
+} from '../../errors.ts';
 import { sayFailure } from '../../failure-words.ts';
 import { safeNow } from '../../lifecycle/clock.ts';
 import { NEVER_ABORTED } from '../../lifecycle/linked-abort.ts';
@@ -159,6 +165,7 @@ class OrphanRun {
       if (error instanceof RefusedError) {
         return new Stop([error.message, error.remedy].filter(Boolean).join('; '), true);
       }
+      if (isTransientDatabaseError(error)) return new Stop(describeError(error));
       throw error;
     }
   }

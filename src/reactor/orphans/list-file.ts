@@ -38,7 +38,7 @@ export interface OrphanListSummary extends OrphanListHead {
 }
 
 /** How many objects are checked and deleted together. */
-export const ORPHANS_PER_PAGE = 1_000;
+const ORPHANS_PER_PAGE = 1_000;
 
 const VERSION = 1;
 

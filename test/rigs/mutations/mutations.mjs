@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { orphanMutations } from './promise-13-orphans.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -8,6 +9,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...orphanMutations,
   ...codeMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
