@@ -32,6 +32,7 @@ export {
 export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
   BucketInspection,
+  ListedObject,
   ObjectListing,
   ObjectRestoration,
   VersionPurge,

@@ -237,6 +237,10 @@ class OrphanRun {
     }
     page.spare(claim.spared);
     if (claim.keys.length === 0) return;
+    if (claim.purge && objects.versions === undefined) {
+      await this.#settle(page, claim, [], undefined);
+      throw new Stop('every version is to be deleted, and this object store cannot do that');
+    }
     this.#progress.ask(number, claim.keys);
     page.noteAsked(claim.keys);
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE);
@@ -254,11 +258,10 @@ class OrphanRun {
     // Not ended by the signal: what S3 was asked for is waited for.
     const options = { endsAt, ...(claim.habits === null ? {} : { habits: claim.habits }) };
     // Where an object's etag is known, it belongs here: another object under the key stays then.
-    if (!claim.purge) return objects.deleteObjects(bucket, claim.keys, options);
-    if (objects.versions === undefined) {
-      throw new Stop('every version is to be deleted, and this object store cannot do that');
+    if (claim.purge && objects.versions !== undefined) {
+      return objects.versions.purgeKeys(bucket, claim.keys, options);
     }
-    return objects.versions.purgeKeys(bucket, claim.keys, options);
+    return objects.deleteObjects(bucket, claim.keys, options);
   }
 
   /**

@@ -1,4 +1,5 @@
 const ORPHANS = 'migrations/functions/17_orphans.sql';
+const LISTS = 'migrations/functions/17_orphan_lists.sql';
 const HELD = 'migrations/functions/07_held_objects.sql';
 const DELETION = 'src/reactor/orphans/deletion.ts';
 const DATABASE_TEST = 'test/database/orphans.test.ts';
@@ -12,7 +13,7 @@ export const orphanMutations = [
     promise: 13,
     edits: [
       {
-        file: ORPHANS,
+        file: LISTS,
         search: "clock_timestamp() - interval '1 hour' then",
         replace: "'infinity' then",
       },
@@ -25,7 +26,7 @@ export const orphanMutations = [
     promise: 13,
     edits: [
       {
-        file: ORPHANS,
+        file: LISTS,
         search: 'when p_list.orphans * 10 > p_list.listed then',
         replace: 'when false then',
       },
@@ -38,11 +39,11 @@ export const orphanMutations = [
     promise: 13,
     edits: [
       {
-        file: ORPHANS,
+        file: LISTS,
         search: "when p_list.orphans > 10000 then 'more",
         replace: "when false then 'more",
       },
-      { file: ORPHANS, search: 'p_list.orphans + v_recent > 10000', replace: 'false' },
+      { file: LISTS, search: 'p_list.orphans + v_recent > 10000', replace: 'false' },
     ],
     testFile: DATABASE_TEST,
     test: [BOUND, '10,001'],
@@ -50,7 +51,7 @@ export const orphanMutations = [
   {
     name: 'many small lists are a way past the bound',
     promise: 13,
-    edits: [{ file: ORPHANS, search: 'p_list.orphans + v_recent > 10000', replace: 'false' }],
+    edits: [{ file: LISTS, search: 'p_list.orphans + v_recent > 10000', replace: 'false' }],
     testFile: DATABASE_TEST,
     test: 'several lists that are begun at once count together',
   },
@@ -59,7 +60,7 @@ export const orphanMutations = [
     promise: 13,
     edits: [
       {
-        file: ORPHANS,
+        file: LISTS,
         search: 's.default_bucket from retention.setting s)) = p_list.bucket',
         replace: 's.default_bucket from retention.setting s)) = p_list.bucket or true',
       },
