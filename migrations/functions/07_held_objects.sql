@@ -3,19 +3,27 @@ Held objects: a hold keeps the bucket and key of what it found, so that it cover
 gone, or names another object by now.
 */
 
--- Whether a hold that is in force has found this object.
+-- Whether a hold that is in force has found this object. The aggregate and the subquery keep it a probe by object:
+-- joined, it may read all objects of a hold for each key.
 create or replace function retention._is_held_object(p_bucket text, p_key text)
 returns boolean
 language sql
 stable
 as $$
-  select exists (
-    select
-    from retention.held_object o
-    join retention.hold h on h.hold_id = o.hold_id
-    where o.bucket = p_bucket
-      and o.key = p_key collate "C"
-      and retention._hold_end(h.released_at, h.expires_at) > now()
+  select coalesce(
+    (
+      select bool_or(
+        (
+          select retention._hold_end(h.released_at, h.expires_at) > now()
+          from retention.hold h
+          where h.hold_id = o.hold_id
+        )
+      )
+      from retention.held_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+    ),
+    false
   )
 $$;
 
@@ -96,14 +104,7 @@ begin
   v_held := array(
     select k.key
     from unnest(p_keys) as k (key)
-    where exists (
-      select
-      from retention.held_object o
-      join retention.hold h on h.hold_id = o.hold_id
-      where o.bucket = p_batch.bucket
-        and o.key = k.key collate "C"
-        and retention._hold_end(h.released_at, h.expires_at) > now()
-    )
+    where retention._is_held_object(p_batch.bucket, k.key)
   );
   if v_held = '{}' then
     return;

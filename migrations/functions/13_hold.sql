@@ -266,7 +266,8 @@ end
 $$;
 
 -- Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
--- a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises.
+-- a run, when its result was cleared, if it was before. Of several tenants, the results of all but the first are read
+-- under the lock. For operators. Raises what place_hold raises.
 create or replace function retention.place_holds(
   p_reason text,
   p_run_ids text[] default '{}',

@@ -70,14 +70,7 @@ as $$
     and s.kind = 'orphan'
     and (
       starts_with(s.key, '.retention/')
-      or exists (
-        select
-        from retention.held_object o
-        join retention.hold h on h.hold_id = o.hold_id
-        where o.bucket = s.bucket
-          and o.key = s.key
-          and retention._hold_end(h.released_at, h.expires_at) > now()
-      )
+      or (select exists (select from retention.held_object)) and retention._is_held_object(s.bucket, s.key)
     )
 $$;
 

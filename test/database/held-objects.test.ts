@@ -169,4 +169,24 @@ describeDatabase('promise 5: a hold covers the object also when the row has gone
     );
     expect((await flagAndClaim())?.keys).toEqual(['shared']);
   });
+
+  test('a hold on a tenant of many results makes the claims of others read nothing more', async () => {
+    const { insertRuns, store, connect } = database();
+    await insertRuns({ count: 20_000, tenant: 'big', completedAgo: '5 days' });
+    await insertRuns({ count: 1_000, tenant: 'small' });
+    const [placed] = await store.placeHolds({ tenantIds: ['big'], reason: 'audit' });
+    expect(placed).toMatchObject({ objects: 20_000, too_late: 0 });
+    await store.flagExpired({ by: 'test' });
+    // As fresh as it is, nothing is known of the table of held objects.
+    const session = await connect();
+    await session.query('begin');
+    const claim = `select cardinality(keys) as keys from retention.claim(gen_random_uuid(), '1 minute')`;
+    expect((await session.query(claim)).rows).toEqual([{ keys: 1_000 }]);
+    const { rows } = await session.query<{ fetched: number }>(
+      `select idx_tup_fetch::int + seq_tup_read::int as fetched
+      from pg_stat_xact_user_tables where relname = 'held_object'`,
+    );
+    await session.query('rollback');
+    expect(rows[0]?.fetched).toBeLessThan(1_000);
+  });
 });
