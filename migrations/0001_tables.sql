@@ -20,6 +20,8 @@ installed      one row: which files of functions/ the schema was last given
 policy         how long results are kept: '*' for everybody, or by tenant
 hold           what must not be deleted, by run or by tenant, and why
 approval       what one person has asked for and another must approve
+held_object    the objects that a hold found: it covers them also when their rows have gone
+orphan_list    one row for each list of orphans: when it was made, and what was deleted by it
 bucket         what is known and wanted of each bucket
 variable       by setting, what processes brought as variables, and when a person last set it
 heartbeat      one row: when the scheduler was last alive, and what the last pass left
@@ -246,6 +248,9 @@ create table retention.hold (
   released_by text,
   placed_session text not null default session_user,
   released_session text,
+  bucket text,
+  key text collate "C",
+  objects bigint not null default 0,
   constraint a_hold_is_on_a_run_or_a_tenant check (num_nonnulls(run_id, tenant_id) = 1),
   constraint a_released_hold_says_by_whom check ((released_at is null) = (released_by is null))
 );
@@ -292,6 +297,24 @@ comment on column retention.approval.used_at is
 create index approval_open on retention.approval (kind, asked_by)
 where used_at is null
   and withdrawn_at is null;
+
+comment on column retention.hold.bucket is
+  'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
+comment on column retention.hold.objects is
+  'how many objects it covers also when their rows have gone: see retention.held_object';
+
+-- By object, for a claim asks for each of its keys. Without a foreign key: it is written before its hold.
+create table retention.held_object (
+  bucket text not null,
+  key text collate "C" not null,
+  hold_id bigint not null,
+  primary key (bucket, key, hold_id)
+);
+
+create index held_object_hold on retention.held_object (hold_id);
+
+comment on table retention.held_object is
+  'the objects that a hold found: it covers them also when their rows have gone';
 
 create table retention.bucket (
   bucket text primary key,
@@ -608,13 +631,15 @@ comment on column retention.batch.problems is
 create table retention.unanswered (
   unanswered_id bigint generated always as identity primary key,
   bucket text not null,
-  run_ids retention.run_id[] not null,
+  run_ids retention.run_id[],
   keys text[] collate "C" not null,
   until timestamptz not null
 );
 
 comment on table retention.unanswered is
   'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+comment on column retention.unanswered.run_ids is
+  'null: orphans, which belong to no run';
 
 -- What the guards have set aside.
 create table retention.surge (
@@ -838,9 +863,46 @@ comment on table retention.stray is
 comment on column retention.stray.kind is
   'see retention.sort_strays(); null: neither, or not yet sorted';
 
+create table retention.orphan_list (
+  list_id uuid primary key,
+  bucket text not null,
+  prefix text not null,
+  margin interval not null
+    constraint a_margin_is_an_hour_at_least check (margin >= '1 hour'),
+  listed bigint not null,
+  orphans bigint not null
+    constraint only_what_was_listed_is_an_orphan check (orphans between 0 and listed),
+  bytes bigint not null,
+  digest text not null,
+  made_at timestamptz not null default now(),
+  made_by text not null default session_user,
+  begun_at timestamptz,
+  begun_by text,
+  begun_as text,
+  expected bigint,
+  worked_at timestamptz,
+  deleted bigint not null default 0,
+  spared bigint not null default 0,
+  failed bigint not null default 0,
+  constraint a_begun_deletion_says_by_whom check (num_nonnulls(begun_at, begun_by, begun_as) in (0, 3))
+);
+
+comment on table retention.orphan_list is
+  'one row for each list of orphans: when it was made, and what was deleted by it';
+comment on column retention.orphan_list.listed is
+  'how many objects S3 listed under the prefix; orphans: how many of them the list names';
+comment on column retention.orphan_list.digest is
+  'SHA-256 of the list without its closing line: another list is not deleted';
+comment on column retention.orphan_list.begun_at is
+  'when its deletion was first asked for; null: it was not';
+comment on column retention.orphan_list.begun_as is
+  'the session user who asked; begun_by is the name that was given';
+comment on column retention.orphan_list.deleted is
+  'how many objects S3 has named as deleted; of the others, spared were left and failed were refused';
+
 -- Down Migration
 
-drop table retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

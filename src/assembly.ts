@@ -286,10 +286,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
         store,
         logger,
         buckets,
-        objects: {
-          deleteObjects: (...rest) => objects.deleteObjects(...rest),
-          listing: abilityOf(objects, 'listing'),
-        },
+        objects: { listing: abilityOf(objects, 'listing') },
       });
     } finally {
       if (request.objects === undefined) objects.close();

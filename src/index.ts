@@ -18,6 +18,13 @@ export {
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 
+export {
+  type OrphanDeletionRequest,
+  type OrphanListRequest,
+  deleteOrphans,
+  listOrphans,
+  orphanLists,
+} from './assembly-orphans.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
   ConfigurationError,
@@ -30,6 +37,7 @@ export {
 export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
   BucketInspection,
+  ListedObject,
   ObjectListing,
   ObjectRestoration,
   VersionPurge,
@@ -44,6 +52,8 @@ export type {
   StoreFailure,
 } from './objects/store-failure.ts';
 export { ObjectStoreError } from './objects/store-failure.ts';
+export type { OrphanDeletion } from './reactor/orphans/deletion.ts';
+export type { OrphanListing } from './reactor/orphans/making.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
@@ -53,3 +63,4 @@ export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';
 export type { Store } from './store/store.ts';
 export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
+export type { OrphanList } from './store/orphans.ts';

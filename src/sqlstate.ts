@@ -35,6 +35,8 @@ export const SQLSTATE = {
   not_confirmed: 'RR003',
   /** Ours: the act needs two people. */
   two_people: 'RR004',
+  /** Ours: a list of orphans that is not deleted as it is. */
+  orphans_refused: 'RR040',
 } as const;
 
 /** What Node calls a server that cannot be reached or a connection that broke. */

@@ -60,6 +60,7 @@ declare
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
     'delete from retention.cutoff c where c.until < now()',
+    'select retention._review_held_objects()',
     'select retention._forget_dead()',
     'select retention._review_some()',
     'delete from retention.lateness l where l.at < now() - interval ''25 hours''',

@@ -210,7 +210,10 @@ begin
     v_lasts := trim_array(v_lasts, 1);
     begin
       if v_first = 1 and v_last = p_batch.results then
-        select m.spared, m.keys into strict spared, keys from retention._may_go(p_batch, p_shared) m;
+        select h.spared, h.keys
+        into strict spared, keys
+        from retention._may_go(p_batch, p_shared) m
+        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h;
         perform retention._check_text(keys);
         return;
       end if;
@@ -219,7 +222,10 @@ begin
       v_part.run_ids := p_batch.run_ids[v_first:v_last];
       v_part.keys := p_batch.keys[v_first:v_last];
       v_part.tenants := p_batch.tenants[v_first:v_last];
-      select m.spared, m.keys into strict v_checked from retention._may_go(v_part, p_shared) m;
+      select h.spared, h.keys
+      into strict v_checked
+      from retention._may_go(v_part, p_shared) m
+      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h;
       perform retention._check_text(v_checked.keys);
       spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
       keys := keys || v_checked.keys;
@@ -262,7 +268,8 @@ end
 $$;
 
 -- Until when an object is needed by runs that are not due, and by which of them. Null: no run that is due waits
--- for one that is not. Held ones, and those that never fall due, need it for ever: a sweep looks again.
+-- for one that is not. Held ones, and those that never fall due, need it for ever, and so does a hold whose row has
+-- gone: a sweep looks again.
 create or replace function retention._needed(
   p_bucket text,
   p_key text,
@@ -277,9 +284,11 @@ set enable_mergejoin = off
 set jit = off
 as $$
   select case
-      when bool_or(r.is_due) then max(
-        case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end
-      ) filter (where not r.is_due)
+      when bool_or(r.is_due) then greatest(
+        max(case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end)
+          filter (where not r.is_due),
+        case when retention._is_held_object(p_bucket, p_key) then timestamptz 'infinity' end
+      )
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]
   from retention._live r

@@ -5,7 +5,7 @@ Holds: what must not be deleted.
 -- What of a run or of a tenant S3 may be deleting, and until when at most: what is leased, also for
 -- setting.unanswered_for after the lease has run out, for its holder may have asked S3; and what S3 was
 -- asked for and did not answer. Where runs may share an object, also by a request for another run, whatever
--- has become of that one. Called by place_hold, under its lock: it costs what is leased and what is
+-- has become of that one. Orphans that are being deleted belong to no run and are found by their key. Called by place_hold, under its lock: it costs what is leased and what is
 -- unanswered, and a cleared run is found by its run id.
 create or replace function retention._in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id)
 returns table (run_id retention.run_id, until timestamptz)
@@ -24,12 +24,10 @@ declare
 begin
   select * into strict v_setting from retention.setting;
   if p_run_id is not null then
-    if v_setting.check_shared_objects then
-      select retention._bucket(r.bucket, v_setting.default_bucket), r.key
-      into v_bucket, v_key
-      from retention.result r
-      where r.run_id = p_run_id;
-    end if;
+    select retention._bucket(r.bucket, v_setting.default_bucket), r.key
+    into v_bucket, v_key
+    from retention.result r
+    where r.run_id = p_run_id;
     return query
     select p_run_id, max(f.until)
     from (
@@ -49,7 +47,7 @@ begin
     where f.until > clock_timestamp()
       and (
         p_run_id = any (f.run_ids)
-        or f.bucket = v_bucket and exists (
+        or f.bucket = v_bucket and (v_setting.check_shared_objects or f.run_ids is null) and exists (
           select
           from unnest(f.run_ids, f.keys) as e (run_id, key)
           where retention._unpack_key(e.key, e.run_id::text) = v_key collate "C"
@@ -98,7 +96,7 @@ begin
           and r.bucket = a.bucket
         offset 0
       ) r
-      where v_setting.check_shared_objects
+      where (v_setting.check_shared_objects or a.run_id is null)
         and r.tenant_id = p_tenant_id
     ) f
     group by f.run_id;
@@ -143,11 +141,13 @@ exception
 end
 $$;
 
--- Places a hold on one run or on one tenant. After its commit nothing of it is claimed. A deletion that is in
--- flight, or may be, cannot be called back: too_late counts such results, and too_late_run_ids names up to
--- 1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
+-- Places a hold on one run or on one tenant. After its commit nothing of it is claimed. It keeps the bucket and key of
+-- what it finds, and covers these objects also when their rows have gone: objects counts them, and bucket and key say
+-- which it is for a run (null: the run names none yet). A deletion that is in flight, or may be, cannot be called
+-- back: too_late counts such results, and too_late_run_ids names up to 1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
 -- by default the session's user.
 -- For operators.
+-- Reads all live results of the tenant before it locks.
 -- Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
 -- Keep that transaction short. Raises lock_not_available when another transaction keeps the lock for ten seconds.
 -- Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
@@ -160,7 +160,14 @@ create or replace function retention.place_hold(
   p_for interval default null,
   p_placed_by text default null
 )
-returns table (hold_id bigint, too_late bigint, too_late_run_ids text[])
+returns table (
+  hold_id bigint,
+  too_late bigint,
+  too_late_run_ids text[],
+  bucket text,
+  key text,
+  objects bigint
+)
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -171,6 +178,7 @@ declare
   v_run_id retention.run_id;
   v_tenant_id retention.tenant_id;
   v_hold_id bigint;
+  v_found record;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -203,15 +211,24 @@ begin
     end if;
   end if;
 
+  v_hold_id := nextval('retention.hold_hold_id_seq');
+  -- Before the lock: a tenant may have many results, and claims wait for it.
+  select * into strict v_found from retention._note_held_objects(v_hold_id, v_run_id, v_tenant_id);
   perform retention._lock_holds('exclusive');
-  insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
-  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
-  returning hold.hold_id into v_hold_id;
+  insert into retention.hold (hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects)
+  overriding system value
+  values (
+    v_hold_id, v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for,
+    v_found.bucket, v_found.key, v_found.objects
+  );
 
   return query
   select v_hold_id,
     count(*),
-    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
+    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}'),
+    v_found.bucket,
+    v_found.key,
+    v_found.objects
   from retention._in_flight(v_run_id, v_tenant_id) f;
 end
 $$;
@@ -261,8 +278,8 @@ end
 $$;
 
 -- Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
--- a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises, and
--- invalid_parameter_value where both lists are empty.
+-- a run, when its result was cleared, if it was before. Of several tenants, the results of all but the first are read
+-- under the lock. For operators. Raises what place_hold raises, and invalid_parameter_value where both lists are empty.
 create or replace function retention.place_holds(
   p_reason text,
   p_run_ids text[] default '{}',
@@ -276,7 +293,10 @@ returns table (
   tenant_id text,
   too_late bigint,
   too_late_run_ids text[],
-  cleared_at timestamptz
+  cleared_at timestamptz,
+  bucket text,
+  key text,
+  objects bigint
 )
 language plpgsql
 security definer
@@ -311,7 +331,10 @@ begin
         from retention.result r
         where r.run_id = retention._read_run_id(v_wanted.run_id)
         limit 1
-      )
+      ),
+      h.bucket,
+      h.key,
+      h.objects
     from retention.place_hold(p_reason, v_wanted.run_id, v_wanted.tenant_id, p_for, p_placed_by) h;
   end loop;
 end
@@ -357,7 +380,8 @@ end
 $$;
 
 -- The holds that are in force, or with p_all every hold, oldest first. placed_session, released_session: the users of
--- the sessions beside the names, which may be typed. For observers.
+-- the sessions beside the names, which may be typed. objects: how many objects each covers also when
+-- their rows have gone; bucket and key: which one, of a hold on a run. For observers.
 create or replace function retention.list_holds(p_all boolean default false)
 returns table (
   hold_id bigint,
@@ -371,7 +395,10 @@ returns table (
   released_by text,
   active boolean,
   placed_session text,
-  released_session text
+  released_session text,
+  bucket text,
+  key text,
+  objects bigint
 )
 language sql
 stable
@@ -389,7 +416,10 @@ as $$
     h.released_by,
     retention._hold_end(h.released_at, h.expires_at) > now(),
     h.placed_session,
-    h.released_session
+    h.released_session,
+    h.bucket,
+    h.key,
+    h.objects
   from retention.hold h
   where p_all
     or retention._hold_end(h.released_at, h.expires_at) > now()

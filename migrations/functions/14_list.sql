@@ -36,7 +36,7 @@ as $$
   from retention.surge_part p
 $$;
 
--- Of results that are due or early by themselves, those whose object no other run needs, in their order. Each object
+-- Of results that are due or early by themselves, those whose object no other run and no hold needs, in their order. Each object
 -- is looked up once. p_limit: the first so many; null: all.
 create or replace function retention._unshared(p_rows retention.selection[], p_limit bigint)
 returns setof retention.selection
@@ -63,6 +63,7 @@ as $$
     as u (run_id, tenant_id, bucket, key, completed_at, due_at, place)
   -- One that is early is itself not due.
   where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
+    and not ((select exists (select from retention.held_object)) and retention._is_held_object(k.bucket, k.key))
   order by u.place
   limit p_limit
 $$;

@@ -34,8 +34,13 @@ end
 $$;
 
 -- The holds that bear on a run by now, as explain shows them; null: none. A hold on a tenant that has ended
--- bears on a run until its turn to come back.
-create or replace function retention._bearing_holds(p_run_id retention.run_id, p_tenant_id text)
+-- bears on a run until its turn to come back. One that found the run's object bears on it, whoever's it was.
+create or replace function retention._bearing_holds(
+  p_run_id retention.run_id,
+  p_tenant_id text,
+  p_bucket text,
+  p_key text
+)
 returns jsonb
 language sql
 stable
@@ -46,17 +51,26 @@ as $$
       'reason', h.reason,
       'placed_by', h.placed_by,
       'placed_at', retention._iso(h.placed_at),
-      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'on', case when h.run_id = p_run_id then 'run' when h.tenant_id = p_tenant_id then 'tenant' else 'object' end,
       'ends', retention._iso(nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
     )
     order by h.hold_id
   )
   from retention.hold h
   cross join retention.setting s
-  where (h.run_id = p_run_id or h.tenant_id = p_tenant_id)
+  where (
+      h.run_id = p_run_id
+      or h.tenant_id = p_tenant_id
+      or h.hold_id in (
+        select o.hold_id
+        from retention.held_object o
+        where o.bucket = p_bucket
+          and o.key = p_key collate "C"
+      )
+    )
     and retention._hold_end(h.released_at, h.expires_at)
       + case
-        when h.tenant_id is null then interval '0'
+        when h.tenant_id is distinct from p_tenant_id then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
 $$;
@@ -234,7 +248,7 @@ begin
   last_error := v_batch.error;
   next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
     then greatest(v_batch.visible_at, v_bucket.paused_until) end;
-  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
+  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text, explain.bucket, v_run.key);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy
   from retention.policy p where p.tenant_id = nullif(_explain.tenant_id, '*');

@@ -154,9 +154,9 @@ end
 $$;
 
 -- Sorts what compare_listing set aside. returned: only cleared rows point at the key, so its object is back.
--- orphan: no row points at it, and no keeper has it. Three kinds of keys are left out: those that were cleared at p_started_at or
--- later, because their object may have been listed before; those that a live row needs by now; and those that
--- a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
+-- orphan: no row points at it, and no keeper has it. These keys are left out: those that were cleared at p_started_at or
+-- later, because their object may have been listed before; those that a live row or a hold needs by now; and those
+-- that a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
 -- p_margin count, because a younger one may be an upload whose row is still to come. It reads the whole table
 -- once.
 -- For operators.
@@ -200,6 +200,7 @@ begin
       and s.bucket = p.bucket
       and s.key = p.key;
     perform retention._spare_kept_strays(p_verify_id);
+    perform retention._spare_strays(p_verify_id);
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
@@ -287,34 +288,6 @@ begin
   end if;
   return v_requeued;
 end
-$$;
-
--- The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
--- p_margin. still_orphan: no live row points at the key now, so the object may be deleted at this moment.
--- For operators.
-create or replace function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
-returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set enable_seqscan = off
-as $$
-  select s.key, s.bytes, s.modified_at, not exists (
-    select
-    from retention._live r
-    where r.key = s.key
-      and coalesce(r.bucket, s.bucket) = s.bucket
-  )
-  from retention.stray s
-  where s.verify_id = p_verify_id
-    and s.bucket = p_bucket
-    and s.kind = 'orphan'
-    and s.modified_at < now() - p_margin
-    and s.key > coalesce(p_after, '') collate "C"
-  order by s.key
-  limit p_limit
 $$;
 
 -- Removes what a verify set aside, and what verifies of more than 2 days ago left behind.

@@ -11,6 +11,7 @@ import { initCommand } from './commands/init.ts';
 import { keeperCommand } from './commands/keeper.ts';
 import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { orphansCommand } from './commands/orphans.ts';
 import { policyCommand } from './commands/policy.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
 import { restoreCommand } from './commands/restore.ts';
@@ -54,6 +55,7 @@ Example:
     guardCommand,
     keeperCommand,
     surgeCommand,
+    orphansCommand,
     bucketCommand,
     haltCommand,
     resumeCommand,

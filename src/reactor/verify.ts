@@ -1,6 +1,5 @@
-import { RefusedError } from '../errors.ts';
+import { RefusedError, UsageError } from '../errors.ts';
 import { prefetch } from '../lifecycle/prefetch.ts';
-import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
 import type { ListedObject } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -19,7 +18,7 @@ import { refuseWhileClosed } from './gate.ts';
 export interface VerifyOptions {
   readonly store: Store;
   /** Must be able to list. */
-  readonly objects: Pick<ObjectStore, 'deleteObjects'> & Required<Pick<ObjectStore, 'listing'>>;
+  readonly objects: Required<Pick<ObjectStore, 'listing'>>;
   readonly logger: Logger;
   readonly buckets: readonly string[];
   /** The buckets that may be looked at and stamped for. Default: any. */
@@ -32,12 +31,11 @@ export interface VerifyOptions {
   readonly repair?: boolean | undefined;
   /** Stamp results that are gone before they are due, however many. */
   readonly confirmed?: boolean | undefined;
-  /** Younger orphans are neither reported nor deleted. Default: 86,400. */
+  /** Younger orphans are not reported. At least 3,600. Default: 86,400. */
   readonly orphanMarginSeconds?: number | undefined;
-  /** Delete the orphans instead of only reporting them. */
-  readonly deleteOrphans?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
-  readonly onOrphansDeleted?: (bucket: string, orphans: readonly Orphan[]) => void;
+  /** Told of the orphans of each bucket, in the order of keys. Default: they are only counted. */
+  readonly onOrphans?: (bucket: string, orphans: readonly Orphan[]) => Promise<void>;
   readonly onProgress?: (objects: number) => void;
 }
 
@@ -52,8 +50,6 @@ export interface Verification {
   readonly orphans: {
     readonly objects: number;
     readonly bytes: number;
-    readonly deleted: number;
-    readonly failed: number;
   };
   /** Buckets that could not be looked at to their end, and why; the others were. */
   readonly failedBuckets: readonly FailedBucket[];
@@ -74,6 +70,8 @@ const SUSPICIOUS_RESULTS = 1_000;
 /** An object younger than this is no orphan, since its row may still come. */
 const DEFAULT_MARGIN_SECONDS = 86_400;
 
+const SMALLEST_MARGIN_SECONDS = 3_600;
+
 /** Requests under way at once when S3 is asked for single objects. */
 const LOOKS_AT_ONCE = 16;
 
@@ -84,9 +82,17 @@ const LOOKS_AT_ONCE = 16;
  * A bucket that is missing, closed or not allowed is named, and the others are looked at.
  *
  * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws UsageError for a margin of less than an hour.
  * @throws DatabaseError
  */
 export async function verify(options: VerifyOptions): Promise<Verification> {
+  const { orphanMarginSeconds: margin = DEFAULT_MARGIN_SECONDS } = options;
+  // Also where it is not a number.
+  if (!(margin >= SMALLEST_MARGIN_SECONDS)) {
+    throw new UsageError(`expected a margin of at least an hour; given ${margin} seconds`, {
+      remedy: 'A younger object may be an upload whose row is still to come.',
+    });
+  }
   return new VerifyRun(options).run();
 }
 
@@ -116,7 +122,6 @@ class VerifyRun {
       dryRun = false,
       repair = true,
       orphanMarginSeconds = DEFAULT_MARGIN_SECONDS,
-      deleteOrphans = false,
     } = this.#options;
     if (!dryRun) await refuseWhileClosed(this.#options.store);
     const start = await store.beginVerify();
@@ -135,15 +140,12 @@ class VerifyRun {
         dryRun || !repair || strays.returned === 0
           ? strays.returned
           : await store.requeueReturned(start);
-      const isToDelete = deleteOrphans && !dryRun;
-      const { deleted, failed } = isToDelete
-        ? await this.#deleteOrphans(start, orphanMarginSeconds)
-        : { deleted: 0, failed: 0 };
+      await this.#tellOrphans(start, orphanMarginSeconds);
       return {
         listed: this.#listed,
         stamped: this.#stamped,
         requeued,
-        orphans: { objects: strays.orphans, bytes: strays.orphanBytes, deleted, failed },
+        orphans: { objects: strays.orphans, bytes: strays.orphanBytes },
         failedBuckets: [...this.#failed.values()],
         passedBy: this.#passedBy,
       };
@@ -256,54 +258,20 @@ class VerifyRun {
     return found.state === 'gone';
   }
 
-  async #deleteOrphans(
-    start: VerifyStart,
-    marginSeconds: number,
-  ): Promise<{ readonly deleted: number; readonly failed: number }> {
-    let deleted = 0;
-    let failed = 0;
-    for (const bucket of this.#options.buckets) {
-      if (this.#failed.has(bucket)) continue;
-      await this.#apart(bucket, async () => {
-        for await (const counts of this.#deleteOrphansOf(start, bucket, marginSeconds)) {
-          deleted += counts.deleted;
-          failed += counts.failed;
-        }
-      });
-    }
-    return { deleted, failed };
-  }
-
-  /** Yields the counts of each request, which stay where a later one fails. */
-  async *#deleteOrphansOf(start: VerifyStart, bucket: string, marginSeconds: number) {
-    const { store, objects, logger, signal, onOrphansDeleted } = this.#options;
-    let after: string | undefined;
-    for (;;) {
-      signal?.throwIfAborted();
-      const { verifyId } = start;
-      const found = await store.nextOrphans({
-        verifyId,
-        bucket,
-        after,
-        marginSeconds,
-        limit: 1_000,
-      });
-      if (found.length === 0) break;
-      after = found.at(-1)?.key;
-      const orphans = found.filter((orphan) => orphan.stillOrphan);
-      if (orphans.length === 0) continue;
-      const report = await objects.deleteObjects(
-        bucket,
-        orphans.map((orphan) => orphan.key),
-        signal === undefined ? {} : { signal },
-      );
-      const deletedKeys = new Set(report.deleted);
-      const gone = orphans.filter((orphan) => deletedKeys.has(orphan.key));
-      onOrphansDeleted?.(bucket, gone);
-      yield { deleted: gone.length, failed: report.failures.length };
-      for (const failure of report.failures.slice(0, 10)) {
-        logger.error(
-          `Failed to delete the orphan ${failure.key}: ${sayFailure(failure.code, failure.reason)}`,
+  async #tellOrphans({ verifyId }: VerifyStart, marginSeconds: number): Promise<void> {
+    const { store, signal, onOrphans, buckets } = this.#options;
+    if (onOrphans === undefined) return;
+    for (const bucket of buckets) {
+      let after: string | undefined;
+      for (;;) {
+        signal?.throwIfAborted();
+        const request = { verifyId, bucket, after, marginSeconds, limit: 1_000 };
+        const found = await store.nextOrphans(request);
+        if (found.length === 0) break;
+        after = found.at(-1)?.key;
+        await onOrphans(
+          bucket,
+          found.filter((orphan) => orphan.stillOrphan),
         );
       }
     }

@@ -22,6 +22,11 @@ export interface PlacedHold {
   readonly too_late_run_ids: readonly string[];
   /** Of a hold on a run: when its result was cleared, if it was before. */
   readonly cleared_at: Date | null;
+  /** Of a hold on a run: the object that it found; null: the run names none yet. */
+  readonly bucket: string | null;
+  readonly key: string | null;
+  /** How many objects it covers also when their rows have gone. */
+  readonly objects: number;
 }
 
 /** A row of `retention.hold`; keys as in the command line's JSON. */
@@ -39,6 +44,11 @@ export interface Hold {
   /** The users of the sessions, beside the names, which may be typed. */
   readonly placed_session: string;
   readonly released_session: string | null;
+  /** Of a hold on a run: the object that it found. */
+  readonly bucket: string | null;
+  readonly key: string | null;
+  /** How many objects it covers also when their rows have gone. */
+  readonly objects: number;
 }
 
 /**

@@ -27,6 +27,13 @@ import {
   sortStrays,
   stampGone,
 } from './drift.ts';
+import {
+  beginOrphans,
+  claimOrphans,
+  listOrphanLists,
+  noteOrphanList,
+  settleOrphans,
+} from './orphans.ts';
 import { readOverview, readVitals } from './overview.ts';
 import {
   confirmPolicy,
@@ -106,6 +113,11 @@ const functions = {
   requeueReturned,
   nextOrphans,
   forgetStrays,
+  noteOrphanList,
+  beginOrphans,
+  claimOrphans,
+  settleOrphans,
+  listOrphanLists,
   knownBuckets,
   knownBucket,
   noteBucket,

@@ -24,9 +24,11 @@ const CALLABLE = [
   'adopted_table()',
   'adoption_report()',
   'apply_variables(jsonb)',
+  'begin_orphans(uuid,text,bigint,text)',
   'begin_verify()',
   'busy_buckets(integer)',
   'claim(uuid,interval,text,bigint[],text,text[])',
+  'claim_orphans(uuid,text[],interval)',
   'clock_state()',
   'clocks_differ(timestamp with time zone)',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
@@ -62,6 +64,7 @@ const CALLABLE = [
   'list_due(text,text[],interval,boolean,bigint)',
   'list_holds(boolean)',
   'list_keepers()',
+  'list_orphan_lists(integer)',
   'list_policies()',
   'list_releases(bigint)',
   'list_surges(boolean)',
@@ -71,6 +74,7 @@ const CALLABLE = [
   'next_pass()',
   'note_bucket(text,text)',
   'note_look(text,text,integer,text[],boolean)',
+  'note_orphan_list(uuid,text,text,interval,bigint,bigint,bigint,text)',
   'pending_policies(integer)',
   'place_hold(text,text,text,interval,text)',
   'place_holds(text,text[],text[],interval,text)',
@@ -93,6 +97,7 @@ const CALLABLE = [
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
   'show_surge(bigint)',
+  'settle_orphans(uuid,bigint,bigint,bigint,bigint,text[],text,text)',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
   'stamp_again(text)',
@@ -121,7 +126,7 @@ const CALLABLE = [
 /** What of it the listener may not: it is for operators alone. */
 const OPERATORS_ALONE = (
   'approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
-  'forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
+  'begin_orphans claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
 ).split(' ');
@@ -147,7 +152,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff flagged gate_state heartbeat hold installed keeper lateness pass_lock pgmigrations policy ' +
+  'adapter allowance approval batch bucket cutoff flagged gate_state heartbeat held_object hold installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')

@@ -194,7 +194,13 @@ const CALLS: Readonly<Record<string, string>> = {
   place_holds: `select * from retention.place_holds('audit',
     array(select run_id::text from retention.result limit 1), '{acme}', '1 hour', 'x')`,
   preview_policy: `select * from retention.preview_policy('*', '1 day')`,
-  next_orphans: `select * from retention.next_orphans('${LEASE}', 'dpp-results', '', '0', 5)`,
+  next_orphans: `select * from retention.next_orphans('${LEASE}', 'dpp-results', '', '1 hour', 5)`,
+  note_orphan_list: `select retention.note_orphan_list(pg_catalog.gen_random_uuid(), 'dpp-results', '', '1 day', 100, 1, 6,
+    pg_catalog.repeat('a', 64))`,
+  begin_orphans: `select * from retention.begin_orphans('${LEASE}', pg_catalog.repeat('a', 64), null, 'x')`,
+  claim_orphans: `select * from retention.claim_orphans('${LEASE}', '{results/a}', '1 minute')`,
+  settle_orphans: `select retention.settle_orphans('${LEASE}', 1, 1, 0, 0, '{results/a}', 'SlowDown', 'slow')`,
+  list_orphan_lists: 'select * from retention.list_orphan_lists()',
   note_bucket: `select retention.note_bucket('dpp-results', 'off')`,
   place_hold: `select * from retention.place_hold('audit', null, 'acme', '1 hour', 'x')`,
   postpone: `select retention.postpone((select max(batch_id) from retention.batch), '${LEASE}', 'SlowDown', 'slow',
@@ -285,6 +291,10 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       await query(`insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
         values ('${LEASE}', 'dpp-results', 'results/a', 1, now() - interval '1 day')`);
       await query(`insert into retention.policy (tenant_id, retain) values ('acme', '40 days')`);
+      await query(`insert into retention.orphan_list
+          (list_id, bucket, prefix, margin, listed, orphans, bytes, digest, made_at, begun_at, begun_by, begun_as)
+        values ('${LEASE}', 'dpp-results', '', '1 day', 100, 1, 6, repeat('a', 64), now() - interval '2 hours',
+          ${name === 'begin_orphans' ? 'null, null, null' : `now(), 'x', 'x'`})`);
     }
     if (name.endsWith('_surge')) {
       await insertRuns({ count: 3, completedAgo: '50 days' });

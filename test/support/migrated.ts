@@ -99,7 +99,7 @@ const CLEAR = `
 truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
-  retention.lateness, retention.allowance;
+  retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
 delete from retention.setting;
 insert into retention.setting default values;
 delete from retention.heartbeat;

@@ -1,7 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type CliStack, useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';
 
@@ -145,29 +142,6 @@ describeDatabase('a verify of several buckets', () => {
       buckets_failed: [],
       buckets_passed_by: ['another'],
     });
-  });
-
-  test('deletes the orphans of the others', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'retention-orphans-'));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    stack.s3().putObject('dpp-results', 'results/left', Buffer.from('x'));
-    await stack
-      .database()
-      .query(`insert into retention.bucket (bucket) values ('a-no-such-bucket'), ('dpp-results')`);
-    const { code, stdout } = await stack.run([
-      'reconcile',
-      '--verify',
-      '--orphans',
-      '--delete',
-      '--margin',
-      '0s',
-      '--yes',
-      '--json',
-      '--deleted-list',
-      join(folder, 'deleted.jsonl'),
-    ]);
-    expect(code).toBe(1);
-    expect(JSON.parse(stdout)).toMatchObject({ orphans: { deleted: 1, failed: 0 } });
   });
 
   test('does not take a dry run for complete either', async () => {

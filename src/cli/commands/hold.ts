@@ -74,6 +74,16 @@ async function place(options: PlaceOptions): Promise<void> {
 function describePlaced(hold: PlacedHold): void {
   const what = hold.run_id === null ? `tenant ${hold.tenant_id}` : `run ${hold.run_id}`;
   printLine(escapeControls(`Hold ${hold.hold_id} on ${what} is in force.`));
+  if (hold.run_id === null) {
+    const objects = showCount(hold.objects, 'object', 'objects');
+    printLine(`  It covers ${objects} that it found, also when their rows go.`);
+  } else if (hold.key === null) {
+    printLine(
+      '  The run names no object yet: what it will name is covered while its row is there.',
+    );
+  } else {
+    printLine(escapeControls(`  It covers ${hold.bucket}/${hold.key}, also when the row goes.`));
+  }
   if (hold.cleared_at !== null) {
     printLine(`  Too late: its result was cleared at ${hold.cleared_at.toISOString()}.`);
   }
@@ -121,10 +131,15 @@ async function list(options: ListOptions): Promise<void> {
     return;
   }
   printTable(
-    ['hold', 'on', 'reason', 'placed by', 'placed', 'ends', 'released by'],
+    ['hold', 'on', 'object', 'reason', 'placed by', 'placed', 'ends', 'released by'],
     holds.map((hold) => [
       String(hold.hold_id),
       hold.run_id === null ? `tenant ${hold.tenant_id}` : `run ${hold.run_id}`,
+      hold.key === null
+        ? hold.objects > 0
+          ? showCount(hold.objects, 'object', 'objects')
+          : null
+        : `${hold.bucket}/${hold.key}`,
       hold.reason,
       withSession(hold.placed_by, hold.placed_session),
       hold.placed_at,

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { ReconcileRequest } from '../../assembly.ts';
 import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../logger.ts';
@@ -58,16 +58,16 @@ export function reconcileCommand(): Command {
     )
     .option(
       '--yes',
-      'confirm: delete up to 1,000 results that are not due yet, delete orphans, stamp much that is gone',
+      'confirm: delete up to 1,000 results that are not due yet, stamp much that is gone',
     )
     .option('--verbose', 'with --dry-run, list every run')
     .option('--verify', 'repair drift first: stamp what is gone, flag again what is back')
     .option('--orphans', 'report objects that no run points at')
-    .option('--delete', 'with --orphans, delete them (wants --yes)')
+    .addOption(new Option('--delete').hideHelp())
+    .addOption(new Option('--deleted-list <file>').hideHelp())
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
     .option('--prefix <text>', 'verify only keys that begin with this')
-    .option('--margin <duration>', 'report and delete only orphans older than this (default: 24h)')
-    .option('--deleted-list <file>', 'where to write what --delete deleted, one JSON line each')
+    .option('--margin <duration>', 'report only orphans older than this, 1h or more (default: 24h)')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',

@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { orphanMutations } from './promise-13-orphans.mjs';
 import { peopleMutations } from './promise-13-people.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
@@ -12,6 +13,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...orphanMutations,
   ...leftoverMutations,
   ...codeMutations,
   ...peopleMutations,
