@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { keeperMutations } from './promise-13-keepers.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -9,6 +10,7 @@ export const mutations = [
   ...schemaMutations,
   ...stampMutations,
   ...codeMutations,
+  ...keeperMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
