@@ -97,7 +97,7 @@ describeDatabase('an object whose row names its etag', () => {
   });
 
   test.each(['', ' ', 'W/"abc"', '*', '"a", "b"', '"abc', 'a b', 'äöü', '""'])(
-    'that is none is kept, since S3 could not tell which version is meant: %j',
+    'that is none is kept, since S3 could not tell which version is meant: %s',
     async (etag) => {
       const { claimNext, store, query } = database();
       const [odd = '', good = ''] = await flagged(etag, 'abc');

@@ -1,4 +1,5 @@
 import { codeMutations } from './code-mutations.mjs';
+import { keeperMutations } from './promise-13-keepers.mjs';
 import { orphanMutations } from './promise-13-orphans.mjs';
 import { peopleMutations } from './promise-13-people.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
@@ -16,6 +17,7 @@ export const mutations = [
   ...orphanMutations,
   ...leftoverMutations,
   ...codeMutations,
+  ...keeperMutations,
   ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,

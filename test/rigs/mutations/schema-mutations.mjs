@@ -529,8 +529,8 @@ export const schemaMutations = [
     promise: 2,
     edits: one(
       APART,
-      '  where u.n not in (select unnest(p_spared || p_failed));\n',
-      '  where u.n < (select min(s.n) from unnest(p_spared || p_failed) as s (n));\n',
+      'p_batch.run_ids[:v_place - 1] || p_batch.run_ids[v_place + 1:];',
+      'p_batch.run_ids[:v_place - 1];',
     ),
     testFile: CLAIM_TEST,
     test: 'of a batch, only what is no longer due is spared',
@@ -583,9 +583,9 @@ export const schemaMutations = [
     promise: 3,
     edits: one(
       SETTLE,
-      '    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u',
+      '    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants, v_batch.etags) with ordinality',
       '    from retention.batch o\n' +
-        '    cross join unnest(o.run_ids, o.keys, o.tenants) with ordinality as u',
+        '    cross join unnest(o.run_ids, o.keys, o.tenants, o.etags) with ordinality',
     ),
     testFile: SETTLE_TEST,
     test: 'promise 3: a run of another batch, or of none, cannot be stamped',
