@@ -9,6 +9,7 @@ export {
   type ReconcileRequest,
   type VerifyRequest,
   createReactor,
+  fence,
   migrate,
   reconcile,
   verify,
@@ -25,6 +26,8 @@ export {
 export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
   BucketInspection,
+  ConditionalObject,
+  ConditionalWrites,
   ObjectListing,
   ObjectRestoration,
   VersionPurge,
@@ -39,6 +42,8 @@ export type {
   StoreFailure,
 } from './objects/store-failure.ts';
 export { ObjectStoreError } from './objects/store-failure.ts';
+export type { FenceOutside, FenceReport } from './reactor/fence-report.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
+export type { FenceLoss, FenceState } from './store/fence.ts';
 export type { Selection } from './store/selection.ts';

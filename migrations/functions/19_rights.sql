@@ -18,7 +18,7 @@ as $$
     'execute',
     p.proname !~ '^_'
       and p.prorettype <> 'trigger'::regtype
-      and p.proname not in ('detach', 'attach', 'grant_rights')
+      and p.proname not in ('detach', 'attach', 'grant_rights', 'accept_fence')
   from pg_proc p
   where p.pronamespace = 'retention'::regnamespace
   union all

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { bucketCommand } from './commands/bucket.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
+import { fenceCommand } from './commands/fence.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
@@ -47,6 +48,7 @@ Example:
     bucketCommand,
     haltCommand,
     resumeCommand,
+    fenceCommand,
     retryCommand,
     restoreCommand,
     doctorCommand,

@@ -119,6 +119,7 @@ set detached_at = null,
   listener_role = coalesce(nullif(${literal(role ?? '')}, ''), listener_role);
 select retention._schedule_tick();
 select retention._grant_rights();
+select retention._note_identity();
 select retention._note_gate();
 insert into retention.installed (version, shipped, found)
 select v.version, ${literal(digest)}, retention._digest()

@@ -9,6 +9,14 @@ import {
   readBuckets,
   setHabits,
 } from './buckets.ts';
+import {
+  acceptFence,
+  confirmFence,
+  fenceLosses,
+  judgeFence,
+  readFence,
+  renewFence,
+} from './fence.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -64,6 +72,12 @@ const functions = {
   readGate,
   halt,
   resume,
+  readFence,
+  judgeFence,
+  renewFence,
+  confirmFence,
+  fenceLosses,
+  acceptFence,
   dueGroups,
   dueRuns,
   flagSelected,

@@ -20,6 +20,9 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
     reasons.push(`No session of the database can work: ${listener.fault.kind}.`);
   }
   if (!reading.ok) reasons.push(`The database does not answer (${nameFailure(reading.error)}).`);
+  if (listener.waits !== undefined) {
+    reasons.push('This listener claims nothing until it holds the fence in S3; the log says why.');
+  }
   if (!listener.listening) {
     reasons.push('It is not proven that notifications arrive; the log says why.');
   }

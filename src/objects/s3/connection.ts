@@ -69,12 +69,14 @@ const RIGHTS = {
   DeleteObjects: 's3:DeleteObject',
   GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
   GetBucketVersioning: 's3:GetBucketVersioning',
+  GetObject: 's3:GetObject',
   GetObjectLegalHold: 's3:GetObjectLegalHold',
   GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
   GetObjectRetention: 's3:GetObjectRetention',
   HeadBucket: 's3:ListBucket',
   HeadObject: 's3:GetObject',
   ListObjectsV2: 's3:ListBucket',
+  PutObject: 's3:PutObject',
   ListObjectVersions: 's3:ListBucketVersions',
 } as const;
 

@@ -10,6 +10,7 @@ import { describeBucket } from './bucket-description.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habits.ts';
+import { readObject, writeObject } from './conditional.ts';
 import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
 import { type KeyOutcomes, S3Deletion } from './deletion.ts';
@@ -101,6 +102,11 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     restoration: {
       restoreObject: (bucket, key, { signal } = {}) =>
         restoreObject(connection, requests, bucket, key, signal),
+    },
+    conditional: {
+      readObject: (bucket, key, { signal } = {}) => readObject(connection, bucket, key, signal),
+      writeObject: (bucket, { key, body, instead }, { signal } = {}) =>
+        writeObject(connection, bucket, { key, body, instead }, signal),
     },
     prepare: () => requests.prepare(),
     close: () => connection.close(),
