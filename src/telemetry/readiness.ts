@@ -12,6 +12,10 @@ export interface Readiness {
   readonly reasons: readonly string[];
 }
 
+/** Without the names that the gate's own words have. */
+const REMEDY_OF_COPY =
+  ' This database may be a copy of the one that deletes; if it is that one: retention fence accept.';
+
 /** Judges readiness by what was read of the database and by what the listener says of itself. */
 export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
   const reasons: string[] = [];
@@ -34,7 +38,10 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
 function judgeGate({ gate }: Vitals): readonly string[] {
   return gate
     .filter(({ reason }) => reason !== 'disabled' && reason !== 'halted')
-    .map(({ reason }) => `Nothing is flagged and nothing deleted: ${reason}.`);
+    .map(
+      ({ reason }) =>
+        `Nothing is flagged and nothing deleted: ${reason}.${reason === 'copy' ? REMEDY_OF_COPY : ''}`,
+    );
 }
 
 function judgeTicks({ asOf, status }: Vitals): readonly string[] {

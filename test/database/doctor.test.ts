@@ -49,6 +49,8 @@ describeDatabase('retention doctor, on the database', () => {
       'keys',
       'stamps',
       'gate',
+      'identity',
+      'fence',
       'time zones',
       'notification queue',
       'policies',

@@ -244,7 +244,11 @@ describeDatabase('promise 13: the fence in S3', () => {
       await insertRuns({ tenant: 'other', count: 3 });
       await query(`select retention.flag_expired()`);
       const { lease, batchId } = await database().claimNext();
-      await database().store.settle(batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
+      await database().store.settle(batchId, lease, {
+        cleared: 'all',
+        failed: [],
+        milliseconds: 1,
+      });
       await original.fence.look();
 
       const copy = start(copyUrl);

@@ -20,6 +20,7 @@ const CALLABLE = [
   'clock_state()',
   'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
   'configure(jsonb)',
+  'confirm_fence(uuid,text,text,double precision)',
   'confirm_missing(text,text)',
   'confirm_policy(text,bigint)',
   'count_due(text,text[],interval,boolean,bigint)',
@@ -28,6 +29,8 @@ const CALLABLE = [
   'dead_by_code()',
   'end_cutoff(bigint[])',
   'explain(text)',
+  'fence()',
+  'fence_losses(jsonb)',
   'find_tenant(text)',
   'flag_expired(integer,text,boolean,boolean)',
   'flag_selected(text,text[],interval,boolean,bigint,integer)',
@@ -38,6 +41,7 @@ const CALLABLE = [
   'has_key_under(text)',
   'health()',
   'index_state()',
+  'judge_fence(jsonb,text,uuid[])',
   'known_buckets(text,integer)',
   'learn_habits(text,jsonb,text)',
   'list_due(text,text[],interval,boolean,bigint)',
@@ -57,6 +61,7 @@ const CALLABLE = [
   'read_status()',
   'release_hold(bigint,text)',
   'release_holds(bigint[],text)',
+  'renew_fence(uuid,text,boolean)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
   'retry(text[],text,text,text)',
@@ -86,7 +91,7 @@ const CALLABLE = [
 ].map((signature) => `retention.${signature}`);
 
 const READABLE = (
-  'adapter batch bucket cutoff flagged gate_state heartbeat hold installed pass_lock pgmigrations policy ' +
+  'adapter batch bucket cutoff fence flagged gate_state heartbeat hold identity installed pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object stamping status stray unanswered'
 )
   .split(' ')
@@ -217,6 +222,10 @@ const ATTEMPTS = [
   'select * from retention._live',
   'select retention.detach()',
   'select retention.attach()',
+  'select retention.accept_fence()',
+  'update retention.identity set timeline = 2',
+  'delete from retention.identity',
+  'update retention.fence set lost_at = null, lost_because = null',
   // The rules.
   'create schema authorization current_user',
   'create table retention.mine ()',

@@ -1,5 +1,6 @@
 import type { BucketInspection, ObjectListing } from '../../objects/abilities.ts';
 import type { Diagnosis } from '../../store/diagnosis.ts';
+import type { FenceToCheck } from './fence-check.ts';
 
 /** One way into a database. */
 export interface Connection {
@@ -42,6 +43,7 @@ export interface DoctorPorts {
   readonly listing?: ObjectListing | undefined;
   /** How people call the store. */
   readonly place?: string | undefined;
+  readonly fence: FenceToCheck;
   readonly allowedBuckets: readonly string[];
   readonly leaseSeconds: number;
   /** The most seconds that one S3 call can take. */
