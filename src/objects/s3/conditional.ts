@@ -31,25 +31,36 @@ export async function readObject(
   }
 }
 
-/** Writes an object in place of the one with that etag, or where there is none. False: the condition does not hold. */
+/**
+ * Writes an object in place of the one with that etag, or where there is none. False: the condition does not hold.
+ * Ceph compares the etag of a PutObject without its quotes, so it is asked for once more like that. (rgw_rados.cc)
+ */
 export async function writeObject(
   connection: S3Connection,
   bucket: string,
   { key, body, instead }: { key: string; body: string; instead: string | undefined },
   outer?: AbortSignal,
 ): Promise<boolean> {
-  const condition = instead === undefined ? { IfNoneMatch: '*' } : { IfMatch: instead };
   const request = { Bucket: bucket, Key: key, Body: body, ContentType: 'application/json' };
-  try {
-    await connection.ask('PutObject', bucket, outer, (sdk, client, signal) =>
-      client.send(new sdk.PutObjectCommand({ ...request, ...condition }), { abortSignal: signal }),
-    );
-    return true;
-  } catch (error) {
-    const isRefusedByCondition =
-      error instanceof ObjectStoreError &&
-      (NOT_WRITTEN.has(error.code) || error.httpStatus === 412 || error.httpStatus === 409);
-    if (isRefusedByCondition) return false;
-    throw error;
-  }
+  const write = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<boolean> => {
+    try {
+      await connection.ask('PutObject', bucket, outer, (sdk, client, signal) =>
+        client.send(new sdk.PutObjectCommand({ ...request, ...condition }), {
+          abortSignal: signal,
+        }),
+      );
+      return true;
+    } catch (error) {
+      const isRefusedByCondition =
+        error instanceof ObjectStoreError &&
+        (NOT_WRITTEN.has(error.code) || error.httpStatus === 412 || error.httpStatus === 409);
+      if (isRefusedByCondition) return false;
+      throw error;
+    }
+  };
+  if (instead === undefined) return write({ IfNoneMatch: '*' });
+  const bare = instead.replaceAll('"', '');
+  return (
+    (await write({ IfMatch: instead })) || (bare !== instead && (await write({ IfMatch: bare })))
+  );
 }
