@@ -269,7 +269,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
  *
  * @throws DatabaseError
  */
-export async function fence(
+export async function fenceReport(
   options: LibraryOptions & { readonly accept?: { readonly reason?: string | undefined } },
 ): Promise<FenceReport> {
   const { config, logger = silentLogger, accept } = options;

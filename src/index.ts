@@ -9,7 +9,7 @@ export {
   type ReconcileRequest,
   type VerifyRequest,
   createReactor,
-  fence,
+  fenceReport,
   migrate,
   reconcile,
   verify,

@@ -2,7 +2,7 @@
  * What the product keeps in a bucket for itself begins with this: no result and no orphan. `retention._is_own_key`
  * says the same in SQL.
  */
-export const OWN_KEY_PREFIX = '.retention/';
+const OWN_KEY_PREFIX = '.retention/';
 
 /** The key of a fence. Copies of a database share it, and other platforms on the same bucket do not. */
 export function fenceKey(fence: string): string {

@@ -1,3 +1,4 @@
+import { MILLISECONDS } from '../lifecycle/duration.ts';
 import type { FenceJudgement } from '../store/fence.ts';
 
 /** How often, and for how long; in milliseconds. */
@@ -9,6 +10,16 @@ export interface FenceTimes {
   /** How long a token must stay as it is before one takes it over; longer than `valid`. */
   readonly watch: number;
 }
+
+/**
+ * Who may claim has seen a renewal of the last 75 s. Who takes the fence over has watched it for 90 s, so that
+ * nobody else may claim by then. Ten minutes of two databases are twenty renewals.
+ */
+export const FENCE_TIMES: FenceTimes = {
+  renew: 30 * MILLISECONDS.second,
+  valid: 75 * MILLISECONDS.second,
+  watch: 90 * MILLISECONDS.second,
+};
 
 /** What is read of the object; the database judges the rest. */
 export interface FenceContent {

@@ -10,17 +10,7 @@ import { fenceKey } from '../objects/own-keys.ts';
 import { ObjectStoreError } from '../objects/store-failure.ts';
 import type { FenceJudgement } from '../store/fence.ts';
 import type { Store } from '../store/store.ts';
-import { type FenceContent, FenceProof, type FenceTimes } from './fence-proof.ts';
-
-/**
- * Who may claim has seen a renewal of the last 75 s. Who takes the fence over has watched it for 90 s, so that
- * nobody else may claim by then. Ten minutes of two databases are twenty renewals.
- */
-export const FENCE_TIMES: FenceTimes = {
-  renew: 30 * MILLISECONDS.second,
-  valid: 75 * MILLISECONDS.second,
-  watch: 90 * MILLISECONDS.second,
-};
+import { FENCE_TIMES, type FenceContent, FenceProof, type FenceTimes } from './fence-proof.ts';
 
 /** What a fence is made of. */
 export interface FenceOptions {
@@ -333,7 +323,7 @@ class S3Fence implements Fence {
 function parse(body: string): FenceContent {
   try {
     const parsed: unknown = JSON.parse(body);
-    return typeof parsed === 'object' && parsed !== null ? (parsed as FenceContent) : {};
+    return typeof parsed === 'object' && parsed !== null ? parsed : {};
   } catch {
     return {};
   }

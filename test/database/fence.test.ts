@@ -1,5 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { FENCE_TIMES } from '../../src/reactor/fence.ts';
+import { NEVER_ABORTED } from '../../src/lifecycle/linked-abort.ts';
+import { unlimited } from '../../src/lifecycle/rate-limit.ts';
+import { silentLogger } from '../../src/logger.ts';
+import { FENCE_TIMES } from '../../src/reactor/fence-proof.ts';
+import { createWorker } from '../../src/reactor/worker.ts';
 import { type MemoryS3, type MemoryS3Request, startMemoryS3 } from '../stack/memory-s3.ts';
 import { describeDatabase } from '../support/database.ts';
 import {
@@ -111,7 +115,9 @@ describeDatabase('promise 13: the fence in S3', () => {
     expect(all.map(({ fence }) => fence.isHeld())).toEqual([true, true, true, true]);
     expect(await gateOf(first)).toEqual([]);
     await Promise.all(
-      [...Array.from({ length: 5 }, () => all)].flat().map(({ fence }) => fence.look()),
+      Array.from({ length: 5 }, () => all)
+        .flat()
+        .map(({ fence }) => fence.look()),
     );
     expect(await gateOf(first)).toEqual([]);
   });
@@ -454,6 +460,34 @@ describeDatabase('promise 13: the fence in S3', () => {
     await original.fence.look();
     expect(original.fence.isHeld()).toBe(false);
     expect(original.fence.whyNot()).toContain('ignores If-Match');
+  });
+
+  test('a worker claims nothing without it, and asks S3 nothing when it is lost after the claim', async () => {
+    await database().insertRuns({ count: 3 });
+    await database().query('select retention.flag_expired()');
+    let asked = 0;
+    const work = async (fence: { isHeld: () => boolean; whyNot: () => string | undefined }) =>
+      createWorker({
+        store: database().store,
+        objects: {
+          deleteObjects: () => {
+            asked += 1;
+            throw new Error('S3 was asked');
+          },
+        },
+        logger: silentLogger,
+        name: 'test',
+        leaseSeconds: 60,
+        rateLimit: unlimited,
+        fence,
+      }).workOnce({ stop: NEVER_ABORTED, abort: NEVER_ABORTED });
+    expect(await work({ isHeld: () => false, whyNot: () => 'not held' })).toBeUndefined();
+    expect(await work({ isHeld: () => true, whyNot: () => 'lost meanwhile' })).toMatchObject({
+      cleared: 0,
+      postponed: true,
+    });
+    expect(asked).toBe(0);
+    expect(await database().countStamped()).toBe(0);
   });
 
   test('the times leave no moment at which two databases may claim', () => {

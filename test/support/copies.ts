@@ -38,8 +38,13 @@ export async function backUp(server: PrivatePostgres): Promise<string> {
   await run(
     join(server.binFolder, 'pg_basebackup'),
     [
-      ...['-D', join(folder, 'data'), '-h', server.host, '-p', String(server.port)],
-      ...['-U', 'postgres', '-X', 'stream', '-c', 'fast', '--no-sync'],
+      `--pgdata=${join(folder, 'data')}`,
+      `--host=${server.host}`,
+      `--port=${server.port}`,
+      '--username=postgres',
+      '--wal-method=stream',
+      '--checkpoint=fast',
+      '--no-sync',
     ],
     { ...user, cwd: folder, env: serverEnvironment() },
   );

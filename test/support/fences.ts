@@ -4,7 +4,8 @@ import { createPool } from '../../src/database/pool.ts';
 import { silentLogger } from '../../src/logger.ts';
 import type { ConditionalWrites } from '../../src/objects/abilities.ts';
 import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
-import { FENCE_TIMES, type Fence, createFence } from '../../src/reactor/fence.ts';
+import { type Fence, createFence } from '../../src/reactor/fence.ts';
+import { FENCE_TIMES } from '../../src/reactor/fence-proof.ts';
 import { type Store, createStore } from '../../src/store/store.ts';
 import type { MemoryS3 } from '../stack/memory-s3.ts';
 import type { ManualClock } from './manual-clock.ts';
@@ -92,7 +93,11 @@ export async function snapshotOf(url: string): Promise<string> {
   ): Promise<void> => {
     const client = new pg.Client({ connectionString: at });
     await client.connect();
-    await client.query(sql).finally(() => client.end());
+    try {
+      await client.query(sql);
+    } finally {
+      await client.end();
+    }
   };
   await administer(
     `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}' and pid <> pg_backend_pid()`,

@@ -45,8 +45,8 @@ Example:
 
 async function show({ json }: ShowOptions): Promise<void> {
   const { config, logger } = await readSettings('fence');
-  const { fence } = await import('../../assembly.ts');
-  const report = await fence({ config, logger });
+  const { fenceReport } = await import('../../assembly.ts');
+  const report = await fenceReport({ config, logger });
   if (json === true) {
     printJson({ fence: report });
     return;
@@ -56,8 +56,8 @@ async function show({ json }: ShowOptions): Promise<void> {
 
 async function accept({ reason, yes, json }: AcceptOptions): Promise<void> {
   const { config, logger } = await readSettings('fence');
-  const { fence } = await import('../../assembly.ts');
-  const before = await fence({ config, logger });
+  const { fenceReport } = await import('../../assembly.ts');
+  const before = await fenceReport({ config, logger });
   if (!before.is_copy) {
     if (json === true) printJson({ fence: before });
     else printLine('There is nothing to accept: this database is the one that deletes.');
@@ -68,7 +68,7 @@ async function accept({ reason, yes, json }: AcceptOptions): Promise<void> {
     'From now on this database deletes. Is nothing else at work that deletes the same objects, and is what is missing here put right?',
     yes === true,
   );
-  const report = await fence({ config, logger, accept: { reason } });
+  const report = await fenceReport({ config, logger, accept: { reason } });
   if (json === true) {
     printJson({ fence: report });
     return;

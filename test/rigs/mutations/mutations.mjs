@@ -1,5 +1,6 @@
 import { codeMutations } from './code-mutations.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { copyMutations } from './promise-13-copies.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
@@ -8,6 +9,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...copyMutations,
   ...codeMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
