@@ -17,6 +17,8 @@ nothing but claim, call S3, and settle.
 setting        one row: what operators choose for the whole database
 adapter        one row: which table was adopted, and how its columns are called
 installed      one row: which files of functions/ the schema was last given
+identity       one row: which server, database and timeline the schema was adopted in, or accepted for
+fence          one row: the tokens of the object in S3 that tells a copy of this database
 policy         how long results are kept: '*' for everybody, or by tenant
 hold           what must not be deleted, by run or by tenant, and why
 approval       what one person has asked for and another must approve
@@ -207,6 +209,64 @@ create table retention.installed (
 comment on table retention.installed is
   'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
 
+create table retention.identity (
+  singleton boolean primary key default true
+    constraint there_is_one_identity_row check (singleton),
+  fence uuid not null default gen_random_uuid(),
+  system_identifier text,
+  database_oid oid not null,
+  database_name text not null,
+  timeline integer,
+  adopted_at timestamptz not null default now(),
+  accepted_at timestamptz,
+  accepted_by text,
+  accepted_reason text
+);
+
+comment on table retention.identity is
+  'one row: which server, database and timeline the schema was adopted in, or accepted for; another one is a copy';
+comment on column retention.identity.fence is
+  'the name of the fence: copies of this database share it, and other platforms do not';
+comment on column retention.identity.system_identifier is
+  'of pg_control_system(); null: the server does not tell it';
+comment on column retention.identity.database_oid is
+  'not the name: a renamed database is no copy';
+comment on column retention.identity.timeline is
+  'of the write-ahead log: a promotion and a recovery to a point in time begin another; null: the server does not tell it';
+comment on column retention.identity.accepted_by is
+  'the session''s user who said that this is the database that deletes; null: it was adopted here';
+
+-- Apart from the identity, which is read at every claim: this row is written twice a minute.
+create table retention.fence (
+  singleton boolean primary key default true
+    constraint there_is_one_fence_row check (singleton),
+  tokens uuid[] not null default '{}',
+  newest bigint not null default 0,
+  tried_at timestamptz,
+  renewed_at timestamptz,
+  renewed_by text,
+  bucket text,
+  taking boolean not null default false,
+  lost_at timestamptz,
+  lost_because text,
+  constraint a_lost_fence_says_why check ((lost_at is null) = (lost_because is null))
+) with (fillfactor = 20);
+
+comment on table retention.fence is
+  'one row: the tokens that were written to the fence in S3; a token there that is none of them is of a copy';
+comment on column retention.fence.tokens is
+  'the last 20, newest first; each is written here before it is written to S3';
+comment on column retention.fence.newest is
+  'the number of tokens[1]; they are counted from 1';
+comment on column retention.fence.renewed_at is
+  'when the fence in S3 was last renewed from here; null: it never was, and is not asked for';
+comment on column retention.fence.taking is
+  'retention.accept_fence() was called: the next look takes the fence in S3, whoever has it';
+comment on column retention.fence.lost_at is
+  'since when another database has the fence: the gate is closed until retention.accept_fence()';
+
+insert into retention.fence default values;
+
 create table retention.policy (
   tenant_id text primary key,
   retain interval not null
@@ -234,6 +294,9 @@ comment on column retention.policy.pending_retain is
 
 insert into retention.policy (tenant_id, retain)
 values ('*', '30 days');
+
+-- For the fence, which carries the newest of them twice a minute.
+create index policy_newest on retention.policy (set_at);
 
 create table retention.hold (
   hold_id bigint generated always as identity primary key,
@@ -904,5 +967,5 @@ comment on column retention.orphan_list.deleted is
 
 drop table retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
-  retention.policy, retention.installed, retention.adapter, retention.setting;
+  retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -3,8 +3,9 @@ import { type Config, allowedBuckets } from './config/config.ts';
 import { UsageError } from './errors.ts';
 import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { silentLogger } from './logger.ts';
-import { type ObjectStore, abilityOf } from './objects/object-store.ts';
-import { openObjectStore } from './objects/open-object-store.ts';
+import { abilityOf } from './objects/object-store.ts';
+import { withObjectStore } from './objects/open-object-store.ts';
+import { fenced, withFence } from './reactor/open-fence.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { type OrphanDeletion, deleteOrphans as runDeletion } from './reactor/orphans/deletion.ts';
 import { type OrphanListing, listOrphans as runListing } from './reactor/orphans/making.ts';
@@ -56,7 +57,7 @@ export async function listOrphans(request: OrphanListRequest): Promise<OrphanLis
   }
   return withStore({ config, logger }, async (store) => {
     const bucket = await chooseBucket(config, store, request.bucket);
-    return withObjects(request, (objects) =>
+    return withObjectStore({ ...request, config, logger }, (objects) =>
       runListing({
         store,
         objects: { listing: abilityOf(objects, 'listing') },
@@ -85,27 +86,29 @@ export async function deleteOrphans(request: OrphanDeletionRequest): Promise<Orp
   const { config, logger = silentLogger, file, expected, by, signal } = request;
   refuseWhileDisabled(config);
   return withStore({ config, logger, mustWrite: true }, (store) =>
-    withObjects(request, (objects) =>
-      runDeletion({
-        store,
-        objects: {
-          deleteObjects: (...rest) => objects.deleteObjects(...rest),
-          listing: abilityOf(objects, 'listing'),
-          ...(objects.versions === undefined ? {} : { versions: objects.versions }),
-        },
-        logger,
-        rateLimit:
-          config.maxDeletesPerSecond === undefined
-            ? unlimited
-            : createRateLimit(config.maxDeletesPerSecond),
-        leaseSeconds: config.leaseSeconds,
-        file,
-        expected,
-        by,
-        allowedBuckets: allowedBuckets(config),
-        signal,
-        onProgress: request.onProgress,
-      }),
+    withObjectStore({ ...request, config, logger }, (objects) =>
+      withFence({ config, store, objects, logger, signal }, (fence) =>
+        runDeletion({
+          store,
+          objects: {
+            ...fenced(objects, fence),
+            listing: abilityOf(objects, 'listing'),
+            ...(objects.versions === undefined ? {} : { versions: objects.versions }),
+          },
+          logger,
+          rateLimit:
+            config.maxDeletesPerSecond === undefined
+              ? unlimited
+              : createRateLimit(config.maxDeletesPerSecond),
+          leaseSeconds: config.leaseSeconds,
+          file,
+          expected,
+          by,
+          allowedBuckets: allowedBuckets(config),
+          signal,
+          onProgress: request.onProgress,
+        }),
+      ),
     ),
   );
 }
@@ -119,18 +122,6 @@ export async function orphanLists(
   options: Pick<LibraryOptions, 'config' | 'logger'>,
 ): Promise<readonly OrphanList[]> {
   return withStore(options, (store) => store.listOrphanLists());
-}
-
-async function withObjects<Result>(
-  { config, logger = silentLogger, objects: given }: LibraryOptions,
-  work: (objects: ObjectStore) => Promise<Result>,
-): Promise<Result> {
-  const objects = given ?? openObjectStore(config, logger);
-  try {
-    return await work(objects);
-  } finally {
-    if (given === undefined) objects.close();
-  }
 }
 
 async function chooseBucket(

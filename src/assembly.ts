@@ -1,5 +1,4 @@
 import { askWhereRefused } from './ask-approval.ts';
-import { hostname } from 'node:os';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
@@ -15,17 +14,18 @@ import type { Queryable } from './database/queryable.ts';
 import { UsageError } from './errors.ts';
 import { withGrace } from './lifecycle/deadline.ts';
 import { MILLISECONDS } from './lifecycle/duration.ts';
-import { createRateLimit, unlimited } from './lifecycle/rate-limit.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
 import { type ObjectStore, abilityOf } from './objects/object-store.ts';
-import { openObjectStore } from './objects/open-object-store.ts';
+import { openObjectStore, withObjectStore } from './objects/open-object-store.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
+import { type FenceReport, reportFence } from './reactor/fence-report.ts';
+import { openFence, withFence } from './reactor/open-fence.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
-import { type Worker, createWorker } from './reactor/worker.ts';
+import { openWorker } from './reactor/open-worker.ts';
 import { checkSelection, refuseMissing } from './store/scope.ts';
 import type { DueGroup, Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
@@ -124,19 +124,27 @@ export function createReactor(options: LibraryOptions): Reactor {
   const notes =
     inspection === undefined ? undefined : createBucketNotes({ store, inspection, logger });
   let stopping = false;
+  const fence = openFence({ config, store, objects, logger, onHeld: () => listener.wake() });
   const { httpHost: host, httpPort: port } = config;
-  const state = () => ({ ...notifications.state(), stopping, fault: database.fault() });
+  const state = () => ({
+    ...notifications.state(),
+    stopping,
+    fault: database.fault(),
+    waits: fence.isUsed() ? fence.whyNot() : undefined,
+  });
   const telemetry =
     port === undefined
       ? undefined
       : createTelemetry({ host, port, store, listener: state, logger });
   const listener = createListener({
     store,
-    worker: makeWorker(
-      options,
+    worker: openWorker(
+      { config, logger },
       store,
       telemetry === undefined ? objects : observeDeletion(objects, telemetry.timeS3Call),
+      fence,
     ),
+    fence,
     logger,
     concurrency: config.concurrency,
     buckets,
@@ -171,6 +179,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       // First to start and last to stop, so that health answers also without the database.
       await telemetry?.start();
       await notifications.start();
+      await fence.start();
       await listener.start();
     },
     stop: async () => {
@@ -183,6 +192,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
         await Promise.all([notifications.stop(), listener.stop()]);
         await notes?.stop();
+        await fence.stop();
       });
       if (options.objects === undefined) objects.close();
       await database.close();
@@ -229,21 +239,20 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
     logger.warning('The list of runs is empty: nothing is selected');
   }
   return withStore({ config, logger, mustWrite: true }, async (store) => {
-    const objects = request.objects ?? openObjectStore(config, logger);
-    try {
-      return await runReconcile({
-        store,
-        worker: makeWorker({ ...request, logger }, store, objects),
-        concurrency: config.concurrency,
-        selection,
-        batchSize,
-        buckets,
-        signal,
-        ...(onProgress === undefined ? {} : { onProgress }),
-      });
-    } finally {
-      if (request.objects === undefined) objects.close();
-    }
+    return withObjectStore({ ...request, config, logger }, (objects) =>
+      withFence({ config, store, objects, logger, signal }, (fence) =>
+        runReconcile({
+          store,
+          worker: openWorker({ config, logger }, store, objects, fence),
+          concurrency: config.concurrency,
+          selection,
+          batchSize,
+          buckets,
+          signal,
+          ...(onProgress === undefined ? {} : { onProgress }),
+        }),
+      ),
+    );
   });
 }
 
@@ -278,20 +287,35 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
         remedy: 'Name one with --bucket, or in S3_RESULT_BUCKET.',
       });
     }
-    const objects = request.objects ?? openObjectStore(config, logger);
-    try {
-      return await runVerify({
-        ...request,
-        allowedBuckets: allowed,
-        store,
-        logger,
-        buckets,
-        objects: { listing: abilityOf(objects, 'listing') },
-      });
-    } finally {
-      if (request.objects === undefined) objects.close();
-    }
+    const { signal, dryRun = false } = request;
+    return withObjectStore({ ...request, config, logger }, (objects) =>
+      withFence({ config, store, objects, logger, signal, dryRun }, () =>
+        runVerify({
+          ...request,
+          allowedBuckets: allowed,
+          store,
+          logger,
+          buckets,
+          objects: { listing: abilityOf(objects, 'listing') },
+        }),
+      ),
+    );
   });
+}
+
+/**
+ * Reads whether this database is the one that deletes or a copy of it, and what it may lack; with `accept` it is the
+ * one that deletes from now on.
+ *
+ * @throws DatabaseError
+ */
+export async function fenceReport(
+  options: LibraryOptions & { readonly accept?: { readonly reason?: string | undefined } },
+): Promise<FenceReport> {
+  const { config, logger = silentLogger, accept } = options;
+  return withStore({ config, logger }, (store) =>
+    withObjectStore(options, (objects) => reportFence({ config, store, objects, logger, accept })),
+  );
 }
 
 /**
@@ -361,25 +385,5 @@ function openPool(
     passwordFile: config.passwordFile,
     max: config.concurrency + 2,
     logger,
-  });
-}
-
-function makeWorker(
-  options: LibraryOptions,
-  store: Store,
-  objects: Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>,
-): Worker {
-  const { config, logger = silentLogger } = options;
-  return createWorker({
-    store,
-    objects,
-    logger,
-    name: `${hostname()}:${process.pid}`,
-    leaseSeconds: config.leaseSeconds,
-    allowedBuckets: allowedBuckets(config),
-    rateLimit:
-      config.maxDeletesPerSecond === undefined
-        ? unlimited
-        : createRateLimit(config.maxDeletesPerSecond),
   });
 }

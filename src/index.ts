@@ -9,6 +9,7 @@ export {
   type ReconcileRequest,
   type VerifyRequest,
   createReactor,
+  fenceReport,
   migrate,
   preview,
   reconcile,
@@ -38,6 +39,8 @@ export { type Logger, type LoggerOptions, createLogger } from './logger.ts';
 export type {
   BucketInspection,
   ListedObject,
+  ConditionalObject,
+  ConditionalWrites,
   ObjectListing,
   ObjectRestoration,
   VersionPurge,
@@ -64,3 +67,5 @@ export type { Guard } from './store/guards.ts';
 export type { Store } from './store/store.ts';
 export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
 export type { OrphanList } from './store/orphans.ts';
+export type { FenceOutside, FenceReport } from './reactor/fence-report.ts';
+export type { FenceLoss, FenceState } from './store/fence.ts';

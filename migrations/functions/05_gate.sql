@@ -35,7 +35,7 @@ as $$
 $$;
 
 -- The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
--- disabled, halted, detached, table replaced, hidden rows, subscriber, table unsupported, index missing, stamps fail,
+-- disabled, halted, copy, detached, table replaced, hidden rows, subscriber, table unsupported, index missing, stamps fail,
 -- objects missing, keeper fails, version. because says it in words, and remedy says what to do. p_client: the version
 -- of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 -- For observers.
@@ -70,6 +70,9 @@ begin
       ),
       v_setting.halted_at, 'retention resume';
   end if;
+  return query
+  select 'copy', c.because, coalesce(c.since, case when 'copy' = any (v_seen.reasons) then v_seen.since end), c.remedy
+  from retention._copy_reason() c;
   if v_adapter.detached_at is not null or to_regclass('retention.result') is null then
     return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
       'select retention.attach(), or: retention migrate up';

@@ -93,6 +93,7 @@ export async function installFunctions(pgm: MigrationBuilder): Promise<void> {
   if (cronUrl === undefined) await pgm.db.query('select retention._schedule_tick()');
   else await scheduleAcross(pgm, cronUrl);
   await pgm.db.query('select retention._grant_rights()');
+  await pgm.db.query('select retention._note_identity()');
   await pgm.db.query('select retention._note_gate()');
   await pgm.db.query(
     `insert into retention.installed (version, shipped, found)

@@ -1,4 +1,4 @@
-import { type Config, storedSettings } from '../config/config.ts';
+import { type Config, firstBucket, storedSettings } from '../config/config.ts';
 import { asConfigurationError } from '../config/database-faults.ts';
 import { describeTarget } from '../database/connection.ts';
 import type { Database } from '../database/database.ts';
@@ -78,6 +78,11 @@ export async function withDoctorPorts<Result>(
       inspection: abilityOf(objects, 'inspection'),
       listing: objects.listing,
       place: objects.place,
+      fence: {
+        mode: config.fence,
+        bucket: firstBucket(config),
+        conditional: objects.conditional,
+      },
       allowedBuckets: config.resultBuckets,
       stored: storedSettings(config),
       leaseSeconds: config.leaseSeconds,

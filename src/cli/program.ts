@@ -4,6 +4,7 @@ import { approvalCommand } from './commands/approval.ts';
 import { bucketCommand } from './commands/bucket.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
+import { fenceCommand } from './commands/fence.ts';
 import { guardCommand } from './commands/guard.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
@@ -59,6 +60,7 @@ Example:
     bucketCommand,
     haltCommand,
     resumeCommand,
+    fenceCommand,
     retryCommand,
     restoreCommand,
     doctorCommand,

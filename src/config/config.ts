@@ -162,6 +162,14 @@ function missing(texts: Texts, command: string | undefined): ConfigurationFault[
 
 function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
   const { s3MaxAttempts, s3RequestTimeoutSeconds } = values;
+  if (values.fence === 's3' && firstBucket(values) === undefined) {
+    yield {
+      name: SETTINGS.fence.variable,
+      expected: `a bucket in ${SETTINGS.resultBuckets.variable}, whose first name holds the fence`,
+      given: 's3',
+      remedy: `Set ${SETTINGS.resultBuckets.variable}, or ${SETTINGS.fence.variable}=none.`,
+    };
+  }
   const budget = s3BudgetSeconds({ s3MaxAttempts, s3RequestTimeoutSeconds });
   if (values.leaseSeconds <= budget) {
     yield {
@@ -173,6 +181,11 @@ function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
         `${SETTINGS.s3RequestTimeoutSeconds.variable} (${s3RequestTimeoutSeconds}).`,
     };
   }
+}
+
+/** The bucket that holds what the product keeps for itself; undefined: none is named. */
+export function firstBucket({ resultBuckets }: Pick<Config, 'resultBuckets'>): string | undefined {
+  return resultBuckets.find((name) => name !== '*');
 }
 
 /**

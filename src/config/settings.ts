@@ -180,6 +180,13 @@ export const SETTINGS = {
     column: 'default_bucket',
     storedValue: (names) => onlyOne(names) ?? null,
   }),
+  fence: setting(oneOf(['s3', 'none'], 'Choose s3 where the store has conditional writes.'), {
+    variable: 'RETENTION_FENCE',
+    meaning:
+      's3: an object in the first bucket of S3_RESULT_BUCKET, renewed by conditional writes, tells also a copy of ' +
+      'the database that looks identical; none: this process has no fence',
+    defaultText: 'none, until it was used',
+  }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',
     meaning: 'the address of an S3-compatible store',

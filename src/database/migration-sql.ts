@@ -124,6 +124,7 @@ set detached_at = null,
   observer_role = coalesce(nullif(${literal(observerRole ?? '')}, ''), observer_role);
 select retention._schedule_tick();
 select retention._grant_rights();
+select retention._note_identity();
 select retention._note_gate();
 insert into retention.installed (version, shipped, found)
 select v.version, ${literal(digest)}, retention._digest()

@@ -215,6 +215,39 @@ export interface VersionPurge {
   ): Promise<DeletionReport>;
 }
 
+/** A small object as it was read. */
+export interface ConditionalObject {
+  readonly body: string;
+  /** What a write names that is to take its place. */
+  readonly etag: string;
+}
+
+/** Reads and writes small objects so that of two writers one wins. */
+export interface ConditionalWrites {
+  /**
+   * Undefined: there is no such object.
+   *
+   * @throws {ObjectStoreError}
+   */
+  readObject(
+    bucket: string,
+    key: string,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<ConditionalObject | undefined>;
+
+  /**
+   * Writes an object in place of the one with the etag `instead`, or, without that, where there is none.
+   *
+   * @returns false: another one is there, or none any more. After a lost reply it may be our own.
+   * @throws {ObjectStoreError}
+   */
+  writeObject(
+    bucket: string,
+    object: { readonly key: string; readonly body: string; readonly instead?: string | undefined },
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<boolean>;
+}
+
 /** Brings objects back in buckets that keep versions. */
 export interface ObjectRestoration {
   /**

@@ -1,6 +1,7 @@
 import { UsageError } from '../errors.ts';
 import type {
   BucketInspection,
+  ConditionalWrites,
   ObjectListing,
   ObjectRestoration,
   VersionPurge,
@@ -42,6 +43,8 @@ export interface ObjectStore {
   readonly inspection?: BucketInspection;
   /** Wanted by restore. */
   readonly restoration?: ObjectRestoration;
+  /** Wanted by the fence. */
+  readonly conditional?: ConditionalWrites;
 
   /** Loads what the first call would have to wait for. Default: there is nothing to load. */
   prepare?(): Promise<void>;
@@ -56,6 +59,7 @@ const ABILITIES = {
   versions: 'delete versions',
   inspection: 'describe buckets',
   restoration: 'restore objects',
+  conditional: 'write on a condition',
 } as const;
 
 /** The name of an ability. */

@@ -1,4 +1,4 @@
-import type { Logger } from '../logger.ts';
+import { type Logger, silentLogger } from '../logger.ts';
 import { retryTimesOf, type S3TimeSettings } from '../retry-budget.ts';
 import type { ObjectStore } from './object-store.ts';
 import { createS3ObjectStore } from './s3/object-store.ts';
@@ -33,4 +33,23 @@ export function openObjectStore(
     ...retryTimesOf(settings),
     warn: (message) => logger.warning(message),
   });
+}
+
+/** Uses the given object store, or opens one for as long as `work` takes. */
+export async function withObjectStore<Result>(
+  options: {
+    readonly config: ObjectStoreSettings;
+    readonly logger?: Pick<Logger, 'warning'>;
+    /** Not closed. */
+    readonly objects?: ObjectStore;
+  },
+  work: (objects: ObjectStore) => Promise<Result>,
+): Promise<Result> {
+  const { config, logger = silentLogger, objects: given } = options;
+  const objects = given ?? openObjectStore(config, logger);
+  try {
+    return await work(objects);
+  } finally {
+    if (given === undefined) objects.close();
+  }
 }

@@ -11,6 +11,7 @@ import type { Pulse } from '../store/flagging.ts';
 import type { StampedAgain } from '../store/stamps.ts';
 import type { Store } from '../store/store.ts';
 import { NO_TOTALS, type Totals, addBatch, drain } from './drain.ts';
+import type { Fence } from './fence.ts';
 import type { BatchOutcome, Worker } from './worker.ts';
 
 /** What a listener is made of. */
@@ -25,6 +26,8 @@ export interface ListenerOptions {
   readonly pollSeconds: number;
   /** How long batches in flight may take when it is stopped; then their calls are cut. */
   readonly shutdownGraceSeconds: number;
+  /** Claims only while it is held. Default: always. */
+  readonly fence?: Pick<Fence, 'isHeld' | 'look' | 'wake'> | undefined;
   /** Runs before the first turn, and again until it succeeds. */
   readonly prepare?: () => Promise<void>;
   readonly onBatch?: (outcome: BatchOutcome) => void;
@@ -126,6 +129,7 @@ class RetentionListener implements Listener {
   async #turn(stop: AbortSignal): Promise<number> {
     if (!this.#isPrepared) {
       await this.#options.prepare?.();
+      await this.#options.fence?.look();
       // What is flagged during the trial is news of this listener's.
       await this.#reportScans(await this.#options.store.pulse(this.#options.buckets));
       // Before the first batch: what cannot be stamped must not be deleted. The gate says what it showed.
@@ -152,7 +156,7 @@ class RetentionListener implements Listener {
         if (again.stamped > 0 || mayBeOpen) continue;
         nextStampSeconds = again.next_seconds ?? undefined;
       }
-      if (pulse.halted.length > 0) {
+      if (pulse.halted.length > 0 || this.#options.fence?.isHeld() === false) {
         // A listener of another release does nothing at all; the others keep the scheduler's time.
         if (!pulse.halted.includes('version')) await this.#tickIfNeeded(pulse);
         return untilStamp(jittered(this.#options.pollSeconds) * 1_000, nextStampSeconds);
@@ -260,6 +264,8 @@ class RetentionListener implements Listener {
   async #reportGate({ halted }: Pulse): Promise<void> {
     const reasons = halted.join(', ');
     if (reasons === this.#saidHalted) return;
+    // After a failover, whose timeline the fence accepts.
+    if (halted.includes('copy')) this.#options.fence?.wake();
     this.#saidHalted = reasons;
     if (halted.length === 0) {
       this.#options.logger.info('Nothing keeps retention from working any more');

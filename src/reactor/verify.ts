@@ -2,6 +2,7 @@ import { RefusedError, UsageError } from '../errors.ts';
 import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
 import type { ListedObject } from '../objects/abilities.ts';
+import { isOwnKey } from '../objects/own-keys.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { ObjectStoreError } from '../objects/store-failure.ts';
 import {
@@ -178,7 +179,7 @@ class VerifyRun {
     for await (const page of prefetch(listing.listObjects(bucket, { prefix, signal }))) {
       this.#count(page);
       // Postgres texts cannot hold U+0000, so no row points at such a key.
-      const objects = page.filter(({ key }) => !key.includes('\0'));
+      const objects = page.filter(({ key }) => !key.includes('\0') && !isOwnKey(key));
       const until = objects.at(-1)?.key;
       if (until === undefined) continue;
       await comparing;

@@ -16,6 +16,7 @@ import type { Claim, Failure, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
 import { type BatchLog, createBatchLog } from './batch-log.ts';
 import { type CarefulClaims, createCarefulClaims } from './careful-claims.ts';
+import type { Fence } from './fence.ts';
 import { lookForObjects } from './first-look.ts';
 
 /** What a worker works with. */
@@ -34,6 +35,8 @@ export interface WorkerOptions {
   /** The buckets that may be deleted from. Default: any. */
   readonly allowedBuckets?: readonly string[] | undefined;
   readonly rateLimit: RateLimit;
+  /** Asked before each claim, and before S3. Default: batches may be claimed. */
+  readonly fence?: Pick<Fence, 'isHeld' | 'whyNot'> | undefined;
 }
 
 /** What became of one batch. */
@@ -138,6 +141,7 @@ class BatchWorker implements Worker {
     const taken = await rateLimit.inTurn(
       stop,
       async () => {
+        if (this.#options.fence?.isHeld() === false) return undefined;
         const lease = randomUUID();
         // Counted from before the claim, by the clock that is further on: ours ends before the database's.
         const startedAt = safeNow();
@@ -187,6 +191,8 @@ class BatchWorker implements Worker {
       const reason = `${claim.bucket} is none of the allowed buckets (${allowedBuckets.join(', ')})`;
       return notAsked({ code: 'BucketNotAllowed', reason, outcome: 'refused', final: true });
     }
+    const whyNot = this.#options.fence?.whyNot();
+    if (whyNot !== undefined) return notAsked({ code: 'FenceNotHeld', reason: whyNot });
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE_OF_LEASE);
     const left = endsAt - safeNow();
     if (left <= 0) return notAsked({ code: 'LeaseTooOld', reason: 'claimed too long ago' });

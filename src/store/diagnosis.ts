@@ -2,6 +2,7 @@ import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type ClockFacts, readClock } from './clock.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
+import { type FenceState, readFence } from './fence.ts';
 import { type GateReason, readGate } from './gate.ts';
 import { type Unsettled, readUnsettled } from './selection.ts';
 import { type Variable, readVariables } from './settings.ts';
@@ -138,6 +139,8 @@ export interface Diagnosis {
   readDead(): Promise<readonly DeadResults[]>;
   readClock(): Promise<ClockFacts>;
   readGate(): Promise<readonly GateReason[]>;
+  /** `retention.fence` */
+  readFence(): Promise<FenceState>;
   /** `retention.try_stamp` */
   tryStamp(): Promise<StampTrial>;
   readOutlook(): Promise<Outlook>;
@@ -176,6 +179,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readDead: () => database.query<DeadResults>('select * from retention.dead_by_code()'),
     readClock: () => readClock(database),
     readGate: () => readGate(database),
+    readFence: () => readFence(database),
     tryStamp: () => tryStamp(database),
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(

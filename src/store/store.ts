@@ -11,6 +11,14 @@ import {
   setHabits,
   setOnVersioned,
 } from './buckets.ts';
+import {
+  acceptFence,
+  confirmFence,
+  fenceLosses,
+  judgeFence,
+  readFence,
+  renewFence,
+} from './fence.ts';
 import { explain } from './explanation.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
@@ -94,6 +102,12 @@ const functions = {
   showSurge,
   releaseSurge,
   listReleases,
+  readFence,
+  judgeFence,
+  renewFence,
+  confirmFence,
+  fenceLosses,
+  acceptFence,
   dueGroups,
   dueRuns,
   flagSelected,

@@ -10,4 +10,6 @@ export interface ListenerState {
   readonly stopping: boolean;
   /** What keeps sessions of the database from being opened, and since when. */
   readonly fault?: { readonly kind: string; readonly since: Date } | undefined;
+  /** Why it claims nothing, where that is the fence. */
+  readonly waits?: string | undefined;
 }

@@ -12,6 +12,10 @@ export interface Readiness {
   readonly reasons: readonly string[];
 }
 
+/** Without the names that the gate's own words have. */
+const REMEDY_OF_COPY =
+  ' This database may be a copy of the one that deletes; if it is that one: retention fence accept.';
+
 /** Judges readiness by what was read of the database and by what the listener says of itself. */
 export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
   const reasons: string[] = [];
@@ -20,6 +24,9 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
     reasons.push(`No session of the database can work: ${listener.fault.kind}.`);
   }
   if (!reading.ok) reasons.push(`The database does not answer (${nameFailure(reading.error)}).`);
+  if (listener.waits !== undefined) {
+    reasons.push('This listener claims nothing until it holds the fence in S3; the log says why.');
+  }
   if (!listener.listening) {
     reasons.push('It is not proven that notifications arrive; the log says why.');
   }
@@ -31,7 +38,10 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
 function judgeGate({ gate }: Vitals): readonly string[] {
   return gate
     .filter(({ reason }) => reason !== 'disabled' && reason !== 'halted')
-    .map(({ reason }) => `Nothing is flagged and nothing deleted: ${reason}.`);
+    .map(
+      ({ reason }) =>
+        `Nothing is flagged and nothing deleted: ${reason}.${reason === 'copy' ? REMEDY_OF_COPY : ''}`,
+    );
 }
 
 function judgeTicks({ asOf, status }: Vitals): readonly string[] {

@@ -50,6 +50,8 @@ describeDatabase('retention doctor, on the database', () => {
       'keys',
       'stamps',
       'gate',
+      'identity',
+      'fence',
       'time zones',
       'notification queue',
       'policies',

@@ -39,6 +39,7 @@ const CALLABLE = [
   'upcoming(integer,text)',
   'approve(bigint)',
   'ask_approval(text,jsonb)',
+  'confirm_fence(uuid,text,text,double precision)',
   'confirm_missing(text,text)',
   'confirm_policy(text,bigint)',
   'count_due(text,text[],interval,boolean,bigint)',
@@ -47,6 +48,8 @@ const CALLABLE = [
   'dead_by_code()',
   'end_cutoff(bigint[])',
   'explain(text)',
+  'fence()',
+  'fence_losses(jsonb)',
   'find_tenant(text)',
   'flag_expired(integer,text,boolean,boolean)',
   'flag_selected(text,text[],interval,boolean,bigint,integer,boolean,bigint)',
@@ -57,6 +60,7 @@ const CALLABLE = [
   'has_key_under(text)',
   'health()',
   'index_state()',
+  'judge_fence(jsonb,text,uuid[])',
   'known_buckets(text,integer)',
   'learn_habits(text,jsonb,text)',
   'list_approvals(boolean)',
@@ -86,6 +90,7 @@ const CALLABLE = [
   'release_holds(bigint[],text)',
   'release_surge(bigint,bigint,text)',
   'remove_keeper(text,text)',
+  'renew_fence(uuid,text,boolean)',
   'requeue_returned(uuid,timestamp with time zone)',
   'resume()',
   'retry(text[],text,text,text,boolean)',
@@ -152,7 +157,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff flagged gate_state heartbeat held_object hold installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
+  'adapter allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
@@ -319,6 +324,10 @@ const ATTEMPTS = [
   'select * from retention._live',
   'select retention.detach()',
   'select retention.attach()',
+  'select retention.accept_fence()',
+  'update retention.identity set timeline = 2',
+  'delete from retention.identity',
+  'update retention.fence set lost_at = null, lost_because = null',
   // The rules.
   'create schema authorization current_user',
   'create table retention.mine ()',

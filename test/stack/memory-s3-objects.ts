@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 
+import { requireCondition } from './memory-s3-conditions.ts';
 import type { ObjectVersion, Retention } from './memory-s3-bucket.ts';
 import { type Answer, type BucketRequest, header } from './memory-s3-request.ts';
 import {
@@ -33,6 +34,8 @@ export function putObject(request: BucketRequest): Answer {
   if (Buffer.byteLength(key) > MAX_KEY_BYTES) {
     throw new S3Fault(400, 'KeyTooLongError', 'Your key is too long');
   }
+  const current = bucket.find(key)?.body;
+  requireCondition(request, current && etagOf(current));
   const body = readBody(request);
   const version = bucket.put(key, body, retentionFromHeaders(request));
   return {

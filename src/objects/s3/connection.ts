@@ -69,6 +69,7 @@ const RIGHTS = {
   DeleteObjects: 's3:DeleteObject',
   GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
   GetBucketVersioning: 's3:GetBucketVersioning',
+  GetObject: 's3:GetObject',
   GetObjectLegalHold: 's3:GetObjectLegalHold',
   GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
   GetObjectRetention: 's3:GetObjectRetention',

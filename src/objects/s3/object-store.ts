@@ -11,6 +11,7 @@ import { probeConditions } from './condition-probe.ts';
 import { S3Connection, type S3ObjectStoreOptions } from './connection.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habits.ts';
+import { readObject, writeObject } from './conditional.ts';
 import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
 import { type KeyOutcomes, S3Deletion } from './deletion.ts';
@@ -108,6 +109,11 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     restoration: {
       restoreObject: (bucket, key, { signal } = {}) =>
         restoreObject(connection, requests, bucket, key, signal),
+    },
+    conditional: {
+      readObject: (bucket, key, { signal } = {}) => readObject(connection, bucket, key, signal),
+      writeObject: (bucket, { key, body, instead }, { signal } = {}) =>
+        writeObject(connection, bucket, { key, body, instead }, signal),
     },
     prepare: () => requests.prepare(),
     close: () => connection.close(),

@@ -1,5 +1,6 @@
 import type { BucketInspection, ObjectListing } from '../../objects/abilities.ts';
 import type { Diagnosis } from '../../store/diagnosis.ts';
+import type { FenceToCheck } from './fence-check.ts';
 
 /** One way into a database. */
 export interface Connection {
@@ -42,6 +43,7 @@ export interface DoctorPorts {
   readonly listing?: ObjectListing | undefined;
   /** How people call the store. */
   readonly place?: string | undefined;
+  readonly fence: FenceToCheck;
   /** From `S3_RESULT_BUCKET`; none: it is not set. `*`: any. */
   readonly allowedBuckets: readonly string[];
   /** The variables of what the database keeps, as a start would bring them. */

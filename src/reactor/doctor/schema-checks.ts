@@ -12,6 +12,7 @@ import {
 import { checkRoles } from './roles-check.ts';
 import type { StampTrial } from '../../store/stamps.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
+import { checkFence } from './fence-check.ts';
 import type { DoctorPorts } from './ports.ts';
 
 /** NOTIFY fails for everybody when its queue is full; announcements fall silent at half of it. */
@@ -51,6 +52,7 @@ export async function checkSchemaHealth(
     checks.push(...(await attempt('stamps', async () => checkStamps(await reader.tryStamp()))));
     checks.push(
       ...(await checkGate(reader)),
+      ...(await attempt('fence', () => checkFence(reader, ports.fence))),
       checkTimeZones(health),
       checkQueue(health),
       checkPolicies(health),

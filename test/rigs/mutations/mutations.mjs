@@ -6,6 +6,7 @@ import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { copyMutations } from './promise-13-copies.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
@@ -14,6 +15,7 @@ export const mutations = [
   ...adoptionMutations,
   ...schemaMutations,
   ...stampMutations,
+  ...copyMutations,
   ...orphanMutations,
   ...leftoverMutations,
   ...codeMutations,
