@@ -296,7 +296,6 @@ insert into retention.policy (tenant_id, retain)
 values ('*', '30 days');
 
 -- For the fence, which carries the newest of them twice a minute.
-create index policy_newest on retention.policy (set_at);
 
 create table retention.hold (
   hold_id bigint generated always as identity primary key,
@@ -357,10 +356,6 @@ comment on column retention.approval.asked_by is
 comment on column retention.approval.used_at is
   'when it was done; an approval serves once';
 
-create index approval_open on retention.approval (kind, asked_by)
-where used_at is null
-  and withdrawn_at is null;
-
 comment on column retention.hold.bucket is
   'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
 comment on column retention.hold.objects is
@@ -373,8 +368,6 @@ create table retention.held_object (
   hold_id bigint not null,
   primary key (bucket, key, hold_id)
 );
-
-create index held_object_hold on retention.held_object (hold_id);
 
 comment on table retention.held_object is
   'the objects that a hold found: it covers them also when their rows have gone';
@@ -755,10 +748,6 @@ comment on column retention.surge_part.surge_id is
 comment on column retention.surge_part.looked_at is
   'when its results were last looked at again: what is no longer due leaves it';
 
-create index surge_part_oldest on retention.surge_part (oldest);
-create index surge_part_surge on retention.surge_part (surge_id);
-create index surge_part_looked_at on retention.surge_part (looked_at);
-
 create table retention.surge_release (
   surge_id bigint not null references retention.surge,
   tenant_id text,
@@ -776,8 +765,6 @@ create table retention.lateness (
   results bigint not null,
   rule text
 );
-
-create index lateness_at on retention.lateness (at);
 
 comment on table retention.lateness is
   'by tenant and walk, how many results were late and not covered by an allowance';
@@ -800,8 +787,6 @@ create table retention.allowance (
   walk_at timestamptz,
   dropped_at timestamptz
 );
-
-create index allowance_open on retention.allowance (tenant_key) where dropped_at is null;
 
 comment on table retention.allowance is
   'how many late results of a tenant a person has accounted for; results: how many are left';
@@ -870,8 +855,6 @@ create table retention.spared_object (
   primary key (bucket, key, etag),
   constraint what_is_kept_has_no_etag check ((kept_by is not null) = (etag = ''))
 );
-
-create index spared_object_noted_at on retention.spared_object (noted_at);
 
 comment on table retention.spared_object is
   'objects that were spared for a keeper, or since S3 holds another version than the row names: not flagged before until';

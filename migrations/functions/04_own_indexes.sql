@@ -57,3 +57,23 @@ where settled_at is not null;
 create index if not exists unanswered_until on retention.unanswered (until);
 
 create index if not exists selection_run on retention.selection (run_id);
+
+create index if not exists policy_newest on retention.policy (set_at);
+
+create index if not exists approval_open on retention.approval (kind, asked_by)
+where used_at is null
+  and withdrawn_at is null;
+
+create index if not exists held_object_hold on retention.held_object (hold_id);
+
+create index if not exists surge_part_oldest on retention.surge_part (oldest);
+
+create index if not exists surge_part_surge on retention.surge_part (surge_id);
+
+create index if not exists surge_part_looked_at on retention.surge_part (looked_at);
+
+create index if not exists lateness_at on retention.lateness (at);
+
+create index if not exists allowance_open on retention.allowance (tenant_key) where dropped_at is null;
+
+create index if not exists spared_object_noted_at on retention.spared_object (noted_at);

@@ -18,6 +18,7 @@ const DENIED = { code: '42501' };
  * underscore, or is the owner's alone.
  */
 const CALLABLE = [
+  'accept_fence(text)',
   'active_holds(integer)',
   'activity(integer)',
   'add_keeper(text,text,text,text,text)',
@@ -130,15 +131,15 @@ const CALLABLE = [
 
 /** What of it the listener may not: it is for operators alone. */
 const OPERATORS_ALONE = (
-  'approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
-  'begin_orphans claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
+  'accept_fence fence_losses approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
+  'begin_orphans note_orphan_list claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
 ).split(' ');
 
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
-  'claim apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
+  'claim confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
   'postpone pulse settle split stamp_again tick try_stamp'
 ).split(' ');
 

@@ -193,7 +193,7 @@ async function judgeSlips({ postgres, record }: Ground): Promise<Violation[]> {
       `select distinct r.result_s3_bucket || '/' || r.result_s3_key as name, s.tenant_id as tenant
       from history.slip s join runs r on r.run_id = s.run_id`,
     )
-    .finally(() => client.end());
+    .finally(async () => client.end());
   const went = new Set(
     record.deletions.flatMap(({ bucket, key, doneAt }) =>
       doneAt === undefined ? [] : [`${bucket}/${key}`],
