@@ -148,9 +148,9 @@ const CALLS: Readonly<Record<string, string>> = {
   known_buckets: `select * from retention.known_buckets('dpp-results')`,
   next_pass: 'select * from retention.next_pass()',
   wait_causes: 'select * from retention.wait_causes()',
-  approve: 'select retention.approve(1)',
+  approve: 'select retention.approve(max(approval_id)) from retention.approval',
   ask_approval: `select retention.ask_approval('surge', '{}')`,
-  withdraw_approval: 'select retention.withdraw_approval(1)',
+  withdraw_approval: 'select retention.withdraw_approval(max(approval_id)) from retention.approval',
   list_approvals: 'select * from retention.list_approvals(true)',
   list_guards: 'select * from retention.list_guards()',
   set_on_versioned: `select retention.set_on_versioned('dpp-results', 'purge', true)`,
@@ -268,6 +268,9 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       await query(`insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
         values ('${LEASE}', 'dpp-results', 'results/a', 1, now() - interval '1 day')`);
       await query(`insert into retention.policy (tenant_id, retain) values ('acme', '40 days')`);
+      await query(
+        `insert into retention.approval (kind, what, asked_by) values ('surge', '{}', 'ada')`,
+      );
     }
     for (const path of ['trap, pg_temp, pg_catalog', 'pg_temp, trap, pg_catalog']) {
       await attacker.query('begin');
