@@ -141,7 +141,11 @@ describeDatabase('what waits and what comes next', () => {
       `select retention.configure('{"enabled": false}')`,
       'retention is disabled; remedy: set DPP_RETENTION_ENABLED=true',
     ],
-    ['somebody halted it', `select retention.halt('fire', 'kim')`, 'halted by kim (as postgres): fire'],
+    [
+      'somebody halted it',
+      `select retention.halt('fire', 'kim')`,
+      'halted by kim (as postgres): fire',
+    ],
     [
       'the backlog is full',
       `update retention.setting set backlog_limit = 1`,
