@@ -71,11 +71,7 @@ export interface ReconcileRequest extends LibraryOptions {
 
 const NO_STATEMENT_TIMEOUT = 0;
 
-/**
- * Opens the database for as long as `work` takes. Where work needs two people, the request is filed.
- *
- * @throws RefusedError with the request's number, and what the other person does.
- */
+/** Opens the database for as long as `work` takes; what needs two people is asked for, and refused. */
 export async function withStore<Result>(
   {
     config,

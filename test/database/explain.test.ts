@@ -190,7 +190,7 @@ describeDatabase('explain', () => {
     expect(await explain(runId)).toMatchObject({
       state: 'halted',
       because: expect.stringMatching(
-        /^it is due, but halted by kim: a bad release, since 2\S+; remedy: retention resume$/u,
+        /^it is due, but halted by kim \(as \w+\): a bad release, since 2\S+; remedy: retention resume$/u,
       ) as string,
     });
     await database().store.resume();

@@ -141,7 +141,11 @@ describeDatabase('what waits and what comes next', () => {
       `select retention.configure('{"enabled": false}')`,
       'retention is disabled; remedy: set DPP_RETENTION_ENABLED=true',
     ],
-    ['somebody halted it', `select retention.halt('fire', 'kim')`, 'halted by kim: fire'],
+    [
+      'somebody halted it',
+      `select retention.halt('fire', 'kim')`,
+      'halted by kim (as postgres): fire',
+    ],
     [
       'the backlog is full',
       `update retention.setting set backlog_limit = 1`,
@@ -239,7 +243,7 @@ describeDatabase('what waits and what comes next', () => {
       ['holds', null],
     ]);
     expect(causes.map(({ because }) => because)).toEqual([
-      expect.stringMatching(/^halted by kim: fire, since 2/u) as string,
+      expect.stringMatching(/^halted by kim \(as \w+\): fire, since 2/u) as string,
       'pauses after connect ECONNREFUSED 127.0.0.1:9',
       'AccessDenied',
       'SlowDown (Please reduce your rate)',

@@ -161,9 +161,9 @@ const CALLS: Readonly<Record<string, string>> = {
   known_buckets: `select * from retention.known_buckets('dpp-results')`,
   next_pass: 'select * from retention.next_pass()',
   wait_causes: 'select * from retention.wait_causes()',
-  approve: 'select retention.approve(1)',
+  approve: 'select retention.approve(max(approval_id)) from retention.approval',
   ask_approval: `select retention.ask_approval('surge', '{}')`,
-  withdraw_approval: 'select retention.withdraw_approval(1)',
+  withdraw_approval: 'select retention.withdraw_approval(max(approval_id)) from retention.approval',
   list_approvals: 'select * from retention.list_approvals(true)',
   list_guards: 'select * from retention.list_guards()',
   set_on_versioned: `select retention.set_on_versioned('dpp-results', 'purge', true)`,
@@ -300,6 +300,9 @@ describeDatabase('promise 10: a search path with traps in it', () => {
           (list_id, bucket, prefix, margin, listed, orphans, bytes, digest, made_at, begun_at, begun_by, begun_as)
         values ('${LEASE}', 'dpp-results', '', '1 day', 100, 1, 6, repeat('a', 64), now() - interval '2 hours',
           ${name === 'begin_orphans' ? 'null, null, null' : `now(), 'x', 'x'`})`);
+      await query(
+        `insert into retention.approval (kind, what, asked_by) values ('surge', '{}', 'ada')`,
+      );
     }
     if (name.endsWith('_surge')) {
       await insertRuns({ count: 3, completedAgo: '50 days' });
