@@ -264,6 +264,7 @@ describeDatabase('the commands of an operator', () => {
     ]);
     const { stdout } = await retention('hold', 'list');
     expect(stdout).toMatch(/^ {2}\d+ +run [0-9a-f-]{36} +audit 2026-04 +kim /mu);
+    expect(stdout).toContain(`dpp-results/results/${first}`);
 
     const ids = holds.map((hold) => String(hold.hold_id));
     expect(await retention('hold', 'release', ...ids, '999999')).toMatchObject({ code: 2 });

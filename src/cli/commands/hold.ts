@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { showCount, showNumber } from '../../numbers.ts';
-import type { PlacedHold } from '../../store/holds.ts';
+import type { Hold, PlacedHold } from '../../store/holds.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { withUsage } from '../refusals.ts';
@@ -131,20 +131,16 @@ async function list(options: ListOptions): Promise<void> {
     return;
   }
   printTable(
-    ['hold', 'on', 'object', 'reason', 'placed by', 'placed', 'ends', 'released by'],
+    ['hold', 'on', 'reason', 'placed by', 'placed', 'ends', 'released by', 'object'],
     holds.map((hold) => [
       String(hold.hold_id),
       hold.run_id === null ? `tenant ${hold.tenant_id}` : `run ${hold.run_id}`,
-      hold.key === null
-        ? hold.objects > 0
-          ? showCount(hold.objects, 'object', 'objects')
-          : null
-        : `${hold.bucket}/${hold.key}`,
       hold.reason,
       withSession(hold.placed_by, hold.placed_session),
       hold.placed_at,
       hold.released_at ?? hold.expires_at ?? 'when released',
       withSession(hold.released_by, hold.released_session),
+      describeObject(hold),
     ]),
   );
 }
@@ -152,6 +148,12 @@ async function list(options: ListOptions): Promise<void> {
 /** A name, which may be typed, with the user of the session where that is another. */
 function withSession(name: string | null, session: string | null): string | null {
   return name === null || session === null || session === name ? name : `${name} (as ${session})`;
+}
+
+/** What a hold covers also when its rows go. */
+function describeObject({ bucket, key, objects }: Hold): string | null {
+  if (key !== null) return `${bucket}/${key}`;
+  return objects > 0 ? showCount(objects, 'object', 'objects') : null;
 }
 
 async function readRequest(options: PlaceOptions): Promise<{
