@@ -180,7 +180,15 @@ begin
     v_why := retention._why_ignored(v_known, v_given.name, v_given.value, v_given.stored);
     name := v_given.name;
     remedy := null;
-    if v_why is not null then
+    if v_given.name = 'retain' and exists (
+      select
+      from retention.policy p
+      where p.tenant_id = '*'
+        and p.pending_retain = retention._in_days(v_given.value::interval)
+    ) then
+      outcome := 'pending';
+      message := format('default policy: stays %s; %s waits for a confirmation', v_given.stored, v_given.value);
+    elsif v_why is not null then
       outcome := 'ignored';
       message := format('%s: stays %s, and %s (%s) is not applied: %s', v_given.name, coalesce(v_given.stored, 'none'),
         v_given.value, v_given.variable, v_why);

@@ -241,6 +241,9 @@ describeDatabase('promise 13: variables do not undo people', () => {
     expect(await store.listPolicies()).toMatchObject([
       { pending_retain_days: 7, pending_results: 1 },
     ]);
+    expect(await start({ retain: '7 days' })).toMatchObject([
+      { outcome: 'pending', remedy: 'retention policy confirm' },
+    ]);
     expect(await query(`select retention.confirm_policy('*') as due`)).toEqual([{ due: '1' }]);
     expect(await stored('retain')).toBe(7);
     await start({ retain: '7 days' });
