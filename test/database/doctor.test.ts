@@ -39,6 +39,7 @@ describeDatabase('retention doctor, on the database', () => {
       'DATABASE_MIGRATE_URL',
       'listening',
       'schema',
+      'variables and database',
       'clock',
       'rights',
       'row-level security',
