@@ -76,7 +76,7 @@ as $$
     then format('%s has switched it off, at %s, and a person switches it on again', p_known.set_by, retention._iso(p_known.set_at))
     when p_name = 'enabled' and coalesce(p_known.returned_at < clock_timestamp() - interval '1 hour', true)
     then null
-    when p_value = any (p_known.brought)
+    when p_value = any (p_known.brought) and p_name <> 'retain'
     then 'it was brought before and another value came after it; do processes with different variables run?'
   end
   from (select coalesce(p_known.set_at > coalesce(p_known.applied_at, '-infinity'), false) as by_person) x
@@ -101,8 +101,9 @@ end
 $$;
 
 -- Takes the default policy from a variable. Shorter, it waits for a confirmation as soon as it would make a single result
--- due, however low the guard is; only a first migration by the owner goes by the guard. Returns what became of it.
-create or replace function retention._apply_retain(p_value interval, p_is_first boolean)
+-- due, however low the guard is, and always where it came before (p_is_again); only a first migration by the owner
+-- goes by the guard. Returns what became of it.
+create or replace function retention._apply_retain(p_value interval, p_is_first boolean, p_is_again boolean)
 returns table (outcome text, message text)
 language plpgsql
 as $$
@@ -114,7 +115,8 @@ begin
   v_due := retention._newly_due('*', p_value);
   if p_value < v_before
     and (
-      (select s.four_eyes from retention.setting s)
+      p_is_again
+      or (select s.four_eyes from retention.setting s)
       or v_due > case
         when p_is_first and pg_has_role(session_user, (select n.nspowner from pg_namespace n where n.nspname = 'retention'), 'member')
         then (select s.policy_guard from retention.setting s)
@@ -123,8 +125,8 @@ begin
     )
   then
     outcome := case when retention._await_policy(p_value, v_due) then 'pending' else 'ignored' end;
-    message := format('default policy: stays %s, because %s would make %s results due at once', v_before, p_value, v_due)
-      || case when outcome = 'ignored' then '; another one waits for its confirmation' else '' end;
+    message := format('default policy: stays %s; %s would make %s results due at once, and %s', v_before, p_value, v_due,
+      case when outcome = 'pending' then 'waits for a confirmation' else 'another one waits for its confirmation' end);
   else
     perform retention.set_policy('*', p_value);
     outcome := 'applied';
@@ -138,7 +140,7 @@ $$;
 -- nothing. A variable is applied where it has changed since a process last brought it. One that came before is
 -- not applied again, and the first one is not applied where a person has set the setting by then: what a person sets
 -- stays. DPP_RETENTION_ENABLED=false and a longer default policy are applied whenever they have changed, and =true once in an hour where
--- no person has switched it off. A shorter default policy that makes results due waits for confirm_policy. A default bucket is taken where there is none.
+-- no person has switched it off. A shorter default policy that makes results due, or that came before, waits for confirm_policy. A default bucket is taken where there is none.
 -- Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold
 -- all the same; null: it does.
 -- For the listener.
@@ -178,14 +180,24 @@ begin
     v_why := retention._why_ignored(v_known, v_given.name, v_given.value, v_given.stored);
     name := v_given.name;
     remedy := null;
-    if v_why is not null then
+    if v_given.name = 'retain' and exists (
+      select
+      from retention.policy p
+      where p.tenant_id = '*'
+        and p.pending_retain = retention._in_days(v_given.value::interval)
+    ) then
+      outcome := 'pending';
+      message := format('default policy: stays %s; %s waits for a confirmation', v_given.stored, v_given.value);
+    elsif v_why is not null then
       outcome := 'ignored';
       message := format('%s: stays %s, and %s (%s) is not applied: %s', v_given.name, coalesce(v_given.stored, 'none'),
         v_given.value, v_given.variable, v_why);
     elsif v_given.name = 'retain' then
       select a.outcome, a.message
       into outcome, message
-      from retention._apply_retain(retention._in_days(v_given.value::interval), v_known.value is null) a;
+      from retention._apply_retain(
+        retention._in_days(v_given.value::interval), v_known.value is null, v_given.value = any (v_known.brought)
+      ) a;
     else
       update retention.setting s
       set enabled = case when v_given.name = 'enabled' then v_given.value::boolean else s.enabled end,

@@ -30,7 +30,7 @@ describeDatabase('retention doctor, on the database', () => {
     const { ok, named, check } = await examine({ S3_RESULT_BUCKET: '' });
     expect(named('failed')).toEqual([]);
     // No bucket is known yet.
-    expect(named('warning')).toEqual(['buckets']);
+    expect(named('warning')).toEqual(['allowed buckets', 'buckets']);
     expect(ok).toBe(true);
     expect(named('ok')).toEqual([
       'variables',
@@ -39,6 +39,7 @@ describeDatabase('retention doctor, on the database', () => {
       'DATABASE_MIGRATE_URL',
       'listening',
       'schema',
+      'variables and database',
       'clock',
       'rights',
       'roles',

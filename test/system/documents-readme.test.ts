@@ -203,6 +203,7 @@ describeDatabase('the README', () => {
     const [live = ''] = await stack.insert({ days: 5 });
     await guide.run('retention reconcile --dry-run');
     await guide.run('retention reconcile --tenant tenant_abc --older-than 30d --batch-size 100');
+    await guide.run('retention reconcile --older-than 14d --all --expect 2500');
     await guide.run('retention reconcile --verify --orphans --dry-run');
     const status = await guide.run('retention status --json');
     expect(JSON.parse(status.stdout)).toMatchObject({ due: 0 });
@@ -278,7 +279,7 @@ const OPERATORS_COMMANDS = [
   'hold place --tenant tenant_abc --reason audit',
   'hold list',
   'hold release 1',
-  'retry',
+  'retry --all',
   'reconcile --verify --orphans',
   'migrate status',
 ];

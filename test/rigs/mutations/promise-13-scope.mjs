@@ -74,7 +74,11 @@ export const scopeMutations = [
   {
     name: 'processes with different variables take turns',
     promise: 13,
-    edits: one(VARIABLES, '    when p_value = any (p_known.brought)\n', '    when false\n'),
+    edits: one(
+      VARIABLES,
+      "    when p_value = any (p_known.brought) and p_name <> 'retain'\n",
+      '    when false\n',
+    ),
     testFile: VARIABLES_TEST,
     test: 'two processes with different variables come to rest',
   },
