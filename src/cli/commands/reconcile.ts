@@ -11,7 +11,7 @@ import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
-import { withUsage } from '../refusals.ts';
+import { withExpected, withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 import { keepHeapSmall } from '../small-heap.ts';
 import {
@@ -137,26 +137,6 @@ async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<v
   }
 }
 
-/** A number that is not the one confirmed refuses the command; all else is wrong usage. */
-async function withConfirmation<Result>(
-  work: Promise<Result>,
-  expected: number | undefined,
-): Promise<Result> {
-  if (expected === undefined) return withUsage(work);
-  try {
-    return await work;
-  } catch (error) {
-    const { DatabaseError, RefusedError, SQLSTATE } = await import('../../errors.ts');
-    if (!(error instanceof DatabaseError) || error.sqlState !== SQLSTATE.check_violation) {
-      return withUsage(Promise.reject(error));
-    }
-    throw new RefusedError(
-      error.message,
-      error.remedy === undefined ? { cause: error } : { remedy: error.remedy, cause: error },
-    );
-  }
-}
-
 async function reconcileNow(
   typed: Typed,
   { config, logger, objects }: Tools,
@@ -179,12 +159,12 @@ async function reconcileNow(
     ...(typed.selection === undefined ? {} : { selection: typed.selection }),
     ...(typed.batchSize === undefined ? {} : { batchSize: typed.batchSize }),
   };
-  const result = await withConfirmation(reconcile(request), typed.selection?.expected).finally(
-    () => {
-      progress.end();
-      signals.dispose();
-    },
-  );
+  const result = await (typed.selection?.expected === undefined ? withUsage : withExpected)(
+    reconcile(request),
+  ).finally(() => {
+    progress.end();
+    signals.dispose();
+  });
   const { interrupted, waiting, ...counts } = result;
   if (options.json === true) {
     const plain = waiting.map(({ bucket, reason, until, results }) => ({
