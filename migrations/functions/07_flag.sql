@@ -95,34 +95,32 @@ begin
       (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
-  packed as materialized (
-    select n.is_late, n.bucket, count(*) as results, min(n.completed_at) as oldest, max(n.completed_at) as newest,
-      min(n.due_at) as due_since, array_agg(n.run_id) as run_ids,
-      array_agg(retention._pack_key(n.key, n.run_id::text)) as keys, array_agg(n.tenant_id) as tenants
-    from (
-      select s.run_id, s.completed_at, s.due_at, s.is_late, s.bucket, s.key, s.tenant_id,
-        (row_number() over (partition by s.bucket collate "C", s.is_late order by s.completed_at, s.run_id) - 1)
-          / p_batch_size as part
-      from seen s
-      where s.may_go
-        and not s.is_shared
-        and s.run_id not in (select f.run_id from flagged f)
-    ) n
-    group by n.bucket, n.is_late, n.part
-    order by min(n.completed_at)
-  ),
   made as (
     insert into retention.batch (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
-    select p.bucket, p.results, p.oldest, p.newest, p.due_since, p.run_ids, p.keys, p.tenants
-    from packed p
-    where not p.is_late
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
+    from (
+      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size as part
+      from seen s
+      where not s.is_late and s.may_go and not s.is_shared and s.run_id not in (select f.run_id from flagged f)
+    ) n
+    group by n.bucket, n.part
+    order by min(n.completed_at)
     returning bucket, results, oldest
   ),
   parked as (
     insert into retention.surge_part (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
-    select p.bucket, p.results, p.oldest, p.newest, p.due_since, p.run_ids, p.keys, p.tenants
-    from packed p
-    where p.is_late
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
+    from (
+      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size as part
+      from seen s
+      where s.is_late and s.may_go and not s.is_shared and s.run_id not in (select f.run_id from flagged f)
+    ) n
+    group by n.bucket, n.part
+    order by min(n.completed_at)
     returning results
   ),
   noted as (

@@ -244,8 +244,8 @@ returns boolean
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
 set lock_timeout = '10s'
+set timezone = 'UTC'
 as $$
 declare
   v_tenant_id text;

@@ -26,3 +26,25 @@ export async function withUsage<Result>(work: Promise<Result>): Promise<Result> 
     );
   }
 }
+
+/**
+ * Like {@link withUsage}, for what a person confirms by its number: with another number by now it is refused.
+ *
+ * @throws RefusedError when the number is another one.
+ * @throws UsageError when an argument was refused.
+ */
+export async function withExpected<Result>(work: Promise<Result>): Promise<Result> {
+  return withUsage(
+    work.catch(async (error: unknown) => {
+      const { DatabaseError, RefusedError, SQLSTATE } = await import('../errors.ts');
+      if (!(error instanceof DatabaseError) || error.sqlState !== SQLSTATE.check_violation) {
+        throw error;
+      }
+      const { remedy } = error;
+      throw new RefusedError(error.message, {
+        cause: error,
+        ...(remedy === undefined ? {} : { remedy }),
+      });
+    }),
+  );
+}

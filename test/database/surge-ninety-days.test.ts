@@ -18,7 +18,6 @@ describeDatabase('promise 13: ninety days of ordinary life', () => {
   async function work(day: number, tenants: readonly string[]): Promise<void> {
     const base = day % 7 < 5 ? 8 : 2;
     for (const [index, tenant] of tenants.entries()) {
-      // eslint-disable-next-line no-await-in-loop
       await database().query(
         `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key, retain_until, created_at, updated_at)
         select i.id, $2, 'COMPLETED', (now() - random() * interval '12 hours') at time zone 'UTC', 'dpp-results',

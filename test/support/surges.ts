@@ -48,13 +48,11 @@ export function surgeTools(database: () => MigratedDatabase): SurgeTools {
     walk: async () => {
       let flagged = 0;
       for (let whole = true; ; whole = false) {
-        // eslint-disable-next-line no-await-in-loop
         const pass = await database().one<{ flagged: number }>(
           'select retention.flag_expired(null, $1, $2) as flagged',
           ['test', whole],
         );
         flagged += pass.flagged;
-        // eslint-disable-next-line no-await-in-loop
         const { more } = await database().one<{ more: boolean }>(
           'select more from retention.heartbeat',
         );

@@ -4,7 +4,7 @@ import { escapeControls } from '../../safe-text.ts';
 import type { Store } from '../../store/store.ts';
 import type { Surge } from '../../store/surges.ts';
 import { printJson, printLine, printTable } from '../output.ts';
-import { withUsage } from '../refusals.ts';
+import { withExpected, withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
 
 interface ListOptions {
@@ -141,7 +141,7 @@ async function show(id: string, options: { readonly json?: boolean }): Promise<v
 
 async function release(id: string, options: ReleaseOptions): Promise<void> {
   const surgeId = await readId(id, 'release');
-  const { DatabaseError, RefusedError, SQLSTATE, UsageError } = await import('../../errors.ts');
+  const { RefusedError, UsageError } = await import('../../errors.ts');
   const { expect, tenant } = options;
   if (expect === undefined) {
     throw new RefusedError(
@@ -155,19 +155,9 @@ async function release(id: string, options: ReleaseOptions): Promise<void> {
   if (tenant?.trim() === '') {
     throw new UsageError('--tenant: expected the id of a tenant; given an empty text');
   }
-  const released = await inStore(async (store) => {
-    try {
-      return await store.releaseSurge(surgeId, Number(expect), tenant);
-    } catch (error) {
-      if (error instanceof DatabaseError && error.sqlState === SQLSTATE.check_violation) {
-        throw new RefusedError(error.message, {
-          remedy: error.remedy ?? `Look at it with: retention surge show ${surgeId}`,
-          cause: error,
-        });
-      }
-      return withUsage(Promise.reject(error));
-    }
-  });
+  const released = await inStore((store) =>
+    withExpected(store.releaseSurge(surgeId, Number(expect), tenant)),
+  );
   if (options.json === true) printJson({ surge_id: surgeId, tenant_id: tenant ?? null, released });
   else
     printLine(`${showCount(released, 'result is', 'results are')} released and will be deleted.`);
