@@ -105,20 +105,8 @@ begin
   if p_settings ? 'retain' then
     select retain into v_retain from retention.policy where tenant_id = '*' for update;
     if v_retain <> retention._in_days((p_settings ->> 'retain')::interval) then
-      begin
-        v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
-      exception
-        -- A process that starts is no person: it goes on with the policy in force.
-        when sqlstate 'RR004' then
-          return next format(
-            'default policy: stays %s, because %s needs two people; ask with: retention policy set ''*'' %s',
-            v_retain, p_settings ->> 'retain', p_settings ->> 'retain'
-          );
-          v_due := null;
-      end;
-      if v_due is null then
-        null;
-      elsif exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
+      v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
+      if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
         return next format(
           'default policy: stays %s, because %s would make %s results due at once; confirm it with retention policy confirm',
           v_retain, p_settings ->> 'retain', v_due

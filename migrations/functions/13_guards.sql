@@ -86,6 +86,7 @@ begin
     end if;
     if new.run_id is not distinct from old.run_id
       and new.tenant_id is not distinct from old.tenant_id
+      and (old.key is null or (new.bucket, new.key) is not distinct from (old.bucket, old.key))
       and (
         retention._hold_end(new.released_at, new.expires_at) >= retention._hold_end(old.released_at, old.expires_at)
         or retention._hold_end(old.released_at, old.expires_at) <= clock_timestamp()

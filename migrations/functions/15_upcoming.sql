@@ -25,7 +25,8 @@ as $$
   )
 $$;
 
--- What is flagged already, by the moment when it may be claimed. p_tenant_id: of this tenant only; null: of all.
+-- What is flagged already, by the moment when it may be claimed, and what is set aside. p_tenant_id: of this tenant only;
+-- null: of all.
 create or replace function retention._upcoming_flagged(p_tenant_id text)
 returns table (at timestamptz, state text, tenant_id text, bucket text, results bigint)
 language sql
@@ -45,6 +46,12 @@ as $$
   where b.settled_at is null
     and (p_tenant_id is null or u.tenant_id = p_tenant_id)
   group by b.batch_id, u.tenant_id
+  union all
+  select null, 'set aside', u.tenant_id, p.bucket, count(*)
+  from retention.surge_part p
+  cross join unnest(p.tenants) as u (tenant_id)
+  where p_tenant_id is null or u.tenant_id = p_tenant_id
+  group by u.tenant_id, p.bucket
 $$;
 
 -- What is not flagged and is due, or falls due before p_end, by the moment when it may be claimed at the earliest.
@@ -89,7 +96,7 @@ begin
     from seen s
     where s.run_id not in (
       select f.run_id
-      from retention._flagged_between(
+      from retention._known_between(
         (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
       ) as f (run_id)
     )
@@ -111,15 +118,19 @@ begin
             and o.bucket = f.bucket
             and o.run_id <> f.run_id
         )
-      end as sharers_free_at
+      end as sharers_free_at,
+      case
+        when (select exists (select from retention.spared_object)) then retention._is_spared_for_now(f.bucket, f.key)
+      end as is_spared
     from freed f
   ),
   judged as (
     select case
-        when greatest(s.free_at, s.sharers_free_at) + v_cool_off < p_end
+        when s.is_spared is not true and greatest(s.free_at, s.sharers_free_at) + v_cool_off < p_end
         then greatest(s.free_at, s.sharers_free_at, now()) + v_cool_off
       end as at,
       case
+        when s.is_spared then 'spared'
         when greatest(s.free_at, s.sharers_free_at) < now() then 'due'
         when greatest(s.free_at, s.sharers_free_at) + v_cool_off < p_end then 'upcoming'
         when s.free_at + v_cool_off >= p_end then 'held'
@@ -138,7 +149,8 @@ $$;
 -- What goes when, by day, tenant and bucket: today and the p_days days after it, by UTC. day: when it may go at the
 -- earliest, by the rules as they are now and with the cool-off. state: flagged (it waits in a batch), due (the
 -- next pass takes it), upcoming (it falls due on that day, or a hold on it ends then); and without a day: held (a
--- hold keeps it beyond these days), shared (another run needs its object), dead (it waits for retention.retry).
+-- hold keeps it beyond these days), shared (another run needs its object), spared (a keeper has its object, or S3 holds another version of it), set aside
+-- (it waits for the release of a surge), dead (it waits for retention.retry).
 -- Results without a bucket or key are left out. p_tenant_id: of this tenant only. Changes nothing.
 -- For observers.
 -- Raises invalid_parameter_value for less than 0 and more than 366 days, and for what cannot be a tenant id.

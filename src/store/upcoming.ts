@@ -4,7 +4,15 @@ import type { Queryable } from '../database/queryable.ts';
 export interface Upcoming {
   /** A day of UTC such as `2026-04-01`; null: nothing says when. */
   readonly day: string | null;
-  readonly state: 'flagged' | 'due' | 'upcoming' | 'held' | 'shared' | 'dead';
+  readonly state:
+    | 'flagged'
+    | 'due'
+    | 'upcoming'
+    | 'held'
+    | 'shared'
+    | 'spared'
+    | 'set aside'
+    | 'dead';
   readonly tenant_id: string | null;
   readonly bucket: string;
   readonly results: number;
