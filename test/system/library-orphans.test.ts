@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import {
   type ListedObject,
+  type ObjectStore,
   RefusedError,
   UsageError,
   deleteOrphans,
@@ -11,7 +12,6 @@ import {
   orphanLists,
   readConfig,
 } from '../../src/index.ts';
-import type { ObjectStore } from '../../src/index.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 
