@@ -101,9 +101,11 @@ begin
   where k.missing * 2 > k.looked
     and k.missing_confirmed_at is null
     and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
-  return query
-  select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
-  from retention._keeper_reasons() r;
+  if exists (select from retention.keeper) then
+    return query
+    select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+    from retention._keeper_reasons() r;
+  end if;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',

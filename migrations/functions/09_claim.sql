@@ -289,7 +289,9 @@ begin
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
-  v_asks_by_etag := retention._asks_by_etag(v_bucket);
+  -- By etag where rows name one, unless a person has said that the bucket's store cannot and any version may go.
+  v_asks_by_etag := v_bucket.conditional is distinct from 'ignored'
+    and (select a.columns -> 'etag' ->> 'name' is not null from retention.adapter a);
   v_habits := retention._habits(v_bucket);
   -- No more than the store takes in a request, and than can be stamped in time.
   v_most := least(retention._max_keys(v_habits), retention._max_stamps());

@@ -18,17 +18,6 @@ return case
   else '!'
 end;
 
--- Whether the adopted table has etags, and S3 is to be asked by them in a bucket: a person may have said that its store
--- cannot, and that any version may go.
-create or replace function retention._asks_by_etag(p_bucket retention.bucket)
-returns boolean
-language sql
-stable
-as $$
-  select a.columns -> 'etag' ->> 'name' is not null and p_bucket.conditional is distinct from 'ignored'
-  from retention.adapter a
-$$;
-
 -- The version of an object that its runs mean, as a condition: what the newest says of those that are not cleared and
 -- name an etag. Null: none does. One probe by key, whatever the caller's settings.
 create or replace function retention._object_condition(p_bucket text, p_key text)

@@ -104,7 +104,9 @@ describeDatabase('an object whose row names its etag', () => {
       expect(await claimNext()).toMatchObject({ keys: [keyOf(good)], etags: ['abc'], spared: 1 });
       expect((await store.explain([odd]))[0]).toMatchObject({
         state: 'object changed',
-        because: expect.stringContaining('is none that S3 could be asked for, so it is kept'),
+        because: expect.stringContaining(
+          'is none that S3 could be asked for, so it is kept',
+        ) as string,
       });
       expect(await store.flagExpired({ by: 'test', whole: true })).toBe(0);
       await query('update runs set result_etag = null where run_id = $1', [odd]);
@@ -146,7 +148,7 @@ describeDatabase('an object whose row names its etag', () => {
       state: 'object changed',
       because: expect.stringContaining(
         'S3 holds another version of its object than the one with the etag old, found once',
-      ),
+      ) as string,
     });
     expect(await query('select what, results from retention.wait_causes()')).toContainEqual({
       what: 'changed objects in bucket dpp-results',
@@ -276,7 +278,7 @@ describeDatabase('an object whose row names its etag', () => {
     await store.split(first.batchId, first.lease);
     const [half, other] = [await claimNext(), await claimNext()];
     const pairs = [half, other].flatMap((claim) => claim.etags ?? []);
-    expect(pairs.toSorted()).toEqual(['a1', 'b2', 'c3', 'd4']);
+    expect(new Set(pairs)).toEqual(new Set(['a1', 'b2', 'c3', 'd4']));
     await store.settle(other.batchId, other.lease, { cleared: 'all', failed: [], milliseconds: 1 });
     await store.postpone(half.batchId, half.lease, { code: 'SlowDown', message: 'slow down' });
     await passRetryTimes();

@@ -36,7 +36,7 @@ describeDatabase('an object that a keeper names', () => {
       state: 'kept',
       because: expect.stringContaining(
         'kept by public.invoices, whose rows need its object as long',
-      ),
+      ) as string,
     });
     expect(await store.readStatus()).toMatchObject({ kept: 1, object_changed: 0, flagged: 1 });
     expect(await one('select spared, keys from retention.batch')).toMatchObject({ spared: 1 });
@@ -78,7 +78,7 @@ describeDatabase('an object that a keeper names', () => {
     expect((await store.explain([soon]))[0]).toMatchObject({
       because: expect.stringMatching(
         /kept by public\.invoices, whose rows need its object until 2/u,
-      ),
+      ) as string,
     });
     await query(`update invoices set keep_until = now() - interval '1 second';
       update retention.spared_object set until = now() - interval '1 second' where until < 'infinity'`);

@@ -138,7 +138,10 @@ describeDatabase('doctor, where rows name etags', () => {
       await insertRuns({ count: 1 });
       await store.flagExpired({ by: 'test' });
       const { s3, asked, doctor } = await examine(conditions);
-      expect(await doctor()).toMatchObject({ state, found: expect.stringContaining(said) });
+      expect(await doctor()).toMatchObject({
+        state,
+        found: expect.stringContaining(said) as string,
+      });
       const probes = asked.filter((it) => it.includes('.retention/condition-'));
       expect(probes[0]).toMatch(/^PutObject results\/\.retention\/condition-/u);
       expect(s3.countObjects('dpp-results')).toBe(0);
@@ -159,7 +162,7 @@ describeDatabase('doctor, where rows name etags', () => {
         );
         expect(await doctor()).toMatchObject({
           state: 'warning',
-          found: expect.stringContaining('any version'),
+          found: expect.stringContaining('any version') as string,
         });
       }
     },
@@ -173,13 +176,13 @@ describeDatabase('doctor, where rows name etags', () => {
     await denyIn(s3, 's3:PutObject');
     expect(await doctor()).toMatchObject({
       state: 'warning',
-      found: expect.stringContaining('could not be tried: AccessDenied'),
-      remedy: expect.stringContaining('s3:PutObject'),
+      found: expect.stringContaining('could not be tried: AccessDenied') as string,
+      remedy: expect.stringContaining('s3:PutObject') as string,
     });
     await denyIn(s3, 's3:GetObject');
     expect(await doctor()).toMatchObject({
       state: 'warning',
-      remedy: expect.stringContaining('s3:GetObject'),
+      remedy: expect.stringContaining('s3:GetObject') as string,
     });
     expect((await store.readBuckets())[0]?.habits).not.toHaveProperty('conditional');
     expect(s3.countObjects('dpp-results')).toBe(0);

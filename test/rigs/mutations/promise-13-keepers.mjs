@@ -26,7 +26,7 @@ export const keeperMutations = [
     name: 'a row of a keeper whose date has passed keeps its object',
     promise: 13,
     edits: one(
-      `${FUNCTIONS}08_keeper.sql`,
+      `${FUNCTIONS}08_keeper_asked.sql`,
       "where coalesce(%1$s, ''infinity'') > now()",
       "where coalesce(%1$s, ''infinity'') > ''-infinity''",
     ),
@@ -37,9 +37,9 @@ export const keeperMutations = [
     name: 'a keeper that cannot be asked is passed by',
     promise: 13,
     edits: one(
-      `${FUNCTIONS}08_keeper.sql`,
-      '    where retention._is_keeper_as_seen(k) is not true\n      and f.fault is not null',
-      '    where false',
+      `${FUNCTIONS}08_keeper_asked.sql`,
+      '  where retention._is_keeper_as_seen(k) is not true\n    and f.fault is not null',
+      '  where false',
     ),
     testFile: FAULTS,
     test: [
