@@ -218,6 +218,9 @@ describeDatabase('promise 13: the fence in S3', () => {
 
       expect(await copy.store.acceptFence('production moves here')).toBe(true);
       expect(await gateOf(copy)).toEqual([]);
+      // It has the fence, and the original does not know yet.
+      await copy.fence.look();
+      expect([original, copy].map(({ fence }) => fence.isHeld())).toEqual([true, false]);
       for (let second = 0; second < 120; second += 10) {
         await letPass(10, clock, [copy, original]);
         expect(copy.fence.isHeld() && original.fence.isHeld()).toBe(false);
