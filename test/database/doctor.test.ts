@@ -63,6 +63,7 @@ describeDatabase('retention doctor, on the database', () => {
       'scheduler',
       'ticks',
       'next pass',
+      'late results',
       'newest run',
     ]);
     expect(check('DATABASE_URL').found).toMatch(/as postgres, PostgreSQL \d+.*directly/u);

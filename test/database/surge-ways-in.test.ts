@@ -1,10 +1,11 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { listenInPsql } from '../support/psql.ts';
 import { surgeTools } from '../support/surges.ts';
 
 describeDatabase('promise 13: late results are found by whichever way', () => {
+  vi.setConfig({ testTimeout: 120_000 });
   const database = useMigrated({ guarded: true });
   const { fill, walk, pass, clearFlagged, open, setAside, flagged } = surgeTools(database);
 

@@ -1,9 +1,10 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { surgeTools } from '../support/surges.ts';
 
 describeDatabase('promise 13: late results', () => {
+  vi.setConfig({ testTimeout: 120_000 });
   const database = useMigrated({ guarded: true });
   const { fill, walk, pass, clearFlagged, open, setAside, flagged } = surgeTools(database);
 
