@@ -176,7 +176,7 @@ export const SETTINGS = {
       'default for rows without a bucket, and stays it until a person changes it',
     default: [],
     defaultText: 'none',
-    requiredBy: ['listen', 'reconcile', 'restore'],
+    requiredBy: ['listen', 'reconcile', 'orphans', 'restore'],
     column: 'default_bucket',
     storedValue: (names) => onlyOne(names) ?? null,
   }),
