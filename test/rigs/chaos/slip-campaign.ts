@@ -188,12 +188,11 @@ async function releaseAll({ postgres, env }: Ground): Promise<void> {
 async function judgeSlips({ postgres, record }: Ground): Promise<Violation[]> {
   const client = new pg.Client({ connectionString: postgres.url() });
   await client.connect();
-  const { rows } = await client
-    .query<{ name: string; tenant: string }>(
-      `select distinct r.result_s3_bucket || '/' || r.result_s3_key as name, s.tenant_id as tenant
-      from history.slip s join runs r on r.run_id = s.run_id`,
-    )
-    .finally(async () => client.end());
+  const { rows } = await client.query<{ name: string; tenant: string }>(
+    `select distinct r.result_s3_bucket || '/' || r.result_s3_key as name, s.tenant_id as tenant
+    from history.slip s join runs r on r.run_id = s.run_id`,
+  );
+  await client.end();
   const went = new Set(
     record.deletions.flatMap(({ bucket, key, doneAt }) =>
       doneAt === undefined ? [] : [`${bucket}/${key}`],
