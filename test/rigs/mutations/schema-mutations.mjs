@@ -858,8 +858,8 @@ export const schemaMutations = [
     promise: 8,
     edits: one(
       FLAG,
-      '        and s.run_id not in (select f.run_id from flagged f)\n    ) n\n',
-      '    ) n\n',
+      'not s.is_late and s.may_go and not s.is_shared and s.run_id not in (select f.run_id from flagged f)',
+      'not s.is_late and s.may_go and not s.is_shared',
     ),
     testFile: FLAGGING_TEST,
     test: 'writes results of no date down once, however often it comes',
