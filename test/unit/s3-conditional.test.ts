@@ -181,12 +181,12 @@ describe('another version in the store', () => {
 
 describe('a store that knows no etags in deletions', () => {
   test.each([
-    ['NotImplemented', 501],
-    ['NotImplemented', 400],
-    ['MethodNotAllowed', 405],
+    ['501 NotImplemented', 'NotImplemented', 501],
+    ['400 NotImplemented', 'NotImplemented', 400],
+    ['405 MethodNotAllowed', 'MethodNotAllowed', 405],
   ])(
-    'and says %s (%i) deletes nothing: it is learned, and a person decides',
-    async (code, status) => {
+    'and says %s deletes nothing: it is learned, and a person decides',
+    async (_said, code, status) => {
       play((request, response) => {
         const isConditional =
           request.headers['if-match'] !== undefined || request.body.includes('<ETag>');

@@ -126,8 +126,8 @@ export const keeperMutations = [
     ),
     testFile: S3,
     test: [
-      'and says %s (%i) deletes nothing: it is learned, and a person decides',
-      'NotImplemented',
+      'and says %s deletes nothing: it is learned, and a person decides',
+      '501 NotImplemented',
     ],
   },
 ];
