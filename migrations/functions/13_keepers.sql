@@ -78,7 +78,8 @@ $$;
 -- is in flight may still go. Returns its number.
 -- For operators.
 -- Locks nothing of the application's.
--- Raises undefined_table, wrong_object_type, undefined_column, datatype_mismatch, insufficient_privilege with the
+-- Raises invalid_parameter_value for an empty name, undefined_table, wrong_object_type, undefined_column,
+-- datatype_mismatch, insufficient_privilege with the
 -- statement that grants what is missing, object_not_in_prerequisite_state with the statement that makes the index that
 -- is missing, and duplicate_object for a keeper that is there.
 create or replace function retention.add_keeper(

@@ -6,6 +6,23 @@ CREATE DOMAIN retention.run_id AS uuid;
 
 CREATE DOMAIN retention.tenant_id AS text;
 
+CREATE FUNCTION retention._act(p_kind text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case p_kind
+    when 'policy' then 'a shorter policy'
+    when 'early' then 'an early deletion'
+    when 'surge' then 'the release of a surge'
+    when 'hold' then 'the end of a hold'
+    when 'orphans' then 'deleting orphans'
+    when 'purge' then 'purging versions'
+    when 'setting' then 'a weaker guard'
+    when 'fence' then 'accepting another database'
+    when 'keeper' then 'taking a keeper away'
+    else p_kind
+  end
+$$;
+
 CREATE FUNCTION retention._adopt(p_table text, p_columns text, p_scheduler text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -55,6 +72,7 @@ begin
   if v_adapter.table_name is null then
     insert into retention.adapter (table_name, table_oid, columns, added_cleared_at, scheduler)
     values (v_name, v_table, v_columns, v_columns -> 'cleared_at' ->> 'type' is null, p_scheduler);
+    perform retention._mark_indexes();
     return true;
   end if;
   if v_changed
@@ -76,6 +94,7 @@ begin
     columns = v_columns,
     added_cleared_at = v_adapter.added_cleared_at or v_columns -> 'cleared_at' ->> 'type' is null,
     scheduler = p_scheduler;
+  perform retention._mark_indexes();
   return v_changed;
 end
 $$;
@@ -179,6 +198,98 @@ CREATE FUNCTION retention._application_path(p_recorded text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ltrim((regexp_replace(COALESCE(p_recorded, ''::text), '(^|,)\s*"?pg_temp[^,]*'::text, ''::text, 'gi'::text) || ', pg_temp'::text), ' ,'::text);
 
+CREATE FUNCTION retention._apply_cool_off() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_before interval := retention._in_seconds(coalesce(old.cool_off, '0'));
+  v_after interval := retention._in_seconds(coalesce(new.cool_off, '0'));
+begin
+  if v_after = v_before then
+    return null;
+  end if;
+  perform retention._take_pass_lock();
+  update retention.batch b
+  set visible_at = case
+      when v_after > v_before then greatest(b.visible_at, b.flagged_at + v_after)
+      else greatest(b.flagged_at, b.flagged_at + v_after)
+    end
+  where b.settled_at is null
+    and b.dead_at is null
+    and b.deleted_at is null
+    and b.lease is null
+    and b.early is null
+    and (v_after > v_before or b.visible_at = b.flagged_at + v_before);
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._apply_retain(p_value interval, p_is_first boolean, p_is_again boolean) RETURNS TABLE(outcome text, message text)
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_before interval;
+  v_due bigint;
+begin
+  select p.retain into strict v_before from retention.policy p where p.tenant_id = '*';
+  v_due := retention._newly_due('*', p_value);
+  if p_value < v_before
+    and (
+      p_is_again
+      or (select s.four_eyes from retention.setting s)
+      or v_due > case
+        when p_is_first and pg_has_role(session_user, (select n.nspowner from pg_namespace n where n.nspname = 'retention'), 'member')
+        then (select s.policy_guard from retention.setting s)
+        else 0
+      end
+    )
+  then
+    outcome := case when retention._await_policy(p_value, v_due) then 'pending' else 'ignored' end;
+    message := format('default policy: stays %s; %s would make %s results due at once, and %s', v_before, p_value, v_due,
+      case when outcome = 'pending' then 'waits for a confirmation' else 'another one waits for its confirmation' end);
+  else
+    perform retention.set_policy('*', p_value);
+    outcome := 'applied';
+    message := format('default policy: %s -> %s, which makes %s results due at once', v_before, p_value, v_due);
+  end if;
+  return next;
+end
+$$;
+
+CREATE FUNCTION retention._asked_results(p_kind text, p_what jsonb) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_kind <> 'policy' or not p_what ?& '{tenant_id, retain_days}' then
+    return null;
+  end if;
+  return retention._newly_due(
+    p_what ->> 'tenant_id', make_interval(secs => (p_what ->> 'retain_days')::double precision * 86400)
+  );
+exception
+  when data_exception then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a tenant and a number of days, given: %s', left(p_what::text, 500));
+end
+$$;
+
+CREATE FUNCTION retention._await_policy(p_retain interval, p_due bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update retention.policy p
+  set pending_retain = p_retain,
+    pending_results = p_due,
+    pending_at = now(),
+    pending_by = session_user || ' (DPP_RETENTION_DAYS)'
+  where p.tenant_id = '*'
+    and (p.pending_by is null or p.pending_by like '% (DPP_RETENTION_DAYS)');
+  return found;
+end
+$$;
+
 CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries integer) RETURNS interval
     LANGUAGE sql
     RETURN (LEAST(p_cap, (p_base * power((2)::double precision, (LEAST(p_tries, 30))::double precision))) * ((0.5)::double precision + (random() / (2)::double precision)));
@@ -190,6 +301,7 @@ CREATE TABLE retention.batch (
     oldest timestamp with time zone NOT NULL,
     newest timestamp with time zone NOT NULL,
     due_since timestamp with time zone,
+    late_since timestamp with time zone,
     early interval,
     flagged_at timestamp with time zone DEFAULT now() NOT NULL,
     visible_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -216,6 +328,7 @@ CREATE TABLE retention.batch (
     run_ids retention.run_id[] NOT NULL,
     keys text[] NOT NULL COLLATE pg_catalog."C",
     tenants text[] NOT NULL,
+    etags text[] COLLATE pg_catalog."C",
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
@@ -224,10 +337,13 @@ CREATE TABLE retention.batch (
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+ALTER TABLE ONLY retention.batch ALTER COLUMN etags SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 
 COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
+
+COMMENT ON COLUMN retention.batch.late_since IS 'its results were late: a walk that began then had looked, and they were due before and unknown; infinity: no walk had; null: on time';
 
 COMMENT ON COLUMN retention.batch.early IS 'a cutoff confirmed by a person that stands in for the policy while its command lives: see retention.cutoff';
 
@@ -246,6 +362,8 @@ COMMENT ON COLUMN retention.batch.given_back IS 'the lease that it was last give
 COMMENT ON COLUMN retention.batch.problems IS 'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
 COMMENT ON COLUMN retention.batch.run_ids IS 'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
+
+COMMENT ON COLUMN retention.batch.etags IS 'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 
 CREATE FUNCTION retention._batch_of(p_run_id retention.run_id, p_completed_at timestamp with time zone) RETURNS retention.batch
     LANGUAGE plpgsql STABLE
@@ -274,7 +392,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id text) RETURNS jsonb
+CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id text, p_bucket text, p_key text) RETURNS jsonb
     LANGUAGE sql STABLE
     AS $$
   select jsonb_agg(
@@ -283,17 +401,26 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
       'reason', h.reason,
       'placed_by', h.placed_by,
       'placed_at', retention._iso(h.placed_at),
-      'on', case when h.run_id is null then 'tenant' else 'run' end,
+      'on', case when h.run_id = p_run_id then 'run' when h.tenant_id = p_tenant_id then 'tenant' else 'object' end,
       'ends', retention._iso(nullif(retention._hold_end(h.released_at, h.expires_at), 'infinity'))
     )
     order by h.hold_id
   )
   from retention.hold h
   cross join retention.setting s
-  where (h.run_id = p_run_id or h.tenant_id = p_tenant_id)
+  where (
+      h.run_id = p_run_id
+      or h.tenant_id = p_tenant_id
+      or h.hold_id in (
+        select o.hold_id
+        from retention.held_object o
+        where o.bucket = p_bucket
+          and o.key = p_key collate "C"
+      )
+    )
     and retention._hold_end(h.released_at, h.expires_at)
       + case
-        when h.tenant_id is null then interval '0'
+        when h.tenant_id is distinct from p_tenant_id then interval '0'
         else s.release_spread * retention._place_in_line(p_run_id::text)
       end > now()
 $$;
@@ -399,10 +526,13 @@ begin
   set ticked_at = case when h.ticked_at <= v_now then h.ticked_at end,
     passed_at = case when h.passed_at <= v_now then h.passed_at end,
     swept_at = case when h.swept_at <= v_now then h.swept_at end,
+    walk_began_at = case when h.walk_began_at <= v_now then h.walk_began_at end,
+    -- By its wrong clock that walk saw all that is due by now.
+    seen_at = least(h.seen_at, v_now),
     cleaned_up_at = case when h.cleaned_up_at <= v_now then h.cleaned_up_at end
   from (select x.singleton from retention.heartbeat x for update skip locked) free
   where h.singleton = free.singleton
-    and greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > v_now + interval '1 minute';
+    and greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) > v_now + interval '1 minute';
   update retention.bucket k
   set paused_until = v_now
   from (
@@ -414,6 +544,8 @@ begin
   where k.bucket = free.bucket;
   update retention.batch b
   set visible_at = v_now + case
+      -- What was flagged by a clock that was wrong waits for its cool-off from now on.
+      when b.lease is null and b.failed_at is null and b.early is null then coalesce(v_setting.cool_off, '0')
       when b.lease is null or b.visible_at - b.leased_at > interval '1 day' then interval '0'
       else b.visible_at - b.leased_at
     end,
@@ -426,7 +558,7 @@ begin
       or x.lease is null
         and x.settled_at is null
         and x.dead_at is null
-        and x.visible_at > v_now + greatest(v_setting.retry_cap, v_setting.pause_cap) + interval '1 minute'
+        and x.visible_at > v_now + greatest(v_setting.retry_cap, v_setting.pause_cap, v_setting.cool_off) + interval '1 minute'
     for update skip locked
   ) free
   where b.batch_id = free.batch_id;
@@ -445,6 +577,14 @@ $$;
 CREATE FUNCTION retention._bucket(p_bucket text, p_default_bucket text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(NULLIF(p_bucket, ''::text), p_default_bucket);
+
+CREATE FUNCTION retention._can_look() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return to_regclass('retention._live') is not null and retention._missing_indexes() is null;
+end
+$$;
 
 CREATE FUNCTION retention._candidate(p_columns jsonb, p_view boolean) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -495,7 +635,10 @@ begin
     v_lasts := trim_array(v_lasts, 1);
     begin
       if v_first = 1 and v_last = p_batch.results then
-        select m.spared, m.keys into strict spared, keys from retention._may_go(p_batch, p_shared) m;
+        select h.spared, h.keys
+        into strict spared, keys
+        from retention._may_go(p_batch, p_shared) m
+        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h;
         perform retention._check_text(keys);
         return;
       end if;
@@ -504,7 +647,10 @@ begin
       v_part.run_ids := p_batch.run_ids[v_first:v_last];
       v_part.keys := p_batch.keys[v_first:v_last];
       v_part.tenants := p_batch.tenants[v_first:v_last];
-      select m.spared, m.keys into strict v_checked from retention._may_go(v_part, p_shared) m;
+      select h.spared, h.keys
+      into strict v_checked
+      from retention._may_go(v_part, p_shared) m
+      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h;
       perform retention._check_text(v_checked.keys);
       spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
       keys := keys || v_checked.keys;
@@ -579,6 +725,7 @@ begin
         when 'deletes' then v_habit.text in ('together', 'singly')
         when 'checksum' then v_habit.text in ('crc32', 'md5', 'none')
         when 'addressing' then v_habit.text in ('path', 'virtual')
+        when 'conditional' then v_habit.text in ('honoured', 'ignored') or v_habit.text = 'refused' and 'keys_in_time' = any (p_names)
         else jsonb_typeof(v_habit.value) = 'number' and v_habit.text ~ '^(1000|[1-9]\d{0,2})$'
       end
     ) is not true then
@@ -591,6 +738,7 @@ begin
             when 'deletes' then 'together or singly'
             when 'checksum' then 'crc32, md5 or none'
             when 'addressing' then 'path or virtual'
+            when 'conditional' then 'honoured or ignored'
             else 'a whole number from 1 to 1000'
           end,
           left(v_habit.text, 100)
@@ -599,6 +747,192 @@ begin
   end loop;
 end
 $_$;
+
+CREATE FUNCTION retention._check_indexes() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_missing text := retention._missing_indexes();
+begin
+  if v_missing is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('the index %s of the application''s table is missing or not valid, and without it this would read the whole table again and again', v_missing),
+      hint = 'Run: retention migrate up. It builds the index without a lock.';
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_keeper_table(p_table text, p_found regclass, p_key_column text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_class pg_class;
+  v_adapter retention.adapter;
+  v_why text;
+begin
+  if p_found is null then
+    raise exception using
+      errcode = 'undefined_table',
+      message = format('expected a table whose rows need objects, given: %s, which is not there in database %s', left(p_table, 200), current_database()),
+      hint = 'Write it as schema.table; put double quotes around odd names.';
+  end if;
+  select * into strict v_class from pg_class c where c.oid = p_found;
+  select * into v_adapter from retention.adapter;
+  v_why := case
+    when v_class.relkind not in ('r', 'p')
+    then case v_class.relkind
+      when 'v' then 'a view has no index of its own, and may change what it shows: name the table under it'
+      when 'm' then 'a materialized view is as old as its last refresh: name the tables under it'
+      when 'f' then 'the rows of a foreign table live in another database, which may be out of reach'
+      else 'it is no table'
+    end
+    when v_class.relpersistence = 't' then 'no other session sees a temporary table'
+    when v_class.relpersistence = 'u' then 'a crash empties an unlogged table, and then nothing would be kept'
+    when v_class.relnamespace = 'retention'::regnamespace then 'it belongs to this schema: to keep results, place a hold'
+    when v_class.oid = v_adapter.table_oid and p_key_column = v_adapter.columns -> 'key' ->> 'name'
+    then 'each run would keep its own result for ever: to keep results longer, set a policy or a hold, or map retain_until'
+  end;
+  if v_why is not null then
+    raise exception using
+      errcode = 'wrong_object_type',
+      message = format('%s cannot be a keeper: %s', p_found, v_why),
+      hint = 'Name a plain or partitioned table whose rows hold keys of objects.';
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_margin(p_margin interval) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+  if coalesce(p_margin, '0') < '1 hour' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a margin of at least an hour, given: %s', coalesce(p_margin::text, 'null')),
+      hint = 'A younger object may be an upload whose row is still to come.';
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_narrowing(p_run_ids text[], p_tenant_id text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_name text;
+begin
+  select a.name
+  into v_name
+  from (
+    values ('p_tenant_id', p_tenant_id), ('p_bucket', p_bucket), ('p_code', p_code)
+  ) as a (name, value)
+  where btrim(a.value, E' \t\r\n') = ''
+  limit 1;
+  if found then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s: expected what to narrow to, given: an empty text', v_name),
+      hint = 'An empty text never means everything. Where everything is meant, leave it out and say so.';
+  end if;
+  if exists (select from unnest(p_run_ids) as i (id) where btrim(coalesce(i.id, ''), E' \t\r\n') = '') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'p_run_ids: expected the ids of runs, given: a list with a null or an empty text in it',
+      hint = 'Take it out of the list.';
+  end if;
+  if p_run_ids = '{}' then
+    raise notice 'p_run_ids is an empty list: no run is selected';
+  end if;
+end
+$$;
+
+CREATE TABLE retention.orphan_list (
+    list_id uuid NOT NULL,
+    bucket text NOT NULL,
+    prefix text NOT NULL,
+    margin interval NOT NULL,
+    listed bigint NOT NULL,
+    orphans bigint NOT NULL,
+    bytes bigint NOT NULL,
+    digest text NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    made_by text DEFAULT SESSION_USER NOT NULL,
+    begun_at timestamp with time zone,
+    begun_by text,
+    begun_as text,
+    expected bigint,
+    worked_at timestamp with time zone,
+    deleted bigint DEFAULT 0 NOT NULL,
+    spared bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT a_begun_deletion_says_by_whom CHECK ((num_nonnulls(begun_at, begun_by, begun_as) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT a_margin_is_an_hour_at_least CHECK ((margin >= '01:00:00'::interval)),
+    CONSTRAINT only_what_was_listed_is_an_orphan CHECK (((orphans >= 0) AND (orphans <= listed)))
+);
+
+COMMENT ON TABLE retention.orphan_list IS 'one row for each list of orphans: when it was made, and what was deleted by it';
+
+COMMENT ON COLUMN retention.orphan_list.listed IS 'how many objects S3 listed under the prefix; orphans: how many of them the list names';
+
+COMMENT ON COLUMN retention.orphan_list.digest IS 'SHA-256 of the list without its closing line: another list is not deleted';
+
+COMMENT ON COLUMN retention.orphan_list.begun_at IS 'when its deletion was first asked for; null: it was not';
+
+COMMENT ON COLUMN retention.orphan_list.begun_as IS 'the session user who asked; begun_by is the name that was given';
+
+COMMENT ON COLUMN retention.orphan_list.deleted IS 'how many objects S3 has named as deleted; of the others, spared were left and failed were refused';
+
+CREATE FUNCTION retention._check_orphan_list(p_list retention.orphan_list, p_expected bigint) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_recent bigint;
+  v_why text;
+begin
+  if p_list.made_at > clock_timestamp() - interval '1 hour' then
+    perform retention._refuse_orphans(
+      format('the list was made at %s, and a list is at least an hour old', retention._iso(p_list.made_at)),
+      format('Ask again from %s on.', retention._iso(p_list.made_at + interval '1 hour'))
+    );
+  end if;
+  if not exists (
+    select
+    from retention.result r
+    where retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) = p_list.bucket
+  ) then
+    perform retention._refuse_orphans(
+      format('no row of this database names bucket %s, so nothing says which of its objects belong to runs', p_list.bucket),
+      'Check DATABASE_URL, RETENTION_TABLE and the bucket. What is really nobody''s, delete with the tools of the store.'
+    );
+  end if;
+  if p_expected <> p_list.orphans then
+    perform retention._refuse_orphans(
+      format('%s objects were expected, and the list names %s', p_expected, p_list.orphans),
+      'Look at the list again before you say its number.'
+    );
+  end if;
+  select coalesce(sum(case when o.begun_at > now() - interval '1 day' then o.orphans else o.deleted end), 0)
+  into v_recent
+  from retention.orphan_list o
+  where o.bucket = p_list.bucket
+    and greatest(o.begun_at, o.worked_at) > now() - interval '1 day'
+    and o.list_id <> p_list.list_id;
+  v_why := case
+    when p_list.orphans > 10000 then 'more than 10000'
+    when p_list.orphans + v_recent > 10000 then format('with %s of other lists within a day more than 10000', v_recent)
+    when p_list.orphans * 10 > p_list.listed then format('more than a tenth of the %s that were listed', p_list.listed)
+  end;
+  if v_why is not null and p_expected is null then
+    perform retention._refuse_orphans(
+      format(
+        'the list names %s objects of bucket %s%s, %s', p_list.orphans, p_list.bucket,
+        coalesce(' under ' || nullif(p_list.prefix, ''), ''), v_why
+      ),
+      format('If all of them are to go, say exactly that number: --expect %s', p_list.orphans)
+    );
+  end if;
+end
+$$;
 
 CREATE FUNCTION retention._check_renamed(p_table text) RETURNS void
     LANGUAGE plpgsql
@@ -619,14 +953,14 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._check_role(p_role text) RETURNS void
+CREATE FUNCTION retention._check_role(p_role text, p_variable text DEFAULT 'RETENTION_ROLE'::text) RETURNS void
     LANGUAGE plpgsql
     AS $$
 begin
   if p_role <> '' and not exists (select from pg_roles where rolname = p_role) then
     raise exception using
       errcode = 'undefined_object',
-      message = format('RETENTION_ROLE names the role %s, which does not exist', p_role),
+      message = format('%s names the role %s, which does not exist', p_variable, p_role),
       hint = format('create role %I login; then migrate up again.', p_role);
   end if;
 end
@@ -644,6 +978,54 @@ begin
   if p_scheduler = 'pg_cron' and not p_elsewhere then
     create extension if not exists pg_cron;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_scope(p_function text, p_narrowed boolean, p_all boolean, p_what text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_narrowed and p_all then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s: expected %s, or p_all => true, given: both', p_function, p_what),
+      hint = 'Leave out the one that is not meant.';
+  end if;
+  if not p_narrowed and p_all is not true then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s: expected %s, or p_all => true, given: neither', p_function, p_what),
+      hint = 'An argument that is null or left out never means everything. Where everything is meant: p_all => true.';
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_settings(p_function text, p_settings jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+  v_key text;
+begin
+  if jsonb_typeof(p_settings) is distinct from 'object' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('%s takes an object such as {"enabled": false}, given: %s', p_function, coalesce(left(p_settings::text, 100), 'null'));
+  end if;
+  for v_key in select jsonb_object_keys(p_settings) loop
+    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('%s knows no setting %s', p_function, v_key),
+        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
+    end if;
+    -- Of several buckets none is the default, and so a process that names several brings none.
+    if coalesce(p_settings ->> v_key, '') = '' and v_key <> 'default_bucket' then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('%s needs a value for %s, given: %s', p_function, v_key, p_settings -> v_key),
+        hint = 'Leave out what is to stay as it is.';
+    end if;
+  end loop;
 end
 $$;
 
@@ -689,7 +1071,12 @@ declare
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
     'delete from retention.cutoff c where c.until < now()',
-    'select retention._forget_dead()'
+    'select retention._review_held_objects()',
+    'select retention._forget_dead()',
+    'select retention._review_some()',
+    'delete from retention.lateness l where l.at < now() - interval ''25 hours''',
+    'delete from retention.allowance a using retention.setting s
+    where a.hold_id is null and a.dropped_at < now() - s.history_kept'
   ];
   v_step text;
   v_problem text;
@@ -738,6 +1125,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._close_surge(p_surge_id bigint) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.surge s
+  set closed_at = clock_timestamp()
+  where s.surge_id = p_surge_id
+    and s.closed_at is null
+    and not exists (select from retention.surge_part p where p.surge_id = s.surge_id)
+$$;
+
 CREATE FUNCTION retention._column_fault(p_table regclass, p_column text, p_name text, p_completed text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -762,7 +1159,7 @@ CREATE FUNCTION retention._column_fault(p_table regclass, p_column text, p_name 
         when p_column = 'cleared_at' and not c.is_nullable
         then format('column %I is not null, so every run counts as cleared', p_name)
       end
-    when p_column in ('bucket', 'key') and c.oid not in ('text'::regtype, 'varchar'::regtype)
+    when p_column in ('bucket', 'key', 'etag') and c.oid not in ('text'::regtype, 'varchar'::regtype)
       then format('column %I is of type %s, text is needed', p_name, c.type)
     when p_column = 'status' and c.category = 'E' and not exists (
         select from pg_enum e where e.enumtypid = c.oid and e.enumlabel = p_completed
@@ -817,6 +1214,135 @@ CREATE FUNCTION retention._column_type(p_table oid, p_column text) RETURNS TABLE
   where t.typtype <> 'd'
 $$;
 
+CREATE FUNCTION retention._condition(p_etag text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_etag IS NULL) THEN NULL::text WHEN ((octet_length(p_etag) <= 257) AND (p_etag ~ '^("[A-Za-z0-9+/=_.:~-]+"|[A-Za-z0-9+/=_.:~-]+)$'::text)) THEN btrim(p_etag, '"'::text) ELSE '!'::text END;
+
+CREATE FUNCTION retention._conditional_results(p_batch retention.batch) RETURNS TABLE(run_id retention.run_id, key text, etag text, n bigint)
+    LANGUAGE sql STABLE
+    AS $$
+  -- Unnested together: an element of an array out of line costs reading the whole of it.
+  select u.run_id, retention._unpack_key(u.key, u.run_id::text), u.etag, u.n
+  from unnest(p_batch.run_ids, p_batch.keys, p_batch.etags) with ordinality as u (run_id, key, etag, n)
+  offset 0
+$$;
+
+CREATE FUNCTION retention._confirm_early(p_expected bigint, p_asked jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_early bigint := (select count(*) from retention.selection s where s.due_at >= now());
+begin
+  if v_early > coalesce(p_expected, 0) then
+    raise exception using
+      errcode = 'RR003',
+      message = format(
+        '%s of the selected results are not due by their policy, %s; nothing was changed', v_early,
+        case when p_expected is null then 'and no number was expected' else format('and %s were expected', p_expected) end
+      ),
+      hint = format('See them with retention.list_due(..., p_early => true); to delete them all the same: p_expected => %s.', v_early);
+  end if;
+  if v_early > 0 then
+    perform retention._two_people('early', p_asked);
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._cool(p_cool_off interval) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if p_cool_off is null then
+    return;
+  end if;
+  update retention.batch b
+  set visible_at = greatest(b.visible_at, b.flagged_at + retention._in_seconds(p_cool_off))
+  where b.flagged_at = now()
+    and b.settled_at is null
+    and b.lease is null
+    and b.early is null
+    and b.failed_at is null;
+end
+$$;
+
+CREATE FUNCTION retention._copy_reason() RETURNS TABLE(because text, since timestamp with time zone, remedy text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_differs record;
+  v_fence retention.fence;
+begin
+  select * into v_differs from retention._identity_differs();
+  select * into v_fence from retention.fence;
+  if num_nonnulls(v_differs.server, v_differs.database, v_differs.timeline, v_fence.lost_because) = 0 then
+    return;
+  end if;
+  because := format(
+    'this may be a copy of another database: %s',
+    concat_ws('; ', v_differs.server, v_differs.database, v_differs.timeline, v_fence.lost_because)
+  );
+  since := v_fence.lost_at;
+  remedy := 'retention fence accept, if this is the database that is to delete; it says what may be missing here. '
+    || 'Otherwise stop its listeners and leave it as it is';
+  if num_nonnulls(v_differs.server, v_differs.database, v_fence.lost_because) = 0 and v_fence.renewed_at is not null then
+    remedy := 'wait: a listener accepts it by itself when it finds the fence in S3 as this database left it; '
+      || 'where that does not come: retention fence accept';
+  end if;
+  return next;
+end
+$$;
+
+CREATE FUNCTION retention._count_set_aside(p_surge_id bigint, p_tenant_id text) RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_tenant_id is null then coalesce(sum(p.results), 0)
+    else (
+      select count(*)
+      from retention.surge_part x
+      cross join lateral unnest(x.tenants) as u (tenant_id)
+      where x.surge_id = p_surge_id
+        and u.tenant_id = p_tenant_id
+    )
+  end::bigint
+  from retention.surge_part p
+  where p.surge_id = p_surge_id
+$$;
+
+CREATE FUNCTION retention._count_unknown(p_tenant_id retention.tenant_id, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+begin
+  return (
+    select count(*)
+    from retention._past(p_tenant_id, p_from, null, p_to, null) r
+    where r.has_place
+      and coalesce(r.retain_until, '-infinity') < now()
+      and not (
+        r.held
+        and exists (
+          select
+          from retention.hold h
+          where h.run_id = r.run_id
+            and retention._hold_end(h.released_at, h.expires_at) > now()
+        )
+      )
+      and r.run_id not in (
+        select k.run_id
+        from retention._known_between(coalesce(p_from, '-infinity'), p_to) as k (run_id)
+        where k.run_id is not null
+      )
+  );
+end
+$$;
+
 CREATE FUNCTION retention._cut(p_batch_id bigint, p_most integer) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -838,21 +1364,67 @@ begin
   set results = p_most,
     run_ids = v_batch.run_ids[:p_most],
     keys = v_batch.keys[:p_most],
-    tenants = v_batch.tenants[:p_most]
+    tenants = v_batch.tenants[:p_most],
+    -- The next claim reads them again.
+    etags = null
   where b.batch_id = p_batch_id;
 end
 $$;
 
-CREATE FUNCTION retention._dead_run_ids() RETURNS SETOF retention.run_id
-    LANGUAGE sql STABLE ROWS 100
+CREATE FUNCTION retention._decide_late(p_found_by text, OUT flagged bigint, OUT batches bigint, OUT oldest timestamp with time zone, OUT surge_id bigint, OUT set_aside bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET enable_sort TO 'on'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
     AS $$
-  select unnest(b.run_ids)
-  from retention.batch b
-  where b.dead_at is not null
-    and b.settled_at is null
+#variable_conflict use_variable
+declare
+  v_keys text[];
+  v_results bigint[];
+  v_uncovered bigint[];
+  v_rules text[];
+  v_over text[];
+  v_late_since timestamptz := (select coalesce(h.seen_at, 'infinity') from retention.heartbeat h);
+begin
+  flagged := 0;
+  batches := 0;
+  set_aside := 0;
+  if not exists (select from retention.surge_part p where p.surge_id is null) then
+    return;
+  end if;
+  select array_agg(t.tenant_key), array_agg(t.results)
+  into v_keys, v_results
+  from (
+    select retention._tenant_key(u.tenant_id) as tenant_key, count(*) as results
+    from retention.surge_part p
+    cross join lateral unnest(p.tenants) as u (tenant_id)
+    where p.surge_id is null
+    group by 1
+  ) t;
+  select array_agg(j.tenant_key), array_agg(j.results), array_agg(j.uncovered), array_agg(j.rule),
+    coalesce(array_agg(j.tenant_key) filter (where j.rule is not null), '{}'),
+    coalesce(sum(j.results) filter (where j.rule is not null), 0)
+  into v_keys, v_results, v_uncovered, v_rules, v_over, set_aside
+  from retention._judge(v_keys, v_results) j;
+  if set_aside < (select sum(r.results) from unnest(v_results) as r (results)) then
+    select w.flagged, w.batches, w.oldest
+    into flagged, batches, oldest
+    from retention._put_to_work(null, v_over, v_late_since) w;
+  end if;
+  if set_aside > 0 then
+    surge_id := retention._open_surge(
+      set_aside, cardinality(v_over), case when 'tenant' = any (v_rules) then 'tenant' else 'all' end, p_found_by
+    );
+    update retention.surge_part p
+    set surge_id = _decide_late.surge_id
+    where p.surge_id is null;
+  end if;
+  perform retention._note_lateness(v_keys, v_results, v_uncovered, v_rules);
+end
 $$;
 
-CREATE FUNCTION retention._differs(p_shipped text, p_table text, p_columns text, p_scheduler text, p_role text) RETURNS text[]
+CREATE FUNCTION retention._differs(p_shipped text, p_table text, p_columns text, p_scheduler text, p_role text, p_operator_role text DEFAULT NULL::text, p_observer_role text DEFAULT NULL::text) RETURNS text[]
     LANGUAGE plpgsql STABLE
     AS $$
 declare
@@ -861,6 +1433,10 @@ declare
   v_columns jsonb;
   v_differs text[] := '{}';
 begin
+  -- Here, where nothing has been forgotten yet.
+  perform retention._check_role(p_role),
+    retention._check_role(p_operator_role, 'RETENTION_OPERATOR_ROLE'),
+    retention._check_role(p_observer_role, 'RETENTION_OBSERVER_ROLE');
   select * into v_adapter from retention.adapter;
   select * into v_installed from retention.installed;
   v_columns := retention._find_columns(p_table, p_columns);
@@ -891,7 +1467,10 @@ begin
   if v_adapter.scheduler <> p_scheduler then
     v_differs := v_differs || 'table: its scheduler'::text;
   end if;
-  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role then
+  if coalesce(p_role, '') <> '' and v_adapter.listener_role is distinct from p_role
+    or coalesce(p_operator_role, '') <> '' and v_adapter.operator_role is distinct from p_operator_role
+    or coalesce(p_observer_role, '') <> '' and v_adapter.observer_role is distinct from p_observer_role
+  then
     v_differs := v_differs || 'rights: of another role'::text;
   end if;
   if retention._lacks_job() then
@@ -923,6 +1502,11 @@ CREATE FUNCTION retention._digest() RETURNS text
     join pg_class c on c.oid = t.tgrelid
     where c.relnamespace = 'retention'::regnamespace
       and not t.tgisinternal
+    union all
+    select pg_get_indexdef(i.indexrelid) || i.indisvalid::text
+    from pg_index i
+    join pg_class c on c.oid = i.indrelid
+    where c.relnamespace = 'retention'::regnamespace
   ) d
 $$;
 
@@ -936,6 +1520,19 @@ CREATE FUNCTION retention._domain_type(p_domain text) RETURNS text
   join pg_type b on b.oid = t.typbasetype
   where t.typname = p_domain
     and t.typnamespace = 'retention'::regnamespace
+$$;
+
+CREATE FUNCTION retention._drop_allowances(p_began_at timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.allowance a
+  set dropped_at = now()
+  where a.dropped_at is null
+    and (
+      a.results = 0
+      or a.walk_at <= p_began_at
+      and coalesce(a.valid_until < p_began_at, true)
+    )
 $$;
 
 CREATE FUNCTION retention._drop_views() RETURNS void
@@ -955,6 +1552,19 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._early_asked(p_tenant_id text, p_run_ids text[], p_older_than interval, p_limit bigint, p_expected bigint) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select jsonb_strip_nulls(jsonb_build_object(
+    'all', case when p_tenant_id is null and p_run_ids is null then true end,
+    'tenant_id', p_tenant_id,
+    'run_ids', (select jsonb_agg(distinct i.id order by i.id) from unnest(p_run_ids) as i (id)),
+    'older_than_seconds', extract(epoch from p_older_than)::bigint,
+    'limit', p_limit,
+    'expected', p_expected
+  ))
+$$;
+
 CREATE FUNCTION retention._estimate_live() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -972,6 +1582,137 @@ CREATE FUNCTION retention._estimate_live() RETURNS bigint
     from pg_partition_tree(i.indexrelid) p
   ) t
   join pg_class c on c.oid = t.relid
+$$;
+
+CREATE FUNCTION retention._explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id;
+  v_run record;
+  v_live record;
+  v_batch retention.batch;
+  v_bucket retention.bucket;
+  v_work record;
+  v_setting retention.setting;
+  v_policy text;
+  v_completed text;
+  v_gate record;
+  v_spared record;
+begin
+  select * into strict v_setting from retention.setting;
+  select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
+  run_id := p_run_id;
+  if to_regclass('retention._live') is null then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('%s, so nothing is known of its runs; remedy: %s', v_gate.because, v_gate.remedy);
+    return next;
+    return;
+  end if;
+  v_run_id := retention._run_id_or_null(p_run_id);
+  select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
+  if not found then
+    state := 'unknown';
+    because := 'there is no run with this id' || case when v_run_id is null then '; it does not even have the form of one' else '' end;
+    return next;
+    return;
+  end if;
+  tenant_id := v_run.tenant_id::text;
+  status := v_run.status::text;
+  completed_at := v_run.completed_at;
+  key := v_run.key;
+  cleared_at := v_run.cleared_at;
+  bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
+  select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
+  retain := v_live.retain;
+  -- From here on a date is taken for never, see _live.
+  due_at := case when v_live.due_at >= '290000-01-01 00:00Z' then 'infinity' else v_live.due_at end;
+  v_batch := retention._batch_of(v_run_id, v_run.completed_at);
+  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, _explain.bucket);
+  flagged_at := v_batch.flagged_at;
+  batch_id := case when v_batch.dead_at is null then v_batch.batch_id end;
+  attempts := v_batch.attempts;
+  last_code := v_batch.code;
+  last_error := v_batch.error;
+  next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
+    then greatest(v_batch.visible_at, v_bucket.paused_until) end;
+  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text, explain.bucket, v_run.key);
+  select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
+  select format('the policy of tenant %s', p.tenant_id) into v_policy
+  from retention.policy p where p.tenant_id = nullif(_explain.tenant_id, '*');
+  if retention._can_look() then
+    shares_with := retention._sharer(v_run_id, _explain.bucket, v_run.key);
+  end if;
+  select * into v_spared from retention._why_spared(v_run_id, _explain.bucket, v_run.key, v_run.etag::text);
+
+  if v_run.cleared_at is not null then
+    state := 'cleared';
+    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
+  elsif v_run.status::text is distinct from v_completed then
+    state := 'not completed';
+    because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
+  elsif v_run.completed_at is null or v_run.completed_at = '-infinity' then
+    state := 'no date';
+    because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
+  elsif coalesce(v_run.key, '') = '' then
+    state := 'no key';
+    because := 'the run names no object, so there is nothing to delete';
+  elsif v_live.key is null or v_live.is_candidate is false then
+    state := 'too long';
+    because := case
+      when v_live.key is null then 'its key has more than the 1,024 bytes that S3 can hold, so it names no object'
+      else 'its tenant or run id has more than 1,024 bytes, so no pass looks at it and its object stays'
+    end;
+  elsif v_work.state in ('dead', 'in flight') then
+    state := v_work.state;
+    because := v_work.because;
+  elsif bucket is null then
+    state := 'no bucket';
+    because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
+  elsif retention._hold_in_force(holds) is not null then
+    state := 'held';
+    because := retention._hold_in_force(holds);
+  elsif holds is not null then
+    state := 'coming back';
+    because := retention._when_back(holds, v_run_id);
+  elsif v_live.due_at >= now()
+    -- Flagged with a cutoff that a person confirmed, it goes before the policy says so.
+    and not (
+      v_batch.early is not null
+      and retention._has_command(v_batch.flagged_at)
+      and retention._is_past(
+        v_live.due_at, v_live.completed_at, retention._in_seconds(v_batch.early), v_live.retain_until
+      )
+    )
+  then
+    state := 'kept';
+    because := retention._why_kept(v_run.completed_at::timestamptz, v_run.retain_until::timestamptz, v_live.due_at, v_live.retain, v_policy);
+  elsif shares_with is not null then
+    state := 'shared';
+    because := retention._why_shared(shares_with);
+  elsif exists (select from retention._part_of(v_run_id)) then
+    state := 'set aside';
+    because := retention._why_in_part(v_run_id, v_live.due_at);
+  elsif v_spared.state is not null then
+    state := v_spared.state;
+    because := v_spared.because;
+  elsif not retention._is_open() then
+    select * into v_gate from retention.gate() limit 1;
+    state := v_gate.reason;
+    because := format('it is due, but %s%s; remedy: %s', v_gate.because,
+      coalesce(', since ' || retention._iso(v_gate.since), ''), v_gate.remedy);
+  elsif v_work.state is not null then
+    state := v_work.state;
+    because := v_work.because;
+  else
+    state := 'due';
+    because := retention._why_due(v_live.due_at, v_policy);
+  end if;
+  because := because || case when state <> 'in flight' then retention._still_asked(v_run_id) else '' end;
+  return next;
+end
 $$;
 
 CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_stuck boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
@@ -1017,6 +1758,43 @@ CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p
   order by min(f.n)
 $$;
 
+CREATE FUNCTION retention._fence_head() RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+  select jsonb_build_object(
+    'seen_at', retention._iso(clock_timestamp()),
+    'highest_hold', (select max(h.hold_id) from retention.hold h),
+    'holds', (
+      select coalesce(jsonb_agg(jsonb_build_object('id', h.hold_id, 'on', h.on_what, 'by', left(h.placed_by, 60)) order by h.hold_id), '[]')
+      from (
+        select n.*,
+          case when n.run_id is not null then format('run %s', left(n.run_id::text, 100)) else format('tenant %s', left(n.tenant_id, 100)) end as on_what
+        from (select * from retention.hold order by hold_id desc limit 50) n
+        where coalesce(least(n.released_at, n.expires_at), 'infinity') > now()
+      ) h
+    ),
+    'policies', (
+      select coalesce(jsonb_object_agg(left(p.tenant_id, 100), p.retain::text), '{}')
+      from (
+        select * from retention.policy where tenant_id = '*'
+        union
+        (select * from retention.policy order by set_at desc limit 100)
+      ) p
+      where octet_length(p.tenant_id) <= 100
+    ),
+    'receipt', (
+      select jsonb_build_object('batch', b.batch_id, 'settled_at', retention._iso(b.settled_at))
+      from retention.batch b
+      where b.settled_at is not null
+      order by b.settled_at desc
+      limit 1
+    )
+  )
+$$;
+
 CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     AS $$
@@ -1029,13 +1807,15 @@ declare
   v_name text;
   v_type record;
   v_fault record;
+  v_is_optional boolean;
 begin
   v_table := retention._find_table(p_table);
   for v_column in select jsonb_object_keys(v_columns) loop
     v_name := v_columns -> v_column ->> 'name';
     -- The runbook has no such column; where the application does, it counts without being named.
-    if v_column = 'retain_until' and v_name is null and coalesce(p_columns, '') !~ 'retain_until\s*=' then
-      v_name := 'retain_until';
+    v_is_optional := v_column in ('retain_until', 'etag') and v_name is null;
+    if v_is_optional and coalesce(p_columns, '') !~* format('\m%s\s*=', v_column) then
+      v_name := case v_column when 'etag' then 'result_etag' else v_column end;
     end if;
     if v_name is null then
       v_found := v_found || jsonb_build_object(v_column, v_columns -> v_column);
@@ -1045,7 +1825,7 @@ begin
     if not found then
       if v_column = 'cleared_at' then
         v_found := v_found || jsonb_build_object(v_column, jsonb_build_object('name', v_name));
-      elsif v_column = 'retain_until' and (v_columns -> v_column) = 'null' then
+      elsif v_is_optional then
         v_found := v_found || jsonb_build_object(v_column, null);
       else
         v_faults := v_faults || format('%s: looked for column %I', v_column, v_name);
@@ -1186,7 +1966,7 @@ CREATE FUNCTION retention._fits(p_client text) RETURNS text
   ) c
 $$;
 
-CREATE FUNCTION retention._flag_carefully(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
+CREATE FUNCTION retention._flag_carefully(p_rows bigint, p_batch_size integer) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], parked bigint, more boolean, tenants bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_variable
@@ -1209,6 +1989,7 @@ begin
   without_place_run_ids := '{}';
   skipped := 0;
   skipped_rows := '{}';
+  parked := 0;
   more := false;
   tenants := cardinality(v_keys);
   while cardinality(v_firsts) > 0 loop
@@ -1233,6 +2014,7 @@ begin
         without_place := without_place + v_part.without_place;
         without_place_run_ids := (without_place_run_ids || v_part.without_place_run_ids)[1:10];
         skipped := skipped + v_part.skipped;
+        parked := parked + v_part.parked;
         skipped_rows := (skipped_rows || v_part.skipped_rows)[1:10];
         if not v_part.more then
           exit;
@@ -1275,22 +2057,15 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] DEFAULT NULL::text[]) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], more boolean, tenants bigint)
+CREATE FUNCTION retention._flag_part(p_rows bigint, p_batch_size integer, p_tenant_keys text[] DEFAULT NULL::text[]) RETURNS TABLE(flagged bigint, batches bigint, oldest timestamp with time zone, looked_at bigint, left_alone bigint, without_place bigint, without_place_run_ids text[], skipped bigint, skipped_rows text[], parked bigint, more boolean, tenants bigint)
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
 begin
   return query
   with tenant as materialized (
-    select t.tenant_id,
-      t.tenant_key,
-      now() - retention._in_seconds(t.retain) as before,
-      g.completed_at as after_completed_at,
-      g.run_id as after_run_id
-    from retention._tenants() t
-    left join retention.progress g on g.tenant_key = t.tenant_key
-    where p_tenant_keys is null
-      or t.tenant_key = any (p_tenant_keys)
+    select l.*
+    from retention._lines(p_tenant_keys) l
   ),
   -- Tenants with more to look at share a part evenly, and the oldest results get what is over; who has
   -- more to give goes on in the next part, among fewer.
@@ -1315,21 +2090,27 @@ begin
         where o.bucket = r.bucket
           and o.key = r.key collate "C"
           and o.until > now()
-      ) as is_shared,
+      )
+      -- The same of what a keeper has, and of what has changed.
+      or r.is_due and (select exists (select from retention.spared_object))
+        and retention._is_spared_for_now(r.bucket, r.key) as is_shared,
+      r.is_due and r.due_at < t.seen_at and case
+        when (select exists (select from retention.hold) or exists (select from retention.shared_object) or exists (select from retention.spared_object))
+        then retention._is_late(r.run_id, r.bucket, r.key, t.seen_at)
+        else true
+      end as is_late,
       r.is_due, r.bucket, r.key, r.tenant_id
     from sharing t
     cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, t.share) r
   ),
   given as materialized (
-    select s.tenant,
-      count(*) as results,
-      min(s.completed_at) as first_completed_at,
+    select s.tenant, count(*) as results, min(s.completed_at) as first_completed_at,
       max(s.completed_at) as completed_at
     from seen s
     group by s.tenant
   ),
   flagged as materialized (
-    select retention._flagged_between(
+    select retention._known_between(
       (select min(g.first_completed_at) from given g), (select max(g.completed_at) from given g)
     ) as run_id
   ),
@@ -1339,16 +2120,27 @@ begin
       array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
     from (
       select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
-        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size
-          as part
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size as part
       from seen s
-      where s.may_go
-        and not s.is_shared
-        and s.run_id not in (select f.run_id from flagged f)
+      where not s.is_late and s.may_go and not s.is_shared and s.run_id not in (select f.run_id from flagged f)
     ) n
     group by n.bucket, n.part
     order by min(n.completed_at)
     returning bucket, results, oldest
+  ),
+  parked as (
+    insert into retention.surge_part (bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id), array_agg(retention._pack_key(n.key, n.run_id::text)), array_agg(n.tenant_id)
+    from (
+      select s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.tenant_id,
+        (row_number() over (partition by s.bucket collate "C" order by s.completed_at, s.run_id) - 1) / p_batch_size as part
+      from seen s
+      where s.is_late and s.may_go and not s.is_shared and s.run_id not in (select f.run_id from flagged f)
+    ) n
+    group by n.bucket, n.part
+    order by min(n.completed_at)
+    returning results
   ),
   noted as (
     insert into retention.bucket (bucket)
@@ -1371,6 +2163,7 @@ begin
   )
   select coalesce(m.flagged, 0)::bigint, m.batches, m.oldest, n.looked_at, n.left_alone,
     n.without_place, n.without_place_run_ids, n.skipped, n.skipped_rows,
+    n.parked + coalesce((select sum(p.results) from parked p), 0),
     exists (
       select
       from given g
@@ -1392,18 +2185,20 @@ begin
         end
       ) as left_alone,
       count(*) filter (where s.lacks_place) as without_place,
-      coalesce(
-        (array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10],
-        '{}'
-      ) as without_place_run_ids,
+      coalesce((array_agg(s.run_id::text order by s.completed_at) filter (where s.lacks_place))[1:10], '{}')
+        as without_place_run_ids,
       count(*) filter (where s.is_due and not s.may_go and not s.lacks_place) as skipped,
-      coalesce(
-        (
-          array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
-          filter (where s.is_due and not s.may_go and not s.lacks_place)
-        )[1:10],
-        '{}'
-      ) as skipped_rows
+      coalesce((
+        array_agg(retention._why_skipped(s.run_id::text, s.bucket, s.key) order by s.completed_at)
+        filter (where s.is_due and not s.may_go and not s.lacks_place)
+      )[1:10], '{}') as skipped_rows,
+      count(*) filter (
+        where (select exists (select from retention.surge_part))
+          and s.run_id in (
+            select retention._set_aside_between(min(g.first_completed_at), max(g.completed_at))
+            from given g
+          )
+      ) as parked
     from seen s
   ) n;
 end
@@ -1453,19 +2248,147 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._free_at(p_run_id retention.run_id, p_tenant_id text, p_due_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select greatest(
+    p_due_at,
+    (
+      select max(retention._hold_end(h.released_at, h.expires_at))
+      from retention.hold h
+      where h.run_id = p_run_id
+    ),
+    (
+      select max(retention._hold_end(h.released_at, h.expires_at))
+        + (select s.release_spread from retention.setting s) * retention._place_in_line(p_run_id::text)
+      from retention.hold h
+      where h.tenant_id = p_tenant_id
+    )
+  )
+$$;
+
+CREATE FUNCTION retention._grant_ended_holds(p_tenant_id text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_hold record;
+  v_count bigint;
+  v_sum bigint := 0;
+begin
+  if to_regclass('retention._live') is null or (select s.surge_guard is null from retention.setting s) then
+    return 0;
+  end if;
+  for v_hold in
+    select h.tenant_id,
+      array_agg(h.hold_id order by retention._hold_end(h.released_at, h.expires_at) desc, h.hold_id) as hold_ids,
+      max(retention._hold_end(h.released_at, h.expires_at)) as ended,
+      min(coalesce(h.released_by, h.placed_by)) as ended_by
+    from retention.hold h
+    where h.tenant_id is not null
+      and (p_tenant_id is null or h.tenant_id = p_tenant_id)
+      and not exists (select from retention.allowance a where a.hold_id = h.hold_id)
+    group by h.tenant_id
+    having max(retention._hold_end(h.released_at, h.expires_at)) <= now()
+  loop
+    continue when exists (
+      select
+      from retention.hold h
+      where h.tenant_id = v_hold.tenant_id
+        and retention._hold_end(h.released_at, h.expires_at) > now()
+    );
+    select coalesce(sum(retention._count_unknown(t.tenant_id, null, now() - retention._in_seconds(t.retain))), 0)
+    into v_count
+    from retention._tenants() t
+    where t.tenant_id::text = v_hold.tenant_id;
+    insert into retention.allowance (tenant_key, results, granted, reason, granted_by, hold_id, valid_until, dropped_at)
+    select retention._tenant_key(v_hold.tenant_id),
+      case when u.n = 1 then v_count else 0 end,
+      case when u.n = 1 then v_count else 0 end,
+      format('the end of hold %s', u.hold_id),
+      v_hold.ended_by,
+      u.hold_id,
+      v_hold.ended + s.release_spread,
+      case when u.n > 1 or v_count = 0 then now() end
+    from unnest(v_hold.hold_ids) with ordinality as u (hold_id, n)
+    cross join retention.setting s
+    on conflict (hold_id) do nothing;
+    v_sum := v_sum + v_count;
+  end loop;
+  return v_sum;
+end
+$$;
+
+CREATE FUNCTION retention._grant_policy(p_tenant_id text, p_before interval, p_after interval) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_seen_at timestamptz := retention._seen();
+begin
+  -- Without a guard nothing is late. Before the first complete walk everything is, and stays so.
+  if p_after >= p_before or not isfinite(v_seen_at) or to_regclass('retention._live') is null then
+    return;
+  end if;
+  insert into retention.allowance (tenant_key, results, granted, reason, counted_from, counted_to)
+  select n.tenant_key, n.results, n.results, format('the policy of %s: %s instead of %s', p_tenant_id, p_after, p_before),
+    n.counted_from, n.counted_to
+  from (
+    select t.tenant_key, s.counted_from, s.counted_to,
+      retention._count_unknown(t.tenant_id, s.counted_from, s.counted_to)
+        -- A policy that is made shorter, longer and shorter again grants once.
+        - case
+          when a.counted_from < s.counted_to and a.counted_to > s.counted_from
+          then retention._count_unknown(
+            t.tenant_id, greatest(a.counted_from, s.counted_from), least(a.counted_to, s.counted_to)
+          )
+          else 0
+        end as results
+    from retention._tenants() t
+    cross join lateral (
+      select n.seen_at - retention._in_seconds(p_before) as counted_from,
+        n.seen_at - retention._in_seconds(p_after) as counted_to
+      from retention._seen_of(t.tenant_id::text) as n (seen_at)
+    ) s
+    cross join lateral (
+      select min(w.counted_from) as counted_from, max(w.counted_to) as counted_to
+      from retention.allowance w
+      where w.tenant_key = t.tenant_key
+        and w.dropped_at is null
+    ) a
+    where t.tenant_id::text = p_tenant_id
+      or p_tenant_id = '*'
+      and not exists (
+        select
+        from retention.policy p
+        where p.tenant_id = t.tenant_id::text
+          and p.tenant_id <> '*'
+      )
+  ) n
+  where n.results > 0;
+end
+$$;
+
 CREATE FUNCTION retention._grant_rights() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   v_adapter retention.adapter;
-  v_role text;
-  v_object record;
+  v_recorded record;
 begin
   revoke all on all functions in schema retention from public;
   revoke all on all tables in schema retention from public;
   select * into v_adapter from retention.adapter;
-  v_role := v_adapter.listener_role;
+  for v_recorded in select r.role, r.kind from retention._recorded_roles() r loop
+    -- A reader that was dropped since is no reason to stop a migration.
+    continue when v_recorded.kind = 'reader'
+      and not exists (select from pg_roles where rolname = v_recorded.role);
+    perform retention._check_role(v_recorded.role, format('RETENTION_%sROLE', case v_recorded.kind
+      when 'operator' then 'OPERATOR_'
+      when 'observer' then 'OBSERVER_'
+      else ''
+    end));
+    perform retention._grant_to(v_recorded.role, v_recorded.kind);
+  end loop;
   -- The job of a pg_cron in another database may run as a role that owns nothing here.
   if v_adapter.cron_database is not null
     and exists (select from pg_roles where rolname = v_adapter.cron_job_owner)
@@ -1473,20 +2396,90 @@ begin
     execute format('grant usage on schema retention to %I', v_adapter.cron_job_owner);
     execute format('grant execute on function retention.tick(text) to %I', v_adapter.cron_job_owner);
   end if;
-  if v_role is null then
+end
+$$;
+
+CREATE FUNCTION retention._grant_to(p_role text, p_kind text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_object record;
+begin
+  if p_role = (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'retention') then
     return;
   end if;
-  perform retention._check_role(v_role);
-  execute format('grant usage on schema retention to %I', v_role);
+  execute format('revoke create on schema retention from %I', p_role);
+  execute format('revoke all on all sequences in schema retention from %I', p_role);
+  if p_kind is null then
+    execute format('revoke all on schema retention from %I', p_role);
+  else
+    execute format('grant usage on schema retention to %I', p_role);
+  end if;
   for v_object in
-    select i.signature, i.privilege, i.is_public
+    select i.signature, i.privilege, i.least_role
     from retention._interface() i
   loop
-    execute format('revoke all on %s from %I', v_object.signature, v_role);
-    if v_object.is_public then
-      execute format('grant %s on %s to %I', v_object.privilege, v_object.signature, v_role);
+    execute format('revoke all on %s from %I', v_object.signature, p_role);
+    if retention._serves(p_kind, v_object.least_role) then
+      execute format('grant %s on %s to %I', v_object.privilege, v_object.signature, p_role);
     end if;
   end loop;
+end
+$$;
+
+CREATE FUNCTION retention._guard_hold() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_what jsonb := jsonb_build_object('hold_ids', jsonb_build_array(old.hold_id));
+begin
+  if tg_op = 'UPDATE' then
+    if new.released_at is distinct from old.released_at then
+      new.released_session := case when new.released_at is not null then session_user end;
+    end if;
+    if new.run_id is not distinct from old.run_id
+      and new.tenant_id is not distinct from old.tenant_id
+      and (old.key is null or (new.bucket, new.key) is not distinct from (old.bucket, old.key))
+      and (
+        retention._hold_end(new.released_at, new.expires_at) >= retention._hold_end(old.released_at, old.expires_at)
+        or retention._hold_end(old.released_at, old.expires_at) <= clock_timestamp()
+      )
+    then
+      return new;
+    end if;
+    if new.released_at is null then
+      v_what := v_what || jsonb_build_object('expires_at', retention._iso(new.expires_at));
+    end if;
+  elsif retention._hold_end(old.released_at, old.expires_at) <= clock_timestamp() then
+    return old;
+  end if;
+  -- Of several holds that are released together, all were asked for at once.
+  if not exists (
+    select
+    from retention.approval a
+    where a.kind = 'hold'
+      and a.asked_by = session_user
+      and a.used_in = pg_current_xact_id_if_assigned()
+      and (a.what -> 'hold_ids') @> (v_what -> 'hold_ids')
+      and (a.what - 'hold_ids') = (v_what - 'hold_ids')
+  ) then
+    perform retention._two_people('hold', v_what);
+  end if;
+  return case tg_op when 'UPDATE' then new else old end;
+end
+$$;
+
+CREATE FUNCTION retention._guard_holds() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if exists (select from retention.hold) then
+    perform retention._two_people('hold', '{"truncate": true}');
+  end if;
+  return null;
 end
 $$;
 
@@ -1506,7 +2499,11 @@ begin
   end if;
   if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
     -- confirm_policy: what is due now was counted there.
+    if new.retain < old.retain then
+      perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
+    end if;
     delete from retention.progress;
+    perform retention._grant_policy(new.tenant_id, old.retain, new.retain);
     return new;
   end if;
   if tg_op = 'DELETE' then
@@ -1522,7 +2519,12 @@ begin
         message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
         hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
     end if;
+    select retain into v_before from retention.policy where tenant_id = '*';
+    if v_before < old.retain then
+      perform retention._two_people('policy', retention._policy_act(old.tenant_id, v_before));
+    end if;
     delete from retention.progress;
+    perform retention._grant_policy(old.tenant_id, old.retain, (select retain from retention.policy where tenant_id = '*'));
     return old;
   end if;
   if tg_op = 'UPDATE' then
@@ -1548,6 +2550,7 @@ begin
       new.retain := v_before;
       return new;
     end if;
+    perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
   end if;
   new.pending_retain := null;
   new.pending_results := null;
@@ -1555,6 +2558,157 @@ begin
   new.pending_by := null;
   -- What a longer policy spares, and what a shorter one makes due, lies behind the progress.
   delete from retention.progress;
+  perform retention._grant_policy(new.tenant_id, v_before, new.retain);
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_purge() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._two_people('purge', jsonb_build_object('bucket', new.bucket, 'on_versioned', 'purge'));
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_selection(p_expected bigint, p_found_by text, OUT set_aside bigint, OUT surge_id bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_variable
+declare
+  v_selected bigint := (select count(*) from retention.selection);
+  v_seen_at timestamptz := retention._seen();
+  v_keys text[];
+  v_results bigint[];
+  v_uncovered bigint[];
+  v_rules text[];
+  v_over text[];
+begin
+  set_aside := 0;
+  if v_selected <> p_expected then
+    raise exception using
+      errcode = 'RR003',
+      message = format('%s results would go, and %s were expected; nothing was changed', v_selected, p_expected),
+      hint = 'Look at them with: retention reconcile --dry-run, narrowed in the same way';
+  end if;
+  if not exists (select from retention.selection s where s.due_at < v_seen_at) then
+    return;
+  end if;
+  select array_agg(t.tenant_key), array_agg(t.results)
+  into v_keys, v_results
+  from (
+    select retention._tenant_key(s.tenant_id) as tenant_key, count(*) as results
+    from retention.selection s
+    where s.due_at < v_seen_at
+      and s.due_at < now()
+      and s.due_at < retention._seen_of(s.tenant_id)
+      and retention._is_late(s.run_id, s.bucket, s.key, v_seen_at)
+      and s.run_id not in (select unnest(b.run_ids) from retention.batch b where b.settled_at is null)
+    group by 1
+  ) t;
+  if v_keys is null then
+    return;
+  end if;
+  select array_agg(j.tenant_key), array_agg(j.results), array_agg(j.uncovered), array_agg(j.rule),
+    coalesce(array_agg(j.tenant_key) filter (where j.rule is not null), '{}'),
+    coalesce(sum(j.results) filter (where j.rule is not null), 0)
+  into v_keys, v_results, v_uncovered, v_rules, v_over, set_aside
+  from retention._judge(v_keys, v_results) j;
+  if p_expected is not null then
+    if set_aside > 0 then
+      perform retention._two_people('surge', jsonb_build_object('selected', v_selected, 'late', set_aside, 'expected', p_expected));
+    end if;
+    set_aside := 0;
+    return;
+  end if;
+  if set_aside > 0 then
+    surge_id := retention._open_surge(
+      set_aside, cardinality(v_over), case when 'tenant' = any (v_rules) then 'tenant' else 'all' end, p_found_by
+    );
+    with taken as (
+      delete from retention.selection s
+      where retention._tenant_key(s.tenant_id) in (select unnest(v_over))
+        and s.due_at < v_seen_at
+        and s.due_at < now()
+        and s.due_at < retention._seen_of(s.tenant_id)
+        and retention._is_late(s.run_id, s.bucket, s.key, v_seen_at)
+        and s.run_id not in (select unnest(b.run_ids) from retention.batch b where b.settled_at is null)
+      returning s.*
+    )
+    insert into retention.surge_part (surge_id, bucket, results, oldest, newest, due_since, run_ids, keys, tenants)
+    select _guard_selection.surge_id, n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at),
+      array_agg(n.run_id order by n.place),
+      array_agg(retention._pack_key(n.key, n.run_id::text) order by n.place),
+      array_agg(n.tenant_id order by n.place)
+    from (
+      select t.*, row_number() over (partition by t.bucket order by t.completed_at, t.run_id) as place
+      from taken t
+    ) n
+    group by n.bucket, (n.place - 1) / (select x.batch_size from retention.setting x)
+    order by n.bucket, min(n.place);
+  end if;
+  perform retention._note_lateness(v_keys, v_results, v_uncovered, v_rules);
+end
+$$;
+
+CREATE FUNCTION retention._guard_setting() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+declare
+  v_weaker jsonb;
+begin
+  if tg_op = 'DELETE' then
+    perform retention._two_people('setting', '{"deleted": true}');
+    return old;
+  end if;
+  if new.halted_at is distinct from old.halted_at then
+    new.halted_session := case when new.halted_at is not null then session_user end;
+  end if;
+  select coalesce(jsonb_object_agg(w.name, w.value), '{}')
+  into v_weaker
+  from (
+    values ('four_eyes', old.four_eyes and not new.four_eyes, to_jsonb(new.four_eyes)),
+      ('policy_guard', new.policy_guard > old.policy_guard, to_jsonb(new.policy_guard)),
+      (
+        'surge_guard',
+        old.surge_guard is not null and coalesce(new.surge_guard > old.surge_guard, true),
+        to_jsonb(new.surge_guard)
+      ),
+      ('surge_guard_all', new.surge_guard_all > old.surge_guard_all, to_jsonb(new.surge_guard_all)),
+      (
+        'cool_off',
+        coalesce(new.cool_off, '0') < coalesce(old.cool_off, '0'),
+        to_jsonb(retention._in_days(new.cool_off)::text)
+      ),
+      (
+        'release_spread',
+        new.release_spread < old.release_spread,
+        to_jsonb(retention._in_days(new.release_spread)::text)
+      ),
+      (
+        'unanswered_for',
+        new.unanswered_for < old.unanswered_for,
+        to_jsonb(retention._in_days(new.unanswered_for)::text)
+      ),
+      ('receipts_kept', new.receipts_kept < old.receipts_kept, to_jsonb(retention._in_days(new.receipts_kept)::text)),
+      ('check_shared_objects', old.check_shared_objects and not new.check_shared_objects, 'false'),
+      -- Rows that name no bucket mean other objects then.
+      (
+        'default_bucket',
+        old.default_bucket is not null and new.default_bucket is distinct from old.default_bucket,
+        to_jsonb(new.default_bucket)
+      )
+  ) as w (name, is_weaker, value)
+  where w.is_weaker;
+  if v_weaker <> '{}' then
+    perform retention._two_people('setting', v_weaker);
+  end if;
   return new;
 end
 $$;
@@ -1573,6 +2727,7 @@ CREATE TABLE retention.bucket (
     deletes text,
     checksum text,
     addressing text,
+    conditional text,
     set_at timestamp with time zone,
     set_by text,
     learned jsonb DEFAULT '{}'::jsonb NOT NULL,
@@ -1583,10 +2738,13 @@ CREATE TABLE retention.bucket (
     missing_keys text[] DEFAULT '{}'::text[] NOT NULL,
     missing_confirmed_at timestamp with time zone,
     missing_confirmed_by text,
+    set_session text,
+    missing_confirmed_session text,
     known_since timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT a_request_has_1_to_1000_keys CHECK (((keys_per_request >= 1) AND (keys_per_request <= 1000))),
     CONSTRAINT addressing_is_known CHECK ((addressing = ANY (ARRAY['path'::text, 'virtual'::text]))),
     CONSTRAINT checksum_is_known CHECK ((checksum = ANY (ARRAY['crc32'::text, 'md5'::text, 'none'::text]))),
+    CONSTRAINT conditional_is_known CHECK ((conditional = ANY (ARRAY['honoured'::text, 'ignored'::text]))),
     CONSTRAINT deletes_is_known CHECK ((deletes = ANY (ARRAY['together'::text, 'singly'::text]))),
     CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
     CONSTRAINT only_what_was_looked_at_is_missing CHECK (((missing >= 0) AND (missing <= looked))),
@@ -1608,6 +2766,8 @@ COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last de
 
 COMMENT ON COLUMN retention.bucket.keys_per_request IS 'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
 
+COMMENT ON COLUMN retention.bucket.conditional IS 'set by a person: honoured: S3 is asked to delete the version of the row''s etag and no other; ignored: a person accepts that any version goes';
+
 COMMENT ON COLUMN retention.bucket.learned IS 'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
 
 COMMENT ON COLUMN retention.bucket.looked_in IS 'the store in which some of its keys were looked for before the first deletion';
@@ -1622,7 +2782,9 @@ CREATE FUNCTION retention._habits(p_bucket retention.bucket) RETURNS jsonb
 begin
   -- Most buckets have none, and this is asked at every claim.
   if p_bucket.learned = '{}'
-    and num_nonnulls(p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing) = 0
+    and num_nonnulls(
+      p_bucket.keys_per_request, p_bucket.deletes, p_bucket.checksum, p_bucket.addressing, p_bucket.conditional
+    ) = 0
   then
     return null;
   end if;
@@ -1649,6 +2811,7 @@ CREATE FUNCTION retention._habits_of(p_bucket retention.bucket) RETURNS jsonb
         or l.key = 'deletes' and p_bucket.deletes is not null
         or l.key = 'checksum' and p_bucket.checksum is not null
         or l.key = 'addressing' and p_bucket.addressing is not null
+        or l.key = 'conditional' and p_bucket.conditional is not null
       )
     union all
     select s.name,
@@ -1659,10 +2822,22 @@ CREATE FUNCTION retention._habits_of(p_bucket retention.bucket) RETURNS jsonb
       values ('keys_per_request', to_jsonb(p_bucket.keys_per_request)),
         ('deletes', to_jsonb(p_bucket.deletes)),
         ('checksum', to_jsonb(p_bucket.checksum)),
-        ('addressing', to_jsonb(p_bucket.addressing))
+        ('addressing', to_jsonb(p_bucket.addressing)),
+        ('conditional', to_jsonb(p_bucket.conditional))
     ) as s (name, value)
     where s.value is not null
   ) h
+$$;
+
+CREATE FUNCTION retention._halves(p_tenant_keys text[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when cardinality(p_tenant_keys) < 2 then '[]'::jsonb
+    else jsonb_build_array(
+      to_jsonb(p_tenant_keys[:cardinality(p_tenant_keys) / 2]), to_jsonb(p_tenant_keys[cardinality(p_tenant_keys) / 2 + 1:])
+    )
+  end
 $$;
 
 CREATE FUNCTION retention._has_command(p_flagged_at timestamp with time zone) RETURNS boolean
@@ -1720,6 +2895,45 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
   limit 1
 $$;
 
+CREATE FUNCTION retention._how_to_set(p_name text, p_value text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case p_name
+    when 'default_bucket' then format('select retention.set_default_bucket(%L);', p_value)
+    when 'retain' then format('retention policy set ''*'' %sd', extract(epoch from p_value::interval)::bigint / 86400)
+    when 'loop_interval' then format('select retention.configure(%L);', jsonb_build_object(p_name, p_value))
+    when 'batch_size' then format('select retention.configure(''{"batch_size": %s}'');', p_value)
+    else format('select retention.configure(''{"enabled": %s}'');', p_value::boolean::text)
+  end
+$$;
+
+CREATE FUNCTION retention._identity_differs() RETURNS TABLE(server text, database text, timeline text)
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+      when i.singleton is null then 'it does not know where it was adopted'
+      when n.system_identifier is distinct from i.system_identifier then format(
+        'it was adopted in the server %s, and this is the server %s',
+        coalesce(i.system_identifier, 'that told no system identifier'),
+        coalesce(n.system_identifier, 'that tells no system identifier')
+      )
+    end,
+    case
+      when n.database_oid <> i.database_oid then format(
+        'it was adopted in the database %s (oid %s), and this is the database %s (oid %s)',
+        i.database_name, i.database_oid, n.database_name, n.database_oid
+      )
+    end,
+    case
+      when not pg_is_in_recovery() and n.timeline is distinct from i.timeline then format(
+        'the server is on timeline %s, and timeline %s was accepted: it was promoted, or recovered to a point in time',
+        coalesce(n.timeline::text, 'unknown'), coalesce(i.timeline::text, 'unknown')
+      )
+    end
+  from retention._identity_now() n
+  left join retention.identity i on true
+$$;
+
 CREATE FUNCTION retention._identity_fault(p_table oid, p_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1741,6 +2955,33 @@ CREATE FUNCTION retention._identity_fault(p_table oid, p_column text) RETURNS te
   from retention._column_type(p_table, p_column) c
 $$;
 
+CREATE FUNCTION retention._identity_now() RETURNS TABLE(system_identifier text, database_oid oid, database_name text, timeline integer)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  database_name := current_database();
+  database_oid := (select d.oid from pg_database d where d.datname = database_name);
+  -- A managed service may refuse either.
+  begin
+    system_identifier := (select s.system_identifier from pg_control_system() s);
+  exception
+    when others then
+      system_identifier := null;
+  end;
+  begin
+    -- Not of pg_control_checkpoint(): after a promotion that is the old one until the next checkpoint.
+    if not pg_is_in_recovery() then
+      timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+    end if;
+  exception
+    when others then
+      timeline := null;
+  end;
+  return next;
+end
+$$;
+
 CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
@@ -1760,12 +3001,10 @@ declare
 begin
   select * into strict v_setting from retention.setting;
   if p_run_id is not null then
-    if v_setting.check_shared_objects then
-      select retention._bucket(r.bucket, v_setting.default_bucket), r.key
-      into v_bucket, v_key
-      from retention.result r
-      where r.run_id = p_run_id;
-    end if;
+    select retention._bucket(r.bucket, v_setting.default_bucket), r.key
+    into v_bucket, v_key
+    from retention.result r
+    where r.run_id = p_run_id;
     return query
     select p_run_id, max(f.until)
     from (
@@ -1785,7 +3024,7 @@ begin
     where f.until > clock_timestamp()
       and (
         p_run_id = any (f.run_ids)
-        or f.bucket = v_bucket and exists (
+        or f.bucket = v_bucket and (v_setting.check_shared_objects or f.run_ids is null) and exists (
           select
           from unnest(f.run_ids, f.keys) as e (run_id, key)
           where retention._unpack_key(e.key, e.run_id::text) = v_key collate "C"
@@ -1834,7 +3073,7 @@ begin
           and r.bucket = a.bucket
         offset 0
       ) r
-      where v_setting.check_shared_objects
+      where (v_setting.check_shared_objects or a.run_id is null)
         and r.tenant_id = p_tenant_id
     ) f
     group by f.run_id;
@@ -1911,27 +3150,39 @@ $_$;
 
 CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
-    AS $$
+    AS $_$
   select case
     when p_column is null or p_column = 'null' then 'null::timestamptz'
     when p_column ->> 'type' like 'timestamp%without time zone' then format('(%I at time zone ''UTC'')', p_column ->> 'name')
-    when p_column ->> 'type' = 'date' then format('(%I::timestamp at time zone ''UTC'')', p_column ->> 'name')
+    when p_column ->> 'type' = 'date' then format(
+      '((case when %1$I >= date ''294000-01-01'' then timestamp ''infinity'' else %1$I::timestamp end) at time zone ''UTC'')',
+      p_column ->> 'name'
+    )
     else format('%I', p_column ->> 'name')
   end
-$$;
+$_$;
 
-CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name text, signature text, privilege text, is_public boolean)
+CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name text, signature text, privilege text, least_role text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
   select 'function',
     p.oid,
     format('function retention.%I', p.proname),
     format('function %s', p.oid::regprocedure),
     'execute',
-    p.proname !~ '^_'
-      and p.prorettype <> 'trigger'::regtype
-      and p.proname not in ('detach', 'attach', 'grant_rights')
+    case
+      when p.proname ~ '^_' or p.prorettype = 'trigger'::regtype then null
+      else (
+        select max(w.least_role)
+        from (values ('readers', 'reader'), ('observers', 'observer'), ('the listener', 'listener'), ('operators', 'operator'))
+          as w (word, least_role)
+        where obj_description(p.oid, 'pg_proc')
+          ~ ('(^|\s)For ' || replace(w.word, ' ', '\s+') || '\.(\s|$)')
+        -- A contract that names two roles names none.
+        having count(*) = 1
+      )
+    end
   from pg_proc p
   where p.pronamespace = 'retention'::regnamespace
   union all
@@ -1940,11 +3191,11 @@ CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name te
     format('retention.%I', c.relname),
     c.oid::regclass::text,
     'select',
-    c.relname !~ '^_'
+    case when c.relname !~ '^_' then 'observer' end
   from pg_class c
   where c.relnamespace = 'retention'::regnamespace
     and c.relkind in ('r', 'v')
-$$;
+$_$;
 
 CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS boolean
     LANGUAGE sql STABLE
@@ -1960,6 +3211,78 @@ CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS bool
     )
 $$;
 
+CREATE FUNCTION retention._is_cooling(p_flagged_at timestamp with time zone, p_visible_at timestamp with time zone, p_failed_at timestamp with time zone, p_early interval) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select p_failed_at is null
+    and p_early is null
+    and p_visible_at > now()
+    and p_visible_at <= p_flagged_at + retention._in_seconds((select s.cool_off from retention.setting s))
+$$;
+
+CREATE FUNCTION retention._is_held_object(p_bucket text, p_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(
+    (
+      select bool_or(
+        (
+          select retention._hold_end(h.released_at, h.expires_at) > now()
+          from retention.hold h
+          where h.hold_id = o.hold_id
+        )
+      )
+      from retention.held_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+    ),
+    false
+  )
+$$;
+
+CREATE TABLE retention.keeper (
+    keeper_id bigint NOT NULL,
+    table_name text NOT NULL,
+    table_oid oid NOT NULL,
+    key_column text NOT NULL,
+    bucket_column text,
+    until_column text,
+    added_at timestamp with time zone DEFAULT now() NOT NULL,
+    added_by text DEFAULT SESSION_USER NOT NULL,
+    question text NOT NULL,
+    seen text NOT NULL
+);
+
+COMMENT ON TABLE retention.keeper IS 'other tables of the application whose rows need objects too: what such a row names is not deleted, and is no orphan';
+
+COMMENT ON COLUMN retention.keeper.table_oid IS 'the table that had the name when it was added: another one of that name is not asked, and closes the gate';
+
+COMMENT ON COLUMN retention.keeper.bucket_column IS 'null: a row keeps its key in every bucket. A row without a value means setting.default_bucket, or where that is null every bucket';
+
+COMMENT ON COLUMN retention.keeper.until_column IS 'null: a row keeps its object as long as it is there. A row without a value keeps it so as well';
+
+COMMENT ON COLUMN retention.keeper.question IS 'what it is asked at each claim, as SQL';
+
+COMMENT ON COLUMN retention.keeper.seen IS 'what the catalog said of its table when it was last looked at closely: while that is so, it is not again';
+
+CREATE FUNCTION retention._is_keeper_as_seen(p_keeper retention.keeper) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return retention._keeper_sight(p_keeper) = p_keeper.seen
+    and retention._typed_table(p_keeper.table_name)::oid = p_keeper.table_oid
+    and has_schema_privilege(current_user, (select c.relnamespace from pg_class c where c.oid = p_keeper.table_oid), 'usage')
+    and (
+      has_table_privilege(current_user, p_keeper.table_oid, 'select')
+      or has_column_privilege(current_user, p_keeper.table_oid, p_keeper.key_column, 'select')
+        and coalesce(has_column_privilege(current_user, p_keeper.table_oid, p_keeper.bucket_column, 'select'), true)
+        and coalesce(has_column_privilege(current_user, p_keeper.table_oid, p_keeper.until_column, 'select'), true)
+    )
+    -- Who is asked by policies may change without the table.
+    and not (select c.relrowsecurity from pg_class c where c.oid = p_keeper.table_oid);
+end
+$$;
+
 CREATE FUNCTION retention._is_known_shared(p_bucket text, p_key text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -1972,15 +3295,73 @@ CREATE FUNCTION retention._is_known_shared(p_bucket text, p_key text) RETURNS bo
   )
 $$;
 
+CREATE FUNCTION retention._is_late(p_run_id retention.run_id, p_bucket text, p_key text, p_seen_at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select not exists (
+      select
+      from retention.hold h
+      where h.run_id = p_run_id
+        and retention._hold_end(h.released_at, h.expires_at) > p_seen_at
+    )
+    and not exists (
+      select
+      from retention.shared_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+        and o.until > p_seen_at
+    )
+    -- What a keeper gives up by taking its row away has no such end: a person may have emptied the wrong table.
+    and not exists (
+      select
+      from retention.spared_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+        and o.until > p_seen_at
+        and o.until < 'infinity'
+    )
+$$;
+
+CREATE FUNCTION retention._is_noted(p_schema text, p_catalog text, p_query text, p_table oid) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_is_noted boolean;
+begin
+  -- Not to_regclass, which raises where the schema is closed.
+  if not exists (
+    select
+    from pg_class c
+    where c.relname = p_catalog
+      and c.relnamespace = (select n.oid from pg_namespace n where n.nspname = p_schema)
+  ) then
+    return false;
+  end if;
+  execute p_query into v_is_noted using p_table;
+  return v_is_noted;
+exception
+  when insufficient_privilege then
+    -- The role that stamps may not ask; it is asked as the role that migrates as well.
+    return false;
+end
+$$;
+
 CREATE FUNCTION retention._is_open(p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
   select not exists (select from retention.gate(p_client))
 $$;
 
+CREATE FUNCTION retention._is_own_key(p_key text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select p_key like '.retention/%'
+$$;
+
 CREATE FUNCTION retention._is_passing(p_sqlstate text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((p_sqlstate ~ '^(08|25|40|53|57)'::text) OR (p_sqlstate = ANY (ARRAY['55006'::text, '55P03'::text, 'RR002'::text, 'StampLater'::text])));
+    RETURN ((p_sqlstate ~ '^(08|25|40|53|57)'::text) OR (p_sqlstate = ANY (ARRAY['55006'::text, '55P03'::text, 'RR002'::text, 'RR051'::text, 'StampLater'::text])));
 
 CREATE FUNCTION retention._is_past(p_due_at timestamp with time zone, p_completed_at timestamp with time zone, p_early interval, p_retain_until timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
@@ -1990,9 +3371,403 @@ CREATE FUNCTION retention._is_read_whole(p_type oid, p_text text, p_read text) R
     LANGUAGE sql IMMUTABLE
     RETURN CASE p_type WHEN 'numeric'::regtype THEN ((p_text)::numeric = (p_read)::numeric) WHEN 'name'::regtype THEN (p_text = p_read) ELSE true END;
 
+CREATE FUNCTION retention._is_spared_for_now(p_bucket text, p_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from retention.spared_object o
+    where o.bucket = p_bucket
+      and o.key = p_key collate "C"
+      and o.until > now()
+      and (o.kept_by is not null or o.etag = retention._object_condition(p_bucket, p_key))
+  )
+$$;
+
+CREATE FUNCTION retention._is_wanted(p_bucket text, p_key text, p_etag text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select case
+    when p_etag <> '' then retention._object_condition(p_bucket, p_key) is not distinct from p_etag
+    else exists (
+      select
+      from retention._live l
+      where l.key = p_key collate "C"
+        and l.bucket = p_bucket
+    )
+  end
+$$;
+
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (NOT isfinite(p_at)) THEN (p_at)::text ELSE (to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text) || CASE WHEN (p_at < '0001-01-01 00:00:00+00'::timestamp with time zone) THEN ' BC'::text ELSE ''::text END) END;
+
+CREATE FUNCTION retention._judge(p_tenant_keys text[], p_results bigint[]) RETURNS TABLE(tenant_key text, results bigint, uncovered bigint, rule text)
+    LANGUAGE sql STABLE
+    AS $$
+  with late as (
+    select u.tenant_key,
+      u.results,
+      greatest(u.results - coalesce(a.results, 0), 0)::bigint as uncovered,
+      coalesce(b.results, 0) as before
+    from unnest(p_tenant_keys, p_results) as u (tenant_key, results)
+    left join (
+      select w.tenant_key, sum(w.results) as results
+      from retention.allowance w
+      where w.dropped_at is null
+      group by w.tenant_key
+    ) a on a.tenant_key = u.tenant_key
+    left join (
+      select l.tenant_key, sum(l.results) as results
+      from retention.lateness l
+      where l.at > now() - interval '24 hours'
+      group by l.tenant_key
+    ) b on b.tenant_key = u.tenant_key
+  ),
+  judged as (
+    select l.*,
+      s.surge_guard_all,
+      l.uncovered > 0 and l.uncovered + l.before > s.surge_guard as is_over
+    from late l
+    cross join retention.setting s
+  )
+  select j.tenant_key,
+    j.results,
+    j.uncovered,
+    case
+      when j.is_over then 'tenant'
+      when j.uncovered > 0
+        and sum(j.uncovered) filter (where j.is_over is false) over () + (
+          select coalesce(sum(l.results), 0)
+          from retention.lateness l
+          where l.at > now() - interval '24 hours'
+            and l.rule is distinct from 'tenant'
+        ) > j.surge_guard_all
+        -- Null: there is no guard.
+        and j.is_over is not null
+      then 'all'
+    end
+  from judged j
+$$;
+
+CREATE FUNCTION retention._keeper_collation(p_table oid, p_column text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('%I.%I', n.nspname, c.collname)
+  from (
+    select a.attcollation as oid, true as is_own
+    from pg_attribute a
+    where a.attrelid = p_table
+      and a.attname = p_column
+      and not a.attisdropped
+    union
+    select i.indcollation[0], false
+    from retention._keeper_parts(p_table) p
+    join pg_index i on i.indrelid = p.part
+  ) w
+  join pg_collation c on c.oid = w.oid
+  join pg_namespace n on n.oid = c.collnamespace
+  where c.collisdeterministic
+    and not exists (
+      select
+      from retention._keeper_parts(p_table) p
+      where not exists (
+        select
+        from pg_index i
+        join pg_class x on x.oid = i.indexrelid
+        join pg_am m on m.oid = x.relam and m.amname in ('btree', 'hash')
+        join pg_attribute k on k.attrelid = p.part and k.attnum = i.indkey[0] and k.attname = p_column
+        join pg_opclass o on o.oid = i.indclass[0]
+        join pg_amop s on s.amopfamily = o.opcfamily
+          and s.amopopr = 'pg_catalog.=(pg_catalog.text, pg_catalog.text)'::regoperator
+        where i.indrelid = p.part
+          and i.indisvalid
+          and i.indisready
+          and i.indislive
+          and i.indpred is null
+          and i.indcollation[0] = c.oid
+      )
+    )
+  order by w.is_own desc
+  limit 1
+$$;
+
+CREATE FUNCTION retention._keeper_column_fault(p_table regclass, p_use text, p_column text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when p_column is null then null
+    when t.oid is null then format('%s has no column %I', p_table, p_column)
+    when not has_column_privilege(current_user, p_table, p_column, 'select') then null
+    when p_use = 'until' and t.oid not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+    then format('column %I of %s is of type %s, a timestamp or a date is needed', p_column, p_table, t.type)
+    when p_use <> 'until' and t.oid not in ('text'::regtype, 'varchar'::regtype)
+    then format('column %I of %s is of type %s, text is needed', p_column, p_table, t.type)
+    when p_use <> 'until' and not t.is_deterministic
+    then format('column %I of %s has a collation that takes different texts for equal', p_column, p_table)
+  end
+  from (select) one
+  left join retention._column_type(p_table, p_column) t on true
+$$;
+
+CREATE FUNCTION retention._keeper_fault(p_keeper retention.keeper, OUT fault text, OUT remedy text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass := retention._typed_table(p_keeper.table_name);
+  v_class pg_class;
+  v_again text := format('retention keeper remove %s, and where it is still needed: retention keeper add', p_keeper.table_name);
+begin
+  if v_table::oid is distinct from p_keeper.table_oid then
+    fault := case
+      when v_table is null then format('there is no table %s any more', p_keeper.table_name)
+      else format('%s is another table than the one that was added as a keeper', p_keeper.table_name)
+    end || coalesce(
+      '; that one is called ' || (select c.oid::regclass::text from pg_class c where c.oid = p_keeper.table_oid) || ' now', ''
+    );
+    remedy := v_again;
+    return;
+  end if;
+  select * into strict v_class from pg_class c where c.oid = v_table;
+  if not has_schema_privilege(current_user, v_class.relnamespace, 'usage') then
+    fault := format('role %I may not look into the schema of %s', current_user, p_keeper.table_name);
+    remedy := format('grant usage on schema %s to %I;', v_class.relnamespace::regnamespace, current_user);
+    return;
+  end if;
+  select f.fault
+  into fault
+  from (
+    values (retention._keeper_column_fault(v_table, 'key', p_keeper.key_column)),
+      (retention._keeper_column_fault(v_table, 'bucket', p_keeper.bucket_column)),
+      (retention._keeper_column_fault(v_table, 'until', p_keeper.until_column))
+  ) as f (fault)
+  where f.fault is not null
+  limit 1;
+  if fault is not null then
+    remedy := v_again || ' with the columns as they are now';
+    return;
+  end if;
+  if exists (
+    select
+    from unnest(array[p_keeper.key_column, p_keeper.bucket_column, p_keeper.until_column]) as c (name)
+    where c.name is not null
+      and not has_column_privilege(current_user, v_table, c.name, 'select')
+  ) then
+    fault := format('role %I, who owns the schema retention, may not read %s', current_user, p_keeper.table_name);
+    remedy := format('grant select on %s to %I;', p_keeper.table_name, current_user);
+  elsif retention._hides_rows(v_table, current_user::regrole) then
+    fault := format('row-level security of %s may hide rows from %I, who owns the schema retention', p_keeper.table_name, current_user);
+    remedy := format(
+      'As a superuser: alter role %I bypassrls; or: alter table %s no force row level security;',
+      current_user, p_keeper.table_name
+    );
+  elsif exists (select from retention._keeper_parts(v_table) p where p.kind = 'f') then
+    fault := format('a part of %s is a foreign table, whose rows live in another database', p_keeper.table_name);
+    remedy := v_again || ' with a table of this database';
+  elsif retention._keeper_collation(v_table, p_keeper.key_column) is null then
+    fault := format(
+      'no index of %s answers which rows have a key: a valid btree or hash index that begins with %I, without a condition, is needed',
+      p_keeper.table_name, p_keeper.key_column
+    );
+    remedy := retention._keeper_index(v_table, p_keeper.key_column);
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._keeper_index(p_table regclass, p_column text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when c.relkind = 'p'
+    then format('create index on %s (%I); a table with partitions takes no writes meanwhile, unless each gets its own concurrently before', p_table, p_column)
+    else format('create index concurrently on %s (%I);', p_table, p_column)
+  end
+  from pg_class c
+  where c.oid = p_table
+$$;
+
+CREATE FUNCTION retention._keeper_of(p_bucket text, p_key text, OUT kept_by text, OUT until timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_bucket is null or p_key is null or not exists (select from retention.keeper) then
+    return;
+  end if;
+  select k.kept_by, k.until
+  into kept_by, until
+  from retention._kept(p_bucket, array[p_key]) k
+  order by k.until desc
+  limit 1;
+exception
+  when sqlstate 'RR051' or insufficient_privilege then
+    return;
+end
+$$;
+
+CREATE FUNCTION retention._keeper_parts(p_table oid) RETURNS TABLE(part oid, kind "char")
+    LANGUAGE sql STABLE
+    AS $$
+  with recursive part (relid) as (
+    select p_table
+    union
+    select i.inhrelid
+    from part p
+    join pg_inherits i on i.inhparent = p.relid
+  )
+  select c.oid, c.relkind
+  from part p
+  join pg_class c on c.oid = p.relid
+  where c.relkind <> 'p'
+$$;
+
+CREATE FUNCTION retention._keeper_plan(p_keeper retention.keeper) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || retention._keeper_question(p_keeper)
+  into v_plan
+  using 'bucket', array['key'], null::text, 'table'::text;
+  return v_plan::text;
+end
+$$;
+
+CREATE FUNCTION retention._keeper_question(p_keeper retention.keeper) RETURNS text
+    LANGUAGE sql STABLE
+    AS $_$
+  select format(
+    'select k.key, $4, max(coalesce(%1$s, ''infinity''))
+    from unnest($2) as k (key)
+    join %2$s t on t.%3$I = k.key collate %4$s
+    where coalesce(%1$s, ''infinity'') > now()
+      and coalesce(retention._bucket(%5$s, $3), $1) = $1
+    group by k.key',
+    -- A point in time as everywhere here: without a time zone it is UTC's, and a date begins at midnight.
+    case (select t.oid from retention._column_type(p_keeper.table_oid, p_keeper.until_column) t)
+      when 'timestamptz'::regtype then format('t.%I', p_keeper.until_column)
+      when 'timestamp'::regtype then format('(t.%I at time zone ''UTC'')', p_keeper.until_column)
+      when 'date'::regtype then format('(t.%I::timestamp at time zone ''UTC'')', p_keeper.until_column)
+      else 'null::timestamptz'
+    end,
+    p_keeper.table_oid::regclass,
+    p_keeper.key_column,
+    retention._keeper_collation(p_keeper.table_oid, p_keeper.key_column),
+    -- Without the column, a row keeps its key in every bucket: the default would have to be no other.
+    case when p_keeper.bucket_column is null then '$1' else format('t.%I::text', p_keeper.bucket_column) end
+  )
+$_$;
+
+CREATE FUNCTION retention._keeper_reasons() RETURNS TABLE(reason text, because text, remedy text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return query
+  select 'keeper fails',
+    format('the keeper %s cannot be asked what it needs: %s', k.table_name, f.fault),
+    f.remedy
+  from retention.keeper k
+  cross join lateral retention._keeper_fault(k) f
+  where retention._is_keeper_as_seen(k) is not true
+    and f.fault is not null
+  order by k.keeper_id;
+end
+$$;
+
+CREATE FUNCTION retention._keeper_sight(p_keeper retention.keeper) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_class record;
+  v_attributes text;
+  v_indexes text;
+begin
+  select c.relkind, c.relrowsecurity, c.relforcerowsecurity, c.relhassubclass, c.relname, c.relnamespace
+  into v_class
+  from pg_class c
+  where c.oid = p_keeper.table_oid;
+  select string_agg(concat_ws(':', a.attname, a.attnum, a.atttypid, a.attcollation), ' ' order by a.attnum)
+  into v_attributes
+  from pg_attribute a
+  where a.attrelid = p_keeper.table_oid
+    and a.attname in (p_keeper.key_column, p_keeper.bucket_column, p_keeper.until_column)
+    and not a.attisdropped;
+  if v_class.relhassubclass or v_class.relkind = 'p' then
+    select string_agg(
+      concat_ws(':', p.part, p.kind, i.indexrelid, i.indisvalid, i.indisready, i.indislive), ' ' order by p.part, i.indexrelid
+    )
+    into v_indexes
+    from retention._keeper_parts(p_keeper.table_oid) p
+    left join pg_index i on i.indrelid = p.part;
+  else
+    select string_agg(concat_ws(':', i.indexrelid, i.indisvalid, i.indisready, i.indislive), ' ' order by i.indexrelid)
+    into v_indexes
+    from pg_index i
+    where i.indrelid = p_keeper.table_oid;
+  end if;
+  return concat_ws(
+    '; ', v_class.relkind, v_class.relrowsecurity, v_class.relforcerowsecurity, v_class.relnamespace, v_class.relname,
+    v_attributes, v_indexes
+  );
+end
+$$;
+
+CREATE FUNCTION retention._kept(p_bucket text, p_keys text[], p_is_open boolean DEFAULT false) RETURNS TABLE(key text, kept_by text, until timestamp with time zone)
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET row_security TO 'off'
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_keeper retention.keeper;
+  v_fault record;
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+begin
+  for v_keeper in
+    select * from retention.keeper k order by k.keeper_id
+  loop
+    if not p_is_open and retention._is_keeper_as_seen(v_keeper) is not true then
+      select * into v_fault from retention._keeper_fault(v_keeper);
+      if v_fault.fault is not null then
+        raise exception using
+          errcode = 'RR051',
+          message = format('the keeper %s cannot be asked: %s', v_keeper.table_name, v_fault.fault),
+          hint = v_fault.remedy;
+      end if;
+      v_keeper.question := retention._keeper_question(v_keeper);
+    end if;
+    return query execute v_keeper.question using p_bucket, p_keys, v_default_bucket, v_keeper.table_name;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._known_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
+    LANGUAGE sql STABLE
+    AS $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.settled_at is null
+    and b.oldest <= p_to
+    and b.newest >= p_from
+  union all
+  select unnest(p.run_ids)
+  from retention.surge_part p
+  where p.oldest <= p_to
+    and p.newest >= p_from
+$$;
 
 CREATE FUNCTION retention._known_bucket(p_bucket text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -2047,6 +3822,55 @@ CREATE FUNCTION retention._lacks_objects(p_bucket retention.bucket) RETURNS bool
     and (p_bucket.looked >= 5 or p_bucket.missing_keys[1] ~ '^(/|[a-z0-9]+://)')
 $$;
 
+CREATE FUNCTION retention._last_due(p_bucket text, p_key text, p_run_id retention.run_id) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+  select max(
+    greatest(
+      r.due_at,
+      (
+        select max(
+          retention._hold_end(h.released_at, h.expires_at)
+          + case
+            when h.tenant_id is null then interval '0'
+            else (select s.release_spread from retention.setting s) * retention._place_in_line(r.run_id::text)
+          end
+        )
+        from retention.hold h
+        where h.run_id = r.run_id or h.tenant_id = r.tenant_id::text
+      )
+    )
+  )
+  from retention._live r
+  where r.key = p_key collate "C"
+    and r.bucket = p_bucket
+    and r.run_id = p_run_id
+    and r.is_due
+$$;
+
+CREATE FUNCTION retention._lines(p_tenant_keys text[]) RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, before timestamp with time zone, after_completed_at timestamp with time zone, after_run_id retention.run_id, seen_at timestamp with time zone)
+    LANGUAGE sql STABLE ROWS 100
+    AS $$
+  select t.tenant_id,
+    t.tenant_key,
+    now() - retention._in_seconds(t.retain),
+    g.completed_at,
+    g.run_id,
+    case
+      when (select exists (select from retention.hold h where h.tenant_id is not null))
+      then retention._seen_of(t.tenant_id::text)
+      else (select retention._seen())
+    end
+  from retention._tenants() t
+  left join retention.progress g on g.tenant_key = t.tenant_key
+  where p_tenant_keys is null
+    or t.tenant_key = any (p_tenant_keys)
+$$;
+
 CREATE FUNCTION retention._lock_holds(p_mode text) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '10s'
@@ -2094,6 +3918,27 @@ CREATE FUNCTION retention._lockers(p_table regclass) RETURNS text
     and l.mode <> 'AccessShareLock'
 $$;
 
+CREATE FUNCTION retention._look_at_keepers() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_keeper retention.keeper;
+begin
+  for v_keeper in
+    select * from retention.keeper k order by k.keeper_id
+  loop
+    if retention._keeper_sight(v_keeper) <> v_keeper.seen
+      and (select f.fault from retention._keeper_fault(v_keeper) f) is null
+    then
+      update retention.keeper k
+      set question = retention._keeper_question(v_keeper),
+        seen = retention._keeper_sight(v_keeper)
+      where k.keeper_id = v_keeper.keeper_id;
+    end if;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION retention._make_views() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2114,6 +3959,7 @@ begin
         %s as retain_until,
         %s as bucket,
         %I as key,
+        %s as etag,
         %I as cleared_at,
         %s as updated_at
       from %s',
@@ -2127,6 +3973,7 @@ begin
       else coalesce(quote_ident(v_columns -> 'bucket' ->> 'name'), 'null::text')
     end,
     v_columns -> 'key' ->> 'name',
+    coalesce(quote_ident(v_columns -> 'etag' ->> 'name'), 'null::text'),
     v_columns -> 'cleared_at' ->> 'name',
     coalesce(quote_ident(v_columns -> 'updated_at' ->> 'name'), 'null::timestamptz'),
     v_adapter.table_oid::regclass
@@ -2152,6 +3999,7 @@ begin
       l.retain_until,
       l.bucket,
       l.key,
+      l.etag,
       l.is_candidate,
       l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
       l.retain,
@@ -2167,6 +4015,7 @@ begin
         retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
         -- One index serves look-ups and comparisons with listings.
         %2$s as key,
+        r.etag,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
         case
@@ -2218,11 +4067,19 @@ begin
   comment on column retention.result.completed_at is 'from when its retention is counted';
   comment on column retention.result.retain_until is 'a date before which the result may not go, whatever the policy says';
   comment on column retention.result.bucket is 'null or empty: setting.default_bucket';
+  comment on column retention.result.etag is 'the version of the object that the run wrote; null: any version is meant';
   comment on column retention.result.cleared_at is 'when the result was deleted, or found gone; null: it is live';
   comment on column retention.result.updated_at is 'written with cleared_at, where the table has it';
   revoke all on retention.result, retention._live from public;
 end
 $_$;
+
+CREATE FUNCTION retention._mark_indexes() RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.adapter
+  set index_marks = array(select p.mark from retention._index_plan() p order by p.purpose desc)
+$$;
 
 CREATE FUNCTION retention._max_keys(p_habits jsonb) RETURNS integer
     LANGUAGE sql IMMUTABLE
@@ -2381,6 +4238,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._missing_indexes() RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return (
+    select string_agg(
+      case m.n when 1 then 'retention_live' else 'retention_key' end, ', ' order by m.n
+    )
+    from retention.adapter a
+    cross join unnest(a.index_marks) with ordinality as m (mark, n)
+    where not exists (
+      select
+      from pg_catalog.pg_index i
+      join pg_catalog.pg_description d on d.objoid = i.indexrelid
+        and d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        and d.objsubid = 0
+      where i.indrelid = a.table_oid
+        and i.indisvalid
+        and d.description = m.mark
+    )
+  );
+end
+$$;
+
 CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp with time zone, OUT run_id retention.run_id) RETURNS record
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
@@ -2389,9 +4270,11 @@ CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp
     SET jit TO 'off'
     AS $$
   select case
-      when bool_or(r.is_due) then max(
-        case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end
-      ) filter (where not r.is_due)
+      when bool_or(r.is_due) then greatest(
+        max(case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end)
+          filter (where not r.is_due),
+        case when retention._is_held_object(p_bucket, p_key) then timestamptz 'infinity' end
+      )
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]
   from retention._live r
@@ -2410,7 +4293,7 @@ CREATE FUNCTION retention._newest_run() RETURNS timestamp with time zone
 declare
   v_newest timestamptz;
 begin
-  if to_regclass('retention._live') is not null then
+  if retention._can_look() then
     select max(n.completed_at)
     into v_newest
     from retention._tenant_ids() as t (tenant_id)
@@ -2548,14 +4431,32 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._note_changed(p_batch retention.batch, p_keys text[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.spared_object as s (bucket, key, etag, until, run_id)
+  select distinct on (e.key collate "C") p_batch.bucket, e.key, e.etag,
+    clock_timestamp() + retention._backoff('1 hour', '7 days', 1),
+    e.run_id
+  from retention._conditional_results(p_batch) e
+  where e.key collate "C" in (select unnest(p_keys) collate "C")
+  on conflict (bucket, key, etag) do update
+  set until = clock_timestamp() + retention._backoff('1 hour', '7 days', s.times + 1),
+    run_id = excluded.run_id,
+    times = s.times + 1,
+    noted_at = now()
+$$;
+
 CREATE FUNCTION retention._note_gate() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_reasons text[] := array(select g.reason from retention.gate() g order by g.reason);
+  v_reasons text[];
   v_before text[];
 begin
+  perform retention._look_at_keepers();
+  v_reasons := array(select g.reason from retention.gate() g order by g.reason);
   select s.reasons into v_before from retention.gate_state s where s.reasons <> v_reasons for update;
   if not found then
     return;
@@ -2575,6 +4476,87 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._note_held_objects(p_hold_id bigint, p_run_id retention.run_id, p_tenant_id retention.tenant_id, OUT objects bigint, OUT bucket text, OUT key text) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+begin
+  if p_run_id is not null then
+    insert into retention.held_object (hold_id, bucket, key)
+    select p_hold_id, retention._bucket(r.bucket, v_default_bucket), r.key
+    from retention.result r
+    where r.run_id = p_run_id
+      and octet_length(retention._bucket(r.bucket, v_default_bucket)) <= 255
+      and octet_length(r.key) between 1 and 1024
+    on conflict do nothing;
+    select o.bucket, o.key
+    into bucket, key
+    from retention.held_object o
+    where o.hold_id = p_hold_id
+    order by o.bucket, o.key
+    limit 1;
+  else
+    insert into retention.held_object (hold_id, bucket, key)
+    select p_hold_id, l.bucket, l.key
+    from retention._live l
+    where l.tenant_id = p_tenant_id
+      and l.is_candidate
+      and l.has_place
+    on conflict do nothing;
+    insert into retention.held_object (hold_id, bucket, key)
+    select p_hold_id, b.bucket, u.key
+    from retention.batch b
+    cross join lateral retention._results(b) u
+    where b.settled_at is null
+      and p_tenant_id::text = any (b.tenants)
+      and u.tenant_id = p_tenant_id::text
+      and u.key <> ''
+    on conflict do nothing;
+  end if;
+  select count(*) into objects from retention.held_object o where o.hold_id = p_hold_id;
+end
+$$;
+
+CREATE FUNCTION retention._note_identity() RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.identity (system_identifier, database_oid, database_name, timeline)
+  select n.system_identifier, n.database_oid, n.database_name, n.timeline
+  from retention._identity_now() n
+  where not exists (select from retention.installed)
+  on conflict (singleton) do nothing
+$$;
+
+CREATE FUNCTION retention._note_lateness(p_tenant_keys text[], p_results bigint[], p_uncovered bigint[], p_rules text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into retention.lateness (tenant_key, results, rule)
+  select u.tenant_key, u.uncovered, u.rule
+  from unnest(p_tenant_keys, p_uncovered, p_rules) as u (tenant_key, uncovered, rule)
+  where u.uncovered > 0;
+  update retention.allowance a
+  set results = a.results - t.used
+  from (
+    select w.allowance_id,
+      least(
+        w.results,
+        u.results - u.uncovered - (sum(w.results) over (partition by w.tenant_key order by w.allowance_id) - w.results)
+      ) as used
+    from unnest(p_tenant_keys, p_results, p_uncovered) as u (tenant_key, results, uncovered)
+    join retention.allowance w on w.tenant_key = u.tenant_key
+    where w.dropped_at is null
+      and u.results > u.uncovered
+  ) t
+  where a.allowance_id = t.allowance_id
+    and t.used > 0;
+end
+$$;
+
 CREATE FUNCTION retention._note_load(p_bucket text, p_failed jsonb) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2590,6 +4572,18 @@ begin
   if found then
     perform retention._pause_bucket(p_bucket, v_load.code, v_load.reason);
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_lost_fence(p_because text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update retention.fence
+  set lost_at = clock_timestamp(),
+    lost_because = p_because
+  where lost_at is null;
+  perform retention._note_gate();
 end
 $$;
 
@@ -2619,7 +4613,9 @@ CREATE TABLE retention.scan (
     skipped integer DEFAULT 0 NOT NULL,
     skipped_rows text[] DEFAULT '{}'::text[] NOT NULL,
     hit_limit boolean NOT NULL,
-    oldest timestamp with time zone
+    oldest timestamp with time zone,
+    surge_id bigint,
+    set_aside bigint DEFAULT 0 NOT NULL
 );
 
 COMMENT ON TABLE retention.scan IS 'one row for each flagging pass that did something';
@@ -2630,7 +4626,9 @@ COMMENT ON COLUMN retention.scan.skipped IS 'rows that cannot be flagged: no run
 
 COMMENT ON COLUMN retention.scan.skipped_rows IS 'the first ten of them, each with its reason';
 
-CREATE FUNCTION retention._note_pass(p_pass retention.scan, p_left_alone bigint, p_whole boolean, p_says_all boolean) RETURNS void
+COMMENT ON COLUMN retention.scan.surge_id IS 'the surge that it found; set_aside: with how many results';
+
+CREATE FUNCTION retention._note_pass(p_pass retention.scan, p_left_alone bigint, p_whole boolean, p_began_at timestamp with time zone, p_says_all boolean) RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '60s'
     AS $$
@@ -2639,12 +4637,14 @@ begin
   set passed_at = clock_timestamp(),
     more = p_pass.hit_limit,
     swept_at = case when p_whole then clock_timestamp() else swept_at end,
+    walk_began_at = case when p_pass.hit_limit then p_began_at end,
+    seen_at = case when p_pass.hit_limit then seen_at else coalesce(p_began_at, seen_at) end,
     pass_problem = null,
     left_alone = p_left_alone + case when p_whole then 0 else left_alone end;
-  if p_pass.flagged > 0 or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
+  if p_pass.flagged > 0 or p_pass.surge_id is not null or p_says_all and p_pass.without_place + p_pass.skipped > 0 then
     insert into retention.scan (
       started_at, ms, asked_by, looked_at, flagged, batches, without_place, without_place_run_ids,
-      skipped, skipped_rows, hit_limit, oldest
+      skipped, skipped_rows, hit_limit, oldest, surge_id, set_aside
     )
     values (
       p_pass.started_at,
@@ -2658,10 +4658,22 @@ begin
       p_pass.skipped,
       p_pass.skipped_rows,
       p_pass.hit_limit,
-      p_pass.oldest
+      p_pass.oldest,
+      p_pass.surge_id,
+      p_pass.set_aside
     );
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._note_person(p_name text) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.variable (name, set_at, set_by)
+  values (p_name, clock_timestamp(), session_user)
+  on conflict (name) do update
+  set set_at = excluded.set_at,
+    set_by = excluded.set_by
 $$;
 
 CREATE FUNCTION retention._note_refusal(p_batch retention.batch, p_failed jsonb) RETURNS void
@@ -2696,6 +4708,38 @@ begin
   if v_refusal.concerns_bucket or v_in_row > 1 then
     perform retention._pause_bucket(p_batch.bucket, v_refusal.code, v_refusal.reason);
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_session() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if new.set_at is distinct from old.set_at then
+    new.set_session := case when new.set_at is not null then session_user end;
+  end if;
+  if new.missing_confirmed_at is distinct from old.missing_confirmed_at then
+    new.missing_confirmed_session := case when new.missing_confirmed_at is not null then session_user end;
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._note_setting() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_table_name = 'policy' then
+    perform retention._note_person('retain');
+  else
+    perform retention._note_person(n.key)
+    from jsonb_each(to_jsonb(new)) n
+    where n.key in ('enabled', 'loop_interval', 'batch_size', 'default_bucket')
+      and n.value is distinct from to_jsonb(old) -> n.key;
+  end if;
+  return null;
 end
 $$;
 
@@ -2748,6 +4792,166 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._object_condition(p_bucket text, p_key text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  -- In PL/pgSQL, which keeps the plan: it is asked for each result that was spared.
+  return (
+    select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
+    from retention._live r
+    where r.key = p_key collate "C"
+      and r.bucket = p_bucket
+      and r.etag is not null
+  );
+end
+$$;
+
+CREATE TABLE retention.approval (
+    approval_id bigint NOT NULL,
+    kind text NOT NULL,
+    what jsonb NOT NULL,
+    results bigint,
+    asked_by text DEFAULT SESSION_USER NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    approved_by text,
+    approved_at timestamp with time zone,
+    used_at timestamp with time zone,
+    used_in xid8,
+    withdrawn_at timestamp with time zone,
+    withdrawn_by text,
+    CONSTRAINT a_withdrawal_says_by_whom CHECK (((withdrawn_at IS NULL) = (withdrawn_by IS NULL))),
+    CONSTRAINT an_approval_says_by_whom CHECK (((approved_at IS NULL) = (approved_by IS NULL))),
+    CONSTRAINT approval_kind_is_known CHECK ((kind = ANY (ARRAY['policy'::text, 'early'::text, 'surge'::text, 'hold'::text, 'orphans'::text, 'purge'::text, 'setting'::text, 'fence'::text, 'keeper'::text]))),
+    CONSTRAINT nobody_approves_their_own_request CHECK ((approved_by <> asked_by)),
+    CONSTRAINT only_what_was_approved_is_used CHECK (((used_at IS NULL) OR (approved_at IS NOT NULL))),
+    CONSTRAINT what_is_asked_is_an_object CHECK ((jsonb_typeof(what) = 'object'::text))
+);
+
+COMMENT ON TABLE retention.approval IS 'where setting.four_eyes asks for two people: what one has asked for, and another has approved';
+
+COMMENT ON COLUMN retention.approval.what IS 'exactly what is asked: another number or another name is another act';
+
+COMMENT ON COLUMN retention.approval.results IS 'of a policy: how many live results it would have made due when it was asked for';
+
+COMMENT ON COLUMN retention.approval.asked_by IS 'the session''s user, whatever role it has set; so is approved_by';
+
+COMMENT ON COLUMN retention.approval.used_at IS 'when it was done; an approval serves once';
+
+CREATE FUNCTION retention._open_approval(p_approval_id bigint) RETURNS retention.approval
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_approval retention.approval;
+begin
+  select * into v_approval from retention.approval a where a.approval_id = p_approval_id for update;
+  if not found then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no request %s', coalesce(p_approval_id::text, 'null')),
+      hint = 'See them with: retention approval list';
+  end if;
+  if num_nonnulls(v_approval.used_at, v_approval.withdrawn_at) > 0
+    or v_approval.asked_at < clock_timestamp() - interval '24 hours'
+  then
+    raise exception using
+      errcode = 'check_violation',
+      message = case
+        when v_approval.used_at is not null
+        then format('request %s was used at %s', p_approval_id, retention._iso(v_approval.used_at))
+        when v_approval.withdrawn_at is not null
+        then format('request %s was withdrawn by %s', p_approval_id, v_approval.withdrawn_by)
+        else format('request %s is older than 24 hours', p_approval_id)
+      end,
+      hint = 'Ask for it again.';
+  end if;
+  return v_approval;
+end
+$$;
+
+CREATE FUNCTION retention._open_surge(p_found bigint, p_tenants bigint, p_rule text, p_found_by text) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_surge_id bigint;
+begin
+  insert into retention.surge (found_by, seen_at, found, tenants, rule)
+  select coalesce(p_found_by, session_user), h.seen_at, p_found, p_tenants, p_rule
+  from retention.heartbeat h
+  returning surge_id into v_surge_id;
+  if pg_notification_queue_usage() <= 0.5 then
+    perform pg_notify('retention_attention', row_to_json(p)::text)
+    from (
+      select 'surge' as kind,
+        v_surge_id as surge_id,
+        p_found as results,
+        p_tenants as tenants,
+        retention._iso(now()) as at
+    ) p;
+  end if;
+  return v_surge_id;
+end
+$$;
+
+CREATE FUNCTION retention._orphan_reasons(p_bucket text, p_keys text[]) RETURNS TABLE(key text, reason text)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  with asked as materialized (
+    select retention._unpack_key(e.key, e.run_id::text) collate "C" as key
+    from (
+      select b.run_ids, b.keys
+      from retention.batch b
+      where b.bucket = p_bucket
+        and b.lease is not null
+      union all
+      select b.run_ids, b.keys
+      from retention.batch b
+      where b.bucket = p_bucket
+        and b.deleted_at is not null
+        and b.settled_at is null
+      union all
+      -- Of orphans themselves there may be an earlier request: to ask again is safe.
+      select u.run_ids, u.keys
+      from retention.unanswered u
+      where u.bucket = p_bucket
+        and u.run_ids is not null
+        and u.until > clock_timestamp()
+    ) a
+    cross join unnest(a.run_ids, a.keys) as e (run_id, key)
+  ),
+  kept as materialized (
+    select x.key collate "C" as key
+    from retention._kept(p_bucket, p_keys) x
+  )
+  select k.key,
+    case
+      when starts_with(k.key, '.retention/') then 'reserved'
+      when exists (
+        select
+        from retention._live r
+        where r.key = k.key collate "C"
+          and coalesce(r.bucket, p_bucket) = p_bucket
+      )
+      then 'has_run'
+      when (select exists (select from retention.held_object)) and retention._is_held_object(p_bucket, k.key) then 'held'
+      when k.key collate "C" in (select x.key from kept x) then 'kept'
+      when k.key collate "C" in (select a.key from asked a) then 'in_flight'
+    end
+  from unnest(p_keys) with ordinality as k (key, n)
+  order by k.n;
+end
+$$;
+
 CREATE FUNCTION retention._our_indexes(p_stale boolean DEFAULT false) RETURNS SETOF text
     LANGUAGE sql STABLE
     AS $$
@@ -2767,6 +4971,33 @@ CREATE FUNCTION retention._our_indexes(p_stale boolean DEFAULT false) RETURNS SE
     )
 $$;
 
+CREATE FUNCTION retention._outgrown(p_table oid, OUT reason text, OUT remedy text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_parent regclass := (select i.inhparent from pg_inherits i where i.inhrelid = p_table limit 1);
+begin
+  if v_parent is not null then
+    reason := format('%s is a part of %s by now, and runs of its other parts may point at the same objects', p_table::regclass, v_parent);
+    remedy := format('select retention.detach(); then: retention migrate up, with RETENTION_TABLE=%s', v_parent);
+  elsif exists (
+    select
+    from pg_inherits i
+    join pg_class c on c.oid = i.inhparent and c.relkind = 'r'
+    where i.inhparent = p_table
+  )
+  -- A hypertable has heirs too, and says more of itself.
+  and (select u.reason from retention._unsupported(p_table) u) is null
+  then
+    reason := format('tables inherit from %s by now, and no index can hold their rows together', p_table::regclass);
+    remedy := 'Make it a partitioned table, or take the children out of it: alter table ... no inherit ...';
+  else
+    select u.reason, u.remedy into reason, remedy from retention._unsupported(p_table) u;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._pack_key(p_key text, p_run_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN ((strpos(p_key, ''::text) > 0) OR starts_with(p_key, ''::text)) THEN (''::text || p_key) ELSE replace(p_key, p_run_id, ''::text) END;
@@ -2783,6 +5014,7 @@ declare
     'retain_until', null,
     'bucket', jsonb_build_object('name', 'result_s3_bucket'),
     'key', jsonb_build_object('name', 'result_s3_key'),
+    'etag', null,
     'cleared_at', jsonb_build_object('name', 'result_cleared_at'),
     'updated_at', jsonb_build_object('name', 'updated_at')
   );
@@ -2808,7 +5040,7 @@ begin
       raise exception using
         errcode = 'invalid_parameter_value',
         message = format('RETENTION_COLUMNS names the unknown view column %s', v_match[1]),
-        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at and updated_at.';
+        hint = 'The view columns are run_id, tenant_id, status, completed_at, retain_until, bucket, key, etag, cleared_at and updated_at.';
     end if;
     if v_match[1] = 'status' and v_match[2] ~ '^("(?:[^"]|"")*"|[^":'']+):[^:]+$' then
       v_completed := btrim(regexp_replace(v_match[2], '^("(?:[^"]|"")*"|[^":'']+):', ''));
@@ -2865,6 +5097,39 @@ begin
   return v_columns;
 end
 $_$;
+
+CREATE TABLE retention.surge_part (
+    part_id bigint NOT NULL,
+    surge_id bigint,
+    bucket text NOT NULL,
+    results integer NOT NULL,
+    oldest timestamp with time zone NOT NULL,
+    newest timestamp with time zone NOT NULL,
+    due_since timestamp with time zone,
+    parked_at timestamp with time zone DEFAULT now() NOT NULL,
+    looked_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_ids retention.run_id[] NOT NULL,
+    keys text[] NOT NULL COLLATE pg_catalog."C",
+    tenants text[] NOT NULL,
+    CONSTRAINT a_part_has_1_to_1000_results CHECK (((results >= 1) AND (results <= 1000)))
+);
+ALTER TABLE ONLY retention.surge_part ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE retention.surge_part IS 'late results that are set aside, packed as in a batch; no work until released';
+
+COMMENT ON COLUMN retention.surge_part.surge_id IS 'null: late results of a walk that is not complete; they are judged when it is';
+
+COMMENT ON COLUMN retention.surge_part.looked_at IS 'when its results were last looked at again: what is no longer due leaves it';
+
+CREATE FUNCTION retention._part_of(p_run_id retention.run_id) RETURNS SETOF retention.surge_part
+    LANGUAGE sql STABLE ROWS 1
+    AS $$
+  select p.*
+  from retention.surge_part p
+  where p_run_id = any (p.run_ids)
+  order by p.part_id
+  limit 1
+$$;
 
 CREATE FUNCTION retention._pass_by(p_tenant_key text) RETURNS text
     LANGUAGE plpgsql
@@ -2964,6 +5229,12 @@ CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
+CREATE FUNCTION retention._policy_act(p_tenant_id text, p_retain interval) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select jsonb_build_object('tenant_id', p_tenant_id, 'retain_days', trim_scale(extract(epoch from p_retain) / 86400))
+$$;
+
 CREATE FUNCTION retention._policy_tenant(p_tenant_id text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2974,6 +5245,157 @@ begin
     return p_tenant_id;
   end if;
   return retention._read_tenant_id(p_tenant_id)::text;
+end
+$$;
+
+CREATE FUNCTION retention._prepare_allowances(p_whole boolean) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  if exists (select from retention.hold h where h.tenant_id is not null) then
+    perform retention._grant_ended_holds();
+  end if;
+  if p_whole then
+    update retention.allowance a
+    set walk_at = now()
+    where a.dropped_at is null
+      and a.walk_at is null;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._put_to_work(p_surge_id bigint, p_but text[], p_late_since timestamp with time zone, OUT flagged bigint, OUT batches bigint, OUT oldest timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET work_mem TO '128MB'
+    AS $$
+begin
+  insert into retention.bucket (bucket)
+  select distinct p.bucket
+  from retention.surge_part p
+  where p.surge_id is not distinct from p_surge_id
+  on conflict do nothing;
+  if p_but = '{}' then
+    -- Packed as they are.
+    with moved as (
+      insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
+      select p.bucket, p.results, p.oldest, p.newest, p.due_since, p_late_since, p.run_ids, p.keys, p.tenants
+      from retention.surge_part p
+      where p.surge_id is not distinct from p_surge_id
+      order by p.oldest, p.part_id
+      returning batch.results, batch.oldest
+    )
+    select coalesce(sum(m.results), 0), count(*), min(m.oldest) into flagged, batches, oldest from moved m;
+    delete from retention.surge_part p where p.surge_id is not distinct from p_surge_id;
+    return;
+  end if;
+  with moved as (
+    insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
+    select n.bucket, count(*), min(n.oldest), max(n.newest), min(n.due_since), p_late_since,
+      array_agg(n.run_id order by n.place), array_agg(n.key order by n.place), array_agg(n.tenant_id order by n.place)
+    from (
+      select p.bucket, p.oldest, p.newest, p.due_since, u.run_id, u.key, u.tenant_id,
+        row_number() over (partition by p.bucket order by p.oldest, p.part_id, u.n) as place
+      from retention.surge_part p
+      cross join lateral unnest(p.run_ids, p.keys, p.tenants) with ordinality as u (run_id, key, tenant_id, n)
+      where p.surge_id is not distinct from p_surge_id
+        and retention._tenant_key(u.tenant_id) not in (select unnest(p_but))
+    ) n
+    group by n.bucket, (n.place - 1) / (select s.batch_size from retention.setting s)
+    order by min(n.oldest)
+    returning batch.results, batch.oldest
+  )
+  select coalesce(sum(m.results), 0), count(*), min(m.oldest) into flagged, batches, oldest from moved m;
+  if flagged = 0 then
+    return;
+  end if;
+  delete from retention.surge_part p
+  where p.surge_id is not distinct from p_surge_id
+    and not exists (
+      select
+      from unnest(p.tenants) as u (tenant_id)
+      where retention._tenant_key(u.tenant_id) in (select unnest(p_but))
+    );
+  update retention.surge_part p
+  set results = k.results,
+    run_ids = k.run_ids,
+    keys = k.keys,
+    tenants = k.tenants
+  from (
+    select x.part_id,
+      count(*) as results,
+      array_agg(u.run_id order by u.n) as run_ids,
+      array_agg(u.key order by u.n) as keys,
+      array_agg(u.tenant_id order by u.n) as tenants
+    from retention.surge_part x
+    cross join lateral unnest(x.run_ids, x.keys, x.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    where x.surge_id is not distinct from p_surge_id
+      and retention._tenant_key(u.tenant_id) in (select unnest(p_but))
+    group by x.part_id
+  ) k
+  where p.part_id = k.part_id
+    and p.results <> k.results;
+end
+$$;
+
+CREATE FUNCTION retention._read_conditions(p_batch retention.batch) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_conditions text[];
+begin
+  select case when count(k.condition) > 0 then array_agg(k.condition order by e.n) end
+  into v_conditions
+  from (
+    -- Each object once: thousands of results may share one. The probe as in _object_condition, planned once.
+    select d.key, o.condition
+    from (select distinct x.key collate "C" as key from retention._results(p_batch) x offset 0) d
+    cross join lateral (
+      select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1]) as condition
+      from retention._live r
+      where r.key = d.key
+        and r.bucket = p_batch.bucket
+        and r.etag is not null
+    ) o
+    offset 0
+  ) k
+  join retention._results(p_batch) e on e.key collate "C" = k.key;
+  return v_conditions;
+exception
+  when query_canceled then
+    raise;
+  when others then
+    if retention._is_passing(sqlstate) then
+      raise;
+    end if;
+    return retention._read_conditions_carefully(p_batch);
+end
+$$;
+
+CREATE FUNCTION retention._read_conditions_carefully(p_batch retention.batch) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_conditions text[] := '{}';
+  v_condition text;
+  v_key text;
+begin
+  for v_key in
+    select e.key from retention._results(p_batch) e order by e.n
+  loop
+    begin
+      v_condition := retention._object_condition(p_batch.bucket, v_key);
+    exception
+      when query_canceled then
+        raise;
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        v_condition := '!';
+    end;
+    v_conditions := v_conditions || v_condition;
+  end loop;
+  return v_conditions;
 end
 $$;
 
@@ -2989,6 +5411,11 @@ begin
   into strict v_type
   from pg_type t
   where t.oid = 'retention.run_id'::regtype;
+  if btrim(p_run_id, E' \t\r\n') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected the id of a run, given: an empty text';
+  end if;
   begin
     -- Assigned and not cast: a cast cuts off what is too long.
     v_run_id := p_run_id;
@@ -3017,6 +5444,11 @@ begin
   into strict v_type
   from pg_type t
   where t.oid = 'retention.tenant_id'::regtype;
+  if btrim(p_tenant_id, E' \t\r\n') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected the id of a tenant, given: an empty text';
+  end if;
   if octet_length(p_tenant_id) > 1024 then
     raise exception using
       errcode = 'invalid_parameter_value',
@@ -3034,6 +5466,102 @@ begin
   raise exception using
     errcode = 'invalid_parameter_value',
     message = format('%s is not a tenant id of this application (type %s)', p_tenant_id, v_type.name);
+end
+$$;
+
+CREATE FUNCTION retention._read_time(p_text text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return p_text::timestamptz;
+exception
+  when others then
+    return null;
+end
+$$;
+
+CREATE FUNCTION retention._readable(p_run_ids retention.run_id[]) RETURNS SETOF retention.run_id
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  return query
+  with going as materialized (
+    -- In flight, also after a lease has run out, or deleted and not yet stamped; and what a person asked to go early.
+    select unnest(b.run_ids) as run_id
+    from retention.batch b
+    where b.lease is not null
+    union all
+    select unnest(b.run_ids)
+    from retention.batch b
+    where b.deleted_at is not null
+      and b.settled_at is null
+    union all
+    select unnest(u.run_ids)
+    from retention.unanswered u
+    where u.until > now()
+    union all
+    select unnest(b.run_ids)
+    from retention.batch b
+    where (select exists (select from retention.cutoff c where c.until > now()))
+      and b.settled_at is null
+      and b.early is not null
+      and retention._has_command(b.flagged_at)
+  )
+  select l.run_id::retention.run_id
+  from retention._live l
+  where l.run_id = any (p_run_ids)
+    and l.run_id not in (select g.run_id from going g)
+  group by l.run_id
+  having not bool_or(l.is_due);
+end
+$$;
+
+CREATE FUNCTION retention._recorded_roles() RETURNS TABLE(role text, kind text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select distinct on (r.role) r.role, r.kind
+  from retention.adapter a
+  cross join lateral (
+    select a.operator_role, 'operator', 1
+    union all
+    select a.listener_role, 'listener', 2
+    union all
+    select a.observer_role, 'observer', 3
+    union all
+    select u.role, 'reader', 4
+    from unnest(a.reader_roles) as u (role)
+  ) as r (role, kind, place)
+  where r.role is not null
+  order by r.role, r.place
+$$;
+
+CREATE FUNCTION retention._refuse_orphans(p_because text, p_hint text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  raise exception using
+    errcode = 'RR040',
+    message = 'no orphan was deleted: ' || p_because,
+    hint = p_hint;
+end
+$$;
+
+CREATE FUNCTION retention._refuse_orphans_while_closed() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_gate record;
+begin
+  select g.because, g.remedy into v_gate from retention.gate() g limit 1;
+  if found then
+    perform retention._refuse_orphans(v_gate.because, v_gate.remedy);
+  end if;
 end
 $$;
 
@@ -3209,7 +5737,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._report(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text) RETURNS TABLE(name text, state text, found text, remedy text, code text)
+CREATE FUNCTION retention._report(p_table text, p_columns text, p_scheduler text, p_elsewhere boolean, p_role text, p_operator_role text DEFAULT ''::text, p_observer_role text DEFAULT ''::text) RETURNS TABLE(name text, state text, found text, remedy text, code text)
     LANGUAGE plpgsql STABLE
     AS $$
 declare
@@ -3236,10 +5764,15 @@ begin
   select 'scheduler', 'failed', f.message, f.hint, case f.code when 'invalid_parameter_value' then '22023' else '55000' end
   from retention._scheduler_fault(p_scheduler, p_elsewhere) f
   union all
-  select 'role', 'failed', format('RETENTION_ROLE names the role %s, which does not exist', p_role),
-    format('create role %I login; then migrate up again.', p_role), '42704'
-  where p_role <> ''
-    and not exists (select from pg_roles r where r.rolname = p_role);
+  select 'role', 'failed', format('%s names the role %s, which does not exist', g.variable, g.role),
+    format('create role %I login; then migrate up again.', g.role), '42704'
+  from (
+    values ('RETENTION_ROLE', p_role),
+      ('RETENTION_OPERATOR_ROLE', p_operator_role),
+      ('RETENTION_OBSERVER_ROLE', p_observer_role)
+  ) as g (variable, role)
+  where g.role <> ''
+    and not exists (select from pg_roles r where r.rolname = g.role);
   begin
     v_found := retention._find_columns(p_table, p_columns);
     v_table := retention._find_table(p_table);
@@ -3392,7 +5925,7 @@ begin
       format('Give it one, then: alter table %s alter column %I set not null;', p_table, v_run_id) as remedy
     where v_has_null
     union all
-    select 2, 'failed', format('runs of %s have the same %I, such as %s', p_table, v_run_id, v_sample.repeated),
+    select 2, 'failed', format('runs of %s have the same %I, at least these among the first %s rows: %s', p_table, v_run_id, v_sample.looked_at, v_sample.repeated),
       'Give each run an id of its own: a stamp could not tell them apart.'
     where v_sample.repeated is not null
     union all
@@ -3400,7 +5933,19 @@ begin
       format('alter table %s alter column %I set not null;', p_table, v_run_id)
     where (select t.is_nullable from retention._column_type(p_table, v_run_id) t)
     union all
-    select 4, 'ok', format('%I tells every run apart', v_run_id), null
+    select 4, 'ok',
+      case
+        when exists (
+          select
+          from pg_index i
+          join pg_attribute a on a.attrelid = p_table and a.attnum = i.indkey[0] and a.attname = v_run_id
+          where i.indrelid = p_table and i.indisunique and i.indisvalid and i.indpred is null and i.indnkeyatts = 1
+        )
+        then format('%I tells every run apart', v_run_id)
+        else format('%I tells the %s rows apart that were looked at; no index makes sure of the others: it may come again in another partition',
+          v_run_id, v_sample.looked_at)
+      end,
+      null
   ) r
   order by r.place
   limit 1;
@@ -3553,6 +6098,94 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._review_held_objects() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  delete from retention.held_object o
+  using retention.hold h
+  where h.hold_id = o.hold_id
+    and retention._hold_end(h.released_at, h.expires_at) < now();
+  if to_regclass('retention.result') is null then
+    return;
+  end if;
+  with noted as (
+    insert into retention.held_object (hold_id, bucket, key)
+    select h.hold_id, retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)), r.key
+    from retention.hold h
+    join retention.result r on r.run_id = h.run_id
+    where h.run_id is not null
+      and retention._hold_end(h.released_at, h.expires_at) > now()
+      and octet_length(retention._bucket(r.bucket, (select s.default_bucket from retention.setting s))) <= 255
+      and octet_length(r.key) between 1 and 1024
+    on conflict do nothing
+    returning hold_id, bucket, key
+  )
+  update retention.hold h
+  set objects = h.objects + n.objects,
+    bucket = coalesce(h.bucket, n.bucket),
+    key = coalesce(h.key, n.key)
+  from (
+    select o.hold_id, count(*) as objects, min(o.bucket) as bucket, (array_agg(o.key order by o.bucket))[1] as key
+    from noted o
+    group by o.hold_id
+  ) n
+  where n.hold_id = h.hold_id;
+end
+$$;
+
+CREATE FUNCTION retention._review_part(p_part_id bigint, p_found_at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_left record;
+  v_before bigint;
+begin
+  select count(*) as results,
+    array_agg(u.run_id order by u.n) as run_ids,
+    array_agg(u.key order by u.n) as keys,
+    array_agg(u.tenant_id order by u.n) as tenants,
+    max(p.results) as before
+  into v_left
+  from retention.surge_part p
+  cross join lateral unnest(p.run_ids, p.keys, p.tenants) with ordinality as u (run_id, key, tenant_id, n)
+  where p.part_id = p_part_id
+    and (
+      -- The aggregate keeps this a probe by run id.
+      select bool_or(
+        coalesce(r.key, '') = retention._unpack_key(u.key, u.run_id::text) collate "C"
+        and r.bucket = p.bucket
+        and coalesce(r.due_at < p_found_at, false)
+      )
+      from retention._live r
+      where r.run_id = u.run_id
+    );
+  select p.results into v_before from retention.surge_part p where p.part_id = p_part_id;
+  if v_left.results = v_before then
+    update retention.surge_part p set looked_at = clock_timestamp() where p.part_id = p_part_id;
+  elsif v_left.results = 0 then
+    delete from retention.surge_part p where p.part_id = p_part_id;
+  else
+    update retention.surge_part p
+    set results = v_left.results,
+      run_ids = v_left.run_ids,
+      keys = v_left.keys,
+      tenants = v_left.tenants,
+      looked_at = clock_timestamp()
+    where p.part_id = p_part_id;
+  end if;
+  return v_before - v_left.results;
+end
+$$;
+
 CREATE FUNCTION retention._review_shared_objects() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -3561,23 +6194,141 @@ declare
     select max(o.noted_at)
     from (select s.noted_at from retention.shared_object s order by s.noted_at limit 10000) o
   );
+  -- Without a guard nothing is late, and no note is kept for that.
+  v_seen_at timestamptz := (
+    select case when t.surge_guard is null then 'infinity' else coalesce(h.seen_at, '-infinity') end
+    from retention.heartbeat h
+    cross join retention.setting t
+  );
 begin
   if v_before is null then
     return;
   end if;
   merge into retention.shared_object s
   using (
-    select o.bucket, o.key, n.until, n.run_id
+    select o.bucket, o.key, n.until, n.run_id, o.until as noted_until, f.due_at
     from retention.shared_object o
     cross join lateral retention._needed(o.bucket, o.key) n
+    cross join lateral retention._last_due(o.bucket, o.key, o.run_id) as f (due_at)
     where o.noted_at <= v_before
   ) n
   on n.bucket = s.bucket
     and n.key = s.key
+  when matched and n.until is null and (n.noted_until <= v_seen_at or v_seen_at = 'infinity') then
+    delete
+  when matched and n.until is null then
+    update set until = least(n.noted_until, coalesce(n.due_at, now())), noted_at = now()
+  when matched then
+    update set until = n.until, run_id = n.run_id, noted_at = now();
+end
+$$;
+
+CREATE FUNCTION retention._review_some() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_part record;
+  v_gone bigint := 0;
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  for v_part in
+    select p.part_id, s.surge_id, s.found_at
+    from retention.surge_part p
+    join retention.surge s on s.surge_id = p.surge_id
+    where p.looked_at < now() - interval '1 hour'
+    order by p.looked_at
+    limit (select 10 + count(*) / 20 from retention.surge_part)
+  loop
+    perform from retention.surge s where s.surge_id = v_part.surge_id for update skip locked;
+    continue when not found;
+    v_gone := v_gone + coalesce(retention._review_part(v_part.part_id, v_part.found_at), 0);
+    perform retention._close_surge(v_part.surge_id);
+  end loop;
+  if v_gone > 0 then
+    delete from retention.progress;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._review_spared_objects() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_before timestamptz := (
+    select max(o.noted_at)
+    from (select s.noted_at from retention.spared_object s order by s.noted_at limit 10000) o
+  );
+  v_seen_at timestamptz := retention._seen();
+begin
+  if v_before is null then
+    return;
+  end if;
+  delete from retention.spared_object o
+  where o.noted_at <= v_before
+    and not retention._is_wanted(o.bucket, o.key, o.etag);
+  merge into retention.spared_object s
+  using (
+    select o.bucket, o.key, max(k.until) as until, (array_agg(k.kept_by order by k.until desc))[1] as kept_by
+    from retention.spared_object o
+    left join (
+      select b.bucket, k.*
+      from (
+        select n.bucket, array_agg(n.key) as keys
+        from retention.spared_object n
+        where n.noted_at <= v_before
+          and n.kept_by is not null
+        group by n.bucket
+      ) b
+      cross join lateral retention._kept(b.bucket, b.keys) k
+    ) k on k.bucket = o.bucket and k.key = o.key collate "C"
+    where o.noted_at <= v_before
+      and o.kept_by is not null
+    group by o.bucket, o.key
+  ) n
+  on n.bucket = s.bucket
+    and n.key = s.key
+    and s.etag = ''
+  -- Its time is over: its result fell due then, which a complete walk has to know (see _is_late). Without a guard no
+  -- walk has to.
+  when matched and n.until is null and s.until <= now() and s.until > v_seen_at and v_seen_at > '-infinity' then
+    do nothing
   when matched and n.until is null then
     delete
   when matched then
-    update set until = n.until, run_id = n.run_id, noted_at = now();
+    update set until = n.until, kept_by = n.kept_by, noted_at = now();
+  update retention.spared_object o
+  set noted_at = now()
+  where o.noted_at <= v_before
+    and o.kept_by is null;
+exception
+  when sqlstate 'RR051' or lock_not_available then
+    return;
+end
+$$;
+
+CREATE FUNCTION retention._review_surge(p_surge_id bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_surge retention.surge;
+  v_part_id bigint;
+  v_gone bigint := 0;
+begin
+  select * into v_surge from retention.surge s where s.surge_id = p_surge_id for update;
+  if to_regclass('retention._live') is null then
+    return 0;
+  end if;
+  for v_part_id in select p.part_id from retention.surge_part p where p.surge_id = p_surge_id order by p.part_id loop
+    v_gone := v_gone + retention._review_part(v_part_id, v_surge.found_at);
+  end loop;
+  if v_gone > 0 then
+    -- What falls due in its time may lie behind the progress.
+    delete from retention.progress;
+    perform retention._close_surge(p_surge_id);
+  end if;
+  return v_gone;
 end
 $$;
 
@@ -3628,6 +6379,18 @@ $$;
 CREATE FUNCTION retention._said(p_code text, p_message text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_code IS NULL) THEN COALESCE(p_message, 'unknown'::text) WHEN (lower(regexp_replace(COALESCE(p_message, ''::text), '[^A-Za-z0-9]'::text, ''::text, 'g'::text)) = ANY (ARRAY[''::text, lower(p_code)])) THEN p_code WHEN (strpos(p_message, p_code) > 0) THEN p_message ELSE (((p_code || ' ('::text) || p_message) || ')'::text) END;
+
+CREATE FUNCTION retention._same_setting(p_name text, p_one text, p_other text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case p_name
+    when 'enabled' then p_one::boolean = p_other::boolean
+    when 'batch_size' then p_one::integer = p_other::integer
+    when 'loop_interval' then p_one::interval = p_other::interval
+    when 'retain' then retention._in_days(p_one::interval) = retention._in_days(p_other::interval)
+    else p_one = p_other
+  end
+$$;
 
 CREATE FUNCTION retention._sample_rows(p_table regclass, p_found jsonb) RETURNS TABLE(looked_at bigint, with_object bigint, completed bigint, statuses text, commonest text, addresses bigint, slashes bigint, empty_keys bigint, long_keys bigint, long_ids bigint, repeated text)
     LANGUAGE plpgsql STABLE
@@ -3778,6 +6541,38 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._seen() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select case when s.surge_guard is null then '-infinity' else coalesce(h.seen_at, 'infinity') end
+  from retention.setting s
+  cross join retention.heartbeat h
+$$;
+
+CREATE FUNCTION retention._seen_of(p_tenant_id text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select case when e.ended > n.seen_at - s.release_spread then least(n.seen_at, e.ended) else n.seen_at end
+  from retention.setting s
+  cross join retention._seen() as n (seen_at)
+  cross join (
+    select max(retention._hold_end(h.released_at, h.expires_at)) as ended
+    from retention.hold h
+    where h.tenant_id = p_tenant_id
+      and retention._hold_end(h.released_at, h.expires_at) <= now()
+  ) e
+$$;
+
+CREATE FUNCTION retention._serves(p_kind text, p_least_role text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select coalesce(
+    array_position('{reader, observer, listener, operator}'::text[], p_least_role)
+      <= array_position('{reader, observer, listener, operator}'::text[], p_kind),
+    false
+  )
+$$;
+
 CREATE FUNCTION retention._set_apart(p_batch retention.batch, p_places bigint[], p_code text, p_error text, p_counts boolean) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -3867,6 +6662,15 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._set_aside_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
+    LANGUAGE sql STABLE
+    AS $$
+  select unnest(p.run_ids)
+  from retention.surge_part p
+  where p.oldest <= p_to
+    and p.newest >= p_from
+$$;
+
 CREATE FUNCTION retention._settled_before(p_batch_id bigint, p_lease uuid) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql STABLE
     AS $$
@@ -3902,13 +6706,13 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
     and not o.is_due
 $$;
 
-CREATE FUNCTION retention._sort_out(p_batch retention.batch, p_spared bigint[], p_failed bigint[], p_codes text[], p_errors text[]) RETURNS jsonb
+CREATE FUNCTION retention._sort_out(p_batch retention.batch, p_spared bigint[], p_failed bigint[], p_codes text[], p_errors text[], p_maybe_shared bigint[] DEFAULT NULL::bigint[]) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
 declare
   v_problems jsonb := '[]';
   v_kind record;
-  v_kept record;
+  v_kept retention.batch;
 begin
   for v_kind in
     select f.code, min(f.error) as error, array_agg(f.n order by f.n) as places
@@ -3920,29 +6724,163 @@ begin
     v_problems := v_problems
       || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
   end loop;
-  select count(*) as results,
-    coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
-    coalesce(array_agg(u.key order by u.n), '{}') as keys,
-    coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
-  into strict v_kept
-  from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
-  where u.n not in (select unnest(p_spared || p_failed));
+  v_kept := retention._without(p_batch, p_spared || p_failed);
   update retention.batch b
   set results = v_kept.results,
     run_ids = v_kept.run_ids,
     keys = v_kept.keys,
     tenants = v_kept.tenants,
+    etags = v_kept.etags,
     spared = b.spared + cardinality(p_spared),
     failed = b.failed + cardinality(p_failed),
     lease = case when v_kept.results > 0 then b.lease end,
     ms = case when v_kept.results > 0 then b.ms else 0 end,
     settled_at = case when v_kept.results > 0 then null else clock_timestamp() end
   where b.batch_id = p_batch.batch_id;
-  if cardinality(p_spared) > 0 and (select s.check_shared_objects from retention.setting s) then
-    perform retention._note_shared_objects(p_batch, p_spared);
+  if cardinality(coalesce(p_maybe_shared, p_spared)) > 0
+    and (select s.check_shared_objects from retention.setting s)
+  then
+    perform retention._note_shared_objects(p_batch, coalesce(p_maybe_shared, p_spared));
   end if;
   return v_problems;
 end
+$$;
+
+CREATE FUNCTION retention._spare_held(p_batch retention.batch, p_spared bigint[], p_keys text[], OUT spared bigint[], OUT keys text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_held text[];
+begin
+  spared := p_spared;
+  keys := p_keys;
+  if not exists (select from retention.held_object) then
+    return;
+  end if;
+  v_held := array(
+    select k.key
+    from unnest(p_keys) as k (key)
+    where retention._is_held_object(p_batch.bucket, k.key)
+  );
+  if v_held = '{}' then
+    return;
+  end if;
+  keys := array(select k.key from unnest(p_keys) as k (key) where k.key collate "C" not in (select unnest(v_held)));
+  spared := array(
+    select n.place from unnest(p_spared) as n (place)
+    union
+    select e.n from retention._results(p_batch) e where e.key collate "C" in (select unnest(v_held))
+    order by 1
+  );
+end
+$$;
+
+CREATE FUNCTION retention._spare_kept_strays(p_verify_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_part record;
+begin
+  if not exists (select from retention.keeper) then
+    return;
+  end if;
+  for v_part in
+    select o.bucket, array_agg(o.key) as keys
+    from (
+      select s.bucket, s.key, row_number() over (partition by s.bucket order by s.key) / 1000 as part
+      from retention.stray s
+      where s.verify_id = p_verify_id
+        and s.kind = 'orphan'
+    ) o
+    group by o.bucket, o.part
+  loop
+    update retention.stray s
+    set kind = null
+    where s.verify_id = p_verify_id
+      and s.bucket = v_part.bucket
+      and s.key in (select k.key collate "C" from retention._kept(v_part.bucket, v_part.keys) k);
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._spare_more(p_batch retention.batch, p_spared bigint[], p_keys text[], OUT spared bigint[], OUT keys text[], OUT etags text[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_kept text[] := '{}';
+  v_odd text[] := '{}';
+  v_key text;
+begin
+  spared := p_spared;
+  keys := p_keys;
+  if cardinality(p_keys) > 0 and exists (select from retention.keeper) then
+    with kept as (
+      select k.key, (array_agg(k.kept_by order by k.until desc))[1] as kept_by, max(k.until) as until
+      from retention._kept(p_batch.bucket, p_keys, true) k
+      group by k.key
+    ),
+    noted as (
+      insert into retention.spared_object as s (bucket, key, etag, kept_by, until)
+      select p_batch.bucket, k.key, '', k.kept_by, k.until
+      from kept k
+      on conflict (bucket, key, etag) do update
+      set kept_by = excluded.kept_by,
+        until = excluded.until,
+        noted_at = now()
+    )
+    select coalesce(array_agg(k.key), '{}') into v_kept from kept k;
+  end if;
+  if '!' = any (p_batch.etags) then
+    v_odd := array(
+      select e.key
+      from retention._conditional_results(p_batch) e
+      where e.etag = '!'
+        and e.key collate "C" in (select unnest(p_keys) collate "C")
+    );
+    perform retention._note_changed(p_batch, v_odd);
+  end if;
+  if cardinality(v_kept) + cardinality(v_odd) > 0 then
+    spared := p_spared || array(
+      select e.n
+      from retention._results(p_batch) e
+      where e.key collate "C" in (select unnest(v_kept || v_odd) collate "C")
+        and e.n not in (select unnest(p_spared))
+    );
+    if cardinality(v_kept) + cardinality(v_odd) <= 20 then
+      foreach v_key in array v_kept || v_odd loop
+        keys := array_remove(keys, v_key);
+      end loop;
+    else
+      keys := array(
+        select k.key from unnest(p_keys) as k (key) where k.key collate "C" not in (select unnest(v_kept || v_odd) collate "C")
+      );
+    end if;
+  end if;
+  if p_batch.etags is not null then
+    -- Once each: of a key that is named twice, both have one condition.
+    select coalesce(array_agg(o.key), '{}'), array_agg(o.etag)
+    into keys, etags
+    from (
+      select distinct on (e.key collate "C") e.key, e.etag
+      from retention._conditional_results(p_batch) e
+      where e.key collate "C" in (select unnest(keys) collate "C")
+        and e.n not in (select unnest(spared))
+    ) o;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._spare_strays(p_verify_id uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.stray s
+  set kind = null
+  where s.verify_id = p_verify_id
+    and s.kind = 'orphan'
+    and (
+      starts_with(s.key, '.retention/')
+      or (select exists (select from retention.held_object)) and retention._is_held_object(s.bucket, s.key)
+    )
 $$;
 
 CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone) RETURNS bigint
@@ -4320,7 +7258,7 @@ $$;
 
 CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
-    AS $$
+    AS $_$
 begin
   if p_batch.deleted_at is not null then
     state := case when p_batch.dead_at is null then 'failed' else 'dead' end;
@@ -4355,7 +7293,9 @@ begin
   elsif p_batch.failed_at is not null then
     state := 'failed';
     because := format(
-      'S3 answered %s%s; next attempt at %s',
+      '%s %s%s; next attempt at %s',
+      -- An SQLSTATE has five places, one of them a digit; EPIPE is none.
+      case when p_batch.code in ('ClaimLost', 'ClaimSuspect') or p_batch.code ~ '^(?=.*[0-9])[0-9A-Z]{5}$' then 'looking at it again ended with' else 'S3 answered' end,
       retention._said(p_batch.code, p_batch.error),
       case
         when p_batch.attempts > 0 then format(' on attempt %s', p_batch.attempts)
@@ -4367,6 +7307,12 @@ begin
     state := 'flagged';
     because := format('it was flagged at %s and waits in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
       || case
+        when p_batch.late_since = 'infinity' then '; it was late: it was found before any walk had been complete'
+        when p_batch.late_since is not null
+        then format('; it was late: due before the walk that began at %s, which did not find it', retention._iso(p_batch.late_since))
+        else ''
+      end
+      || case
         when p_batch.early is not null
         then format(', earlier than its policy says: a person confirmed a cutoff of %s', retention._in_days(p_batch.early))
         else ''
@@ -4374,12 +7320,14 @@ begin
       || case
         when p_bucket.paused_until > now()
         then format('; its bucket pauses until %s after %s', retention._iso(p_bucket.paused_until), p_bucket.pause_code)
+        when retention._is_cooling(p_batch.flagged_at, p_batch.visible_at, p_batch.failed_at, p_batch.early)
+        then format('; it waits for its cool-off until %s', retention._iso(p_batch.visible_at))
         when p_batch.visible_at > now() then format('; next attempt at %s', retention._iso(p_batch.visible_at))
         else ''
       end;
   end if;
 end
-$$;
+$_$;
 
 CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
     LANGUAGE sql STABLE
@@ -4432,6 +7380,23 @@ begin
       ) is true;
   end if;
 end
+$$;
+
+CREATE FUNCTION retention._stored_settings() RETURNS TABLE(name text, variable text, value text)
+    LANGUAGE sql STABLE
+    AS $$
+  select v.name, v.variable, v.value
+  from retention.setting s
+  cross join retention.policy p
+  cross join lateral (
+    values
+      ('enabled', 'DPP_RETENTION_ENABLED', s.enabled::text),
+      ('retain', 'DPP_RETENTION_DAYS', p.retain::text),
+      ('loop_interval', 'DPP_RETENTION_LOOP_INTERVAL_SECONDS', s.loop_interval::text),
+      ('batch_size', 'DPP_RETENTION_BATCH_SIZE', s.batch_size::text),
+      ('default_bucket', 'S3_RESULT_BUCKET', s.default_bucket)
+  ) as v (name, variable, value)
+  where p.tenant_id = '*'
 $$;
 
 CREATE FUNCTION retention._subscription_of(p_table oid) RETURNS text
@@ -4493,7 +7458,24 @@ begin
     a.table_oid,
     to_regclass(a.table_name)::oid as named_oid,
     c.relrowsecurity as is_secured,
-    exists (select from pg_subscription_rel) as is_subscribed
+    exists (select from pg_subscription_rel) as is_subscribed,
+    c.relhassubclass and c.relkind = 'r'
+      or exists (select from pg_inherits i where i.inhrelid = a.table_oid)
+      or exists (select from pg_class e where e.relname in ('pg_dist_partition', 'hypertable')) as may_be_unsupported,
+    exists (
+      select
+      from unnest(a.index_marks) as m (mark)
+      where not exists (
+        select
+        from pg_index i
+        join pg_description d on d.objoid = i.indexrelid
+          and d.classoid = 'pg_class'::regclass
+          and d.objsubid = 0
+        where i.indrelid = a.table_oid
+          and i.indisvalid
+          and d.description = m.mark
+      )
+    ) as lacks_index
   into v_table
   from retention.adapter a
   left join pg_class c on c.oid = a.table_oid;
@@ -4537,6 +7519,69 @@ begin
     remedy := 'Run retention in the database that publishes the table, and only there. After a switch-over: drop subscription';
     return next;
   end if;
+  if v_table.may_be_unsupported then
+    return query
+    select 'table unsupported', u.reason, u.remedy
+    from retention._outgrown(v_table.table_oid) u
+    where u.reason is not null;
+  end if;
+  if v_table.lacks_index then
+    reason := 'index missing';
+    because := format(
+      'the index %s on %s is missing or not valid, and each pass and claim would read the whole table without it',
+      retention._missing_indexes(), v_table.table_name
+    );
+    remedy := 'retention migrate up, which builds it while the application goes on';
+    return next;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._take_apart(p_batch retention.batch) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  -- In eighths and not in halves: each try costs a session, if not the server.
+  v_part integer := ceil(p_batch.results / 8.0);
+  v_first integer := 1;
+begin
+  if p_batch.results = 1 then
+    p_batch.attempts := (select s.max_attempts - 1 from retention.setting s);
+  end if;
+  while v_first <= p_batch.results loop
+    perform retention._set_apart(
+      p_batch,
+      array(select generate_series(v_first, least(v_first + v_part - 1, p_batch.results))),
+      case when p_batch.results = 1 then 'ClaimLost' else 'ClaimSuspect' end,
+      'each session that checked it was lost' || case when p_batch.results > 1 then ', with others' else '' end,
+      p_batch.results = 1
+    );
+    v_first := v_first + v_part;
+  end loop;
+  delete from retention.batch b where b.batch_id = p_batch.batch_id;
+end
+$$;
+
+CREATE FUNCTION retention._take_changed(p_batch retention.batch, p_failed jsonb, OUT others jsonb, OUT keys text[], OUT results bigint) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+begin
+  -- Without a condition there was nothing that could have failed it.
+  select coalesce(array_agg(e.key), '{}'), count(*)
+  into keys, results
+  from retention._conditional_results(p_batch) e
+  where e.etag is not null
+    and e.key collate "C" in (
+      select f.key collate "C"
+      from jsonb_to_recordset(p_failed) as f (key text, outcome text)
+      where f.outcome = 'changed'
+    );
+  perform retention._note_changed(p_batch, keys);
+  others := (
+    select coalesce(jsonb_agg(f.failure), '[]')
+    from jsonb_array_elements(p_failed) as f (failure)
+    where coalesce(f.failure ->> 'key', '') collate "C" not in (select unnest(keys) collate "C")
+  );
 end
 $$;
 
@@ -4562,7 +7607,8 @@ begin
     set results = v_left.results,
       run_ids = v_left.run_ids,
       keys = v_left.keys,
-      tenants = v_left.tenants
+      tenants = v_left.tenants,
+      etags = null
     where b.batch_id = p_batch_id;
   end if;
 end
@@ -4659,6 +7705,58 @@ begin
     where h.tenant_id = n.tenant_id::text
       and retention._hold_end(h.released_at, h.expires_at) > now()
   );
+end
+$$;
+
+CREATE FUNCTION retention._tenants_due_of(p_tenants integer, p_bound integer, p_tenant_keys text[]) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+begin
+  if not retention._can_look() then
+    return;
+  end if;
+  return query
+  with waiting as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, f.due_at
+    from retention._tenants() t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
+    where p_tenant_keys is null
+      or t.tenant_key = any (p_tenant_keys)
+    order by f.due_at, t.tenant_key
+    limit p_tenants
+  ),
+  seen as materialized (
+    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
+      count(*) over (partition by t.tenant_key) as looked_at
+    from waiting t
+    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
+  )
+  select s.tenant_id::text,
+    (extract(epoch from s.retain) / 86400)::double precision,
+    min(s.completed_at),
+    min(s.due_at),
+    count(*),
+    count(*) filter (
+      where s.run_id in (
+        select retention._flagged_between(
+          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
+        )
+      )
+    ),
+    min(s.looked_at) >= p_bound
+  from seen s
+  where s.is_due
+    and s.run_id is not null
+  group by s.tenant_id, s.tenant_key, s.retain
+  order by min(s.due_at), s.tenant_key;
 end
 $$;
 
@@ -4870,7 +7968,146 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._two_people(p_kind text, p_what jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_approval retention.approval;
+  v_now bigint;
+begin
+  if not (select s.four_eyes from retention.setting s) then
+    return;
+  end if;
+  select a.*
+  into v_approval
+  from retention.approval a
+  where a.kind = p_kind
+    and a.what = p_what
+    and a.asked_by = session_user
+    and a.approved_by <> session_user
+    and a.withdrawn_at is null
+    and a.asked_at between clock_timestamp() - interval '24 hours' and clock_timestamp() + interval '1 minute'
+    -- What only says how things shall be may be said twice in one transaction.
+    and (a.used_at is null or a.used_in = pg_current_xact_id() and p_kind in ('policy', 'setting', 'purge', 'hold'))
+  order by a.used_at nulls last, a.approval_id
+  limit 1
+  for update;
+  if not found then
+    raise exception using
+      errcode = 'RR004',
+      message = format('%s needs two people: another one must approve exactly %s', retention._act(p_kind), p_what),
+      detail = jsonb_build_object('kind', p_kind, 'what', p_what),
+      hint = format(
+        'Ask for it: select retention.ask_approval(%L, %L); another person then runs: select retention.approve(<its number>);',
+        p_kind, p_what
+      );
+  end if;
+  if v_approval.used_at is not null then
+    return;
+  end if;
+  v_now := retention._asked_results(p_kind, p_what);
+  if v_now > v_approval.results + (select s.policy_guard from retention.setting s) then
+    raise exception using
+      errcode = 'check_violation',
+      message = format(
+        'by now it would make %s results due at once, and %s were approved with request %s',
+        v_now, v_approval.results, v_approval.approval_id
+      ),
+      hint = format('Withdraw it and ask again: select retention.withdraw_approval(%s);', v_approval.approval_id);
+  end if;
+  update retention.approval
+  set used_at = clock_timestamp(),
+    used_in = pg_current_xact_id()
+  where approval_id = v_approval.approval_id;
+end
+$$;
+
+CREATE FUNCTION retention._typed_column(p_table regclass, p_column text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_parts text[];
+begin
+  if p_column is null or exists (
+    select
+    from pg_attribute a
+    where a.attrelid = p_table
+      and a.attname = p_column
+      and a.attnum > 0
+      and not a.attisdropped
+  ) then
+    return p_column;
+  end if;
+  v_parts := parse_ident(p_column);
+  return case when cardinality(v_parts) = 1 then v_parts[1] else p_column end;
+exception
+  when invalid_parameter_value then
+    return p_column;
+end
+$$;
+
+CREATE FUNCTION retention._typed_table(p_table text) RETURNS regclass
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_parts text[];
+begin
+  v_parts := parse_ident(p_table);
+  return (
+    select c.oid
+    from pg_namespace n
+    join pg_class c on c.relnamespace = n.oid
+    where cardinality(v_parts) <= 2
+      and n.nspname = case when cardinality(v_parts) = 1 then 'public' else v_parts[1] end
+      and c.relname = v_parts[cardinality(v_parts)]
+  );
+exception
+  when invalid_parameter_value then
+    return null;
+end
+$$;
+
 CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_variable
+declare
+  v_keys text[];
+  v_parts jsonb;
+  v_part record;
+begin
+  return query select u.* from retention._unflagged_of(p_bound, null) u;
+exception
+  when others then
+    if retention._is_passing(sqlstate) then
+      raise;
+    end if;
+    v_keys := array(select t.tenant_key from retention._tenants() t);
+    due := 0;
+    is_capped := true;
+    v_parts := jsonb_build_array(to_jsonb(v_keys));
+    while jsonb_array_length(v_parts) > 0 loop
+      v_keys := array(select jsonb_array_elements_text(v_parts -> 0));
+      v_parts := v_parts - 0;
+      begin
+        select * into strict v_part from retention._unflagged_of(p_bound, v_keys);
+        due := due + v_part.due;
+        completed_at := least(completed_at, v_part.completed_at);
+        due_at := least(due_at, v_part.due_at);
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          v_parts := v_parts || retention._halves(v_keys);
+      end;
+    end loop;
+    return next;
+end
+$$;
+
+CREATE FUNCTION retention._unflagged_of(p_bound integer, p_tenant_keys text[]) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4883,12 +8120,9 @@ CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, 
     AS $$
 #variable_conflict use_column
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
-    return;
-  end if;
-  -- A row that cannot be read is named by the pass; here it makes the figure a lower bound.
-  begin
+  else
     return query
     with tenant as materialized (
       select t.tenant_id,
@@ -4897,6 +8131,8 @@ begin
         g.run_id as seen_run_id
       from retention._tenants() t
       left join retention.progress g on g.tenant_key = t.tenant_key
+      where p_tenant_keys is null
+        or t.tenant_key = any (p_tenant_keys)
     ),
     side as materialized (
       select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
@@ -4925,6 +8161,8 @@ begin
         r.run_id, r.completed_at, r.due_at,
         r.is_due and r.has_place and not (
           (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+          or (select exists (select from retention.spared_object))
+            and retention._is_spared_for_now(r.bucket, r.key)
         ) as may_go
       from stretch s
       cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
@@ -4948,6 +8186,8 @@ begin
         r.run_id, r.completed_at, r.due_at,
         r.is_due and r.has_place and not (
           (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
+          or (select exists (select from retention.spared_object))
+            and retention._is_spared_for_now(r.bucket, r.key)
         ) as may_go
       from wanting w
       cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
@@ -4968,7 +8208,7 @@ begin
         from seen s
         group by s.is_behind
       ) b
-      cross join lateral retention._flagged_between(b.first_completed_at, b.last_completed_at) as f (run_id)
+      cross join lateral retention._known_between(b.first_completed_at, b.last_completed_at) as f (run_id)
     )
     select count(*),
       exists (
@@ -4982,13 +8222,7 @@ begin
     where s.may_go
       and s.run_id is not null
       and s.run_id not in (select f.run_id from flagged f);
-  exception
-    when others then
-      if retention._is_passing(sqlstate) then
-        raise;
-      end if;
-      return query select 0::bigint, true, null::timestamptz, null::timestamptz;
-  end;
+  end if;
 end
 $$;
 
@@ -5048,7 +8282,7 @@ CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint
       x.key collate "C" as key,
       array_agg(row(x.run_id, x.tenant_id, x.bucket, x.key, x.completed_at, x.due_at)::retention.selection) as rows,
       array_agg(x.n) as places
-    from unnest(p_rows) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
+    from unnest(retention._without_kept(p_rows)) with ordinality as x (run_id, tenant_id, bucket, key, completed_at, due_at, n)
     group by x.bucket, x.key collate "C"
   ) k
   cross join lateral (
@@ -5062,6 +8296,7 @@ CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint
     as u (run_id, tenant_id, bucket, key, completed_at, due_at, place)
   -- One that is early is itself not due.
   where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
+    and not ((select exists (select from retention.held_object)) and retention._is_held_object(k.bucket, k.key))
   order by u.place
   limit p_limit
 $$;
@@ -5104,34 +8339,27 @@ CREATE FUNCTION retention._unsupported(p_table oid, OUT reason text, OUT remedy 
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-declare
-  v_is_distributed boolean := false;
 begin
-  if to_regclass('pg_catalog.pg_dist_partition') is not null then
-    execute 'select exists (select from pg_catalog.pg_dist_partition p where p.logicalrelid = $1)'
-    into v_is_distributed
-    using p_table;
-    if v_is_distributed then
-      reason := format('%s is a distributed table of Citus, whose rows no function of this schema can stamp', p_table::regclass);
-      remedy := 'Keep the runs in a local table of the coordinator: select undistribute_table(...).';
-      return;
-    end if;
-  end if;
-  if to_regclass('_timescaledb_catalog.hypertable') is not null then
-    execute 'select exists (
+  if retention._is_noted(
+    'pg_catalog', 'pg_dist_partition',
+    'select exists (select from pg_catalog.pg_dist_partition p where p.logicalrelid = $1)',
+    p_table
+  ) then
+    reason := format('%s is a distributed table of Citus, whose rows no function of this schema can stamp', p_table::regclass);
+    remedy := 'Keep the runs in a local table of the coordinator: select undistribute_table(...).';
+  elsif retention._is_noted(
+    '_timescaledb_catalog', 'hypertable',
+    'select exists (
         select
         from _timescaledb_catalog.hypertable h
         join pg_class c on c.relname = h.table_name
         join pg_namespace n on n.oid = c.relnamespace and n.nspname = h.schema_name
         where c.oid = $1
-      )'
-    into v_is_distributed
-    using p_table;
-    if v_is_distributed then
-      reason := format('%s is a hypertable of Timescale, on which no index can be built concurrently', p_table::regclass);
-      remedy := 'Keep the runs in a plain table, or in one that is partitioned by PostgreSQL itself.';
-      return;
-    end if;
+      )',
+    p_table
+  ) then
+    reason := format('%s is a hypertable of Timescale, on which no index can be built concurrently', p_table::regclass);
+    remedy := 'Keep the runs in a plain table, or in one that is partitioned by PostgreSQL itself.';
   end if;
 end
 $_$;
@@ -5139,6 +8367,131 @@ $_$;
 CREATE FUNCTION retention._until(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (p_at = 'infinity'::timestamp with time zone) THEN 'for ever'::text ELSE ('until '::text || retention._iso(p_at)) END;
+
+CREATE FUNCTION retention._upcoming_flagged(p_tenant_id text) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+      when b.dead_at is not null then null
+      when b.lease is not null then now()
+      else greatest(b.visible_at, now())
+    end,
+    case when b.dead_at is not null then 'dead' else 'flagged' end,
+    u.tenant_id,
+    b.bucket,
+    count(*)
+  from retention.batch b
+  cross join unnest(b.tenants) as u (tenant_id)
+  where b.settled_at is null
+    and (p_tenant_id is null or u.tenant_id = p_tenant_id)
+  group by b.batch_id, u.tenant_id
+  union all
+  select null, 'set aside', u.tenant_id, p.bucket, count(*)
+  from retention.surge_part p
+  cross join unnest(p.tenants) as u (tenant_id)
+  where p_tenant_id is null or u.tenant_id = p_tenant_id
+  group by u.tenant_id, p.bucket
+$$;
+
+CREATE FUNCTION retention._upcoming_unflagged(p_tenant_id text, p_end timestamp with time zone) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  v_setting retention.setting;
+  v_cool_off interval;
+  v_holds boolean := exists (select from retention.hold);
+begin
+  -- Nothing is known of the table while it is detached.
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  select * into strict v_setting from retention.setting;
+  v_cool_off := coalesce(v_setting.cool_off, '0');
+  return query
+  with tenant as materialized (
+    select n.tenant_id, p_end - v_cool_off - retention._in_seconds(coalesce(p.retain, d.retain)) as before
+    from retention._tenant_ids() as n (tenant_id)
+    join retention.policy d on d.tenant_id = '*'
+    left join retention.policy p on p.tenant_id = n.tenant_id::text
+      and p.tenant_id <> '*'
+    where p_tenant_id is null
+      or n.tenant_id::text = p_tenant_id
+  ),
+  seen as materialized (
+    select r.run_id, r.tenant_id, r.bucket, r.key, r.completed_at, r.due_at
+    from tenant t
+    cross join lateral retention._past(t.tenant_id, null, null, t.before, null) r
+    where r.has_place
+      and r.run_id is not null
+      and r.due_at < p_end - v_cool_off
+  ),
+  freed as materialized (
+    select s.*, case when v_holds then retention._free_at(s.run_id, s.tenant_id, s.due_at) else s.due_at end as free_at
+    from seen s
+    where s.run_id not in (
+      select f.run_id
+      from retention._known_between(
+        (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
+      ) as f (run_id)
+    )
+  ),
+  -- An object goes when the last of the runs that point at it is free.
+  shared as materialized (
+    select f.*,
+      case
+        when v_setting.check_shared_objects then (
+          select max(
+            case
+              when o.due_at is null then 'infinity'
+              when v_holds then retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
+              else o.due_at
+            end
+          )
+          from retention._live o
+          where o.key = f.key collate "C"
+            and o.bucket = f.bucket
+            and o.run_id <> f.run_id
+        )
+      end as sharers_free_at,
+      case
+        when (select exists (select from retention.spared_object)) then retention._is_spared_for_now(f.bucket, f.key)
+      end as is_spared
+    from freed f
+  ),
+  judged as (
+    select case
+        when s.is_spared is not true and greatest(s.free_at, s.sharers_free_at) + v_cool_off < p_end
+        then greatest(s.free_at, s.sharers_free_at, now()) + v_cool_off
+      end as at,
+      case
+        when s.is_spared then 'spared'
+        when greatest(s.free_at, s.sharers_free_at) < now() then 'due'
+        when greatest(s.free_at, s.sharers_free_at) + v_cool_off < p_end then 'upcoming'
+        when s.free_at + v_cool_off >= p_end then 'held'
+        else 'shared'
+      end as state,
+      s.tenant_id,
+      s.bucket
+    from shared s
+  )
+  select j.at, j.state, j.tenant_id, j.bucket, count(*)
+  from judged j
+  group by j.at, j.state, j.tenant_id, j.bucket;
+end
+$$;
+
+CREATE FUNCTION retention._waiting_run_ids() RETURNS SETOF retention.run_id
+    LANGUAGE sql STABLE ROWS 100
+    AS $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.dead_at is not null
+    and b.settled_at is null
+  union all
+  select unnest(p.run_ids)
+  from retention.surge_part p
+$$;
 
 CREATE FUNCTION retention._when_back(p_holds jsonb, p_run_id retention.run_id) RETURNS text
     LANGUAGE sql STABLE
@@ -5165,6 +8518,75 @@ CREATE FUNCTION retention._why_due(p_due_at timestamp with time zone, p_policy t
   from retention.next_pass() n
 $$;
 
+CREATE TABLE retention.variable (
+    name text NOT NULL,
+    value text,
+    brought_at timestamp with time zone,
+    brought text[] DEFAULT '{}'::text[] NOT NULL,
+    applied_at timestamp with time zone,
+    returned_at timestamp with time zone,
+    set_at timestamp with time zone,
+    set_by text,
+    CONSTRAINT a_variable_names_a_setting CHECK ((name = ANY (ARRAY['enabled'::text, 'retain'::text, 'loop_interval'::text, 'batch_size'::text, 'default_bucket'::text]))),
+    CONSTRAINT what_a_person_set_says_by_whom CHECK (((set_at IS NULL) = (set_by IS NULL)))
+);
+
+COMMENT ON TABLE retention.variable IS 'by setting, what processes brought as variables when they started, and when a person last set it';
+
+COMMENT ON COLUMN retention.variable.value IS 'what the last process that had the variable brought; null: none had it';
+
+COMMENT ON COLUMN retention.variable.brought IS 'every value that a process has brought: one that came before is not applied again';
+
+COMMENT ON COLUMN retention.variable.applied_at IS 'when a variable last changed the setting';
+
+COMMENT ON COLUMN retention.variable.returned_at IS 'when a variable last switched on again what another had switched off: at most once in an hour';
+
+COMMENT ON COLUMN retention.variable.set_at IS 'when a person last set it: by a function, a command or an update of the table';
+
+CREATE FUNCTION retention._why_ignored(p_known retention.variable, p_name text, p_value text, p_stored text) RETURNS text
+    LANGUAGE sql
+    AS $$
+  select case
+    when p_name = 'default_bucket' and (p_stored is not null or p_known.set_at is not null)
+    then 'only retention.set_default_bucket changes a default bucket'
+    when p_known.value = p_value and x.by_person
+    then format('it is as before, and %s has set another value since, at %s', p_known.set_by, retention._iso(p_known.set_at))
+    when p_known.value = p_value
+    then 'it is as before'
+    when p_known.value is null and p_known.set_at is not null
+    then format('%s had set another value before it first came, at %s', p_known.set_by, retention._iso(p_known.set_at))
+    when p_name = 'enabled' and not p_value::boolean or p_name = 'retain' and p_value::interval > p_stored::interval
+    then null
+    when p_name = 'enabled' and x.by_person
+    then format('%s has switched it off, at %s, and a person switches it on again', p_known.set_by, retention._iso(p_known.set_at))
+    when p_name = 'enabled' and coalesce(p_known.returned_at < clock_timestamp() - interval '1 hour', true)
+    then null
+    when p_value = any (p_known.brought) and p_name <> 'retain'
+    then 'it was brought before and another value came after it; do processes with different variables run?'
+  end
+  from (select coalesce(p_known.set_at > coalesce(p_known.applied_at, '-infinity'), false) as by_person) x
+$$;
+
+CREATE FUNCTION retention._why_in_part(p_run_id retention.run_id, p_due_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('it is late: due since %s, ', retention._iso(p_due_at))
+    || case
+      when coalesce(g.seen_at, case when g.surge_id is null then h.seen_at end) is null
+      then 'and no walk over the results had been complete when it was found'
+      else format(
+        'and unknown to the last complete walk, which began at %s', retention._iso(coalesce(g.seen_at, h.seen_at))
+      )
+    end
+    || case
+      when g.surge_id is null then '; the walk that found it is not complete yet, and judges it when it is'
+      else format('; it is set aside in surge %s: retention surge show %s, then release', g.surge_id, g.surge_id)
+    end
+  from retention._part_of(p_run_id) p
+  cross join retention.heartbeat h
+  left join retention.surge g on g.surge_id = p.surge_id
+$$;
+
 CREATE FUNCTION retention._why_kept(p_completed_at timestamp with time zone, p_retain_until timestamp with time zone, p_due_at timestamp with time zone, p_retain interval, p_policy text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -5175,6 +8597,46 @@ CREATE FUNCTION retention._why_kept(p_completed_at timestamp with time zone, p_r
     then format('its completion date is %s, so it is kept for ever: correct the date', p_completed_at)
     else format('%s keeps results for %s: due at %s', coalesce(p_policy, 'the default policy'), p_retain, retention._iso(p_due_at))
   end
+$$;
+
+CREATE TABLE retention.surge (
+    surge_id bigint NOT NULL,
+    found_at timestamp with time zone DEFAULT now() NOT NULL,
+    found_by text NOT NULL,
+    seen_at timestamp with time zone,
+    found bigint NOT NULL,
+    tenants bigint NOT NULL,
+    rule text NOT NULL,
+    closed_at timestamp with time zone,
+    CONSTRAINT a_surge_has_results CHECK ((found > 0)),
+    CONSTRAINT rule_is_known CHECK ((rule = ANY (ARRAY['tenant'::text, 'all'::text])))
+);
+
+COMMENT ON TABLE retention.surge IS 'one row for each time that late results were set aside';
+
+COMMENT ON COLUMN retention.surge.seen_at IS 'when the last complete walk before it had begun; null: there was none';
+
+COMMENT ON COLUMN retention.surge.found IS 'how many results it had when it was found';
+
+COMMENT ON COLUMN retention.surge.rule IS 'tenant: some tenant was over setting.surge_guard; all: only all together, over surge_guard_all';
+
+COMMENT ON COLUMN retention.surge.closed_at IS 'since when nothing of it is set aside any more: released, or no longer due';
+
+CREATE FUNCTION retention._why_set_aside(p_surge retention.surge) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+      when p_surge.seen_at is null then 'no walk over the results had been complete before, so everything that was due was found at once'
+      else format(
+        'they were due before %s, when the last complete walk began, and it did not find them: rows were changed since',
+        retention._iso(p_surge.seen_at)
+      )
+    end
+    || case p_surge.rule
+      when 'tenant' then format('; more of a tenant than the %s late results that may come in 24 hours', s.surge_guard)
+      else format('; more of all tenants together than the %s late results that may come in 24 hours', s.surge_guard_all)
+    end
+  from retention.setting s
 $$;
 
 CREATE FUNCTION retention._why_shared(p_sharer text) RETURNS text
@@ -5207,6 +8669,137 @@ CREATE FUNCTION retention._why_skipped(p_run_id text, p_bucket text, p_key text)
     else format('run %s: its key has more than the 1024 bytes that S3 holds', left(p_run_id, 100))
   end
 $$;
+
+CREATE FUNCTION retention._why_spared(p_run_id retention.run_id, p_bucket text, p_key text, p_etag text, OUT state text, OUT because text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_keeper record;
+  v_note retention.spared_object;
+begin
+  select * into v_keeper from retention._keeper_of(p_bucket, p_key);
+  if v_keeper.kept_by is not null then
+    state := 'kept';
+    because := format('kept by %s, whose rows need its object %s', v_keeper.kept_by, case
+      when v_keeper.until = 'infinity' then 'as long as they are there'
+      else retention._until(v_keeper.until)
+    end);
+    return;
+  end if;
+  select *
+  into v_note
+  from retention.spared_object o
+  where o.bucket = p_bucket
+    and o.key = p_key collate "C"
+    and o.etag = retention._object_condition(p_bucket, p_key)
+    and o.until > now();
+  if found then
+    state := 'object changed';
+    because := case v_note.etag
+      when '!' then format('its etag %s is none that S3 could be asked for, so it is kept: correct the etag, or set it to null', coalesce(quote_literal(left(p_etag, 100)), 'of a run that shares it'))
+      else format(
+        'S3 holds another version of its object than the one with the etag %s, found %s, last at %s; S3 is asked again at %s, or when the row has another etag',
+        v_note.etag,
+        case v_note.times when 1 then 'once' else v_note.times || ' times' end,
+        retention._iso(v_note.noted_at),
+        retention._iso(v_note.until)
+      )
+    end;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._without(p_batch retention.batch, p_places bigint[]) RETURNS retention.batch
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_place bigint;
+begin
+  if cardinality(p_places) <= 8 then
+    -- Most batches lose few: cut out, which costs a tenth of taking the arrays apart.
+    for v_place in
+      select distinct n from unnest(p_places) as n order by n desc
+    loop
+      p_batch.run_ids := p_batch.run_ids[:v_place - 1] || p_batch.run_ids[v_place + 1:];
+      p_batch.keys := p_batch.keys[:v_place - 1] || p_batch.keys[v_place + 1:];
+      p_batch.tenants := p_batch.tenants[:v_place - 1] || p_batch.tenants[v_place + 1:];
+      p_batch.etags := p_batch.etags[:v_place - 1] || p_batch.etags[v_place + 1:];
+    end loop;
+  else
+    select coalesce(array_agg(u.run_id order by u.n), '{}'),
+      coalesce(array_agg(u.key order by u.n), '{}'),
+      coalesce(array_agg(u.tenant_id order by u.n), '{}'),
+      case when p_batch.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
+    into strict p_batch.run_ids, p_batch.keys, p_batch.tenants, p_batch.etags
+    from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants, p_batch.etags) with ordinality
+      as u (run_id, key, tenant_id, etag, n)
+    where u.n not in (select unnest(p_places));
+  end if;
+  p_batch.results := cardinality(p_batch.run_ids);
+  return p_batch;
+end
+$$;
+
+CREATE FUNCTION retention._without_kept(p_rows retention.selection[]) RETURNS retention.selection[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if not exists (select from retention.keeper) then
+    return p_rows;
+  end if;
+  return array(
+    select row(r.run_id, r.tenant_id, r.bucket, r.key, r.completed_at, r.due_at)::retention.selection
+    from unnest(p_rows) with ordinality as r (run_id, tenant_id, bucket, key, completed_at, due_at, n)
+    left join (
+      select b.bucket, k.key
+      from (
+        select g.bucket, array_agg(distinct g.key collate "C") as keys
+        from unnest(p_rows) as g
+        group by g.bucket
+      ) b
+      cross join lateral retention._kept(b.bucket, b.keys) k
+    ) x on x.bucket = r.bucket and x.key = r.key collate "C"
+    where x.key is null
+    order by r.n
+  );
+end
+$$;
+
+CREATE FUNCTION retention.accept_fence(p_reason text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not exists (select from retention._copy_reason()) then
+    return false;
+  end if;
+  perform retention._two_people('fence', to_jsonb(n)) from retention._identity_now() n;
+  insert into retention.identity (system_identifier, database_oid, database_name, timeline, accepted_at, accepted_by, accepted_reason)
+  select n.system_identifier, n.database_oid, n.database_name, n.timeline, clock_timestamp(), session_user, nullif(btrim(p_reason), '')
+  from retention._identity_now() n
+  on conflict (singleton) do update
+  set system_identifier = excluded.system_identifier,
+    database_oid = excluded.database_oid,
+    database_name = excluded.database_name,
+    timeline = excluded.timeline,
+    accepted_at = excluded.accepted_at,
+    accepted_by = excluded.accepted_by,
+    accepted_reason = excluded.accepted_reason;
+  update retention.fence
+  set taking = renewed_at is not null,
+    lost_at = null,
+    lost_because = null;
+  perform retention._note_gate();
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.accept_fence(p_reason text) IS 'Says that this database is the one that deletes from now on: what it is now is accepted, and its fence in S3, if one is
+in use, is taken by the next look of a listener, whoever has it: the other database halts then. Look at
+retention.fence() and retention.fence_losses() before. p_reason: why, for those who read it later. Returns false
+where there was nothing to accept.
+For operators. Never for the listener''s role.
+Locks the rows of retention.identity and retention.fence.';
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -5266,6 +8859,97 @@ refused results, dead ones too. It reads one row for each pass and each batch of
 no results.
 For observers.';
 
+CREATE FUNCTION retention.add_keeper(p_table text, p_key_column text, p_bucket_column text DEFAULT NULL::text, p_until_column text DEFAULT NULL::text, p_by text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_keeper retention.keeper;
+  v_table regclass;
+  v_fault record;
+  v_missing text;
+begin
+  v_table := retention._typed_table(p_table);
+  if coalesce(btrim(p_key_column), '') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected the column that holds the keys, given: nothing',
+      hint = 'For example: select retention.add_keeper(''public.invoices'', ''pdf_key'');';
+  end if;
+  v_keeper.key_column := retention._typed_column(v_table, p_key_column);
+  v_keeper.bucket_column := retention._typed_column(v_table, nullif(p_bucket_column, ''));
+  v_keeper.until_column := retention._typed_column(v_table, nullif(p_until_column, ''));
+  perform retention._check_keeper_table(p_table, v_table, v_keeper.key_column);
+  v_keeper.table_oid := v_table;
+  select format('%I.%I', n.nspname, c.relname)
+  into strict v_keeper.table_name
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.oid = v_table;
+  select string_agg(quote_ident(c.name), ', ')
+  into v_missing
+  from unnest(array[v_keeper.key_column, v_keeper.bucket_column, v_keeper.until_column]) as c (name)
+  where c.name is not null
+    and not exists (select from retention._column_type(v_table, c.name));
+  if v_missing is not null then
+    raise exception using
+      errcode = 'undefined_column',
+      message = format('expected columns of %s, given: %s', v_keeper.table_name, v_missing),
+      hint = format('It has: %s.', (
+        select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+        from pg_attribute a
+        where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
+      ));
+  end if;
+  select * into v_fault from retention._keeper_fault(v_keeper);
+  if v_fault.fault is not null then
+    raise exception using
+      errcode = case
+        when v_fault.remedy like 'grant %' then 'insufficient_privilege'
+        when v_fault.fault like 'column %' then 'datatype_mismatch'
+        else 'object_not_in_prerequisite_state'
+      end,
+      message = format('%s cannot be a keeper: %s', v_keeper.table_name, v_fault.fault),
+      hint = case when v_fault.fault like 'column %' then 'Name other columns.' else v_fault.remedy end;
+  end if;
+  -- What the catalog promises, the planner has to do.
+  if retention._keeper_plan(v_keeper) like '%"Seq Scan"%' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('%s cannot be a keeper: its index is not used to look for a key, so each claim would read the table', v_keeper.table_name),
+      hint = retention._keeper_index(v_table, v_keeper.key_column);
+  end if;
+  insert into retention.keeper (table_name, table_oid, key_column, bucket_column, until_column, added_by, question, seen)
+  values (
+    v_keeper.table_name, v_keeper.table_oid, v_keeper.key_column, v_keeper.bucket_column, v_keeper.until_column,
+    coalesce(p_by, session_user), retention._keeper_question(v_keeper), retention._keeper_sight(v_keeper)
+  )
+  on conflict on constraint a_keeper_is_added_once do nothing
+  returning keeper_id into v_keeper.keeper_id;
+  if v_keeper.keeper_id is null then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = format('%s keeps what its column %I names already', v_keeper.table_name, v_keeper.key_column),
+      hint = format('To change it: retention keeper remove %s, then add it again.', v_keeper.table_name);
+  end if;
+  perform retention._note_gate();
+  return v_keeper.keeper_id;
+end
+$$;
+
+COMMENT ON FUNCTION retention.add_keeper(p_table text, p_key_column text, p_bucket_column text, p_until_column text, p_by text) IS 'Adds a keeper: what a row of p_table names in p_key_column is not deleted, and is no orphan. p_bucket_column: the
+bucket of the object; a row without a value means the default bucket, or where there is none every bucket; null: a row
+keeps its key in every bucket. p_until_column: until when; a row without a value keeps its object as long as it is
+there; null: every row does. p_by: who adds it; by default the session''s user. It counts from the next claim on; what
+is in flight may still go. Returns its number.
+For operators.
+Locks nothing of the application''s.
+Raises invalid_parameter_value for an empty name, undefined_table, wrong_object_type, undefined_column,
+datatype_mismatch, insufficient_privilege with the
+statement that grants what is missing, object_not_in_prerequisite_state with the statement that makes the index that
+is missing, and duplicate_object for a keeper that is there.';
+
 CREATE FUNCTION retention.adopted_table() RETURNS TABLE(table_name text, table_owner text, view_owner text, row_security text, is_filtered boolean, policies bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5320,6 +9004,176 @@ COMMENT ON FUNCTION retention.adoption_report() IS 'What is odd or missing about
 `migrate up` say it before it is adopted. state: ok, warning or failed. No row while it is detached or gone. It
 looks at catalogs and at 10,000 rows. For observers.';
 
+CREATE FUNCTION retention.apply_variables(p_variables jsonb) RETURNS TABLE(name text, outcome text, message text, remedy text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_known retention.variable;
+  v_given record;
+  v_why text;
+begin
+  perform retention._check_settings('apply_variables', p_variables);
+  -- One process at a time, in the order in which a person's change takes them too.
+  perform from retention.setting for update;
+  perform from retention.policy p where p.tenant_id = '*' for update;
+  for v_given in
+    select s.name, s.variable, s.value as stored, p_variables ->> s.name as value
+    from retention._stored_settings() s
+    where p_variables ->> s.name <> ''
+    order by s.name
+  loop
+    insert into retention.variable (name) values (v_given.name) on conflict do nothing;
+    select v.* into strict v_known from retention.variable v where v.name = v_given.name for update;
+    update retention.variable v
+    set value = v_given.value,
+      brought_at = clock_timestamp(),
+      brought = case when v_given.value = any (v.brought) then v.brought else (v_given.value || v.brought)[1:100] end
+    where v.name = v_given.name;
+    continue when retention._same_setting(v_given.name, v_given.value, v_given.stored);
+    v_why := retention._why_ignored(v_known, v_given.name, v_given.value, v_given.stored);
+    name := v_given.name;
+    remedy := null;
+    if v_given.name = 'retain' and exists (
+      select
+      from retention.policy p
+      where p.tenant_id = '*'
+        and p.pending_retain = retention._in_days(v_given.value::interval)
+    ) then
+      outcome := 'pending';
+      message := format('default policy: stays %s; %s waits for a confirmation', v_given.stored, v_given.value);
+    elsif v_why is not null then
+      outcome := 'ignored';
+      message := format('%s: stays %s, and %s (%s) is not applied: %s', v_given.name, coalesce(v_given.stored, 'none'),
+        v_given.value, v_given.variable, v_why);
+    elsif v_given.name = 'retain' then
+      select a.outcome, a.message
+      into outcome, message
+      from retention._apply_retain(
+        retention._in_days(v_given.value::interval), v_known.value is null, v_given.value = any (v_known.brought)
+      ) a;
+    else
+      update retention.setting s
+      set enabled = case when v_given.name = 'enabled' then v_given.value::boolean else s.enabled end,
+        loop_interval = case when v_given.name = 'loop_interval' then v_given.value::interval else s.loop_interval end,
+        batch_size = case when v_given.name = 'batch_size' then v_given.value::integer else s.batch_size end,
+        default_bucket = case when v_given.name = 'default_bucket' then v_given.value else s.default_bucket end;
+      outcome := 'applied';
+      message := format('%s: %s -> %s', v_given.name, coalesce(v_given.stored, 'none'), v_given.value);
+    end if;
+    if outcome = 'applied' then
+      update retention.variable v
+      set applied_at = clock_timestamp(),
+        returned_at = case
+          when v_given.name = 'enabled' and v_given.value::boolean and v_given.value = any (v_known.brought) then clock_timestamp()
+          else v.returned_at
+        end,
+        set_at = v_known.set_at,
+        set_by = v_known.set_by
+      where v.name = v_given.name;
+    elsif outcome = 'pending' then
+      remedy := 'retention policy confirm';
+    else
+      remedy := retention._how_to_set(v_given.name, v_given.value);
+    end if;
+    return next;
+  end loop;
+  perform retention._note_gate();
+end
+$$;
+
+COMMENT ON FUNCTION retention.apply_variables(p_variables jsonb) IS 'Writes the settings that a process gets as variables, as it starts. p_variables: as in configure; a key that is absent changes
+nothing. A variable is applied where it has changed since a process last brought it. One that came before is
+not applied again, and the first one is not applied where a person has set the setting by then: what a person sets
+stays. DPP_RETENTION_ENABLED=false and a longer default policy are applied whenever they have changed, and =true once in an hour where
+no person has switched it off. A shorter default policy that makes results due, or that came before, waits for confirm_policy. A default bucket is taken where there is none.
+Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold
+all the same; null: it does.
+For the listener.
+Locks the row of retention.setting, the default policy, and rows of retention.variable.
+Raises what configure raises.';
+
+CREATE FUNCTION retention.approve(p_approval_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_approval retention.approval := retention._open_approval(p_approval_id);
+begin
+  if v_approval.asked_by = session_user then
+    raise exception using
+      errcode = 'check_violation',
+      constraint = 'nobody_approves_their_own_request',
+      message = format('request %s was asked for by %s, and another person approves it', p_approval_id, session_user),
+      hint = 'The user of the session counts, whatever role it has set.';
+  end if;
+  if v_approval.approved_at is not null then
+    return false;
+  end if;
+  update retention.approval
+  set approved_by = session_user,
+    approved_at = clock_timestamp()
+  where approval_id = p_approval_id;
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.approve(p_approval_id bigint) IS 'Approves what another person has asked for: that person may do exactly this, once, within 24 hours of asking.
+Returns false where it was approved before.
+For operators.
+Locks the request.
+Raises check_violation for one''s own request, and for one that is used, withdrawn or too old. Raises no_data_found
+for one that is not there.';
+
+CREATE FUNCTION retention.ask_approval(p_kind text, p_what jsonb) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_approval_id bigint;
+begin
+  if retention._act(p_kind) is not distinct from p_kind then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format(
+        'expected policy, early, surge, hold, orphans, purge, setting, fence or keeper, given: %s',
+        coalesce(left(p_kind, 100), 'null')
+      );
+  end if;
+  if jsonb_typeof(p_what) is distinct from 'object' or octet_length(p_what::text) > 100000 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected what is asked as a JSON object, as the refusal says it, given: %s', coalesce(left(p_what::text, 100), 'null'));
+  end if;
+  select a.approval_id
+  into v_approval_id
+  from retention.approval a
+  where a.kind = p_kind
+    and a.what = p_what
+    and a.asked_by = session_user
+    and a.used_at is null
+    and a.withdrawn_at is null
+    and a.asked_at between clock_timestamp() - interval '24 hours' and clock_timestamp() + interval '1 minute'
+  order by a.approved_at nulls last, a.approval_id
+  limit 1;
+  if found then
+    return v_approval_id;
+  end if;
+  insert into retention.approval (kind, what, results)
+  values (p_kind, p_what, retention._asked_results(p_kind, p_what))
+  returning approval_id into v_approval_id;
+  return v_approval_id;
+end
+$$;
+
+COMMENT ON FUNCTION retention.ask_approval(p_kind text, p_what jsonb) IS 'Asks for an act that needs two people: p_kind and p_what as the refusal names them. Returns the number of the
+request. One that this person has asked for in the last 24 hours, and that was neither used nor withdrawn, is
+returned again. Commands that are refused ask by themselves.
+For operators.
+Raises invalid_parameter_value for a kind that is none, and for what is no object.';
+
 CREATE FUNCTION retention.attach() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5360,15 +9214,69 @@ Locks the row of retention.adapter.
 Raises object_not_in_prerequisite_state where another table has its name now, or where a mapped column has
 another name or type.';
 
+CREATE FUNCTION retention.begin_orphans(p_list_id uuid, p_digest text, p_expected bigint DEFAULT NULL::bigint, p_by text DEFAULT NULL::text) RETURNS TABLE(bucket text, prefix text, orphans bigint, deleted bigint, is_resumed boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_list retention.orphan_list;
+begin
+  perform retention._refuse_orphans_while_closed();
+  select * into v_list from retention.orphan_list o where o.list_id = p_list_id for update;
+  if not found then
+    perform retention._refuse_orphans(
+      format('this database knows no list %s', coalesce(p_list_id::text, 'null')),
+      'It was made from another database, or this one was restored since. Check DATABASE_URL, or make a new list.'
+    );
+  end if;
+  if v_list.digest is distinct from p_digest then
+    perform retention._refuse_orphans(
+      'the list is not as it was made',
+      'Exactly the list that was made is deleted. To leave keys out, place a hold, or make a list with a narrower --prefix.'
+    );
+  end if;
+  if v_list.begun_at is null then
+    insert into retention.bucket (bucket) values (v_list.bucket) on conflict do nothing;
+    perform from retention.bucket k where k.bucket = v_list.bucket for update;
+    perform retention._check_orphan_list(v_list, p_expected);
+    perform retention._two_people('orphans', jsonb_build_object(
+      'bucket', v_list.bucket, 'prefix', v_list.prefix, 'digest', v_list.digest, 'count', v_list.orphans
+    ));
+    update retention.orphan_list o
+    set begun_at = clock_timestamp(),
+      begun_by = coalesce(p_by, session_user),
+      begun_as = session_user,
+      expected = p_expected
+    where o.list_id = p_list_id;
+  end if;
+  return query
+  select v_list.bucket, v_list.prefix, v_list.orphans, v_list.deleted, v_list.begun_at is not null;
+end
+$$;
+
+COMMENT ON FUNCTION retention.begin_orphans(p_list_id uuid, p_digest text, p_expected bigint, p_by text) IS 'Begins the deletion of a list of orphans, or goes on with it: what was confirmed when it began is not asked again.
+p_digest: of the list as it is now. p_expected: exactly how many objects it names; needed where that is more than
+a tenth of what was listed, or more than 10,000 of a bucket in a day. p_by: who deletes; by default the session''s user.
+For operators.
+Locks the row of the list, and the bucket''s. Reads the application''s table until a row names the bucket.
+Raises RR040 where it is refused: the gate is closed, the list is not known here, was changed, is less than an hour
+old, is larger than was confirmed, or no row names its bucket.';
+
 CREATE FUNCTION retention.begin_verify() RETURNS TABLE(verify_id uuid, started_at timestamp with time zone, before timestamp with time zone)
-    LANGUAGE sql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-  select gen_random_uuid(), now(), now() - interval '1 hour'
+begin
+  perform retention._check_indexes();
+  return query select gen_random_uuid(), now(), now() - interval '1 hour';
+end
 $$;
 
 COMMENT ON FUNCTION retention.begin_verify() IS 'Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
-object may be younger than the listing. Writes nothing. For operators.';
+object may be younger than the listing. Writes nothing. For operators.
+Raises object_not_in_prerequisite_state where an index on the application''s table is missing.';
 
 CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text, habits jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -5412,7 +9320,7 @@ COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and 
 bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
 their indexes. For observers.';
 
-CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb, habits jsonb, looked_in text)
+CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb, habits jsonb, looked_in text, etags text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -5433,6 +9341,9 @@ declare
   v_bucket retention.bucket;
   v_habits jsonb;
   v_most integer;
+  v_asks_by_etag boolean;
+  v_etags text[];
+  v_maybe_shared bigint[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -5473,6 +9384,9 @@ begin
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
+  -- By etag where rows name one, unless a person has said that the bucket's store cannot and any version may go.
+  v_asks_by_etag := v_bucket.conditional is distinct from 'ignored'
+    and (select a.columns -> 'etag' ->> 'name' is not null from retention.adapter a);
   v_habits := retention._habits(v_bucket);
   -- No more than the store takes in a request, and than can be stamped in time.
   v_most := least(retention._max_keys(v_habits), retention._max_stamps());
@@ -5485,7 +9399,13 @@ begin
     leased_at = clock_timestamp(),
     leased_by = p_by,
     early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
-    visible_at = clock_timestamp() + p_lease_for
+    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
+    etags = case when v_asks_by_etag then retention._read_conditions(b) end,
+    visible_at = clock_timestamp() + p_lease_for,
+    -- This time its check comes through, or nothing of this is written: see take_turn.
+    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
+    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
+    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
@@ -5502,12 +9422,18 @@ begin
     perform retention._set_aside(v_batch, v_checked.errors[1]);
     return query
     select v_batch_id, v_batch.bucket, '{}'::text[], 0, v_batch.attempts, v_batch.visible_at, false, 0, 0, '[]'::jsonb,
-      null::jsonb, null::text;
+      null::jsonb, null::text, null::text[];
     return;
+  end if;
+  v_maybe_shared := v_checked.spared;
+  if v_batch.etags is not null or (select exists (select from retention.keeper)) then
+    select m.spared, m.keys, m.etags
+    into strict v_checked.spared, v_checked.keys, v_etags
+    from retention._spare_more(v_batch, v_checked.spared, v_checked.keys) m;
   end if;
   if cardinality(v_checked.spared) + cardinality(v_checked.failed) > 0 then
     v_problems := retention._sort_out(
-      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors
+      v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors, v_maybe_shared
     );
   end if;
   return query
@@ -5527,7 +9453,8 @@ begin
       when v_bucket.looked >= 20
         or v_bucket.looked > 0 and num_nonnulls(v_before.leased_at, v_before.failed_at) > 0
       then v_bucket.looked_in
-    end
+    end,
+    v_etags
   from jsonb_array_elements(v_problems) as p (problem);
 end
 $$;
@@ -5539,7 +9466,8 @@ too, and waits for its next attempt: failed and dead count such results, and pro
 does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
 so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
 as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
-they were not, or not enough of them. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
+they were not, or not enough of them. etags: beside each key the version of it that may go, without quotes, and null
+where any may; null: of each any may. What a keeper has is spared too. p_lease: the token that settle, postpone and split ask for. p_by: who claims.
 p_batch_ids: only these batches, and what was split off them, for a narrowed reconcile. A
 cutoff of its own counts in such a claim alone. p_client: the client''s version, for the gate. p_buckets: only
 batches of these buckets; by default of any.
@@ -5548,6 +9476,83 @@ Locks the batch. Waits for a transaction that is placing a hold, for 5 seconds a
 Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
 committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero. Raises
 lock_not_available when a transaction that places a hold stays open.';
+
+CREATE FUNCTION retention.claim_orphans(p_list_id uuid, p_keys text[], p_for interval) RETURNS TABLE(request_id bigint, paused_until timestamp with time zone, keys text[], spared jsonb, purge boolean, habits jsonb)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '5s'
+    AS $$
+#variable_conflict use_column
+declare
+  v_list retention.orphan_list;
+  v_bucket retention.bucket;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = format('claim_orphans needs a READ COMMITTED transaction, given: %s', current_setting('transaction_isolation'));
+  end if;
+  if coalesce(cardinality(p_keys), 0) not between 1 and 1000 or coalesce(p_for, '0') <= '0' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'claim_orphans needs 1 to 1,000 keys and a duration above zero';
+  end if;
+  perform retention._refuse_orphans_while_closed();
+  select * into v_list from retention.orphan_list o where o.list_id = p_list_id;
+  if v_list.begun_at is null then
+    perform retention._refuse_orphans('the deletion of the list was not begun', 'Call retention.begin_orphans first.');
+  end if;
+  if v_list.deleted + cardinality(p_keys) > v_list.orphans then
+    perform retention._refuse_orphans(
+      format('%s of the %s objects of the list are deleted', v_list.deleted, v_list.orphans), 'Make a new list.'
+    );
+  end if;
+  select * into strict v_bucket from retention.bucket k where k.bucket = v_list.bucket;
+  paused_until := case
+    when v_bucket.paused_until > clock_timestamp() then v_bucket.paused_until
+    -- After a pause one request at a time, and a listener has its own.
+    when v_bucket.pauses > 0 and exists (
+      select
+      from retention.batch b
+      where b.bucket = v_list.bucket
+        and b.lease is not null
+        and b.visible_at > clock_timestamp()
+    )
+    then clock_timestamp() + interval '1 second'
+  end;
+  keys := '{}';
+  spared := '[]';
+  if paused_until is null then
+    -- As claim does: a hold either committed before this, or it waits and then sees the request.
+    lock table retention.hold in row share mode;
+    select coalesce(array_agg(r.key) filter (where r.reason is null), '{}'),
+      coalesce(jsonb_agg(jsonb_build_object('key', r.key, 'reason', r.reason)) filter (where r.reason is not null), '[]')
+    into strict keys, spared
+    from retention._orphan_reasons(v_list.bucket, p_keys) r;
+    if keys <> '{}' then
+      insert into retention.unanswered (bucket, keys, until)
+      select v_list.bucket, array(select E'\x02' || k.key from unnest(keys) as k (key)),
+        clock_timestamp() + p_for + s.unanswered_for
+      from retention.setting s
+      returning unanswered_id into request_id;
+    end if;
+  end if;
+  purge := v_bucket.on_versioned = 'purge';
+  habits := retention._habits(v_bucket);
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.claim_orphans(p_list_id uuid, p_keys text[], p_for interval) IS 'Checks up to 1,000 keys of a list again and gives those that may be deleted now. They are written down as being
+deleted until p_for is over, so that a hold placed meanwhile says that it is too late. paused_until: the bucket pauses,
+nothing was checked. spared: {"key", "reason"} of the others: see _orphan_reasons. purge: every version of the keys is
+to go. habits: what the store does differently. request_id: for settle_orphans; null: no key may go.
+For operators.
+Waits for a transaction that is placing a hold, for 5 seconds at most.
+Raises RR040 while the gate is closed, for a list whose deletion was not begun, and for more keys than the list
+names. Raises active_sql_transaction outside READ COMMITTED. Raises invalid_parameter_value for more than 1,000 keys,
+and without a duration above zero.';
 
 CREATE FUNCTION retention.clock_state() RETURNS TABLE(at timestamp with time zone, corrected_at timestamp with time zone, was_ahead interval)
     LANGUAGE sql SECURITY DEFINER
@@ -5559,6 +9564,25 @@ $$;
 
 COMMENT ON FUNCTION retention.clock_state() IS 'The clock of this server, and what is known of its being wrong: corrected_at is when something that lay too
 far ahead was last brought back, was_ahead how far ahead it lay.
+For observers.';
+
+CREATE FUNCTION retention.clocks_differ(p_at timestamp with time zone) RETURNS TABLE(reason text, because text, since timestamp with time zone, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select 'clocks differ',
+    format(
+      'the clock of the database is ahead of this process''s by %s: by the one it is %s, by the other %s',
+      date_trunc('minute', clock_timestamp() - p_at), retention._iso(clock_timestamp()), retention._iso(p_at)
+    ),
+    null::timestamptz,
+    'find out which of the two hosts has the wrong time (date -u) and set it by a time server'
+  where clock_timestamp() > p_at + interval '1 hour'
+$$;
+
+COMMENT ON FUNCTION retention.clocks_differ(p_at timestamp with time zone) IS 'Whether the clock of this server is ahead of the caller''s by more than an hour, as a reason of the gate for this caller.
+One of both is wrong. Where it is this server''s, results would go before their time, so that nothing is claimed. A
+server that is behind deletes too late, and is no reason. p_at: the time by the caller''s clock; null: not asked.
 For observers.';
 
 CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
@@ -5573,6 +9597,7 @@ CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_pre
     AS $$
 #variable_conflict use_column
 begin
+  perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
     perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
   end if;
@@ -5609,22 +9634,16 @@ CREATE FUNCTION retention.configure(p_settings jsonb) RETURNS SETOF text
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
-  v_key text;
   v_old jsonb;
   v_new jsonb;
   v_retain interval;
   v_due bigint;
 begin
-  for v_key in select jsonb_object_keys(p_settings) loop
-    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
-      raise exception using
-        errcode = 'invalid_parameter_value',
-        message = format('configure knows no setting %s', v_key),
-        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
-    end if;
-  end loop;
+  perform retention._check_settings('configure', p_settings);
+  -- In this order everywhere: the setting, the policy, the variable.
+  select to_jsonb(s) into v_old from retention.setting s for update;
   if p_settings ? 'retain' then
-    select retain into v_retain from retention.policy where tenant_id = '*';
+    select retain into v_retain from retention.policy where tenant_id = '*' for update;
     if v_retain <> retention._in_days((p_settings ->> 'retain')::interval) then
       v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
       if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
@@ -5637,7 +9656,6 @@ begin
       end if;
     end if;
   end if;
-  select to_jsonb(s) into v_old from retention.setting s for update;
   if p_settings ->> 'default_bucket' <> v_old ->> 'default_bucket' then
     return next format(
       'default_bucket: stays %s, and %s is not taken; to change it: select retention.set_default_bucket(%L);',
@@ -5648,12 +9666,16 @@ begin
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = coalesce(s.default_bucket, p_settings ->> 'default_bucket')
+    default_bucket = coalesce(s.default_bucket, nullif(p_settings ->> 'default_bucket', ''))
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
-    or s.default_bucket is null and p_settings ->> 'default_bucket' is not null
+    or s.default_bucket is null and nullif(p_settings ->> 'default_bucket', '') is not null
   returning to_jsonb(s) into v_new;
+  -- Also where it was so already: the person wants it so.
+  perform retention._note_person(k.name)
+  from jsonb_object_keys(p_settings) as k (name)
+  where p_settings ->> k.name <> '';
   perform retention._note_gate();
   return query
   select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))
@@ -5662,14 +9684,51 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Writes the settings that a process gets as variables. p_settings: an object with any of enabled, retain,
-loop_interval, batch_size and default_bucket. A key that is absent changes nothing. retain is the default
+COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Sets what a person wants, and what no variable undoes: enabled, retain, loop_interval, batch_size and default_bucket.
+p_settings: an object with any of them. A key that is absent changes nothing. retain is the default
 policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
-another object with another default, so only set_default_bucket changes one. Returns one line for each change, for the log: "batch_size: 1000
--> 500".
-For the listener.
+another object with another default, so only set_default_bucket changes one. Returns one line for each change: "batch_size: 1000
+-> 500". A process that starts later with the same variable as before changes none of it: see apply_variables.
+For operators.
 Locks the row of retention.setting, and the default policy where that changes.
-Raises invalid_parameter_value for an unknown setting. Raises check_violation for a value out of range.';
+Raises invalid_parameter_value for an unknown setting, and for a key without a value. Raises check_violation for a
+value out of range.';
+
+CREATE FUNCTION retention.confirm_fence(p_token uuid, p_bucket text, p_by text DEFAULT NULL::text, p_seconds_ago double precision DEFAULT 0) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_differs record;
+begin
+  update retention.fence
+  set renewed_at = clock_timestamp() - make_interval(secs => greatest(p_seconds_ago, 0)),
+    renewed_by = p_by,
+    bucket = p_bucket,
+    taking = false
+  where p_token = any (tokens)
+    and lost_at is null;
+  if not found then
+    return false;
+  end if;
+  select * into v_differs from retention._identity_differs();
+  if v_differs.timeline is null or num_nonnulls(v_differs.server, v_differs.database) > 0 then
+    return false;
+  end if;
+  update retention.identity
+  set timeline = (select n.timeline from retention._identity_now() n),
+    accepted_at = clock_timestamp(),
+    accepted_by = session_user,
+    accepted_reason = 'the fence in S3 was as this database had left it';
+  perform retention._note_gate();
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.confirm_fence(p_token uuid, p_bucket text, p_by text, p_seconds_ago double precision) IS 'Notes that S3 has taken a token, p_seconds_ago at the earliest. Another timeline is accepted by it: who renews the
+fence with a token that this database knows is no copy. Returns true when that was so.
+For the listener.
+Locks the row of retention.fence, and of retention.identity where the timeline is another one.';
 
 CREATE FUNCTION retention.confirm_missing(p_bucket text, p_by text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5737,6 +9796,24 @@ For operators.
 Locks the policy.
 Raises check_violation when the policy would now make more results due than p_expected.';
 
+CREATE FUNCTION retention.cooling() RETURNS TABLE(results bigint, first_at timestamp with time zone, last_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+  select coalesce(sum(b.results), 0)::bigint, min(b.visible_at), max(b.visible_at)
+  from retention.batch b
+  where (select s.cool_off > '0' from retention.setting s)
+    and b.settled_at is null
+    and b.lease is null
+    and num_nonnulls(b.dead_at, b.deleted_at) = 0
+    and retention._is_cooling(b.flagged_at, b.visible_at, b.failed_at, b.early)
+$$;
+
+COMMENT ON FUNCTION retention.cooling() IS 'What waits for its cool-off: how many results, and when the first and the last of them may go. Reads the batches
+that are not settled, and nothing without a cool-off.
+For observers.';
+
 CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, early bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5748,7 +9825,7 @@ CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_i
 $$;
 
 COMMENT ON FUNCTION retention.count_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
-by the policy in force (early). Changes nothing. For operators. Raises what list_due raises.';
+by the policy in force (early). Changes nothing. For the listener. Raises what list_due raises.';
 
 CREATE FUNCTION retention.count_postponed(p_batch_ids bigint[] DEFAULT NULL::bigint[]) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -5763,7 +9840,7 @@ CREATE FUNCTION retention.count_postponed(p_batch_ids bigint[] DEFAULT NULL::big
 $$;
 
 COMMENT ON FUNCTION retention.count_postponed(p_batch_ids bigint[]) IS 'How many results wait in batches that the object store did not work on; p_batch_ids: of these batches only
-(null: of all). For operators.';
+(null: of all). For the listener.';
 
 CREATE FUNCTION retention.cron_state() RETURNS TABLE(home text, may_see_settings boolean, extension text, may_look boolean, uses_workers boolean)
     LANGUAGE sql STABLE
@@ -5853,129 +9930,112 @@ CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, stat
     SET jit TO 'off'
     AS $$
 #variable_conflict use_column
-declare
-  v_run_id retention.run_id;
-  v_run record;
-  v_live record;
-  v_batch retention.batch;
-  v_bucket retention.bucket;
-  v_work record;
-  v_setting retention.setting;
-  v_policy text;
-  v_completed text;
-  v_gate record;
 begin
-  select * into strict v_setting from retention.setting;
-  select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') into v_completed from retention.adapter a;
-  run_id := p_run_id;
-  if to_regclass('retention._live') is null then
-    select * into v_gate from retention.gate() limit 1;
-    state := v_gate.reason;
-    because := format('%s, so nothing is known of its runs; remedy: %s', v_gate.because, v_gate.remedy);
+  return query select e.* from retention._explain(p_run_id) e;
+exception
+  when others then
+    if retention._is_passing(sqlstate) then
+      raise;
+    end if;
+    run_id := p_run_id;
+    state := 'unreadable';
+    because := format(
+      'its row cannot be read: %s (SQLSTATE %s). No pass and no claim takes it, and its object stays. Correct the value that the message names, or what the table runs when it is read',
+      left(sqlerrm, 500), sqlstate
+    );
     return next;
-    return;
-  end if;
-  v_run_id := retention._run_id_or_null(p_run_id);
-  select r.* into v_run from retention.result r where r.run_id = v_run_id limit 1;
-  if not found then
-    state := 'unknown';
-    because := 'there is no run with this id' || case when v_run_id is null then '; it does not even have the form of one' else '' end;
-    return next;
-    return;
-  end if;
-  tenant_id := v_run.tenant_id::text;
-  status := v_run.status::text;
-  completed_at := v_run.completed_at;
-  key := v_run.key;
-  cleared_at := v_run.cleared_at;
-  bucket := retention._bucket(v_run.bucket, v_setting.default_bucket);
-  select l.* into v_live from retention._live l where l.run_id = v_run_id limit 1;
-  retain := v_live.retain;
-  -- From here on a date is taken for never, see _live.
-  due_at := case when v_live.due_at >= '290000-01-01 00:00Z' then 'infinity' else v_live.due_at end;
-  v_batch := retention._batch_of(v_run_id, v_run.completed_at);
-  select * into v_bucket from retention.bucket k where k.bucket = coalesce(v_batch.bucket, explain.bucket);
-  flagged_at := v_batch.flagged_at;
-  batch_id := case when v_batch.dead_at is null then v_batch.batch_id end;
-  attempts := v_batch.attempts;
-  last_code := v_batch.code;
-  last_error := v_batch.error;
-  next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
-    then greatest(v_batch.visible_at, v_bucket.paused_until) end;
-  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text);
-  select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
-  select format('the policy of tenant %s', p.tenant_id) into v_policy
-  from retention.policy p where p.tenant_id = nullif(explain.tenant_id, '*');
-  shares_with := retention._sharer(v_run_id, explain.bucket, v_run.key);
-
-  if v_run.cleared_at is not null then
-    state := 'cleared';
-    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
-  elsif v_run.status::text is distinct from v_completed then
-    state := 'not completed';
-    because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
-  elsif v_run.completed_at is null or v_run.completed_at = '-infinity' then
-    state := 'no date';
-    because := format('the run is %s but has no completion date, so nothing says when it falls due: set the date', v_completed);
-  elsif coalesce(v_run.key, '') = '' then
-    state := 'no key';
-    because := 'the run names no object, so there is nothing to delete';
-  elsif v_live.key is null or v_live.is_candidate is false then
-    state := 'too long';
-    because := case
-      when v_live.key is null then 'its key has more than the 1,024 bytes that S3 can hold, so it names no object'
-      else 'its tenant or run id has more than 1,024 bytes, so no pass looks at it and its object stays'
-    end;
-  elsif v_work.state in ('dead', 'in flight') then
-    state := v_work.state;
-    because := v_work.because;
-  elsif bucket is null then
-    state := 'no bucket';
-    because := 'the run names no bucket and there is no single default (S3_RESULT_BUCKET): skipped and counted';
-  elsif retention._hold_in_force(holds) is not null then
-    state := 'held';
-    because := retention._hold_in_force(holds);
-  elsif holds is not null then
-    state := 'coming back';
-    because := retention._when_back(holds, v_run_id);
-  elsif v_live.due_at >= now()
-    -- Flagged with a cutoff that a person confirmed, it goes before the policy says so.
-    and not (
-      v_batch.early is not null
-      and retention._has_command(v_batch.flagged_at)
-      and retention._is_past(
-        v_live.due_at, v_live.completed_at, retention._in_seconds(v_batch.early), v_live.retain_until
-      )
-    )
-  then
-    state := 'kept';
-    because := retention._why_kept(v_run.completed_at::timestamptz, v_run.retain_until::timestamptz, v_live.due_at, v_live.retain, v_policy);
-  elsif shares_with is not null then
-    state := 'shared';
-    because := retention._why_shared(shares_with);
-  elsif not retention._is_open() then
-    select * into v_gate from retention.gate() limit 1;
-    state := v_gate.reason;
-    because := format('it is due, but %s%s; remedy: %s', v_gate.because,
-      coalesce(', since ' || retention._iso(v_gate.since), ''), v_gate.remedy);
-  elsif v_work.state is not null then
-    state := v_work.state;
-    because := v_work.because;
-  else
-    state := 'due';
-    because := retention._why_due(v_live.due_at, v_policy);
-  end if;
-  if state <> 'in flight' then
-    because := because || retention._still_asked(v_run_id);
-  end if;
-  return next;
 end
 $$;
 
 COMMENT ON FUNCTION retention.explain(p_run_id text) IS 'Why a result is kept, or what becomes of it, in plain words. It always returns one row. state is one of:
-unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept, shared, in flight,
-dead, failed, flagged, due, or a reason of the gate (disabled, halted, detached, table replaced).
+unknown, cleared, not completed, no date, no key, too long, no bucket, held, coming back, kept (by its policy, its own
+date or a keeper), shared, object changed, in flight, dead, failed, flagged, set aside, due, unreadable (looking at its
+row raises an error), or a reason of the gate (disabled, halted,
+detached, table replaced, index missing and others).
 For observers.';
+
+CREATE FUNCTION retention.fence() RETURNS TABLE(is_copy boolean, because text, accepted_system_identifier text, accepted_database text, accepted_timeline integer, system_identifier text, database text, timeline integer, adopted_at timestamp with time zone, accepted_at timestamp with time zone, accepted_by text, accepted_reason text, fence uuid, fence_in_use boolean, bucket text, renewed_at timestamp with time zone, renewed_by text, lost_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select c.because is not null,
+    c.because,
+    i.system_identifier,
+    i.database_name,
+    i.timeline,
+    n.system_identifier,
+    n.database_name,
+    n.timeline,
+    i.adopted_at,
+    i.accepted_at,
+    i.accepted_by,
+    i.accepted_reason,
+    i.fence,
+    f.renewed_at is not null,
+    f.bucket,
+    f.renewed_at,
+    f.renewed_by,
+    f.lost_at
+  from retention._identity_now() n
+  cross join retention.fence f
+  left join retention.identity i on true
+  left join retention._copy_reason() c on true
+$$;
+
+COMMENT ON FUNCTION retention.fence() IS 'What this database was accepted as, what it is now, and how its fence stands: one row. is_copy: the gate is
+closed for it, and because says why. fence_in_use: a listener renews an object in S3.
+For observers.';
+
+CREATE FUNCTION retention.fence_losses(p_object jsonb) RETURNS TABLE(kind text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+declare
+  v_head jsonb := p_object -> 'head';
+  v_here timestamptz := (select max(b.settled_at) from retention.batch b where b.settled_at is not null);
+  v_there timestamptz := retention._read_time(v_head -> 'receipt' ->> 'settled_at');
+  v_highest bigint := coalesce((select max(h.hold_id) from retention.hold h), 0);
+begin
+  if jsonb_typeof(v_head) is distinct from 'object' then
+    return query select 'unknown', 'nothing outside this database says what it knew: holds, policies and receipts may be missing';
+    return;
+  end if;
+  return query
+  select 'hold', format('hold %s on %s, placed by %s', j.hold ->> 'id', j.hold ->> 'on', j.hold ->> 'by')
+  from jsonb_array_elements(v_head -> 'holds') as j (hold)
+  where not exists (select from retention.hold h where h.hold_id::text = j.hold ->> 'id');
+  if (v_head ->> 'highest_hold')::numeric > v_highest then
+    return query select 'hold', format('the ids of holds go up to %s there, and to %s here', v_head ->> 'highest_hold', v_highest);
+  end if;
+  return query
+  select 'policy', format(
+    'policy of %s: %s there, %s here', p.tenant_id, p.retain, coalesce(o.retain::text, 'none of its own')
+  )
+  from jsonb_each_text(v_head -> 'policies') as p (tenant_id, retain)
+  left join retention.policy o on o.tenant_id = p.tenant_id
+  where o.retain::text is distinct from p.retain
+  order by 2;
+  if v_there > coalesce(v_here, '-infinity') then
+    return query select 'receipts', format(
+      'deletions %s to %s: %s there, %s here; their runs have no stamp here. retention reconcile --verify stamps them',
+      coalesce('after ' || retention._iso(v_here), 'up'),
+      retention._iso(v_there),
+      format('batch %s was settled', v_head -> 'receipt' ->> 'batch'),
+      coalesce('batch ' || (select max(b.batch_id)::text from retention.batch b where b.settled_at = v_here), 'none')
+    );
+  end if;
+exception
+  -- Anybody who may write to the bucket may have written it.
+  when data_exception then
+    return query select 'unknown', 'the fence in S3 cannot be read: holds, policies and receipts may be missing';
+end
+$$;
+
+COMMENT ON FUNCTION retention.fence_losses(p_object jsonb) IS 'What the object of a fence knows and this database does not: holds, policies and receipts; at least these.
+p_object: its content. kind is one of: hold, policy, receipts, unknown.
+For operators.';
 
 CREATE FUNCTION retention.find_tenant(p_tenant_id text) RETURNS TABLE(tenant_id text, is_known boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -6015,10 +10075,12 @@ declare
   v_setting retention.setting;
   v_beat retention.heartbeat;
   v_backlog bigint;
-  v_dead bigint;
+  v_waiting bigint;
   v_left bigint;
   v_by_time boolean;
   v_whole boolean;
+  v_began_at timestamptz;
+  v_decided record;
   v_part_rows bigint := 10000;
   v_part record;
   v_more boolean := true;
@@ -6045,10 +10107,11 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   select * into strict v_beat from retention.heartbeat;
-
+  -- What waits for a person: dead, or set aside.
   select coalesce(sum(b.results) filter (where b.dead_at is null), 0),
     coalesce(sum(b.results) filter (where b.dead_at is not null), 0)
-  into v_backlog, v_dead
+      + (select coalesce(sum(p.results), 0) from retention.surge_part p)
+  into v_backlog, v_waiting
   from retention.batch b
   where b.settled_at is null;
   v_left := least(coalesce(p_max_rows, v_setting.flag_limit), v_setting.backlog_limit - v_backlog);
@@ -6058,16 +10121,21 @@ begin
     return 0;
   end if;
 
-  v_by_time := v_beat.swept_at is null or v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
+  -- A walk that takes longer than the interval is gone on with: begun again, it would never be complete.
+  v_by_time := v_beat.swept_at is null
+    or v_beat.walk_began_at is null and v_beat.swept_at <= now() - least(v_setting.sweep_interval, '100 years');
   -- Not while a walk is under way: what is left alone would be looked at for ever, and nothing behind.
   v_whole := p_whole
     or v_by_time
-    or not v_beat.more and v_backlog + v_dead + v_beat.left_alone <= v_setting.small_backlog;
+    or not v_beat.more and v_backlog + v_waiting + v_beat.left_alone <= v_setting.small_backlog;
+  v_began_at := case when v_whole then now() else v_beat.walk_began_at end;
   if v_whole then
     delete from retention.progress;
   end if;
+  perform retention._prepare_allowances(v_whole);
   if p_whole or v_by_time then
     perform retention._review_shared_objects();
+    perform retention._review_spared_objects();
   end if;
 
   v_pass.flagged := 0;
@@ -6077,6 +10145,7 @@ begin
   v_pass.without_place_run_ids := '{}';
   v_pass.skipped := 0;
   v_pass.skipped_rows := '{}';
+  v_pass.set_aside := 0;
   loop
     v_part_rows := least(v_part_rows, v_left);
     begin
@@ -6103,7 +10172,8 @@ begin
     v_pass.skipped := v_pass.skipped + v_part.skipped;
     v_pass.skipped_rows := (v_pass.skipped_rows || v_part.skipped_rows)[1:10];
     v_left_alone := v_left_alone + v_part.left_alone;
-    v_left := v_left - v_part.looked_at;
+    -- What is set aside is no work.
+    v_left := v_left - v_part.looked_at + v_part.parked;
     v_more := v_part.more;
     v_is_over := v_is_over or clock_timestamp() > v_started_at + interval '10 seconds';
     exit when not v_more or v_left <= 0 or v_is_over;
@@ -6111,10 +10181,20 @@ begin
     v_part_rows := greatest(v_part_rows, 10 * v_part.tenants);
   end loop;
 
+  if not v_more then
+    v_decided := retention._decide_late(coalesce(p_asked_by, session_user));
+    v_pass.flagged := v_pass.flagged + v_decided.flagged;
+    v_pass.batches := v_pass.batches + v_decided.batches;
+    v_pass.oldest := least(v_pass.oldest, v_decided.oldest);
+    v_pass.surge_id := v_decided.surge_id;
+    v_pass.set_aside := v_decided.set_aside;
+    perform retention._drop_allowances(v_began_at);
+  end if;
+  perform retention._cool(v_setting.cool_off);
   v_pass.started_at := v_started_at;
   v_pass.asked_by := coalesce(p_asked_by, session_user);
   v_pass.hit_limit := v_more;
-  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_by_time or p_whole);
+  perform retention._note_pass(v_pass, v_left_alone, v_whole, v_began_at, v_by_time or p_whole);
   return v_pass.flagged;
 end
 $$;
@@ -6123,13 +10203,14 @@ COMMENT ON FUNCTION retention.flag_expired(p_max_rows integer, p_asked_by text, 
 It works in parts of about 10,000 results. p_max_rows: how many results are looked at; by default
 setting.flag_limit. p_asked_by: who is noted in retention.scan; by default the session''s user. p_whole:
 start from the oldest result and not from the progress. A pass ends after 10 seconds and is gone on with by the
-next one. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
+next one. Late results wait until a walk over all results is complete, and may be set aside: see
+retention.list_surges. Returns 0 at once when the gate is closed and when the backlog has reached its limit. Returns 0 at
 once while another pass runs; p_wait: it waits for that pass instead, for a minute at most.
 For the listener.
 Locks the row of retention.pass_lock, and nothing of the application''s.
 Raises invalid_parameter_value for p_max_rows below 1, and lock_not_available with p_wait.';
 
-CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
+CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint, p_batch_size integer DEFAULT NULL::integer, p_all boolean DEFAULT false, p_expected bigint DEFAULT NULL::bigint) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[], set_aside bigint, surge_id bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -6139,7 +10220,10 @@ CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_r
 #variable_conflict use_column
 declare
   v_setting retention.setting;
+  v_guarded record;
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
+  perform retention._check_scope('flag_selected', num_nonnulls(p_tenant_id, p_run_ids) > 0, p_all, 'p_tenant_id or p_run_ids');
   if p_early and (p_older_than is null or p_older_than < '1 day') then
     raise exception using
       errcode = 'invalid_parameter_value',
@@ -6147,40 +10231,51 @@ begin
   end if;
   select * into strict v_setting from retention.setting;
   if not retention._is_open() then
-    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[];
+    return query select '{}'::bigint[], 0::bigint, 0::bigint, '{}'::bigint[], 0::bigint, null::bigint;
     return;
   end if;
   perform retention._take_pass_lock();
+  delete from retention.selection;
+  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
+  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
+  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
   if p_early then
+    perform retention._confirm_early(
+      p_expected, retention._early_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected)
+    );
     insert into retention.cutoff (flagged_at, until)
     values (now(), now() + interval '15 minutes')
     on conflict (flagged_at) do update
     set until = excluded.until;
   end if;
 
-  delete from retention.selection;
-  insert into retention.selection (run_id, tenant_id, bucket, key, completed_at, due_at)
-  select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
-  from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
+  select * into strict v_guarded
+  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile');
 
   return query
-  select g.batch_ids, g.newly_flagged, g.selected, g.leased
+  select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
   from retention._regroup(
     coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
   ) g;
 end
 $$;
 
-COMMENT ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer) IS 'Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
-Flagged results leave their former batches, and a batch with a valid lease keeps its results. p_batch_size:
-by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it.
+COMMENT ON FUNCTION retention.flag_selected(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint, p_batch_size integer, p_all boolean, p_expected bigint) IS 'Puts what list_due finds into batches of its own and returns them: the work of a narrowed reconcile.
+Flagged results leave their former batches, and a batch with a valid lease keeps its results. It needs p_tenant_id or
+p_run_ids, or p_all => true, which says everything that is due. An empty list of runs selects nothing. p_batch_size:
+by default setting.batch_size. leased: the batches that keep what was selected, since a listener works on it. Late
+results pass the guard (see list_surges): set_aside says how many did not, and are in no batch, and surge_id where.
+p_expected: how many results the caller has seen that it selects (count_due counts them); then they all go.
+p_early: p_older_than stands in for the policy where it is shorter. Then p_expected says how many results that are
+not due somebody has seen: with more of them nothing is changed, and late ones pass the guard.
 With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
 minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 For operators.
 Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 takes results from. No tick waits for it.
-Raises invalid_parameter_value for a text that cannot be a run id or a tenant id, and with p_early for a cutoff
-below 1 day. Raises lock_not_available when another transaction keeps a lock for a minute.';
+Raises invalid_parameter_value for a call that says neither what nor p_all, or both, for an empty text, for a text that
+cannot be a run id or a tenant id, and with p_early for a cutoff below 1 day. Raises RR003 for more early results than
+p_expected, or without it, and where without p_early p_expected is not the number. Raises lock_not_available when another transaction keeps a lock for a minute.';
 
 CREATE FUNCTION retention.forget_habits(p_bucket text, p_by_hand boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6198,7 +10293,8 @@ begin
     keys_per_request = case when p_by_hand then null else k.keys_per_request end,
     deletes = case when p_by_hand then null else k.deletes end,
     checksum = case when p_by_hand then null else k.checksum end,
-    addressing = case when p_by_hand then null else k.addressing end
+    addressing = case when p_by_hand then null else k.addressing end,
+    conditional = case when p_by_hand then null else k.conditional end
   where k.bucket = p_bucket;
   perform retention._note_gate();
 end
@@ -6240,12 +10336,19 @@ begin
   if not v_setting.enabled then
     return query select 'disabled', 'retention is disabled',
       case when 'disabled' = any (v_seen.reasons) then v_seen.since end,
-      'set DPP_RETENTION_ENABLED=true and start a listener, or: select retention.configure(''{"enabled": true}'')';
+      'set DPP_RETENTION_ENABLED=true and start a listener (where no person has switched it off), or: select retention.configure(''{"enabled": true}'')';
   end if;
   if v_setting.halted_at is not null then
-    return query select 'halted', format('halted by %s: %s', v_setting.halted_by, v_setting.halted_reason),
+    return query select 'halted', format(
+        'halted by %s: %s',
+        v_setting.halted_by || coalesce(format(' (as %s)', nullif(v_setting.halted_session, v_setting.halted_by)), ''),
+        v_setting.halted_reason
+      ),
       v_setting.halted_at, 'retention resume';
   end if;
+  return query
+  select 'copy', c.because, coalesce(c.since, case when 'copy' = any (v_seen.reasons) then v_seen.since end), c.remedy
+  from retention._copy_reason() c;
   if v_adapter.detached_at is not null or to_regclass('retention.result') is null then
     return query select 'detached', 'the application''s table is detached', v_adapter.detached_at,
       'select retention.attach(), or: retention migrate up';
@@ -6274,6 +10377,11 @@ begin
   where k.missing * 2 > k.looked
     and k.missing_confirmed_at is null
     and (k.looked >= 5 or k.missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+  if exists (select from retention.keeper) then
+    return query
+    select r.reason, r.because, case when r.reason = any (v_seen.reasons) then v_seen.since end, r.remedy
+    from retention._keeper_reasons() r;
+  end if;
   v_fits := retention._fits(p_client);
   if v_fits <> 'fits' then
     return query select 'version',
@@ -6295,26 +10403,44 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.gate(p_client text) IS 'The reasons to flag and claim nothing. Without a row, flagging and claiming go on. reason is one of:
-disabled, halted, detached, table replaced, hidden rows, subscriber, stamps fail, objects missing, version. because
-says it in words, and remedy says what to do. p_client: the version of the client that asks; null: no client is
-judged. Costs a few look-ups in catalogs.
+disabled, halted, copy, detached, table replaced, hidden rows, subscriber, table unsupported, index missing, stamps fail,
+objects missing, keeper fails, version. because says it in words, and remedy says what to do. p_client: the version
+of the client that asks; null: no client is judged. Costs a few look-ups in catalogs.
 For observers.';
 
-CREATE FUNCTION retention.grant_rights(p_role text) RETURNS void
+CREATE FUNCTION retention.grant_rights(p_role text, p_kind text DEFAULT 'listener'::text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  perform retention._check_role(p_role);
-  update retention.adapter set listener_role = p_role;
+  if retention._serves(p_kind, 'reader') is not true then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected listener, operator, observer or reader, given: %s', coalesce(left(p_kind, 100), 'null'));
+  end if;
+  if coalesce(p_role, '') = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected the name of a role, given: %s', coalesce(p_role, 'null'));
+  end if;
+  perform retention._check_role(p_role, 'grant_rights');
+  update retention.adapter
+  set listener_role = case when p_kind = 'listener' then p_role else nullif(listener_role, p_role) end,
+    operator_role = case when p_kind = 'operator' then p_role else nullif(operator_role, p_role) end,
+    observer_role = case when p_kind = 'observer' then p_role else nullif(observer_role, p_role) end,
+    reader_roles = array_remove(reader_roles, p_role)
+      || case when p_kind = 'reader' then array[p_role] else '{}'::text[] end;
   perform retention._grant_rights();
 end
 $$;
 
-COMMENT ON FUNCTION retention.grant_rights(p_role text) IS 'Gives p_role the listener''s rights and remembers the role. Each installation grants them again.
+COMMENT ON FUNCTION retention.grant_rights(p_role text, p_kind text) IS 'Gives p_role the rights of p_kind and remembers it: listener (the cycle), operator (also holds, policies, early
+and narrowed work, verify, orphans, restore, release), observer (looks), or reader (an application that asks
+which results may be read; there may be several). Rights of another kind that it had are taken away. Each
+installation grants them again. Of a role that was recorded before in its place, the rights stay: see revoke_rights.
 For the owner of the schema.
 Locks the row of retention.adapter.
-Raises undefined_object for a role that is not there.';
+Raises undefined_object for a role that is not there, and invalid_parameter_value for another kind.';
 
 CREATE FUNCTION retention.halt(p_reason text, p_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6353,7 +10479,7 @@ CREATE FUNCTION retention.has_key_under(p_prefix text) RETURNS boolean
     SET jit TO 'off'
     AS $$
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return false;
   end if;
   return coalesce(
@@ -6374,7 +10500,7 @@ $$;
 
 COMMENT ON FUNCTION retention.has_key_under(p_prefix text) IS 'Whether some live result''s key begins with p_prefix. One probe of the index over keys. For observers.';
 
-CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text, cron_database text, ticked_seconds_ago double precision, ticked_by text, installed_seconds_ago double precision, loop_interval_seconds double precision, naive_columns text[], default_bucket text, notify_queue_usage double precision, default_retain_days double precision, shortest_retain_days double precision, longest_retain_days double precision, tenant_policies bigint, pending_policies text[], holds bigint)
+CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text, cron_database text, ticked_seconds_ago double precision, ticked_by text, installed_seconds_ago double precision, loop_interval_seconds double precision, naive_columns text[], default_bucket text, notify_queue_usage double precision, default_retain_days double precision, shortest_retain_days double precision, longest_retain_days double precision, tenant_policies bigint, pending_policies text[], holds bigint, etag_column text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -6403,7 +10529,8 @@ CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text
       select count(*)
       from retention.hold o
       where retention._hold_end(o.released_at, o.expires_at) > now()
-    )
+    ),
+    a.columns -> 'etag' ->> 'name'
   from retention.setting s
   cross join retention.adapter a
   cross join retention.heartbeat h
@@ -6443,6 +10570,104 @@ $$;
 COMMENT ON FUNCTION retention.index_state() IS 'The indexes of this schema on the adopted table, and whether each is there and valid.
 For observers.';
 
+CREATE FUNCTION retention.is_readable(p_run_id text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_run_id retention.run_id := retention._run_id_or_null(p_run_id);
+begin
+  if v_run_id is null or to_regclass('retention._live') is null then
+    return null;
+  end if;
+  if exists (select from retention._readable(array[v_run_id]::retention.run_id[])) then
+    return true;
+  end if;
+  return case when exists (select from retention.result r where r.run_id = v_run_id) then false end;
+end
+$$;
+
+COMMENT ON FUNCTION retention.is_readable(p_run_id text) IS 'Whether an application may still show the result of a run: false once it is due, flagged early, being deleted or
+cleared; true while it is live, also while a hold keeps it, and for a run that has no result yet. Null for a run
+that is not there, for what cannot be a run id, and while the table is detached. One probe by run id.
+For readers.';
+
+CREATE FUNCTION retention.judge_fence(p_object jsonb, p_bucket text, p_remembered uuid[] DEFAULT '{}'::uuid[]) RETURNS TABLE(standing text, because text, place bigint, newest bigint, renewed double precision, tried double precision, moved boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+declare
+  v_differs record;
+  v_fence retention.fence;
+  v_text text := p_object ->> 'token';
+  v_token uuid;
+  v_at integer;
+begin
+  select * into v_differs from retention._identity_differs();
+  select * into v_fence from retention.fence;
+  moved := v_differs.timeline is not null;
+  because := concat_ws('; ', v_differs.server, v_differs.database, v_fence.lost_because);
+  if because <> '' then
+    standing := 'copy';
+    return next;
+    return;
+  end if;
+  if v_text ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    v_token := v_text::uuid;
+    v_at := array_position(v_fence.tokens, v_token);
+  end if;
+  if v_at is null
+    and v_token = any (p_remembered)
+    and v_fence.tokens[1] = any (p_remembered)
+  then
+    -- The same process wrote both: what this database lacks are the seconds that a failover has lost.
+    update retention.fence f
+    set tokens = (array[v_token] || f.tokens)[1:20],
+      newest = f.newest + 1
+    where f.tokens[1] = v_fence.tokens[1]
+    returning * into v_fence;
+    v_at := array_position(v_fence.tokens, v_token);
+  end if;
+  newest := v_fence.newest;
+  renewed := extract(epoch from clock_timestamp() - v_fence.renewed_at);
+  tried := extract(epoch from clock_timestamp() - v_fence.tried_at);
+  if v_fence.taking then
+    standing := 'take';
+  elsif p_object is null and v_fence.renewed_at is null then
+    standing := 'absent';
+  elsif v_at is not null then
+    standing := 'known';
+    place := v_fence.newest - v_at + 1;
+  else
+    standing := 'copy';
+    because := case
+      when p_object is null then format(
+        'its fence in bucket %s, last renewed at %s, is not in bucket %s any more',
+        v_fence.bucket, retention._iso(v_fence.renewed_at), p_bucket
+      )
+      else format(
+        'another database renewed the fence in bucket %s%s%s',
+        p_bucket,
+        coalesce(' at ' || retention._iso(retention._read_time(p_object ->> 'renewed_at')), ''),
+        coalesce(', from ' || left(regexp_replace(p_object ->> 'renewed_by', '[^[:print:]]', '', 'g'), 100), '')
+      )
+    end;
+    perform retention._note_lost_fence(because);
+  end if;
+  return next;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.judge_fence(p_object jsonb, p_bucket text, p_remembered uuid[]) IS 'Judges the object of the fence as a listener has just read it in S3. p_object: its content; null: there is none.
+p_bucket: where it was looked for. p_remembered: the last tokens that this process saw as this database''s or wrote
+itself, of the last three minutes: a standby that was promoted may have lost those seconds. standing is one of:
+copy: this database must not renew it, because says why. absent: it was never written. take: a person has accepted this
+database, it is to be taken. known: its token is of this database. place: the number of its token, newest: of the last one here. renewed, tried: seconds
+since it was last renewed from here, and since that was last tried. moved: another timeline waits to be accepted.
+For the listener.
+Locks the row of retention.fence where it writes: an unknown token closes the gate.';
+
 CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text, habits jsonb, looked integer, missing integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6477,7 +10702,7 @@ COMMENT ON FUNCTION retention.known_buckets(p_bucket text, p_limit integer) IS '
 it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
 "learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
 no object.
-For the listener.';
+For observers.';
 
 CREATE FUNCTION retention.learn_habits(p_bucket text, p_learned jsonb, p_because text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6488,7 +10713,7 @@ declare
   v_bucket retention.bucket;
 begin
   perform retention._check_habits(
-    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing}'
+    p_learned, '{keys_per_request, keys_in_time, deletes, checksum, addressing, conditional}'
   );
   select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
   update retention.bucket k
@@ -6529,6 +10754,43 @@ For the listener.
 Locks the bucket''s row.
 Raises invalid_parameter_value for what is no habit.';
 
+CREATE FUNCTION retention.list_approvals(p_all boolean DEFAULT false) RETURNS TABLE(approval_id bigint, state text, kind text, what jsonb, results bigint, asked_by text, asked_at timestamp with time zone, approved_by text, approved_at timestamp with time zone, expires_at timestamp with time zone, used_at timestamp with time zone, withdrawn_by text, withdrawn_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select a.approval_id,
+    s.state,
+    a.kind,
+    a.what,
+    a.results,
+    a.asked_by,
+    a.asked_at,
+    a.approved_by,
+    a.approved_at,
+    a.asked_at + interval '24 hours',
+    a.used_at,
+    a.withdrawn_by,
+    a.withdrawn_at
+  from retention.approval a
+  cross join lateral (
+    select case
+      when a.used_at is not null then 'used'
+      when a.withdrawn_at is not null then 'withdrawn'
+      when a.asked_at < clock_timestamp() - interval '24 hours' then 'expired'
+      when a.approved_at is not null then 'approved'
+      else 'waiting'
+    end as state
+  ) s
+  where p_all
+    or s.state in ('waiting', 'approved')
+  order by a.approval_id
+$$;
+
+COMMENT ON FUNCTION retention.list_approvals(p_all boolean) IS 'The requests that wait for another person or may still be used, or with p_all every one, oldest first. state:
+waiting, approved, used, withdrawn or expired. results: of a policy, how many live results it would have made due
+when it was asked for.
+For observers.';
+
 CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(run_id retention.run_id, tenant_id text, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, early boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6555,6 +10817,8 @@ declare
   v_is_full boolean;
   v_found bigint;
 begin
+  perform retention._check_indexes();
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
     v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
@@ -6562,16 +10826,19 @@ begin
       select row(
           r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
         )::retention.selection
-      from retention._live r
-      where r.run_id = any (v_run_ids)
-        and r.is_candidate
+      -- Found by their ids before anything else is asked: with is_candidate, a plan without statistics reads the
+      -- whole index over live results.
+      from (select distinct i as run_id from unnest(v_run_ids) i) u
+      cross join lateral (select l.* from retention._live l where l.run_id = u.run_id offset 0) r
+      where r.is_candidate
         and r.has_place
         and not r.held
         and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
         and (p_older_than is null or r.completed_at < now() - v_older_than)
         and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
         and r.run_id is not null
-        and r.run_id not in (select retention._dead_run_ids())
+        and r.run_id not in (select retention._waiting_run_ids())
+      order by r.completed_at, r.run_id
     );
     return query
     select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
@@ -6608,7 +10875,7 @@ begin
             and not s.held
             and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
             and s.run_id is not null
-            and s.run_id not in (select retention._dead_run_ids())
+            and s.run_id not in (select retention._waiting_run_ids())
         loop
           v_rows := v_rows || v_row;
           v_tenant.completed_at := v_row.completed_at;
@@ -6657,10 +10924,37 @@ COMMENT ON FUNCTION retention.list_due(p_tenant_id text, p_run_ids text[], p_old
 p_run_ids and p_older_than narrow it; null does not narrow. p_early: p_older_than stands in for the policy
 where it is shorter. early in a row: the result is not due by the policy in force. A row that cannot be read
 is passed by with a warning that names it. Changes nothing.
-For operators.
-Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
+For the listener.
+Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id or a tenant id, and
+object_not_in_prerequisite_state where an index on the application''s table is missing. An empty list of runs
+lists nothing.';
 
-CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean)
+CREATE FUNCTION retention.list_guards() RETURNS TABLE(name text, value text, meaning text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+  select g.name,
+    coalesce(g.value, 'none'),
+    col_description('retention.setting'::regclass, a.attnum)
+  from retention.setting s
+  cross join lateral (
+    values (1, 'policy_guard', s.policy_guard::text),
+      (2, 'surge_guard', s.surge_guard::text),
+      (3, 'surge_guard_all', s.surge_guard_all::text),
+      (4, 'cool_off', retention._in_days(s.cool_off)::text),
+      (5, 'release_spread', retention._in_days(s.release_spread)::text),
+      (6, 'four_eyes', case when s.four_eyes then 'on' else 'off' end)
+  ) as g (place, name, value)
+  join pg_attribute a on a.attrelid = 'retention.setting'::regclass
+    and a.attname = g.name
+  order by g.place
+$$;
+
+COMMENT ON FUNCTION retention.list_guards() IS 'The settings that stop a slip: each with its value as text (none: there is no guard) and what it does.
+For observers.';
+
+CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean, placed_session text, released_session text, bucket text, key text, objects bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -6673,14 +10967,52 @@ CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(
     h.expires_at,
     h.released_at,
     h.released_by,
-    retention._hold_end(h.released_at, h.expires_at) > now()
+    retention._hold_end(h.released_at, h.expires_at) > now(),
+    h.placed_session,
+    h.released_session,
+    h.bucket,
+    h.key,
+    h.objects
   from retention.hold h
   where p_all
     or retention._hold_end(h.released_at, h.expires_at) > now()
   order by h.hold_id
 $$;
 
-COMMENT ON FUNCTION retention.list_holds(p_all boolean) IS 'The holds that are in force, or with p_all every hold, oldest first. For observers.';
+COMMENT ON FUNCTION retention.list_holds(p_all boolean) IS 'The holds that are in force, or with p_all every hold, oldest first. placed_session, released_session: the users of
+the sessions beside the names, which may be typed. objects: how many objects each covers also when
+their rows have gone; bucket and key: which one, of a hold on a run. For observers.';
+
+CREATE FUNCTION retention.list_keepers() RETURNS TABLE(keeper_id bigint, table_name text, key_column text, bucket_column text, until_column text, added_at timestamp with time zone, added_by text, kept bigint, fault text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select k.keeper_id, k.table_name, k.key_column, k.bucket_column, k.until_column, k.added_at, k.added_by,
+    (select count(*) from retention.spared_object o where o.kept_by = k.table_name and o.until > now()),
+    f.fault, f.remedy
+  from retention.keeper k
+  cross join lateral retention._keeper_fault(k) f
+  order by k.keeper_id
+$$;
+
+COMMENT ON FUNCTION retention.list_keepers() IS 'The keepers, in the order in which they were added. fault: why one cannot be asked, which closes the gate; remedy:
+what to do; null: it can. kept: how many objects are known to be kept for its table.
+For observers.';
+
+CREATE FUNCTION retention.list_orphan_lists(p_limit integer DEFAULT 100) RETURNS TABLE(list_id uuid, bucket text, prefix text, margin interval, listed bigint, orphans bigint, bytes bigint, digest text, made_at timestamp with time zone, made_by text, begun_at timestamp with time zone, begun_by text, begun_as text, expected bigint, worked_at timestamp with time zone, deleted bigint, spared bigint, failed bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select o.list_id, o.bucket, o.prefix, o.margin, o.listed, o.orphans, o.bytes, o.digest, o.made_at, o.made_by,
+    o.begun_at, o.begun_by, o.begun_as, o.expected, o.worked_at, o.deleted, o.spared, o.failed
+  from retention.orphan_list o
+  order by o.made_at desc, o.list_id
+  limit p_limit
+$$;
+
+COMMENT ON FUNCTION retention.list_orphan_lists(p_limit integer) IS 'The lists of orphans, newest first: when each was made and by whom, and what was deleted by it. begun_by is the name
+that was given, and begun_as the session user who deleted. For observers.';
 
 CREATE FUNCTION retention.list_policies() RETURNS TABLE(tenant_id text, retain_days double precision, set_at timestamp with time zone, set_by text, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text, confirmed_results bigint, confirmed_at timestamp with time zone, confirmed_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -6704,7 +11036,101 @@ $$;
 COMMENT ON FUNCTION retention.list_policies() IS 'The policies, the default one first, with what waits for a confirmation and what was confirmed last.
 For observers.';
 
-CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETURNS TABLE(missing text, granted_by text)
+CREATE FUNCTION retention.list_releases(p_surge_id bigint DEFAULT NULL::bigint) RETURNS TABLE(surge_id bigint, tenant_id text, results bigint, released_at timestamp with time zone, released_by text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select r.surge_id, r.tenant_id, r.results, r.released_at, r.released_by
+  from retention.surge_release r
+  where p_surge_id is null or r.surge_id = p_surge_id
+  order by r.released_at desc
+$$;
+
+COMMENT ON FUNCTION retention.list_releases(p_surge_id bigint) IS 'Who released what of which surge, the newest first. For observers.';
+
+CREATE FUNCTION retention.list_roles() RETURNS TABLE(role text, may text, lacks text[], exceeds text[])
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select pg_get_userbyid(s.nspowner)::text, 'owner', '{}'::text[], '{}'::text[]
+  from pg_namespace s
+  where s.nspname = 'retention'
+  union all
+  (
+    select r.role,
+      r.kind,
+      coalesce((array_agg(i.name order by i.name) filter (where i.is_for and not i.may))[:10], '{}'),
+      coalesce((array_agg(i.name order by i.name) filter (where not i.is_for and i.may))[:10], '{}')
+    from retention._recorded_roles() r
+    join pg_roles p on p.rolname = r.role
+    cross join lateral (
+      select i.name,
+        retention._serves(r.kind, i.least_role) as is_for,
+        case i.kind
+          when 'function' then has_function_privilege(p.oid, i.oid, 'execute')
+          else has_table_privilege(p.oid, i.oid, 'select')
+        end as may
+      from retention._interface() i
+    ) i
+    where r.role <> (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'retention')
+    group by r.role, r.kind
+    order by array_position('{operator, listener, observer, reader}'::text[], r.kind), r.role
+  )
+$$;
+
+COMMENT ON FUNCTION retention.list_roles() IS 'The recorded roles, and the owner of the schema first. may: owner, operator, listener, observer or reader. lacks:
+what is missing of it. exceeds: what it may beyond it, also as a member of another role or as a superuser; for
+each at most ten. Reads catalogs.
+For observers.';
+
+CREATE FUNCTION retention.list_surges(p_all boolean DEFAULT false) RETURNS TABLE(surge_id bigint, state text, found_at timestamp with time zone, found_by text, seen_at timestamp with time zone, results bigint, found bigint, released bigint, tenants bigint, oldest timestamp with time zone, due_since timestamp with time zone, because text, remedy text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  select s.surge_id,
+    case when s.closed_at is null then 'open' else 'closed' end,
+    s.found_at,
+    s.found_by,
+    s.seen_at,
+    p.results,
+    s.found,
+    (select coalesce(sum(r.results), 0)::bigint from retention.surge_release r where r.surge_id = s.surge_id),
+    s.tenants,
+    p.oldest,
+    p.due_since,
+    retention._why_set_aside(s),
+    case when s.closed_at is null then format('retention surge show %s', s.surge_id) end
+  from retention.surge s
+  cross join lateral (
+    select coalesce(sum(x.results), 0)::bigint as results, min(x.oldest) as oldest, min(x.due_since) as due_since
+    from retention.surge_part x
+    where x.surge_id = s.surge_id
+  ) p
+  where p_all or s.closed_at is null
+  union all
+  select null, 'counting', p.parked_at, null, h.seen_at, p.results, p.results, 0, null, p.oldest, p.due_since,
+    format('late results of a walk that began at %s and is not complete yet', retention._iso(h.walk_began_at)),
+    'wait until it has been counted: the next ticks go on'
+  from (
+    select sum(x.results)::bigint as results, min(x.oldest) as oldest, min(x.due_since) as due_since,
+      min(x.parked_at) as parked_at
+    from retention.surge_part x
+    where x.surge_id is null
+    having sum(x.results) > 0
+  ) p
+  cross join retention.heartbeat h
+  order by 1
+$$;
+
+COMMENT ON FUNCTION retention.list_surges(p_all boolean) IS 'Surges that are open, oldest first; p_all: closed ones too. results: how many are set aside now; found: how many
+were when it was found; released: how many were released. seen_at: when the last complete walk before it began: its
+results were due before then and unknown; null: there was none, so this is what an adoption found. state is one of:
+counting (a walk is under way, and nothing of it can be released yet; it has no id), open, closed.
+For observers.';
+
+CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER, p_kind text DEFAULT NULL::text) RETURNS TABLE(missing text, granted_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -6716,7 +11142,10 @@ CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETUR
     union all
     select 1, format('%s on %s', i.privilege, i.name)
     from retention._interface() i
-    where i.is_public
+    where retention._serves(
+        coalesce(p_kind, (select r.kind from retention._recorded_roles() r where r.role = p_role), 'listener'),
+        i.least_role
+      )
       and case i.kind
         when 'function' then not has_function_privilege(p_role, i.oid, 'execute')
         else not has_table_privilege(p_role, i.oid, 'select')
@@ -6726,36 +11155,47 @@ CREATE FUNCTION retention.missing_rights(p_role text DEFAULT CURRENT_USER) RETUR
   order by m.place, m.missing
 $$;
 
-COMMENT ON FUNCTION retention.missing_rights(p_role text) IS 'What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. Reads
-catalogs.
+COMMENT ON FUNCTION retention.missing_rights(p_role text, p_kind text) IS 'What p_role lacks of the SQL interface, in the words of GRANT, and who can grant it; no row: nothing. p_kind: as
+what it is judged (operator, listener, observer or reader); by default as what it was recorded, and else as a
+listener. Reads catalogs.
 For observers.
 Raises undefined_object for a role that is not there.';
 
 CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET enable_seqscan TO 'off'
     AS $$
-  select s.key, s.bytes, s.modified_at, not exists (
-    select
-    from retention._live r
-    where r.key = s.key
-      and coalesce(r.bucket, s.bucket) = s.bucket
-  )
-  from retention.stray s
-  where s.verify_id = p_verify_id
-    and s.bucket = p_bucket
-    and s.kind = 'orphan'
-    and s.modified_at < now() - p_margin
-    and s.key > coalesce(p_after, '') collate "C"
-  order by s.key
-  limit p_limit
+#variable_conflict use_column
+declare
+  v_strays retention.stray[];
+begin
+  perform retention._check_margin(p_margin);
+  v_strays := array(
+    select s
+    from retention.stray s
+    where s.verify_id = p_verify_id
+      and s.bucket = p_bucket
+      and s.kind = 'orphan'
+      and s.modified_at < now() - p_margin
+      and s.key > coalesce(p_after, '') collate "C"
+    order by s.key
+    limit p_limit
+  );
+  return query
+  select s.key, s.bytes, s.modified_at, n.reason is null
+  from unnest(v_strays) s
+  join retention._orphan_reasons(p_bucket, array(select u.key from unnest(v_strays) u)) n
+    on n.key collate "C" = s.key
+  order by s.key;
+end
 $$;
 
 COMMENT ON FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) IS 'The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
-p_margin. still_orphan: no live row points at the key now, so the object may be deleted at this moment.
-For operators.';
+p_margin. still_orphan: nothing needs the object now.
+For operators.
+Raises invalid_parameter_value for a margin of less than an hour.';
 
 CREATE FUNCTION retention.next_pass() RETURNS TABLE(comes_at timestamp with time zone, because text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -6880,6 +11320,32 @@ most objects missing it may not, and the gate closes (objects missing). p_anew: 
 For the listener.
 Locks the bucket''s row.';
 
+CREATE FUNCTION retention.note_orphan_list(p_list_id uuid, p_bucket text, p_prefix text, p_margin interval, p_listed bigint, p_orphans bigint, p_bytes bigint, p_digest text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+declare
+  v_made_at timestamptz;
+begin
+  if p_digest is null or p_digest !~ '^[0-9a-f]{64}$' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a SHA-256 digest in hexadecimal, given: %s', coalesce(left(p_digest, 100), 'null'));
+  end if;
+  insert into retention.orphan_list (list_id, bucket, prefix, margin, listed, orphans, bytes, digest)
+  values (p_list_id, p_bucket, coalesce(p_prefix, ''), p_margin, p_listed, p_orphans, p_bytes, p_digest)
+  returning made_at into v_made_at;
+  return v_made_at;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.note_orphan_list(p_list_id uuid, p_bucket text, p_prefix text, p_margin interval, p_listed bigint, p_orphans bigint, p_bytes bigint, p_digest text) IS 'Writes down a list of orphans that was just made: what was listed, how many it names, and its digest. Only a list
+that is written down here is deleted, and only from an hour later on. Returns when it was made.
+For operators.
+Raises check_violation for a margin of less than an hour, and for more orphans than listed objects. Raises
+invalid_parameter_value for a digest that is none.';
+
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6898,7 +11364,7 @@ $$;
 
 COMMENT ON FUNCTION retention.pending_policies(p_limit integer) IS 'The policies that wait for a confirmation, the longest waiting first. For observers.';
 
-CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[])
+CREATE FUNCTION retention.place_hold(p_reason text, p_run_id text DEFAULT NULL::text, p_tenant_id text DEFAULT NULL::text, p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, too_late bigint, too_late_run_ids text[], bucket text, key text, objects bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -6908,6 +11374,7 @@ declare
   v_run_id retention.run_id;
   v_tenant_id retention.tenant_id;
   v_hold_id bigint;
+  v_found record;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -6940,31 +11407,42 @@ begin
     end if;
   end if;
 
+  v_hold_id := nextval('retention.hold_hold_id_seq');
+  -- Before the lock: a tenant may have many results, and claims wait for it.
+  select * into strict v_found from retention._note_held_objects(v_hold_id, v_run_id, v_tenant_id);
   perform retention._lock_holds('exclusive');
-  insert into retention.hold (run_id, tenant_id, reason, placed_by, expires_at)
-  values (v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for)
-  returning hold.hold_id into v_hold_id;
+  insert into retention.hold (hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects)
+  overriding system value
+  values (
+    v_hold_id, v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for,
+    v_found.bucket, v_found.key, v_found.objects
+  );
 
   return query
   select v_hold_id,
     count(*),
-    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}')
+    coalesce((array_agg(f.run_id::text order by f.run_id))[1:1000], '{}'),
+    v_found.bucket,
+    v_found.key,
+    v_found.objects
   from retention._in_flight(v_run_id, v_tenant_id) f;
 end
 $$;
 
-COMMENT ON FUNCTION retention.place_hold(p_reason text, p_run_id text, p_tenant_id text, p_for interval, p_placed_by text) IS 'Places a hold on one run or on one tenant. After its commit nothing of it is claimed. A deletion that is in
-flight, or may be, cannot be called back: too_late counts such results, and too_late_run_ids names up to
-1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
+COMMENT ON FUNCTION retention.place_hold(p_reason text, p_run_id text, p_tenant_id text, p_for interval, p_placed_by text) IS 'Places a hold on one run or on one tenant. After its commit nothing of it is claimed. It keeps the bucket and key of
+what it finds, and covers these objects also when their rows have gone: objects counts them, and bucket and key say
+which it is for a run (null: the run names none yet). A deletion that is in flight, or may be, cannot be called
+back: too_late counts such results, and too_late_run_ids names up to 1,000 of them. p_for: how long the hold lasts; by default until it is released. p_placed_by: who places it;
 by default the session''s user.
 For operators.
+Reads all live results of the tenant before it locks.
 Locks retention.hold: it waits for claims that are being made, and later claims wait for this transaction.
 Keep that transaction short. Raises lock_not_available when another transaction keeps the lock for ten seconds.
 Raises invalid_parameter_value without a reason, without exactly one of a run and a tenant, for what can be
 neither, and for a duration that is not above zero. Raises no_data_found for a run or tenant that is not there. Raises
 active_sql_transaction outside READ COMMITTED.';
 
-CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone)
+CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{}'::text[], p_tenant_ids text[] DEFAULT '{}'::text[], p_for interval DEFAULT NULL::interval, p_placed_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, too_late bigint, too_late_run_ids text[], cleared_at timestamp with time zone, bucket text, key text, objects bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -6973,6 +11451,11 @@ CREATE FUNCTION retention.place_holds(p_reason text, p_run_ids text[] DEFAULT '{
 declare
   v_wanted record;
 begin
+  if coalesce(cardinality(p_run_ids), 0) + coalesce(cardinality(p_tenant_ids), 0) = 0 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'place_holds: expected the ids of runs or tenants, given: none; nothing is held by that';
+  end if;
   for v_wanted in
     select distinct i.id as run_id, null::text as tenant_id
     from unnest(p_run_ids) as i (id)
@@ -6992,14 +11475,18 @@ begin
         from retention.result r
         where r.run_id = retention._read_run_id(v_wanted.run_id)
         limit 1
-      )
+      ),
+      h.bucket,
+      h.key,
+      h.objects
     from retention.place_hold(p_reason, v_wanted.run_id, v_wanted.tenant_id, p_for, p_placed_by) h;
   end loop;
 end
 $$;
 
 COMMENT ON FUNCTION retention.place_holds(p_reason text, p_run_ids text[], p_tenant_ids text[], p_for interval, p_placed_by text) IS 'Places a hold on each run and on each tenant, all of them or none, as place_hold does. cleared_at: of a hold on
-a run, when its result was cleared, if it was before. For operators. Raises what place_hold raises.';
+a run, when its result was cleared, if it was before. Of several tenants, the results of all but the first are read
+under the lock. For operators. Raises what place_hold raises, and invalid_parameter_value where both lists are empty.';
 
 CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7164,7 +11651,7 @@ the gate. p_client: the client''s version, for the gate. p_buckets: what is visi
 any. next_stamp_seconds: when stamp_again has something to do; null: nothing waits for it. Cheap at any size.
 For the listener.';
 
-CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone)
+CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone, set_aside bigint, surges bigint, cooling bigint, cooling_until timestamp with time zone, kept bigint, object_changed bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -7202,11 +11689,18 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run()
+    retention._newest_run(),
+    (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
+    (select count(*) from retention.surge g where g.closed_at is null),
+    c.results,
+    c.first_at,
+    o.kept,
+    o.changed
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
   cross join retention.next_pass() x
+  cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(10000) u
   cross join lateral (
@@ -7233,9 +11727,15 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
   ) z
   cross join lateral (
     select count(*) as buckets_paused
-    from retention.bucket c
-    where c.paused_until > now()
+    from retention.bucket o
+    where o.paused_until > now()
   ) k
+  cross join lateral (
+    select count(*) filter (where n.kept_by is not null) as kept,
+      count(*) filter (where n.kept_by is null) as changed
+    from retention.spared_object n
+    where n.until > now()
+  ) o
   cross join lateral (
     select count(*) as policies_pending,
       string_agg(
@@ -7253,11 +11753,39 @@ $$;
 COMMENT ON FUNCTION retention.read_status() IS 'The row of the view retention.status, which calls it with the rights of its reader.
 For observers.';
 
+CREATE FUNCTION retention.readable(p_run_ids text[]) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  return query
+  select r::text
+  from retention._readable(
+    array(
+      select i.run_id
+      from (select retention._run_id_or_null(x.id) as run_id from unnest(p_run_ids) as x (id)) i
+      where i.run_id is not null
+    )::retention.run_id[]
+  ) r;
+end
+$$;
+
+COMMENT ON FUNCTION retention.readable(p_run_ids text[]) IS 'Of runs, those that is_readable says true of, for lists: where run_id in (select * from retention.readable(...)).
+What cannot be a run id is passed by. For the whole list it looks once at what is being deleted.
+For readers.';
+
 CREATE FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
+    SET "TimeZone" TO 'UTC'
     AS $$
+declare
+  v_tenant_id text;
+  v_results bigint;
 begin
   perform retention._lock_holds('row exclusive');
   update retention.hold h
@@ -7265,8 +11793,15 @@ begin
     released_by = coalesce(p_released_by, session_user)
   where h.hold_id = p_hold_id
     -- Released by a clock that was wrong, it is not released yet.
-    and (h.released_at is null or h.released_at > clock_timestamp());
+    and (h.released_at is null or h.released_at > clock_timestamp())
+  returning h.tenant_id into v_tenant_id;
   if found then
+    if v_tenant_id is not null then
+      v_results := retention._grant_ended_holds(v_tenant_id);
+      if v_results > 0 then
+        raise notice '% results of tenant % are due by now and come back', v_results, v_tenant_id;
+      end if;
+    end if;
     return true;
   end if;
   if not exists (select from retention.hold h where h.hold_id = p_hold_id) then
@@ -7278,32 +11813,205 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text) IS 'Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once.
+COMMENT ON FUNCTION retention.release_hold(p_hold_id bigint, p_released_by text) IS 'Releases a hold. The results of a tenant come back over setting.release_spread, and not all at once. A notice says
+how many of them are due by now; they are accounted for, and no surge.
 p_released_by: who releases it; by default the session''s user. Returns false when it was released before.
 For operators.
 Locks the hold.
 Raises no_data_found for a hold that is not there, and lock_not_available after ten seconds of waiting.';
 
-CREATE FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, released boolean)
+CREATE FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text DEFAULT NULL::text) RETURNS TABLE(hold_id bigint, released boolean, due bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+#variable_conflict use_variable
 declare
   v_hold_id bigint;
+  v_active jsonb := (
+    select jsonb_agg(h.hold_id order by h.hold_id)
+    from retention.hold h
+    where h.hold_id = any (p_hold_ids)
+      and retention._hold_end(h.released_at, h.expires_at) > clock_timestamp()
+  );
 begin
+  if coalesce(cardinality(p_hold_ids), 0) = 0 then
+    raise notice 'p_hold_ids names none: no hold is released';
+  end if;
+  if v_active is not null then
+    perform retention._two_people('hold', jsonb_build_object('hold_ids', v_active));
+  end if;
   for v_hold_id in
     select distinct i.id
     from unnest(p_hold_ids) as i (id)
     order by 1
   loop
-    return query select v_hold_id, retention.release_hold(v_hold_id, p_released_by);
+    hold_id := v_hold_id;
+    released := retention.release_hold(v_hold_id, p_released_by);
+    due := case when released then (select a.granted from retention.allowance a where a.hold_id = v_hold_id) end;
+    return next;
   end loop;
 end
 $$;
 
-COMMENT ON FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text) IS 'Releases several holds, all of them or none; released is false for those that had been released before.
+COMMENT ON FUNCTION retention.release_holds(p_hold_ids bigint[], p_released_by text) IS 'Releases several holds, all of them or none; released is false for those that had been released before. due: how
+many results of its tenant are due by now and come back; null: nothing was counted.
 For operators.
 Raises no_data_found for an unknown one.';
+
+CREATE FUNCTION retention.release_surge(p_surge_id bigint, p_expected bigint, p_tenant_id text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_surge retention.surge;
+  v_tenant_id text := retention._read_tenant_id(p_tenant_id)::text;
+  v_but text[] := '{}';
+  v_found bigint;
+begin
+  if p_expected is null then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'the release of a surge needs the number of results that is expected to go',
+      hint = format('See it with: retention surge show %s', p_surge_id);
+  end if;
+  select * into v_surge from retention.surge s where s.surge_id = p_surge_id for update;
+  if not found then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no surge %s', p_surge_id),
+      hint = 'See them with: retention surge list';
+  end if;
+  perform retention._review_surge(p_surge_id);
+  v_found := retention._count_set_aside(p_surge_id, v_tenant_id);
+  if v_found = 0 then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('nothing of surge %s%s is set aside any more', p_surge_id, ' and tenant ' || v_tenant_id),
+      hint = 'See what is with: retention surge list';
+  end if;
+  if v_found <> p_expected then
+    raise exception using
+      errcode = 'check_violation',
+      message = format(
+        'surge %s%s has %s results, and %s were expected; nothing was released',
+        p_surge_id, coalesce(' of tenant ' || v_tenant_id, ''), v_found, p_expected
+      ),
+      hint = format('Look at it with: retention surge show %s', p_surge_id);
+  end if;
+  perform retention._two_people(
+    'surge', jsonb_strip_nulls(jsonb_build_object('surge_id', p_surge_id, 'expected', p_expected, 'tenant_id', v_tenant_id))
+  );
+  if v_tenant_id is not null then
+    select coalesce(array_agg(distinct retention._tenant_key(u.tenant_id)), '{}')
+    into v_but
+    from retention.surge_part p
+    cross join lateral unnest(p.tenants) as u (tenant_id)
+    where p.surge_id = p_surge_id
+      and u.tenant_id is distinct from v_tenant_id;
+  end if;
+  perform retention._put_to_work(p_surge_id, v_but, coalesce(v_surge.seen_at, 'infinity'));
+  insert into retention.surge_release (surge_id, tenant_id, results)
+  values (p_surge_id, v_tenant_id, v_found);
+  perform retention._close_surge(p_surge_id);
+  return v_found;
+end
+$$;
+
+COMMENT ON FUNCTION retention.release_surge(p_surge_id bigint, p_expected bigint, p_tenant_id text) IS 'Releases a surge, or the results of one tenant in it: exactly those that are recorded become batches, and each is
+checked again when it is claimed. p_expected: how many results that is, as show_surge says it. Who changed a row
+back meanwhile has taken it out. Returns how many results.
+For operators.
+Locks the surge.
+Raises no_data_found for a surge or tenant that is not there. Raises invalid_parameter_value without p_expected.
+Raises check_violation where the number is another, and changes nothing.';
+
+CREATE FUNCTION retention.remove_keeper(p_table text, p_key_column text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_names text[];
+  v_oid oid;
+begin
+  v_oid := retention._typed_table(p_table);
+  perform retention._two_people('keeper', jsonb_build_object('keeper_id', k.keeper_id, 'table', k.table_name))
+  from retention.keeper k
+  where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)
+    and (p_key_column is null or k.key_column in (p_key_column, trim(both '"' from p_key_column)));
+  with removed as (
+    delete from retention.keeper k
+    where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)
+      and (p_key_column is null or k.key_column in (p_key_column, trim(both '"' from p_key_column)))
+    returning k.table_name
+  )
+  select array_agg(r.table_name) into v_names from removed r;
+  if v_names is null then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('expected a keeper, given: %s', left(concat_ws(', column ', p_table, p_key_column), 200)),
+      hint = coalesce(
+        (
+          select 'There are: ' || string_agg(format('%s (%I)', k.table_name, k.key_column), ', ' order by k.keeper_id) || '.'
+          from retention.keeper k
+        ),
+        'There is none.'
+      );
+  end if;
+  -- Another keeper of the table notes its own again.
+  delete from retention.spared_object o where o.kept_by = any (v_names);
+  delete from retention.progress;
+  perform retention._note_gate();
+  return cardinality(v_names);
+end
+$$;
+
+COMMENT ON FUNCTION retention.remove_keeper(p_table text, p_key_column text) IS 'Removes the keepers of a table: what only they kept may be deleted again, from the next pass on. p_key_column: only
+that of this column; null: all of the table. The table need not be there any more. Returns how many.
+For operators.
+Raises no_data_found where there is no such keeper, with those that are.';
+
+CREATE FUNCTION retention.renew_fence(p_token uuid, p_by text DEFAULT NULL::text, p_released boolean DEFAULT false) RETURNS SETOF jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+begin
+  if exists (select from retention._identity_differs() d where num_nonnulls(d.server, d.database) > 0) then
+    return;
+  end if;
+  update retention.fence
+  set tokens = (array[p_token] || tokens)[1:20],
+    newest = newest + 1,
+    tried_at = clock_timestamp()
+  where lost_at is null;
+  if not found then
+    return;
+  end if;
+  return query
+  select jsonb_build_object(
+    'fence', i.fence,
+    'token', p_token,
+    'renewed_at', retention._iso(clock_timestamp()),
+    'renewed_by', left(p_by, 100),
+    'released', p_released,
+    'database', n.database_name,
+    'system_identifier', n.system_identifier,
+    'timeline', n.timeline,
+    'head', retention._fence_head()
+  )
+  from retention.identity i
+  cross join retention._identity_now() n;
+end
+$$;
+
+COMMENT ON FUNCTION retention.renew_fence(p_token uuid, p_by text, p_released boolean) IS 'Writes the next token down before it is written to S3, and returns what is to be written there. No row: this
+database must not renew the fence (any more). p_token: the next token. p_by: who renews it. p_released: the one who renews it
+stops, so that the next need not wait.
+For the listener.
+Locks the row of retention.fence.';
 
 CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7379,7 +12087,7 @@ COMMENT ON FUNCTION retention.resume() IS 'Ends a halt. Other reasons of the gat
 For operators.
 Locks the row of retention.setting.';
 
-CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text) RETURNS bigint
+CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text, p_all boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -7391,6 +12099,10 @@ declare
   v_batch_ids bigint[];
   v_revived bigint;
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id, p_bucket, p_code);
+  perform retention._check_scope(
+    'retry', num_nonnulls(p_run_ids, p_tenant_id, p_bucket, p_code) > 0, p_all, 'one of p_run_ids, p_tenant_id, p_bucket and p_code'
+  );
   v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   perform retention._take_pass_lock();
@@ -7475,13 +12187,35 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket text, p_code text) IS 'Revives dead results, and brings forward failed results that wait for their next attempt. Their attempts
-count from 0 again. p_run_ids, p_tenant_id, p_bucket and p_code (of the error) narrow it; null does not
-narrow. A batch with a valid lease is left as it is. Returns how many results.
+COMMENT ON FUNCTION retention.retry(p_run_ids text[], p_tenant_id text, p_bucket text, p_code text, p_all boolean) IS 'Revives dead results, and brings forward failed results that wait for their next attempt. Their attempts
+count from 0 again. It needs one of p_run_ids, p_tenant_id, p_bucket and p_code (of the error), which narrow it
+together, or p_all => true, which says all of them. An empty list of runs revives nothing. A batch with a valid
+lease is left as it is. Returns how many results.
 For operators.
 Locks the row of retention.pass_lock (it waits for a flagging pass, for a minute at most) and the batches that it
 changes.
-Raises invalid_parameter_value for a text that cannot be a run id or a tenant id.';
+Raises invalid_parameter_value for a call that says neither what nor p_all, or both, for an empty text, and for a text
+that cannot be a run id or a tenant id.';
+
+CREATE FUNCTION retention.revoke_rights(p_role text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform retention._check_role(p_role, 'revoke_rights');
+  update retention.adapter
+  set listener_role = nullif(listener_role, p_role),
+    operator_role = nullif(operator_role, p_role),
+    observer_role = nullif(observer_role, p_role),
+    reader_roles = array_remove(reader_roles, p_role);
+  perform retention._grant_to(p_role, null);
+end
+$$;
+
+COMMENT ON FUNCTION retention.revoke_rights(p_role text) IS 'Takes every right on this schema away from p_role and forgets it, whatever its kind was.
+For the owner of the schema.
+Locks the row of retention.adapter.
+Raises undefined_object for a role that is not there.';
 
 CREATE FUNCTION retention.sample_keys(p_bucket text, p_limit integer DEFAULT 20) RETURNS SETOF text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -7522,6 +12256,7 @@ begin
   end if;
   select s.default_bucket into strict v_before from retention.setting s for update;
   update retention.setting set default_bucket = p_bucket;
+  perform retention._note_person('default_bucket');
   if p_bucket is distinct from v_before then
     -- What lies behind the progress means other objects now.
     delete from retention.progress;
@@ -7536,12 +12271,80 @@ For operators.
 Locks the row of retention.setting.
 Raises invalid_parameter_value for what is no name of a bucket.';
 
+CREATE FUNCTION retention.set_guard(p_name text, p_value text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "IntervalStyle" TO 'postgres'
+    AS $_$
+declare
+  v_before text := (select g.value from retention.list_guards() g where g.name = p_name);
+  v_value text := lower(btrim(p_value));
+  v_expected text;
+begin
+  if v_before is null then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format(
+        'expected one of %s, given: %s',
+        (select string_agg(g.name, ', ') from retention.list_guards() g),
+        coalesce(left(p_name, 100), 'null')
+      );
+  end if;
+  v_expected := case
+    when p_name = 'four_eyes' then 'on or off'
+    when p_name = 'cool_off' then 'a duration from 0 seconds to 10 years, such as ''36 hours'', or none'
+    when p_name = 'release_spread' then 'a duration from 0 seconds to 10 years, such as ''2 hours'''
+    when p_name = 'surge_guard' then 'a whole number from 0 to 2000000000, or none'
+    else 'a whole number from 0 to 2000000000'
+  end;
+  begin
+    if p_name = 'four_eyes' then
+      if v_value not in ('on', 'off', 'true', 'false') then
+        raise data_exception;
+      end if;
+    elsif p_name in ('cool_off', 'release_spread') then
+      if v_value = 'none' and p_name = 'cool_off' then
+        v_value := null;
+      elsif v_value is null
+        or not retention._in_days(v_value::interval) between '0' and '3653 days'
+        -- A bare number is taken for seconds, and more is meant.
+        or v_value ~ '^[0-9.]+$' and v_value::numeric > 0
+      then
+        raise data_exception;
+      end if;
+    elsif v_value = 'none' and p_name = 'surge_guard' then
+      v_value := null;
+    elsif v_value is null or v_value !~ '^\d{1,10}$' or v_value::bigint > 2000000000 then
+      raise data_exception;
+    end if;
+    if p_value is null then
+      raise data_exception;
+    end if;
+  exception
+    when data_exception then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('expected %s as %s, given: %s', p_name, v_expected, coalesce(left(p_value, 100), 'null'));
+  end;
+  execute format('update retention.setting set %I = %L', p_name, v_value);
+  return v_before;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.set_guard(p_name text, p_value text) IS 'Sets one of the settings of list_guards. p_value: a whole number, a duration such as ''36 hours'', on or off; none
+takes surge_guard or cool_off away. A cool-off counts from then on also for what is flagged and waits. With four
+eyes, a weaker guard needs two people. Returns what it was before, as list_guards shows it.
+For operators.
+Locks the row of retention.setting; for a cool-off also that of retention.pass_lock.
+Raises invalid_parameter_value for a guard that is none and for a value that it cannot have, and RR004 where another
+person must approve it.';
+
 CREATE FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text DEFAULT NULL::text, p_new boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing}');
+  perform retention._check_habits(p_habits, '{keys_per_request, deletes, checksum, addressing, conditional}');
   if p_new and btrim(coalesce(p_bucket, '')) <> '' then
     insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
   end if;
@@ -7554,6 +12357,7 @@ begin
     deletes = case when p_habits ? 'deletes' then p_habits ->> 'deletes' else k.deletes end,
     checksum = case when p_habits ? 'checksum' then p_habits ->> 'checksum' else k.checksum end,
     addressing = case when p_habits ? 'addressing' then p_habits ->> 'addressing' else k.addressing end,
+    conditional = case when p_habits ? 'conditional' then p_habits ->> 'conditional' else k.conditional end,
     set_at = clock_timestamp(),
     set_by = coalesce(p_by, session_user)
   where k.bucket = p_bucket;
@@ -7561,12 +12365,41 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.set_habits(p_bucket text, p_habits jsonb, p_by text, p_new boolean) IS 'Sets habits of the store of a bucket by hand: they win over what is learned and are not forgotten. p_habits:
-{"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual"}, any of them; a null
-value leaves a habit to be learned again. p_by: who sets it; by default the session''s user. p_new: the bucket
+{"keys_per_request": 100, "deletes": "singly", "checksum": "md5", "addressing": "virtual", "conditional": "ignored"},
+any of them; a null value leaves a habit to be learned again. p_by: who sets it; by default the session''s user. p_new: the bucket
 need not be known yet.
 For operators.
 Locks the bucket''s row.
 Raises invalid_parameter_value for what is no habit, and no_data_found for a bucket that is not known.';
+
+CREATE FUNCTION retention.set_on_versioned(p_bucket text, p_on_versioned text, p_new boolean DEFAULT false) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_before text;
+begin
+  if p_on_versioned is null or p_on_versioned not in ('marker', 'purge') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected marker or purge, given: %s', coalesce(left(p_on_versioned, 100), 'null'));
+  end if;
+  if p_new and btrim(coalesce(p_bucket, '')) <> '' then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+  end if;
+  perform retention._known_bucket(p_bucket);
+  select k.on_versioned into v_before from retention.bucket k where k.bucket = p_bucket for update;
+  update retention.bucket set on_versioned = p_on_versioned where bucket = p_bucket;
+  return v_before;
+end
+$$;
+
+COMMENT ON FUNCTION retention.set_on_versioned(p_bucket text, p_on_versioned text, p_new boolean) IS 'Says what a deletion does in a versioned bucket: marker adds a delete marker, purge takes every version. p_new: the
+bucket need not be known yet. With four eyes, purge needs two people. Returns what it was before.
+For operators.
+Locks the bucket''s row.
+Raises invalid_parameter_value for another word, no_data_found for a bucket that is not known, and RR004 where another
+person must approve it.';
 
 CREATE FUNCTION retention.set_policy(p_tenant_id text, p_retain interval, p_confirm boolean DEFAULT false, p_new_tenant boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7647,6 +12480,8 @@ declare
   v_dead bigint := 0;
   v_retry_at timestamptz;
   v_problems jsonb := '[]';
+  v_changed bigint := 0;
+  v_changed_keys text[] := '{}';
 begin
   select * into v_batch
   from retention.batch b
@@ -7660,22 +12495,31 @@ begin
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then
-    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants
+    select v_batch.results::bigint as results, v_batch.run_ids as run_ids, v_batch.keys as keys, v_batch.tenants as tenants,
+      v_batch.etags as etags
     into strict v_done;
   else
     select count(*) as results,
       coalesce(array_agg(u.run_id order by u.n), '{}') as run_ids,
       coalesce(array_agg(u.key order by u.n), '{}') as keys,
-      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants
+      coalesce(array_agg(u.tenant_id order by u.n), '{}') as tenants,
+      case when v_batch.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end as etags
     into strict v_done
-    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
+    from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants, v_batch.etags) with ordinality
+      as u (run_id, key, tenant_id, etag, n)
     -- Bare, it would be joined by a nested loop; so it is looked up in a hash.
     where (retention._unpack_key(u.key, u.run_id::text) collate "C" in (select unnest(p_cleared) collate "C")) is true;
+    if v_batch.etags is not null and p_failed @> '[{"outcome": "changed"}]' then
+      select c.others, c.keys, c.results
+      into strict p_failed, v_changed_keys, v_changed
+      from retention._take_changed(v_batch, p_failed) c;
+    end if;
     select f.failed, f.dead, f.retry_at, f.problems
     into strict v_failed, v_dead, v_retry_at, v_problems
-    from retention._book_failures(v_batch, p_cleared, p_failed) f;
+    from retention._book_failures(v_batch, p_cleared || v_changed_keys, p_failed) f;
   end if;
-  if v_done.results > 0 then
+  -- A store that has found another version works.
+  if v_done.results + v_changed > 0 then
     perform retention._note_success(v_batch.bucket);
     if not p_all then
       perform retention._note_load(v_batch.bucket, p_failed);
@@ -7692,6 +12536,7 @@ begin
     given_back = p_lease,
     cleared = v_done.results - cardinality(v_stamps.left_out),
     stamped = v_stamps.stamped,
+    spared = b.spared + v_changed,
     failed = v_failed + v_stamps.failed,
     dead = v_dead + v_stamps.dead,
     problems = nullif(v_problems || v_stamps.problems, '[]'),
@@ -7703,11 +12548,13 @@ begin
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set (run_ids, keys, tenants) = (
+    set (run_ids, keys, tenants, etags) = (
       select coalesce(array_agg(u.run_id order by u.n), '{}'),
         coalesce(array_agg(u.key order by u.n), '{}'),
-        coalesce(array_agg(u.tenant_id order by u.n), '{}')
-      from unnest(v_done.run_ids, v_done.keys, v_done.tenants) with ordinality as u (run_id, key, tenant_id, n)
+        coalesce(array_agg(u.tenant_id order by u.n), '{}'),
+        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags) with ordinality
+        as u (run_id, key, tenant_id, etag, n)
       where u.n not in (select unnest(v_stamps.left_out))
     )
     where b.batch_id = p_batch_id;
@@ -7720,7 +12567,8 @@ again later, or is dead after too many attempts. What S3 has deleted and could n
 stamped later (retention.stamp_again), without asking S3 again. p_cleared: the keys that S3 named as deleted or
 as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
 "concerns", "final"}]. Its outcome is refused (counted as an attempt), failed or unknown (neither is
-counted). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
+counted), or changed (S3 holds another version than the claim''s etag: the result is spared, and asked for again much
+later, or when its row has another etag). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
 the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
 how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
@@ -7728,6 +12576,113 @@ it was settled under p_lease gets the same answer. When p_lease is no longer the
 and nothing is changed.
 For the listener.
 Locks the batch, its bucket, and the rows that it stamps.';
+
+CREATE FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[] DEFAULT '{}'::text[], p_code text DEFAULT NULL::text, p_message text DEFAULT NULL::text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_list retention.orphan_list;
+begin
+  select * into v_list from retention.orphan_list o where o.list_id = p_list_id and o.begun_at is not null for update;
+  if not found then
+    return null;
+  end if;
+  update retention.orphan_list o
+  set deleted = greatest(o.deleted, p_deleted),
+    spared = p_spared,
+    failed = p_failed,
+    worked_at = clock_timestamp()
+  where o.list_id = p_list_id;
+  if p_unanswered = '{}' then
+    delete from retention.unanswered u where u.unanswered_id = p_request_id and u.run_ids is null;
+  else
+    update retention.unanswered u
+    set keys = array(select E'\x02' || k.key from unnest(p_unanswered) as k (key)),
+      until = clock_timestamp() + (select s.unanswered_for from retention.setting s)
+    where u.unanswered_id = p_request_id
+      and u.run_ids is null;
+  end if;
+  if p_code is not null then
+    return greatest(retention._pause_bucket(v_list.bucket, p_code, coalesce(p_message, '')), clock_timestamp());
+  end if;
+  if p_deleted > v_list.deleted then
+    perform retention._note_success(v_list.bucket);
+  end if;
+  return null;
+end
+$$;
+
+COMMENT ON FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[], p_code text, p_message text) IS 'Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,
+p_spared, p_failed: how many of the whole list S3 has named as deleted so far, were left, and were refused; as sums, so
+that it may be said twice.
+p_unanswered: the keys that S3 may still delete. p_code, p_message: why the bucket is to pause; null: it is not. Returns
+until when it pauses; null: it does not.
+For operators.
+Locks the row of the list, and the bucket''s.';
+
+CREATE FUNCTION retention.show_surge(p_surge_id bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, due_since timestamp with time zone, still_due bigint, run_ids text[], because text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+begin
+  if not exists (select from retention.surge s where s.surge_id = p_surge_id) then
+    raise exception using
+      errcode = 'no_data_found',
+      message = format('there is no surge %s', p_surge_id),
+      hint = 'See them with: retention surge list';
+  end if;
+  perform retention._review_surge(p_surge_id);
+  if to_regclass('retention._live') is null then
+    return query
+    select u.tenant_id, p.bucket, count(*), min(p.oldest), min(p.due_since), null::bigint,
+      (array_agg(u.run_id::text order by p.oldest, u.n))[1:10], 'the table is detached'
+    from retention.surge_part p
+    cross join lateral unnest(p.run_ids, p.tenants) with ordinality as u (run_id, tenant_id, n)
+    where p.surge_id = p_surge_id
+    group by u.tenant_id, p.bucket
+    order by 3 desc, 1, 2;
+    return;
+  end if;
+  return query
+  with listed as materialized (
+    select u.tenant_id, p.bucket, u.run_id, l.completed_at, l.due_at, l.is_due
+    from retention.surge_part p
+    cross join lateral unnest(p.run_ids, p.tenants) as u (run_id, tenant_id)
+    cross join lateral (
+      select min(r.completed_at) as completed_at, max(r.due_at) as due_at, bool_or(r.is_due) as is_due
+      from retention._live r
+      where r.run_id = u.run_id
+    ) l
+    where p.surge_id = p_surge_id
+  )
+  select g.tenant_id, g.bucket, g.results, g.oldest, g.due_since, g.still_due, g.run_ids,
+    (select e.because from retention.explain(g.run_ids[1]) e)
+  from (
+    select l.tenant_id, l.bucket, count(*) as results, min(l.completed_at) as oldest, min(l.due_at) as due_since,
+      count(*) filter (where l.is_due) as still_due,
+      (array_agg(l.run_id::text order by l.due_at, l.run_id))[1:10] as run_ids
+    from listed l
+    group by l.tenant_id, l.bucket
+    order by count(*) desc, l.tenant_id, l.bucket
+  ) g;
+end
+$$;
+
+COMMENT ON FUNCTION retention.show_surge(p_surge_id bigint) IS 'One surge by tenant and bucket, the largest first: how many results are set aside, when the run of the oldest
+completed, since when they have been due, and how many are due now and would go. run_ids: up to ten of them, and
+because says why the first one was found late. It first looks at its results again: what has been undone leaves
+the surge. It costs a probe for each result.
+For observers.
+Locks the surge.
+Raises no_data_found for a surge that is not there.';
 
 CREATE FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval DEFAULT '00:00:00'::interval) RETURNS TABLE(returned bigint, orphans bigint, orphan_bytes bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7762,6 +12717,8 @@ begin
     where s.verify_id = p_verify_id
       and s.bucket = p.bucket
       and s.key = p.key;
+    perform retention._spare_kept_strays(p_verify_id);
+    perform retention._spare_strays(p_verify_id);
   end if;
   return query
   select count(*) filter (where s.kind = 'returned'),
@@ -7773,9 +12730,9 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.sort_strays(p_verify_id uuid, p_started_at timestamp with time zone, p_margin interval) IS 'Sorts what compare_listing set aside. returned: only cleared rows point at the key, so its object is back.
-orphan: no row points at it. Three kinds of keys are left out: those that were cleared at p_started_at or
-later, because their object may have been listed before; those that a live row needs by now; and those that
-a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
+orphan: no row points at it, and no keeper has it. These keys are left out: those that were cleared at p_started_at or
+later, because their object may have been listed before; those that a live row or a hold needs by now; and those
+that a row without a bucket may mean. Returns the counts and the bytes. Of orphans only those older than
 p_margin count, because a younger one may be an upload whose row is still to come. It reads the whole table
 once.
 For operators.';
@@ -7837,6 +12794,7 @@ begin
     run_ids = v_batch.run_ids[v_half + 1:],
     keys = v_batch.keys[v_half + 1:],
     tenants = v_batch.tenants[v_half + 1:],
+    etags = null,
     visible_at = clock_timestamp()
   where b.batch_id = p_batch_id;
   return v_batch_id;
@@ -7873,7 +12831,7 @@ begin
     select from retention.gate(p_client) g where g.reason in ('detached', 'table replaced', 'version')
   ) then
     select * into strict v_stamping from retention.stamping;
-    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() then
+    if v_stamping.failed_since is not null and v_stamping.try_at <= clock_timestamp() and retention._can_look() then
       perform retention._try_stamp();
       select * into strict v_stamping from retention.stamping;
     end if;
@@ -7975,62 +12933,94 @@ next claim spares what of it is flagged. Returns how many rows.
 For operators.
 Locks the rows that it stamps.';
 
+CREATE FUNCTION retention.take_turn(p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_batch_id bigint;
+  v_batch retention.batch;
+begin
+  if not retention._is_open(p_client) then
+    return null;
+  end if;
+  loop
+    v_batch_id := retention._next_batch(p_batch_ids, p_buckets);
+    if v_batch_id is null then
+      return null;
+    end if;
+    select * into strict v_batch from retention.batch b where b.batch_id = v_batch_id;
+    if v_batch.lease is not null then
+      -- Its lease has run out, and its last holder may still be asking S3.
+      perform retention._note_unanswered(v_batch, null, v_batch.visible_at);
+    end if;
+    exit when v_batch.code is distinct from 'ClaimLost';
+    perform retention._take_apart(v_batch);
+  end loop;
+  update retention.batch b
+  set code = 'ClaimLost',
+    error = 'the session that checked it was lost',
+    failed_at = clock_timestamp(),
+    lease = null,
+    visible_at = clock_timestamp()
+  where b.batch_id = v_batch_id;
+  return v_batch_id;
+end
+$$;
+
+COMMENT ON FUNCTION retention.take_turn(p_batch_ids bigint[], p_client text, p_buckets text[]) IS 'Writes down that the batch which a claim would take next is about to be checked, and returns it: it goes to the end of
+the line, and claim is to be asked for it. One that was written down before, and came to nothing, is taken apart instead.
+Null: nothing is visible, or the gate is closed. For a process whose last claim was lost with its session. The
+parameters are those of claim.
+For the listener.
+Locks the batch.';
+
 CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
-    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
+declare
+  v_keys text[];
+  v_parts jsonb;
+  v_left integer := p_tenants;
+  v_found integer;
 begin
-  if to_regclass('retention._live') is null then
-    return;
-  end if;
-  return query
-  with waiting as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, f.due_at
-    from retention._tenants() t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
-    order by f.due_at, t.tenant_key
-    limit p_tenants
-  ),
-  seen as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
-      count(*) over (partition by t.tenant_key) as looked_at
-    from waiting t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
-  )
-  select s.tenant_id::text,
-    (extract(epoch from s.retain) / 86400)::double precision,
-    min(s.completed_at),
-    min(s.due_at),
-    count(*),
-    count(*) filter (
-      where s.run_id in (
-        select retention._flagged_between(
-          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
-        )
-      )
-    ),
-    min(s.looked_at) >= p_bound
-  from seen s
-  where s.is_due
-    and s.run_id is not null
-  group by s.tenant_id, s.tenant_key, s.retain
-  order by min(s.due_at), s.tenant_key;
+  return query select t.* from retention._tenants_due_of(p_tenants, p_bound, null) t;
+exception
+  when others then
+    if retention._is_passing(sqlstate) then
+      raise;
+    end if;
+    v_parts := jsonb_build_array(to_jsonb(array(select t.tenant_key from retention._tenants() t)));
+    while jsonb_array_length(v_parts) > 0 and v_left > 0 loop
+      v_keys := array(select jsonb_array_elements_text(v_parts -> 0));
+      v_parts := v_parts - 0;
+      begin
+        return query select t.* from retention._tenants_due_of(v_left, p_bound, v_keys) t;
+        get diagnostics v_found = row_count;
+        v_left := v_left - v_found;
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          v_parts := v_parts || retention._halves(v_keys);
+      end;
+    end loop;
 end
 $$;
 
 COMMENT ON FUNCTION retention.tenants_due(p_tenants integer, p_bound integer) IS 'The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
 results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
-is_capped: there may be more. A tenant under a hold is left out. It costs one index probe for each tenant,
-and at most p_bound rows for each tenant that it returns.
+is_capped: there may be more. A tenant under a hold is left out, and so is one of which a row cannot be read; then the
+others come in parts. It costs one index probe for each tenant, and at most p_bound rows for each tenant that it returns.
 For observers.';
 
 CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
@@ -8140,7 +13130,7 @@ CREATE FUNCTION retention.times_ahead() RETURNS TABLE(what text, places bigint, 
   with limits as (
     select clock_timestamp() + interval '1 minute' as past,
       clock_timestamp() + s.pause_cap + interval '1 minute' as pause,
-      clock_timestamp() + greatest(s.retry_cap, s.pause_cap) + interval '1 minute' as retry,
+      clock_timestamp() + greatest(s.retry_cap, s.pause_cap, s.cool_off) + interval '1 minute' as retry,
       -- No lease is longer than a day (RETENTION_LEASE_SECONDS).
       clock_timestamp() + interval '1 day 1 minute' as lease,
       clock_timestamp() + s.unanswered_for + interval '1 day 1 minute' as unanswered
@@ -8148,10 +13138,10 @@ CREATE FUNCTION retention.times_ahead() RETURNS TABLE(what text, places bigint, 
   )
   select f.what, count(*), max(f.until)
   from (
-    select 'ticks and passes' as what, greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) as until
+    select 'ticks and passes' as what, greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) as until
     from retention.heartbeat h
     cross join limits l
-    where greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at) > l.past
+    where greatest(h.ticked_at, h.passed_at, h.swept_at, h.cleaned_up_at, h.walk_began_at, h.seen_at) > l.past
     union all
     select 'pauses of buckets', k.paused_until
     from retention.bucket k
@@ -8234,7 +13224,7 @@ CREATE FUNCTION retention.try_stamp() RETURNS TABLE(works boolean, code text, me
     AS $$
 #variable_conflict use_column
 begin
-  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced')) then
+  if not exists (select from retention.gate() g where g.reason in ('detached', 'table replaced', 'index missing')) then
     perform retention._try_stamp();
   end if;
   return query
@@ -8269,7 +13259,7 @@ CREATE FUNCTION retention.undated(p_bound integer DEFAULT 1000) RETURNS TABLE(re
     AS $$
 #variable_conflict use_column
 begin
-  if to_regclass('retention._live') is null then
+  if not retention._can_look() then
     return query select 0::bigint, '{}'::text[];
     return;
   end if;
@@ -8346,6 +13336,7 @@ declare
   v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
   v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
 begin
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
   return query
   select w.bucket,
     w.kind,
@@ -8356,6 +13347,7 @@ begin
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
       when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
       when 'failed' then 'failed: ' || retention._said(w.code, w.error)
+      when 'cooling' then 'it waits for its cool-off'
       when 'later' then 'it waits for its next attempt'
       else case
         when exists (select from retention.gate()) then (select string_agg(g.because, '; ') from retention.gate() g)
@@ -8366,7 +13358,7 @@ begin
     end,
     case
       when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
-      when w.kind in ('unstamped', 'leased', 'failed', 'later') then min(w.visible_at)
+      when w.kind in ('unstamped', 'leased', 'failed', 'cooling', 'later') then min(w.visible_at)
     end,
     sum(w.results)::bigint
   from (
@@ -8379,6 +13371,7 @@ begin
         when k.paused_until > clock_timestamp() then 'paused'
         when b.visible_at <= clock_timestamp() then 'visible'
         when b.failed_at is not null then 'failed'
+        when retention._is_cooling(b.flagged_at, b.visible_at, b.failed_at, b.early) then 'cooling'
         else 'later'
       end as kind,
       case when b.dead_at is not null or b.deleted_at is not null or b.visible_at > clock_timestamp() and b.lease is null then b.code end as code,
@@ -8409,13 +13402,13 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.unsettled(p_batch_ids bigint[], p_tenant_id text, p_run_ids text[], p_buckets text[]) IS 'What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
-unstamped, leased, not allowed, paused, failed, later, visible. reason says it in words. Without
+unstamped, leased, not allowed, paused, failed, cooling, later, visible. reason says it in words. Without
 arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
 the batches that are not settled.
 For observers.
-Raises invalid_parameter_value for a text that cannot be a run id.';
+Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id.';
 
 CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8431,6 +13424,95 @@ COMMENT ON FUNCTION retention.unstamp(p_run_id text) IS 'Takes the stamp from a 
 For operators.
 Locks the row of the run.
 Raises invalid_parameter_value for what cannot be a run id.';
+
+CREATE FUNCTION retention.upcoming(p_days integer DEFAULT 7, p_tenant_id text DEFAULT NULL::text) RETURNS TABLE(day date, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+declare
+  v_end timestamptz;
+  v_tenant_id text;
+begin
+  if p_days is null or p_days not between 0 and 366 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected 0 to 366 days, given: %s', coalesce(p_days::text, 'null'));
+  end if;
+  if p_tenant_id = '' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'expected a tenant id, or null for all tenants, given: an empty text';
+  end if;
+  v_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
+  v_end := date_trunc('day', now()) + make_interval(days => p_days + 1);
+  return query
+  select f.at::date, f.state, f.tenant_id, f.bucket, sum(f.results)::bigint
+  from (
+    select w.* from retention._upcoming_flagged(v_tenant_id) w where w.at is null or w.at < v_end
+    union all
+    select u.* from retention._upcoming_unflagged(v_tenant_id, v_end) u
+  ) f
+  group by f.at::date, f.state, f.tenant_id, f.bucket
+  order by f.at::date nulls last, f.state, f.tenant_id, f.bucket;
+end
+$$;
+
+COMMENT ON FUNCTION retention.upcoming(p_days integer, p_tenant_id text) IS 'What goes when, by day, tenant and bucket: today and the p_days days after it, by UTC. day: when it may go at the
+earliest, by the rules as they are now and with the cool-off. state: flagged (it waits in a batch), due (the
+next pass takes it), upcoming (it falls due on that day, or a hold on it ends then); and without a day: held (a
+hold keeps it beyond these days), shared (another run needs its object), spared (a keeper has its object, or S3 holds another version of it), set aside
+(it waits for the release of a surge), dead (it waits for retention.retry).
+Results without a bucket or key are left out. p_tenant_id: of this tenant only. Changes nothing.
+For observers.
+Raises invalid_parameter_value for less than 0 and more than 366 days, and for what cannot be a tenant id.';
+
+CREATE FUNCTION retention.variables(p_given jsonb DEFAULT '{}'::jsonb) RETURNS TABLE(name text, variable text, value text, stored text, differs boolean, brought_at timestamp with time zone, set_at timestamp with time zone, set_by text, remedy text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+begin
+  perform retention._check_settings('variables', p_given);
+  return query
+  select s.name,
+    s.variable,
+    g.value,
+    s.value,
+    d.differs,
+    case when v.value = g.value then v.brought_at end,
+    v.set_at,
+    v.set_by,
+    case
+      when d.differs
+      then format('to make the variable hold: %s; to keep what the database has: take %s away, or give it that value',
+        rtrim(retention._how_to_set(s.name, g.value), ';'), s.variable)
+    end
+  from retention._stored_settings() s
+  left join retention.variable v on v.name = s.name
+  cross join lateral (select coalesce(nullif(p_given ->> s.name, ''), v.value) as value) g
+  cross join lateral (
+    select coalesce(retention._same_setting(s.name, g.value, s.value), false) is false as differs
+  ) d
+  where g.value is not null
+  order by s.name;
+end
+$$;
+
+COMMENT ON FUNCTION retention.variables(p_given jsonb) IS 'Variables and settings side by side: what the last process that started brought, or with p_given this process, and what the
+database has. set_at, set_by: when and by whom a person last set it. remedy: what to do where they differ.
+For observers.
+Raises what configure raises.';
 
 CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client text)
     LANGUAGE sql IMMUTABLE
@@ -8498,11 +13580,22 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
     limit p_limit
   )
   union all
+  select 'the cool-off', c.results, 'the first of them may go then', c.first_at, null
+  from retention.cooling() c
+  where c.results > 0
+  union all
   (
     select format('%s in bucket %s', t.state, t.bucket), t.results, retention._said(t.code, t.error),
       t.next_attempt_at,
-      case when t.state = 'dead' then 'fix the cause, then: retention retry' end
+      case when t.state = 'dead' then 'fix the cause, then: retention retry --all' end
     from retention.troubles(p_limit) t
+  )
+  union all
+  (
+    select coalesce(format('surge %s', g.surge_id), 'late results'), g.results, g.because, null, g.remedy
+    from retention.list_surges() g
+    order by g.surge_id
+    limit p_limit
   )
   union all
   (
@@ -8525,6 +13618,29 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
   where h.holds > 0
   union all
   (
+    select format('keeper %s', n.kept_by), count(*), 'its rows need the objects', nullif(min(n.until), 'infinity'),
+      'retention keeper list'
+    from retention.spared_object n
+    where n.kept_by is not null
+      and n.until > now()
+    group by n.kept_by
+    order by count(*) desc, n.kept_by
+    limit p_limit
+  )
+  union all
+  (
+    select format('changed objects in bucket %s', n.bucket), count(*),
+      format('S3 holds another version than the etag of the row names, for example of %s', min(n.key)), min(n.until),
+      'correct the etags of the rows; where the runs are to keep the new objects, their date'
+    from retention.spared_object n
+    where n.kept_by is null
+      and n.until > now()
+    group by n.bucket
+    order by count(*) desc, n.bucket
+    limit p_limit
+  )
+  union all
+  (
     select 'rows without an object', s.without_place::bigint,
       format('due, but no bucket or key is named, as a pass of %s saw it: %s', retention._iso(s.started_at),
         array_to_string(s.without_place_run_ids, ', ')),
@@ -8538,9 +13654,32 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
 $$;
 
 COMMENT ON FUNCTION retention.wait_causes(p_limit integer) IS 'Why results that are due or flagged do not go at this moment: what closes the gate, what keeps the next pass from
-coming, buckets that pause, failed and dead results by bucket and code, policies that wait for a confirmation,
-holds, and rows that name no object. results is null where nothing was counted. ends_at: when it ends by itself;
+coming, buckets that pause, failed and dead results by bucket and code, surges, policies that wait for a confirmation,
+holds, what keepers have, objects that have changed, and rows that name no object. results is null where nothing was
+counted. ends_at: when it ends by itself;
 null: it waits for a person. At most p_limit rows of each kind. Cheap at any size. For observers.';
+
+CREATE FUNCTION retention.withdraw_approval(p_approval_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if exists (select from retention.approval a where a.approval_id = p_approval_id and a.withdrawn_at is not null) then
+    return false;
+  end if;
+  perform retention._open_approval(p_approval_id);
+  update retention.approval
+  set withdrawn_by = session_user,
+    withdrawn_at = clock_timestamp()
+  where approval_id = p_approval_id;
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.withdraw_approval(p_approval_id bigint) IS 'Withdraws a request, also one that was approved and not yet used. Returns false where it was withdrawn before.
+For operators.
+Locks the request.
+Raises check_violation for one that is used or too old, and no_data_found for one that is not there.';
 
 CREATE FUNCTION retention.working_listeners(p_limit integer DEFAULT 20) RETURNS TABLE(listener text, batches bigint, results bigint, leased_until timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -8571,12 +13710,23 @@ CREATE TABLE retention.hold (
     expires_at timestamp with time zone,
     released_at timestamp with time zone,
     released_by text,
+    placed_session text DEFAULT SESSION_USER NOT NULL,
+    released_session text,
+    bucket text,
+    key text COLLATE pg_catalog."C",
+    objects bigint DEFAULT 0 NOT NULL,
     CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
     CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
     CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
 );
 
 COMMENT ON TABLE retention.hold IS 'what must not be deleted; place with retention.place_hold, which knows what is in flight';
+
+COMMENT ON COLUMN retention.hold.placed_session IS 'the session''s user beside the name in placed_by, which anybody may type; so is released_session';
+
+COMMENT ON COLUMN retention.hold.bucket IS 'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
+
+COMMENT ON COLUMN retention.hold.objects IS 'how many objects it covers also when their rows have gone: see retention.held_object';
 
 CREATE TABLE retention.policy (
     tenant_id text NOT NULL,
@@ -8608,6 +13758,7 @@ CREATE VIEW retention.result AS
     NULL::timestamp with time zone AS retain_until,
     runs.result_s3_bucket AS bucket,
     runs.result_s3_key AS key,
+    NULL::text AS etag,
     runs.result_cleared_at AS cleared_at,
     runs.updated_at
    FROM public.runs;
@@ -8624,6 +13775,8 @@ COMMENT ON COLUMN retention.result.retain_until IS 'a date before which the resu
 
 COMMENT ON COLUMN retention.result.bucket IS 'null or empty: setting.default_bucket';
 
+COMMENT ON COLUMN retention.result.etag IS 'the version of the object that the run wrote; null: any version is meant';
+
 COMMENT ON COLUMN retention.result.cleared_at IS 'when the result was deleted, or found gone; null: it is live';
 
 COMMENT ON COLUMN retention.result.updated_at IS 'written with cleared_at, where the table has it';
@@ -8634,6 +13787,7 @@ CREATE TABLE retention.setting (
     halted_at timestamp with time zone,
     halted_by text,
     halted_reason text,
+    halted_session text,
     loop_interval interval DEFAULT '1 day'::interval NOT NULL,
     batch_size integer DEFAULT 1000 NOT NULL,
     flag_limit integer DEFAULT 50000 NOT NULL,
@@ -8650,11 +13804,16 @@ CREATE TABLE retention.setting (
     default_bucket text,
     check_shared_objects boolean DEFAULT true NOT NULL,
     policy_guard integer DEFAULT 1000 NOT NULL,
+    surge_guard integer DEFAULT 1000,
+    surge_guard_all integer DEFAULT 10000 NOT NULL,
+    cool_off interval,
+    four_eyes boolean DEFAULT false NOT NULL,
     release_spread interval DEFAULT '01:00:00'::interval NOT NULL,
     unanswered_for interval DEFAULT '00:15:00'::interval NOT NULL,
     CONSTRAINT a_batch_fits_one_delete_objects_request CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT a_halt_says_who_and_why CHECK ((num_nonnulls(halted_at, halted_by, halted_reason) = ANY (ARRAY[0, 3]))),
     CONSTRAINT backlog_limit_is_positive CHECK ((backlog_limit > 0)),
+    CONSTRAINT cool_off_is_not_negative CHECK ((cool_off >= '00:00:00'::interval)),
     CONSTRAINT default_bucket_is_not_empty CHECK ((default_bucket <> ''::text)),
     CONSTRAINT flag_limit_is_positive CHECK ((flag_limit > 0)),
     CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
@@ -8662,6 +13821,8 @@ CREATE TABLE retention.setting (
     CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
     CONSTRAINT receipts_are_kept_for_a_day_at_least CHECK ((receipts_kept >= '1 day'::interval)),
     CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
+    CONSTRAINT surge_guard_all_is_not_negative CHECK ((surge_guard_all >= 0)),
+    CONSTRAINT surge_guard_is_not_negative CHECK ((surge_guard >= 0)),
     CONSTRAINT there_is_one_setting_row CHECK (singleton),
     CONSTRAINT unanswered_for_is_not_negative CHECK ((unanswered_for >= '00:00:00'::interval))
 );
@@ -8704,6 +13865,14 @@ COMMENT ON COLUMN retention.setting.check_shared_objects IS 'false gives up: two
 
 COMMENT ON COLUMN retention.setting.policy_guard IS 'a policy that makes more live results than this due at once waits for a confirmation';
 
+COMMENT ON COLUMN retention.setting.surge_guard IS 'with more late results of a tenant than this in 24 hours, they are set aside as a surge; null: there is no guard';
+
+COMMENT ON COLUMN retention.setting.surge_guard_all IS 'the same over all tenants together';
+
+COMMENT ON COLUMN retention.setting.cool_off IS 'how long a flagged result waits before it may be claimed; null: not at all';
+
+COMMENT ON COLUMN retention.setting.four_eyes IS 'true: what deletes more or earlier needs two people, one who asks and another who approves';
+
 COMMENT ON COLUMN retention.setting.release_spread IS 'over how long the results of a tenant come back after a hold on it has ended';
 
 COMMENT ON COLUMN retention.setting.unanswered_for IS 'how long S3 may still perform a request that got no answer: it takes none whose signature is older than 15 minutes';
@@ -8716,6 +13885,7 @@ CREATE VIEW retention._live AS
     l.retain_until,
     l.bucket,
     l.key,
+    l.etag,
     l.is_candidate,
     ((l.bucket IS NOT NULL) AND (octet_length(l.bucket) <= 255) AND (COALESCE(l.key, ''::text) <> ''::text)) AS has_place,
     l.retain,
@@ -8734,6 +13904,7 @@ CREATE VIEW retention._live AS
                     WHEN (octet_length(r.key) <= 1024) THEN r.key
                     ELSE NULL::text
                 END COLLATE "C") AS key,
+            r.etag,
             ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024)) AS is_candidate,
             COALESCE(p.retain, ( SELECT d.retain
                    FROM retention.policy d
@@ -8769,8 +13940,12 @@ CREATE TABLE retention.adapter (
     cron_database text,
     cron_job_owner text,
     listener_role text,
+    operator_role text,
+    observer_role text,
+    reader_roles text[] DEFAULT '{}'::text[] NOT NULL,
     application_path text,
     detached_at timestamp with time zone,
+    index_marks text[],
     CONSTRAINT scheduler_is_known CHECK ((scheduler = ANY (ARRAY['pg_cron'::text, 'internal'::text]))),
     CONSTRAINT there_is_one_adapter_row CHECK (singleton)
 );
@@ -8779,9 +13954,58 @@ COMMENT ON TABLE retention.adapter IS 'one row: which table was adopted, and how
 
 COMMENT ON COLUMN retention.adapter.table_oid IS 'the table under the view retention.result; another table of that name is not worked on';
 
+COMMENT ON COLUMN retention.adapter.reader_roles IS 'roles of applications that may ask which results can be read, and nothing else';
+
 COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under which the application''s triggers run when a row is stamped; first that of the session that migrated';
 
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
+
+COMMENT ON COLUMN retention.adapter.index_marks IS 'the comments by which our indexes on that table are known: of retention_live, then of retention_key';
+
+CREATE TABLE retention.allowance (
+    allowance_id bigint NOT NULL,
+    tenant_key text NOT NULL,
+    results bigint NOT NULL,
+    granted bigint NOT NULL,
+    reason text NOT NULL,
+    granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    granted_by text DEFAULT SESSION_USER NOT NULL,
+    hold_id bigint,
+    counted_from timestamp with time zone,
+    counted_to timestamp with time zone,
+    valid_until timestamp with time zone,
+    walk_at timestamp with time zone,
+    dropped_at timestamp with time zone,
+    CONSTRAINT an_allowance_is_not_negative CHECK ((results >= 0))
+);
+
+COMMENT ON TABLE retention.allowance IS 'how many late results of a tenant a person has accounted for; results: how many are left';
+
+COMMENT ON COLUMN retention.allowance.hold_id IS 'the hold on a tenant whose end it is for: each is counted once';
+
+COMMENT ON COLUMN retention.allowance.counted_from IS 'of a policy: it counted runs that completed from here to counted_to, which another one need not count again';
+
+COMMENT ON COLUMN retention.allowance.valid_until IS 'not dropped before a walk that began after this is complete';
+
+COMMENT ON COLUMN retention.allowance.walk_at IS 'the first walk that began with it; when one is complete, the rest is dropped';
+
+ALTER TABLE retention.allowance ALTER COLUMN allowance_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.allowance_allowance_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE retention.approval ALTER COLUMN approval_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.approval_approval_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME retention.batch_batch_id_seq
@@ -8800,6 +14024,34 @@ CREATE TABLE retention.cutoff (
 COMMENT ON TABLE retention.cutoff IS 'one row for each reconcile that deletes earlier than the policy, while it lives';
 
 COMMENT ON COLUMN retention.cutoff.until IS 'its command claims before then, or is gone: then its batches go by the policy again';
+
+CREATE TABLE retention.fence (
+    singleton boolean DEFAULT true NOT NULL,
+    tokens uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    newest bigint DEFAULT 0 NOT NULL,
+    tried_at timestamp with time zone,
+    renewed_at timestamp with time zone,
+    renewed_by text,
+    bucket text,
+    taking boolean DEFAULT false NOT NULL,
+    lost_at timestamp with time zone,
+    lost_because text,
+    CONSTRAINT a_lost_fence_says_why CHECK (((lost_at IS NULL) = (lost_because IS NULL))),
+    CONSTRAINT there_is_one_fence_row CHECK (singleton)
+)
+WITH (fillfactor='20');
+
+COMMENT ON TABLE retention.fence IS 'one row: the tokens that were written to the fence in S3; a token there that is none of them is of a copy';
+
+COMMENT ON COLUMN retention.fence.tokens IS 'the last 20, newest first; each is written here before it is written to S3';
+
+COMMENT ON COLUMN retention.fence.newest IS 'the number of tokens[1]; they are counted from 1';
+
+COMMENT ON COLUMN retention.fence.renewed_at IS 'when the fence in S3 was last renewed from here; null: it never was, and is not asked for';
+
+COMMENT ON COLUMN retention.fence.taking IS 'retention.accept_fence() was called: the next look takes the fence in S3, whoever has it';
+
+COMMENT ON COLUMN retention.fence.lost_at IS 'since when another database has the fence: the gate is closed until retention.accept_fence()';
 
 CREATE VIEW retention.flagged AS
  SELECT u.run_id,
@@ -8866,6 +14118,8 @@ CREATE TABLE retention.heartbeat (
     passed_at timestamp with time zone,
     more boolean DEFAULT false NOT NULL,
     swept_at timestamp with time zone,
+    walk_began_at timestamp with time zone,
+    seen_at timestamp with time zone,
     left_alone integer DEFAULT 0 NOT NULL,
     cleaned_up_at timestamp with time zone,
     clean_up_problem text,
@@ -8880,11 +14134,23 @@ COMMENT ON COLUMN retention.heartbeat.more IS 'the last pass hit a limit: the ne
 
 COMMENT ON COLUMN retention.heartbeat.swept_at IS 'when a pass last started from the oldest result';
 
+COMMENT ON COLUMN retention.heartbeat.walk_began_at IS 'since when passes have been on their way from the oldest result to the newest; null: the last walk is complete';
+
+COMMENT ON COLUMN retention.heartbeat.seen_at IS 'when the last complete walk began: what was due before then and is not known yet is late; null: there was none';
+
 COMMENT ON COLUMN retention.heartbeat.left_alone IS 'results past their policy that passes since then went by: held, without a place, or under retain_until';
 
 COMMENT ON COLUMN retention.heartbeat.clean_up_problem IS 'what the last cleaning up ran into: SQLSTATE and message; null: nothing';
 
 COMMENT ON COLUMN retention.heartbeat.pass_problem IS 'why the last pass that a tick asked for failed: SQLSTATE and message; null: it did not';
+
+CREATE TABLE retention.held_object (
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    hold_id bigint NOT NULL
+);
+
+COMMENT ON TABLE retention.held_object IS 'the objects that a hold found: it covers them also when their rows have gone';
 
 ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.hold_hold_id_seq
@@ -8894,6 +14160,32 @@ ALTER TABLE retention.hold ALTER COLUMN hold_id ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.identity (
+    singleton boolean DEFAULT true NOT NULL,
+    fence uuid DEFAULT gen_random_uuid() NOT NULL,
+    system_identifier text,
+    database_oid oid NOT NULL,
+    database_name text NOT NULL,
+    timeline integer,
+    adopted_at timestamp with time zone DEFAULT now() NOT NULL,
+    accepted_at timestamp with time zone,
+    accepted_by text,
+    accepted_reason text,
+    CONSTRAINT there_is_one_identity_row CHECK (singleton)
+);
+
+COMMENT ON TABLE retention.identity IS 'one row: which server, database and timeline the schema was adopted in, or accepted for; another one is a copy';
+
+COMMENT ON COLUMN retention.identity.fence IS 'the name of the fence: copies of this database share it, and other platforms do not';
+
+COMMENT ON COLUMN retention.identity.system_identifier IS 'of pg_control_system(); null: the server does not tell it';
+
+COMMENT ON COLUMN retention.identity.database_oid IS 'not the name: a renamed database is no copy';
+
+COMMENT ON COLUMN retention.identity.timeline IS 'of the write-ahead log: a promotion and a recovery to a point in time begin another; null: the server does not tell it';
+
+COMMENT ON COLUMN retention.identity.accepted_by IS 'the session''s user who said that this is the database that deletes; null: it was adopted here';
 
 CREATE TABLE retention.installed (
     singleton boolean DEFAULT true NOT NULL,
@@ -8905,6 +14197,26 @@ CREATE TABLE retention.installed (
 );
 
 COMMENT ON TABLE retention.installed IS 'what functions/*.sql the schema was last given (shipped), and a digest of what the catalog held then (found)';
+
+ALTER TABLE retention.keeper ALTER COLUMN keeper_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.keeper_keeper_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE retention.lateness (
+    tenant_key text NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    results bigint NOT NULL,
+    rule text
+);
+
+COMMENT ON TABLE retention.lateness IS 'by tenant and walk, how many results were late and not covered by an allowance';
+
+COMMENT ON COLUMN retention.lateness.rule IS 'by which guard they were set aside, as in retention.surge; null: they were not';
 
 CREATE TABLE retention.pass_lock (
     singleton boolean DEFAULT true NOT NULL,
@@ -8964,6 +14276,28 @@ COMMENT ON COLUMN retention.shared_object.until IS 'when the last of the runs th
 
 COMMENT ON COLUMN retention.shared_object.run_id IS 'one of the runs that need it';
 
+CREATE TABLE retention.spared_object (
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    etag text NOT NULL COLLATE pg_catalog."C",
+    kept_by text,
+    until timestamp with time zone NOT NULL,
+    run_id retention.run_id,
+    times integer DEFAULT 1 NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT what_is_kept_has_no_etag CHECK (((kept_by IS NOT NULL) = (etag = ''::text)))
+);
+
+COMMENT ON TABLE retention.spared_object IS 'objects that were spared for a keeper, or since S3 holds another version than the row names: not flagged before until';
+
+COMMENT ON COLUMN retention.spared_object.etag IS 'the etag that S3 did not find, as _condition has it: a result with another one is flagged again. Empty: it is kept';
+
+COMMENT ON COLUMN retention.spared_object.kept_by IS 'the table of the keeper; null: the object has changed';
+
+COMMENT ON COLUMN retention.spared_object.until IS 'kept: until when (infinity: as long as the keeper has the row); changed: when S3 is asked again';
+
+COMMENT ON COLUMN retention.spared_object.times IS 'how often in a row S3 held another version: the wait doubles';
+
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
     read_status.live_estimate,
@@ -8991,8 +14325,14 @@ CREATE VIEW retention.status AS
     read_status.halted,
     read_status.next_pass,
     read_status.next_pass_because,
-    read_status.newest_run
-   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted, next_pass, next_pass_because, newest_run);
+    read_status.newest_run,
+    read_status.set_aside,
+    read_status.surges,
+    read_status.cooling,
+    read_status.cooling_until,
+    read_status.kept,
+    read_status.object_changed
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted, next_pass, next_pass_because, newest_run, set_aside, surges, cooling, cooling_until, kept, object_changed);
 
 COMMENT ON VIEW retention.status IS 'One row that says how things stand. Cheap at any size.
 For observers.';
@@ -9051,6 +14391,18 @@ COMMENT ON COLUMN retention.status.next_pass_because IS 'what the next pass wait
 
 COMMENT ON COLUMN retention.status.newest_run IS 'when the newest run completed that is known here; long ago: the application may write to another table';
 
+COMMENT ON COLUMN retention.status.set_aside IS 'late results that wait for retention.release_surge, or for the end of a walk; they are not among the due ones';
+
+COMMENT ON COLUMN retention.status.surges IS 'surges that wait for retention.release_surge';
+
+COMMENT ON COLUMN retention.status.cooling IS 'flagged results that wait for their cool-off, and for nothing else';
+
+COMMENT ON COLUMN retention.status.cooling_until IS 'when the first of them may go; null: there are none';
+
+COMMENT ON COLUMN retention.status.kept IS 'objects of due results that a keeper has, as far as they were claimed before';
+
+COMMENT ON COLUMN retention.status.object_changed IS 'objects of due results that stay, since S3 holds another version than the row''s etag names';
+
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,
     bucket text NOT NULL,
@@ -9066,15 +14418,45 @@ COMMENT ON TABLE retention.stray IS 'listed keys without a live row that a verif
 
 COMMENT ON COLUMN retention.stray.kind IS 'see retention.sort_strays(); null: neither, or not yet sorted';
 
+ALTER TABLE retention.surge_part ALTER COLUMN part_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.surge_part_part_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE retention.surge_release (
+    surge_id bigint NOT NULL,
+    tenant_id text,
+    results bigint NOT NULL,
+    released_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    released_by text DEFAULT SESSION_USER NOT NULL
+);
+
+COMMENT ON TABLE retention.surge_release IS 'who released how many results of a surge; tenant_id is null where it was all of it';
+
+ALTER TABLE retention.surge ALTER COLUMN surge_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.surge_surge_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE retention.unanswered (
     unanswered_id bigint NOT NULL,
     bucket text NOT NULL,
-    run_ids retention.run_id[] NOT NULL,
+    run_ids retention.run_id[],
     keys text[] NOT NULL COLLATE pg_catalog."C",
     until timestamp with time zone NOT NULL
 );
 
 COMMENT ON TABLE retention.unanswered IS 'results that S3 may still delete until then: a request for them got no answer, or its sender is gone';
+
+COMMENT ON COLUMN retention.unanswered.run_ids IS 'null: orphans, which belong to no run';
 
 ALTER TABLE retention.unanswered ALTER COLUMN unanswered_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.unanswered_unanswered_id_seq
@@ -9087,8 +14469,20 @@ ALTER TABLE retention.unanswered ALTER COLUMN unanswered_id ADD GENERATED ALWAYS
 
 ALTER TABLE ONLY retention.pgmigrations ALTER COLUMN id SET DEFAULT nextval('retention.pgmigrations_id_seq'::regclass);
 
+ALTER TABLE ONLY retention.keeper
+    ADD CONSTRAINT a_keeper_is_added_once UNIQUE (table_name, key_column);
+
 ALTER TABLE ONLY retention.adapter
     ADD CONSTRAINT adapter_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.allowance
+    ADD CONSTRAINT allowance_hold_id_key UNIQUE (hold_id);
+
+ALTER TABLE ONLY retention.allowance
+    ADD CONSTRAINT allowance_pkey PRIMARY KEY (allowance_id);
+
+ALTER TABLE ONLY retention.approval
+    ADD CONSTRAINT approval_pkey PRIMARY KEY (approval_id);
 
 ALTER TABLE ONLY retention.batch
     ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_id);
@@ -9099,17 +14493,32 @@ ALTER TABLE ONLY retention.bucket
 ALTER TABLE ONLY retention.cutoff
     ADD CONSTRAINT cutoff_pkey PRIMARY KEY (flagged_at);
 
+ALTER TABLE ONLY retention.fence
+    ADD CONSTRAINT fence_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY retention.gate_state
     ADD CONSTRAINT gate_state_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.heartbeat
     ADD CONSTRAINT heartbeat_pkey PRIMARY KEY (singleton);
 
+ALTER TABLE ONLY retention.held_object
+    ADD CONSTRAINT held_object_pkey PRIMARY KEY (bucket, key, hold_id);
+
 ALTER TABLE ONLY retention.hold
     ADD CONSTRAINT hold_pkey PRIMARY KEY (hold_id);
 
+ALTER TABLE ONLY retention.identity
+    ADD CONSTRAINT identity_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY retention.installed
     ADD CONSTRAINT installed_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.keeper
+    ADD CONSTRAINT keeper_pkey PRIMARY KEY (keeper_id);
+
+ALTER TABLE ONLY retention.orphan_list
+    ADD CONSTRAINT orphan_list_pkey PRIMARY KEY (list_id);
 
 ALTER TABLE ONLY retention.pass_lock
     ADD CONSTRAINT pass_lock_pkey PRIMARY KEY (singleton);
@@ -9132,14 +14541,30 @@ ALTER TABLE ONLY retention.setting
 ALTER TABLE ONLY retention.shared_object
     ADD CONSTRAINT shared_object_pkey PRIMARY KEY (bucket, key);
 
+ALTER TABLE ONLY retention.spared_object
+    ADD CONSTRAINT spared_object_pkey PRIMARY KEY (bucket, key, etag);
+
 ALTER TABLE ONLY retention.stamping
     ADD CONSTRAINT stamping_pkey PRIMARY KEY (singleton);
 
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);
 
+ALTER TABLE ONLY retention.surge_part
+    ADD CONSTRAINT surge_part_pkey PRIMARY KEY (part_id);
+
+ALTER TABLE ONLY retention.surge
+    ADD CONSTRAINT surge_pkey PRIMARY KEY (surge_id);
+
 ALTER TABLE ONLY retention.unanswered
     ADD CONSTRAINT unanswered_pkey PRIMARY KEY (unanswered_id);
+
+ALTER TABLE ONLY retention.variable
+    ADD CONSTRAINT variable_pkey PRIMARY KEY (name);
+
+CREATE INDEX allowance_open ON retention.allowance USING btree (tenant_key) WHERE (dropped_at IS NULL);
+
+CREATE INDEX approval_open ON retention.approval USING btree (kind, asked_by) WHERE ((used_at IS NULL) AND (withdrawn_at IS NULL));
 
 CREATE INDEX batch_failed ON retention.batch USING btree (failed_at) WHERE ((failed_at IS NOT NULL) AND (settled_at IS NULL));
 
@@ -9155,13 +14580,27 @@ CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, b
 
 CREATE INDEX bucket_lacks_objects ON retention.bucket USING btree (bucket) WHERE (((missing * 2) > looked) AND (missing_confirmed_at IS NULL) AND ((looked >= 5) OR (missing_keys[1] ~ '^(/|[a-z0-9]+://)'::text)));
 
+CREATE INDEX held_object_hold ON retention.held_object USING btree (hold_id);
+
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
 CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant_id IS NOT NULL);
 
+CREATE INDEX lateness_at ON retention.lateness USING btree (at);
+
+CREATE INDEX policy_newest ON retention.policy USING btree (set_at);
+
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
 
 CREATE INDEX selection_run ON retention.selection USING btree (run_id);
+
+CREATE INDEX spared_object_noted_at ON retention.spared_object USING btree (noted_at);
+
+CREATE INDEX surge_part_looked_at ON retention.surge_part USING btree (looked_at);
+
+CREATE INDEX surge_part_oldest ON retention.surge_part USING btree (oldest);
+
+CREATE INDEX surge_part_surge ON retention.surge_part USING btree (surge_id);
 
 CREATE INDEX unanswered_until ON retention.unanswered USING btree (until);
 
@@ -9169,4 +14608,28 @@ CREATE TRIGGER announce_batches AFTER INSERT ON retention.batch REFERENCING NEW 
 
 CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION retention._announce_change();
 
+CREATE TRIGGER apply_cool_off AFTER UPDATE OF cool_off ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._apply_cool_off();
+
+CREATE TRIGGER guard_hold BEFORE DELETE OR UPDATE ON retention.hold FOR EACH ROW EXECUTE FUNCTION retention._guard_hold();
+
+CREATE TRIGGER guard_holds BEFORE TRUNCATE ON retention.hold FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_holds();
+
+CREATE TRIGGER guard_new_purge BEFORE INSERT ON retention.bucket FOR EACH ROW WHEN ((new.on_versioned = 'purge'::text)) EXECUTE FUNCTION retention._guard_purge();
+
 CREATE TRIGGER guard_policy BEFORE INSERT OR DELETE OR UPDATE ON retention.policy FOR EACH ROW EXECUTE FUNCTION retention._guard_policy();
+
+CREATE TRIGGER guard_purge BEFORE UPDATE OF on_versioned ON retention.bucket FOR EACH ROW WHEN (((new.on_versioned = 'purge'::text) AND (old.on_versioned IS DISTINCT FROM new.on_versioned))) EXECUTE FUNCTION retention._guard_purge();
+
+CREATE TRIGGER guard_setting BEFORE DELETE OR UPDATE ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._guard_setting();
+
+CREATE TRIGGER note_default_policy AFTER INSERT OR UPDATE OF retain ON retention.policy FOR EACH ROW WHEN ((new.tenant_id = '*'::text)) EXECUTE FUNCTION retention._note_setting();
+
+CREATE TRIGGER note_session BEFORE UPDATE OF set_at, missing_confirmed_at ON retention.bucket FOR EACH ROW EXECUTE FUNCTION retention._note_session();
+
+CREATE TRIGGER note_setting AFTER UPDATE OF enabled, loop_interval, batch_size, default_bucket ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._note_setting();
+
+ALTER TABLE ONLY retention.surge_part
+    ADD CONSTRAINT surge_part_surge_id_fkey FOREIGN KEY (surge_id) REFERENCES retention.surge(surge_id);
+
+ALTER TABLE ONLY retention.surge_release
+    ADD CONSTRAINT surge_release_surge_id_fkey FOREIGN KEY (surge_id) REFERENCES retention.surge(surge_id);

@@ -90,8 +90,8 @@ export const surgeMutations = [
     promise: 13,
     edits: one(
       SELECT,
-      "from retention._guard_selection(p_expected, 'reconcile');",
-      "from retention._guard_selection((select count(*) from retention.selection), 'reconcile');",
+      'case when not p_early then p_expected end',
+      '(select count(*) from retention.selection)',
     ),
     testFile: WAYS_IN_TEST,
     test: 'a narrowed reconcile sets them aside, and takes what was on time',
