@@ -248,7 +248,7 @@ begin
   last_error := v_batch.error;
   next_attempt_at := case when v_batch.dead_at is null and (v_batch.lease is null or v_batch.visible_at <= now())
     then greatest(v_batch.visible_at, v_bucket.paused_until) end;
-  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text, explain.bucket, v_run.key);
+  holds := retention._bearing_holds(v_run_id, v_run.tenant_id::text, _explain.bucket, v_run.key);
   select * into v_work from retention._state_of_batch(v_batch, v_bucket, v_run_id::text);
   select format('the policy of tenant %s', p.tenant_id) into v_policy
   from retention.policy p where p.tenant_id = nullif(_explain.tenant_id, '*');

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { afterEach, beforeAll, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { OPERATOR, SECOND_OPERATOR, useGuarded } from '../support/rights-roles.ts';
 
@@ -13,6 +13,9 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
   beforeAll(async () => {
     ada = await database().connectAs(OPERATOR);
     grace = await database().connectAs(SECOND_OPERATOR);
+  });
+  beforeEach(async () => {
+    await database().query('update retention.setting set surge_guard = 1000');
   });
   afterEach(async () => {
     await database().query(`alter table retention.setting disable trigger guard_setting;
@@ -277,14 +280,14 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
 
   test('a process that starts with a shorter policy goes on without it', async () => {
     await on();
-    const { rows } = await database()
-      .query<{ line: string }>(
-        `select retention.configure('{"retain": "20 days", "batch_size": 500}') as line`,
-      )
-      .then((found) => ({ rows: found }));
-    expect(rows.map(({ line }) => line)).toEqual([
-      expect.stringContaining('default policy: stays 30 days, because 20 days needs two people'),
-      'batch_size: 1000 -> 500',
+    expect(
+      await database().query(
+        `select outcome, message
+        from retention.apply_variables('{"retain": "20 days", "batch_size": 500}') order by name`,
+      ),
+    ).toMatchObject([
+      { outcome: 'applied', message: 'batch_size: 1000 -> 500' },
+      { outcome: 'pending', message: expect.stringContaining('stays 30 days') as string },
     ]);
     await database().query('update retention.setting set batch_size = 1000');
   });
@@ -345,7 +348,7 @@ describeDatabase('guards', () => {
     ]);
     expect(await query('select name, value from retention.list_guards()')).toEqual([
       { name: 'policy_guard', value: '1000' },
-      { name: 'surge_guard', value: '1000' },
+      { name: 'surge_guard', value: 'none' },
       { name: 'surge_guard_all', value: '10000' },
       { name: 'cool_off', value: 'none' },
       { name: 'release_spread', value: '01:00:00' },

@@ -79,7 +79,7 @@ describeDatabase('a batch whose check ends the session each time', () => {
     const [said] = await store.explain([(await insertRuns({ count: 1 }))[0] ?? '']);
     expect(said?.state).toBe('due');
     await breakRun(bad, null);
-    await query('select retention.retry()');
+    await query('select retention.retry(p_all => true)');
     expect(await workOff(worker)).toBe(0);
     expect(await countStamped()).toBe(1_000);
   });

@@ -76,7 +76,7 @@ describeDatabase('promise 11: whatever the statistics say of a table', () => {
         'a whole pass': 'select retention.flag_expired(p_whole => true)',
         'a selection by tenant': `select * from retention.flag_selected('acme')`,
         'a selection by run': `select * from retention.flag_selected(null, array['${shared}'])`,
-        'a selection by age': `select * from retention.flag_selected(p_older_than => '40 days')`,
+        'a selection by age': `select * from retention.flag_selected(p_older_than => '40 days', p_all => true)`,
         'a dry run': 'select * from retention.count_due()',
         status: 'select * from retention.status',
         'the tenants that wait': 'select * from retention.tenants_due()',

@@ -76,7 +76,7 @@ describeDatabase('is_readable: an application shows no expired result', () => {
     const { insertRun, query } = database();
     const early = await insertRun({ completedAgo: '5 days' });
     await query(
-      `select retention.flag_selected(p_run_ids => array['${early}'], p_older_than => '2 days', p_early => true)`,
+      `select retention.flag_selected(p_run_ids => array['${early}'], p_older_than => '2 days', p_early => true, p_expected => 1)`,
     );
     expect(await isReadable(early)).toBe(false);
     await query('delete from retention.cutoff');

@@ -155,7 +155,9 @@ describeDatabase("promise 10: the listener's role", () => {
     expect(await store.pulse()).toMatchObject({ enabled: true });
     expect(await store.readStatus()).toMatchObject({ flagged: 1, failed: 1 });
     expect(await store.scansAfter(0)).toHaveLength(1);
-    expect(await store.configure({ batchSize: 500 })).toEqual(['batch_size: 1000 -> 500']);
+    expect(await store.applyVariables({ batch_size: 500 })).toMatchObject([
+      { message: 'batch_size: 1000 -> 500' },
+    ]);
     expect(await store.dueGroups({})).toMatchObject([{ results: 1 }]);
     expect(await store.dueRuns({ runIds: [refused] })).toHaveLength(1);
     // What a person asks for is no work of the listener's.

@@ -235,7 +235,7 @@ describeDatabase('promise 13: an early deletion is confirmed with its number', (
     await expect(
       query(`select * from retention.flag_selected('acme', null, '1 day', true, p_expected => 5)`),
     ).rejects.toMatchObject({
-      code: '42501',
+      code: 'RR004',
     });
     await untouched();
   });

@@ -47,7 +47,9 @@ describeDatabase('promise 10: what the views let through', () => {
   }
 
   const COLUMNS =
-    'run_id tenant_id status completed_at retain_until bucket key cleared_at updated_at'.split(' ');
+    'run_id tenant_id status completed_at retain_until bucket key etag cleared_at updated_at'.split(
+      ' ',
+    );
 
   test('the view has the columns of the contract and no other', async () => {
     await database().insertRun();

@@ -139,7 +139,7 @@ const OPERATORS_ALONE = (
 
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
-  'claim confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
+  'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
   'postpone pulse settle split stamp_again tick try_stamp'
 ).split(' ');
 
@@ -325,7 +325,6 @@ const ATTEMPTS = [
   'select * from retention._live',
   'select retention.detach()',
   'select retention.attach()',
-  'select retention.accept_fence()',
   'update retention.identity set timeline = 2',
   'delete from retention.identity',
   'update retention.fence set lost_at = null, lost_because = null',

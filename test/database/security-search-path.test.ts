@@ -128,6 +128,7 @@ const LEASE = '00000000-0000-4000-8000-000000000001';
 
 /** A call of each function that runs with its owner's rights; each reaches past its first lines. */
 const CALLS: Readonly<Record<string, string>> = {
+  accept_fence: `select retention.accept_fence('a drill')`,
   activity: 'select * from retention.activity(2)',
   add_keeper: `select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`,
   list_keepers: 'select * from retention.list_keepers()',

@@ -120,19 +120,17 @@ describeDatabase('settling a batch', () => {
   });
 
   test('promise 3: another run on the same object is not stamped with it', async () => {
-    const { insertRun, query, run, set, store, claimNext } = database();
-    await set({ check_shared_objects: 'false' });
+    const { insertRun, query, run, store, claimNext } = database();
     const due = await insertRun({ key: 'results/shared' });
+    await query('select retention.flag_expired()');
+    const { batchId, lease } = await claimNext();
     const live = await insertRun({ key: 'results/shared' });
-    // In nothing but its id and the hold does it differ from the one that is flagged.
+    // In nothing but its id does it differ from the one that was claimed.
     await query(
       `update runs set completed_at = (select d.completed_at from runs d where d.run_id = $1)
       where run_id = $2`,
       [due, live],
     );
-    await store.placeHolds({ runIds: [live], reason: 'audit' });
-    await query('select retention.flag_expired()');
-    const { batchId, lease } = await claimNext();
     await store.settle(batchId, lease, { cleared: 'all', failed: [], milliseconds: 1 });
     expect((await run(due)).result_cleared_at).not.toBeNull();
     expect((await run(live)).result_cleared_at).toBeNull();

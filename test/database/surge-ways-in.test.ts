@@ -72,7 +72,12 @@ describeDatabase('promise 13: late results are found by whichever way', () => {
     const { store } = database();
     await slip();
     expect(
-      await store.flagSelected({ tenantId: 't1', olderThanSeconds: 15 * 86_400, early: true }),
+      await store.flagSelected({
+        tenantId: 't1',
+        olderThanSeconds: 15 * 86_400,
+        early: true,
+        expected: 100,
+      }),
     ).toMatchObject({ selected: 100, setAside: 1_500 });
   });
 

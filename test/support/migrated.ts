@@ -100,8 +100,10 @@ truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
+alter table retention.setting disable trigger guard_setting;
 delete from retention.setting;
 insert into retention.setting default values;
+alter table retention.setting enable trigger guard_setting;
 delete from retention.heartbeat;
 insert into retention.heartbeat default values;
 delete from retention.stamping;
