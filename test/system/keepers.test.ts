@@ -1,5 +1,5 @@
 import { PutBucketPolicyCommand, S3Client } from '@aws-sdk/client-s3';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { readConfig } from '../../src/config/config.ts';
 import { addKeeper, listKeepers, reconcile, removeKeeper, verify } from '../../src/index.ts';
 import {
@@ -89,13 +89,16 @@ describeDatabase('retention keeper', () => {
     await addKeeper({ config, table: 'invoices', keyColumn: 'pdf_key' });
     expect(await listKeepers({ config })).toMatchObject([{ table_name: 'public.invoices' }]);
     const [kept = ''] = await stack.insertResults({ count: 2 });
+    // Older than the margin of an orphan.
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 7_200_000);
     for (const key of ['results/orphan', 'results/kept']) stack.s3().putObject('dpp-results', key);
+    vi.mocked(Date.now).mockRestore();
     await query(`insert into invoices values ('results/kept'), ($1)`, [keyOf(kept)]);
     const objects = { config };
     process.env['AWS_ACCESS_KEY_ID'] = stack.env()['AWS_ACCESS_KEY_ID'];
     process.env['AWS_SECRET_ACCESS_KEY'] = stack.env()['AWS_SECRET_ACCESS_KEY'];
     expect(await reconcile(objects)).toMatchObject({ cleared: 1, spared: 1 });
-    const found = await verify({ ...objects, dryRun: true, orphanMarginSeconds: -60 });
+    const found = await verify({ ...objects, dryRun: true, orphanMarginSeconds: 3_600 });
     expect(found).toMatchObject({ orphans: { objects: 1 } });
     expect(await removeKeeper({ config, table: 'invoices' })).toBe(1);
     expect(await listKeepers({ config })).toEqual([]);

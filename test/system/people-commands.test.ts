@@ -61,7 +61,7 @@ describeDatabase('commands for more than one person', () => {
 
   test('a request is withdrawn, and then it cannot be approved', async () => {
     await database().query('update retention.setting set four_eyes = true');
-    const refused = await as(OPERATOR, 'guard', 'set', 'surge_guard', 'none');
+    const refused = await as(OPERATOR, 'guard', 'set', 'surge_guard_all', '20000');
     expect(refused.code).toBe(3);
     const id = /request (\d+) is filed/u.exec(refused.stderr)?.[1] ?? '';
     expect((await as(OPERATOR, 'approval', 'withdraw', id)).stdout).toBe(
@@ -81,7 +81,7 @@ describeDatabase('commands for more than one person', () => {
       ['halt', '--reason', 'x'],
       ['guard', 'set', 'four_eyes', 'off'],
       ['approval', 'approve', '1'],
-      ['retry'],
+      ['retry', '--all'],
     ]) {
       const { code, stderr } = await as(LISTENER, ...command);
       expect(code, stderr).toBe(1);

@@ -303,7 +303,7 @@ async function readOptions(options: Options): Promise<{
   const expected =
     options.expect === undefined
       ? undefined
-      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS);
+      : await readWholeNumber(options.expect, '--expect', MOST_RESULTS, 0);
   const olderThan =
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {

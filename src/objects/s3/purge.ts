@@ -129,10 +129,12 @@ class Portion {
         return;
       }
       for (const version of page) {
-        if (!version.isLatest) this.#waiting.push(version);
-        // A version that is written over keeps its name only where it is `null`: S3 looks again.
-        else if (version.isMarker || version.versionId !== 'null') state.current = version;
-        else state.current = { ...version, etag };
+        // A condition is about the current version, and a name means one version. Only a current `null` may be another
+        // one by then: S3 looks again.
+        if (!version.isLatest) this.#waiting.push({ ...version, etag: undefined });
+        else if (version.isMarker || version.versionId !== 'null') {
+          state.current = { ...version, etag: undefined };
+        } else state.current = { ...version, etag };
       }
       while (this.#waiting.length >= MAX_KEYS_PER_REQUEST) {
         await this.#delete(this.#waiting.splice(0, MAX_KEYS_PER_REQUEST));
