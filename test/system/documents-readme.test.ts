@@ -171,7 +171,12 @@ describeDatabase('the README', () => {
     await stack.insert({ count: 2 });
     await guide.type('retention reconcile');
     expect(await stack.count('result_cleared_at is not null')).toBe(2);
-    // All but migrating is for the listener's role as well.
+    // Operators have a role of their own.
+    await sql('create role retention_operator login');
+    await sql(`select retention.grant_rights('retention_operator', 'operator')`);
+    Object.assign(guide.variables, {
+      DATABASE_URL: stack.server().url('app', 'retention_operator'),
+    });
     for (const command of OPERATORS_COMMANDS) await guide.type(`retention ${command}`);
     Object.assign(guide.variables, { DATABASE_URL: owner });
 
@@ -213,6 +218,7 @@ describeDatabase('the README', () => {
     expect(
       (await guide.run(`retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11`)).stdout,
     ).toContain(live);
+    await guide.run('retention upcoming --days 30 --tenant tenant_abc');
     await guide.run('retention policy list --json');
     await guide.run('retention policy set tenant_abc 90d');
     await guide.run(`retention policy set '*' 2w --yes`);
@@ -228,11 +234,15 @@ describeDatabase('the README', () => {
     guide.put('12 13', holds.join(' '));
     await guide.run('retention hold release 12 13');
     await guide.run('retention hold list --all --json');
+    await followPeople(guide);
+    await followDoubt(guide);
     await followBuckets(guide);
     await guide.run('retention halt --reason "wrong policy, see incident 114"');
     expect(await sql('select reason from retention.gate()')).toBe('halted');
     await guide.run('retention resume');
     expect(await sql('select count(*) from retention.gate()')).toBe('0');
+    await guide.run('retention fence show');
+    await guide.run('retention fence accept --reason "failed over to the standby, incident 114"');
     await guide.run('retention retry --all');
     await guide.run('retention retry --bucket dpp-results --code AccessDenied');
     await stack.keepVersions();
@@ -242,6 +252,46 @@ describeDatabase('the README', () => {
     await guide.run('retention restore 0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33 --hold-for 14d');
     expect(stack.s3().hasObject('dpp-results', `results/${cleared}`)).toBe(true);
     await guide.run('retention doctor');
+  }
+
+  async function followPeople(guide: Story): Promise<void> {
+    await guide.run('retention approval list');
+    const ask = `insert into retention.approval (kind, what, asked_by) values ('surge', '{}', 'ada') returning approval_id`;
+    const idOf = async (): Promise<string> => (await sql(ask)).split('\n')[0] ?? '';
+    guide.put('approve 7', `approve ${await idOf()}`);
+    await guide.run('retention approval approve 7');
+    guide.put('withdraw 7', `withdraw ${await idOf()}`);
+    await guide.run('retention approval withdraw 7');
+    await guide.run('retention guard list');
+    await guide.run(`retention guard set cool_off '36 hours'`);
+    await guide.run('retention guard set four_eyes on');
+    await sql(`alter table retention.setting disable trigger guard_setting;
+      update retention.setting set four_eyes = false, cool_off = null;
+      alter table retention.setting enable trigger guard_setting`);
+  }
+
+  async function followDoubt(guide: Story): Promise<void> {
+    await sql(`create table invoices (pdf_key text, keep_until date);
+      create index on invoices (pdf_key); grant select on invoices to public`);
+    await guide.run('retention keeper add public.invoices --key pdf_key --until keep_until');
+    await guide.run('retention keeper remove public.invoices');
+    await guide.run('retention keeper list');
+
+    await sql('update retention.setting set surge_guard = 10');
+    await stack.insert({ count: 20, tenant: 'tenant_late', days: 100 });
+    await sql('select retention.flag_expired(null, null, true)');
+    await sql('update retention.setting set surge_guard = 1000');
+    const surges = await guide.run('retention surge list --json');
+    const id = /"surge_id": (\d+)/u.exec(surges.stdout)?.[1] ?? '';
+    guide.put('show 3', `show ${id}`);
+    await guide.run('retention surge show 3');
+    guide.put('release 3 --expect 200000', `release ${id} --expect 20`);
+    await guide.run('retention surge release 3 --expect 200000');
+
+    await guide.run('retention orphans --list orphans.jsonl --prefix results/');
+    await sql(`update retention.orphan_list set made_at = made_at - interval '2 hours'`);
+    await guide.run('retention orphans --delete --list orphans.jsonl');
+    await guide.run('retention orphans --history');
   }
 
   async function followBuckets(guide: Story): Promise<void> {
