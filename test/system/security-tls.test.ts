@@ -62,7 +62,12 @@ describe.skipIf(openssl.path === undefined)('with certificates of an authority o
       await speakTls(true);
       const url = address('localhost', ours);
       await using listener = startCli(['listen'], {
-        env: { DATABASE_URL: url, DPP_JSON_LOGS: 'false', AWS_REGION: 'us-east-1' },
+        env: {
+          DATABASE_URL: url,
+          DPP_JSON_LOGS: 'false',
+          AWS_REGION: 'us-east-1',
+          S3_RESULT_BUCKET: '*',
+        },
       });
       await listener.waitForLine('Listening for notifications');
       expect(

@@ -285,7 +285,13 @@ describeDatabase('readiness', () => {
     await migrateUp(url);
     await server.down();
     const listener = startCli(['listen'], {
-      env: { DATABASE_URL: url, AWS_REGION: 'us-east-1', DPP_JSON_LOGS: 'false', ...HTTP },
+      env: {
+        DATABASE_URL: url,
+        AWS_REGION: 'us-east-1',
+        S3_RESULT_BUCKET: '*',
+        DPP_JSON_LOGS: 'false',
+        ...HTTP,
+      },
     });
     onTestFinished(() => listener[Symbol.asyncDispose]());
     const base = await addressOf(listener);
