@@ -167,19 +167,24 @@ async function settleUp(
 
 const DEAD = 'select count(*) from retention.flagged where dead_at is not null';
 
-interface Surge {
-  readonly surge_id: number;
-  readonly state: string;
-  readonly results: number;
+interface Listed {
+  readonly surges: readonly { readonly surge_id: number; readonly state: string }[];
+}
+
+interface Shown {
+  readonly groups: readonly { readonly results: number }[];
 }
 
 async function releaseAll({ postgres, env }: Ground): Promise<void> {
   const own: Variables = { ...env, DATABASE_URL: postgres.url() };
-  const { stdout } = await runCli(['surge', 'list', '--json'], { env: own });
-  const { surges } = JSON.parse(stdout) as { readonly surges: readonly Surge[] };
-  for (const { surge_id: id, state, results } of surges) {
-    if (state === 'open')
-      await runCli(['surge', 'release', String(id), '--expect', String(results)], { env: own });
+  const ask = async (...words: readonly string[]): Promise<unknown> =>
+    JSON.parse((await runCli([...words, '--json'], { env: own })).stdout);
+  const { surges } = (await ask('surge', 'list')) as Listed;
+  for (const { surge_id: id } of surges.filter(({ state }) => state === 'open')) {
+    // To show it is to look again: what was taken back is no part of it any more.
+    const { groups } = (await ask('surge', 'show', String(id))) as Shown;
+    const results = groups.reduce((sum, group) => sum + group.results, 0);
+    if (results > 0) await ask('surge', 'release', String(id), '--expect', String(results));
   }
   await runCli(['retry', '--all'], { env: own });
 }
