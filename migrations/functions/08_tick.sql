@@ -84,6 +84,8 @@ begin
     exception
       when query_canceled or others then
         v_problem := concat_ws('; ', v_problem, format('%s %s', sqlstate, left(sqlerrm, 500)));
+        -- Who has locked the table against one step has it locked against the next.
+        perform set_config('lock_timeout', '100ms', true) where sqlstate = '55P03';
     end;
   end loop;
   update retention.heartbeat
