@@ -106,14 +106,16 @@ export async function startCrew(options: CrewOptions): Promise<Crew> {
         const { network } = draws.pick(posts);
         reconciling = start('reconcile', ['reconcile', '--json'], network, {});
         const keepAlive = setInterval(() => network.lapse(), KEEP_ALIVE_MS);
-        const { code, signal, stderr } = await reconciling.ended();
+        const { code, signal, stderr, stdout } = await reconciling.ended();
         clearInterval(keepAlive);
         reconciling = undefined;
         // 1: something failed or is dead, or the database went away; 3 while the table is renamed, or a trigger
         // refuses every stamp: refused. The rest nobody asked for.
         const isRefused =
           code === 3 &&
-          /there is no table public\.runs any more|stamps fail with P0001/u.test(stderr);
+          (/there is no table public\.runs any more|stamps fail with P0001/u.test(stderr) ||
+            // It has found a surge.
+            /"surges": ?\[\s*\d/u.test(stdout));
         if (signal === null && code !== 0 && code !== 1 && !isRefused) {
           complaints.push(`reconcile ended with ${code}: ${lastWords(stderr)}`);
         }
