@@ -261,7 +261,7 @@ comment on column retention.fence.newest is
 comment on column retention.fence.renewed_at is
   'when the fence in S3 was last renewed from here; null: it never was, and is not asked for';
 comment on column retention.fence.taking is
-  'retention.accept_fence() was called: the next look takes the fence in S3, whoever has it';
+  'retention.accept_fence() was called: the next look takes the fence in S3 from any other database';
 comment on column retention.fence.lost_at is
   'since when another database has the fence: the gate is closed until retention.accept_fence()';
 

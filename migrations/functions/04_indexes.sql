@@ -4,7 +4,7 @@ of those would read the whole table, so that nothing is begun.
 */
 
 -- Which of the indexes that were adopted are not there by now, or not valid, by name; null: none. An index is known by
--- its comment, which a rename, a rewrite of the table and a reindex leave. Asked at every claim: it writes no mark anew.
+-- its comment, which a rename, a rewrite of the table and a reindex leave. Asked at every claim: it writes no mark again.
 create or replace function retention._missing_indexes()
 returns text
 language plpgsql

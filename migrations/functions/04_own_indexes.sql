@@ -7,7 +7,7 @@ do $$
 declare
   v_index text;
 begin
-  -- What a lost reindex has left is there by name, and serves nobody.
+  -- An index that a lost reindex left has its name and serves no query.
   for v_index in
     select i.indexrelid::regclass
     from pg_catalog.pg_index i

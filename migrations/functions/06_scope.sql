@@ -104,7 +104,7 @@ begin
         '%s of the selected results are not due by their policy, %s; nothing was changed', v_early,
         case when p_expected is null then 'and no number was expected' else format('and %s were expected', p_expected) end
       ),
-      hint = format('See them with retention.list_due(..., p_early => true); to delete them all the same: p_expected => %s.', v_early);
+      hint = format('See them with retention.list_due(..., p_early => true); to delete them early: p_expected => %s.', v_early);
   end if;
   if v_early > 0 then
     perform retention._two_people('early', p_asked);

@@ -190,16 +190,9 @@ language sql
 stable
 rows 1000
 as $$
-  select unnest(b.run_ids)
-  from retention.batch b
-  where b.settled_at is null
-    and b.oldest <= p_to
-    and b.newest >= p_from
+  select f.run_id from retention._flagged_between(p_from, p_to) as f (run_id)
   union all
-  select unnest(p.run_ids)
-  from retention.surge_part p
-  where p.oldest <= p_to
-    and p.newest >= p_from
+  select a.run_id from retention._set_aside_between(p_from, p_to) as a (run_id)
 $$;
 
 -- The row after a point of a tenant's line, without a look at what the rules make of it: how a row that cannot

@@ -72,7 +72,7 @@ begin
 end
 $$;
 
--- Who keeps one object, and until when; null: nobody does, or a keeper cannot be asked, which the gate says.
+-- Who keeps one object, and until when; null: no keeper does, or a keeper cannot be asked, which the gate says.
 create or replace function retention._keeper_of(p_bucket text, p_key text, out kept_by text, out until timestamptz)
 language plpgsql
 stable

@@ -141,8 +141,8 @@ $$;
 -- not applied again, and the first one is not applied where a person has set the setting by then: what a person sets
 -- stays. DPP_RETENTION_ENABLED=false and a longer default policy are applied whenever they have changed, and =true once in an hour where
 -- no person has switched it off. A shorter default policy that makes results due, or that came before, waits for confirm_policy. A default bucket is taken where there is none.
--- Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold
--- all the same; null: it does.
+-- Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold;
+-- null: it does.
 -- For the listener.
 -- Locks the row of retention.setting, the default policy, and rows of retention.variable.
 -- Raises what configure raises.

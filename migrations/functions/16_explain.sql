@@ -34,7 +34,7 @@ end
 $$;
 
 -- The holds that bear on a run by now, as explain shows them; null: none. A hold on a tenant that has ended
--- bears on a run until its turn to come back. One that found the run's object bears on it, whoever's it was.
+-- bears on a run until its turn to come back. One that found the run's object bears on it too, also where another run was held.
 create or replace function retention._bearing_holds(
   p_run_id retention.run_id,
   p_tenant_id text,

@@ -39,7 +39,7 @@ begin
 end
 $$;
 
--- Raises RR040: orphans are not deleted, because nobody has confirmed it or because something else speaks against it.
+-- Raises RR040: orphans are not deleted, because it was not confirmed or because something else speaks against it.
 create or replace function retention._refuse_orphans(p_because text, p_hint text)
 returns void
 language plpgsql
@@ -92,7 +92,7 @@ begin
   ) then
     perform retention._refuse_orphans(
       format('no row of this database names bucket %s, so nothing says which of its objects belong to runs', p_list.bucket),
-      'Check DATABASE_URL, RETENTION_TABLE and the bucket. What is really nobody''s, delete with the tools of the store.'
+      'Check DATABASE_URL, RETENTION_TABLE and the bucket. Delete what really belongs to no run with the tools of the store.'
     );
   end if;
   if p_expected <> p_list.orphans then

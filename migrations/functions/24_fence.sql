@@ -358,7 +358,7 @@ end
 $$;
 
 -- Says that this database is the one that deletes from now on: what it is now is accepted, and its fence in S3, if one is
--- in use, is taken by the next look of a listener, whoever has it: the other database halts then. Look at
+-- in use, is taken by the next look of a listener from the one that has it: the other database halts then. Look at
 -- retention.fence() and retention.fence_losses() before. p_reason: why, for those who read it later. Returns false
 -- where there was nothing to accept.
 -- For operators. Never for the listener's role.

@@ -36,7 +36,7 @@ const LEAVE_TO_ANOTHER_SECONDS = 10;
 
 /**
  * Whether this process may claim. A token that is merely known may be known to a copy too: so either this database
- * was seen to renew it, or nobody did for long, or the last one said that it stops.
+ * was seen to renew it, or no process did for long, or the last one said that it stops.
  */
 export class FenceProof {
   readonly #times: FenceTimes;

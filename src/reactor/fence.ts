@@ -146,7 +146,7 @@ class S3Fence implements Fence {
     }
   }
 
-  /** One look at a time, whoever asks. */
+  /** One look at a time, for all callers. */
   async look(): Promise<void> {
     this.#looking ??= this.#lookAndSay().finally(() => {
       this.#looking = undefined;

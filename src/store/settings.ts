@@ -8,7 +8,7 @@ type Stored = Readonly<Record<string, string | number | boolean | null>>;
 export interface VariableOutcome {
   readonly outcome: 'applied' | 'pending' | 'ignored';
   readonly message: string;
-  /** What makes it hold all the same; null: it does. */
+  /** What makes it hold; null: it does. */
   readonly remedy: string | null;
 }
 
@@ -23,7 +23,7 @@ export interface Variable {
   readonly differs: boolean;
   /** Null: no process has brought that value when it started last. */
   readonly brought_at: Instant | null;
-  /** When and by whom a person last set it; null: nobody has. */
+  /** When and by whom a person last set it; null: no person has. */
   readonly set_at: Instant | null;
   readonly set_by: string | null;
   /** Null: both are the same. */

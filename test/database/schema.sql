@@ -902,7 +902,7 @@ begin
   ) then
     perform retention._refuse_orphans(
       format('no row of this database names bucket %s, so nothing says which of its objects belong to runs', p_list.bucket),
-      'Check DATABASE_URL, RETENTION_TABLE and the bucket. What is really nobody''s, delete with the tools of the store.'
+      'Check DATABASE_URL, RETENTION_TABLE and the bucket. Delete what really belongs to no run with the tools of the store.'
     );
   end if;
   if p_expected <> p_list.orphans then
@@ -1242,7 +1242,7 @@ begin
         '%s of the selected results are not due by their policy, %s; nothing was changed', v_early,
         case when p_expected is null then 'and no number was expected' else format('and %s were expected', p_expected) end
       ),
-      hint = format('See them with retention.list_due(..., p_early => true); to delete them all the same: p_expected => %s.', v_early);
+      hint = format('See them with retention.list_due(..., p_early => true); to delete them early: p_expected => %s.', v_early);
   end if;
   if v_early > 0 then
     perform retention._two_people('early', p_asked);
@@ -3759,16 +3759,9 @@ $$;
 CREATE FUNCTION retention._known_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE
     AS $$
-  select unnest(b.run_ids)
-  from retention.batch b
-  where b.settled_at is null
-    and b.oldest <= p_to
-    and b.newest >= p_from
+  select f.run_id from retention._flagged_between(p_from, p_to) as f (run_id)
   union all
-  select unnest(p.run_ids)
-  from retention.surge_part p
-  where p.oldest <= p_to
-    and p.newest >= p_from
+  select a.run_id from retention._set_aside_between(p_from, p_to) as a (run_id)
 $$;
 
 CREATE FUNCTION retention._known_bucket(p_bucket text) RETURNS void
@@ -8797,7 +8790,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.accept_fence(p_reason text) IS 'Says that this database is the one that deletes from now on: what it is now is accepted, and its fence in S3, if one is
-in use, is taken by the next look of a listener, whoever has it: the other database halts then. Look at
+in use, is taken by the next look of a listener from the one that has it: the other database halts then. Look at
 retention.fence() and retention.fence_losses() before. p_reason: why, for those who read it later. Returns false
 where there was nothing to accept.
 For operators. Never for the listener''s role.
@@ -9091,8 +9084,8 @@ nothing. A variable is applied where it has changed since a process last brought
 not applied again, and the first one is not applied where a person has set the setting by then: what a person sets
 stays. DPP_RETENTION_ENABLED=false and a longer default policy are applied whenever they have changed, and =true once in an hour where
 no person has switched it off. A shorter default policy that makes results due, or that came before, waits for confirm_policy. A default bucket is taken where there is none.
-Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold
-all the same; null: it does.
+Returns a row for each variable that differs from what the database had. outcome: applied, pending or ignored. remedy: what makes it hold;
+null: it does.
 For the listener.
 Locks the row of retention.setting, the default policy, and rows of retention.variable.
 Raises what configure raises.';
@@ -14052,7 +14045,7 @@ COMMENT ON COLUMN retention.fence.newest IS 'the number of tokens[1]; they are c
 
 COMMENT ON COLUMN retention.fence.renewed_at IS 'when the fence in S3 was last renewed from here; null: it never was, and is not asked for';
 
-COMMENT ON COLUMN retention.fence.taking IS 'retention.accept_fence() was called: the next look takes the fence in S3, whoever has it';
+COMMENT ON COLUMN retention.fence.taking IS 'retention.accept_fence() was called: the next look takes the fence in S3 from any other database';
 
 COMMENT ON COLUMN retention.fence.lost_at IS 'since when another database has the fence: the gate is closed until retention.accept_fence()';
 
