@@ -22,7 +22,7 @@ const PG = ['pg', 'pg-listen', 'node-pg-migrate'];
 const AWS = ['@aws-sdk/*', '@smithy/*'];
 /** What a request to S3 is sent through. */
 const PROXY = ['hpagent', 'proxy-from-env'];
-const ABOVE_STORE = ['config', 'lifecycle', 'store', 'objects', 'reactor', 'telemetry'];
+const ABOVE_STORE = ['config', 'lifecycle', 'store', 'objects', 'reactor', 'proof', 'telemetry'];
 
 /**
  * `files`: whom the row is about; of several rows for a file the last one counts. `rooms`: what of src/
@@ -90,6 +90,13 @@ export const ROOMS = [
     files: ['src/reactor/**'],
     holds: 'worker, listener, reconcile, verify, restore, doctor',
     rooms: ['config', 'lifecycle', 'store', 'objects', 'telemetry'],
+    but: ['objects/s3/*'],
+    packages: [],
+  },
+  {
+    files: ['src/proof/**'],
+    holds: 'seals, exports, certificates',
+    rooms: ['config', 'lifecycle', 'store', 'objects'],
     but: ['objects/s3/*'],
     packages: [],
   },

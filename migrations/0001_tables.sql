@@ -641,6 +641,18 @@ create table retention.batch (
   keys text[] collate "C" not null,
   tenants text[] not null,
   etags text[] collate "C",
+  why text
+    constraint why_is_known check (why in ('early', 'verify', 'restored')),
+  asked_by text,
+  revision bigint,
+  ends text[]
+    constraint an_end_is_known check (ends <@ array['deleted', 'gone', 'marker', 'purged']),
+  versions text[] collate "C",
+  request_ids text[],
+  settled_session text,
+  product text,
+  salt bytea,
+  seal_id bigint,
   constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
   constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
   constraint what_s3_has_deleted_is_not_claimed_again check (deleted_at is null or lease is null),
@@ -661,6 +673,24 @@ comment on column retention.batch.run_ids is
   'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
 comment on column retention.batch.etags is
   'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
+comment on column retention.batch.why is
+  'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
+comment on column retention.batch.asked_by is
+  'of what a person asked for: who it was, as session user; null: the cycle';
+comment on column retention.batch.revision is
+  'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
+comment on column retention.batch.ends is
+  'of a receipt: ends[i] says how the result of keys[i] ended: deleted, gone (the store had none), marker or purged. Null: all were deleted';
+comment on column retention.batch.versions is
+  'of a receipt: versions[i] is the version of the delete marker, or the last version that was purged; null: the store named none';
+comment on column retention.batch.request_ids is
+  'of a receipt: how S3 names the requests that it answered';
+comment on column retention.batch.settled_session is
+  'of a receipt: the session user who settled it; product: the version of the listener';
+comment on column retention.batch.salt is
+  'what the salts of its leaves are made from; null: it is not sealed';
+comment on column retention.batch.seal_id is
+  'the seal that covers it; null: it is not sealed';
 comment on column retention.batch.oldest is
   'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 comment on column retention.batch.late_since is
@@ -946,9 +976,97 @@ comment on column retention.orphan_list.begun_as is
 comment on column retention.orphan_list.deleted is
   'how many objects S3 has named as deleted; of the others, spared were left and failed were refused';
 
+-- Proof: what happened outside a batch, who changed what, and the seals over all of it.
+
+create table retention.receipt (
+  receipt_id bigint generated always as identity primary key,
+  kind text not null
+    constraint kind_is_known check (kind in ('found_gone', 'restored', 'unstamped', 'orphan')),
+  bucket text not null,
+  results integer not null
+    constraint a_receipt_has_1_to_1000_results check (results between 1 and 1000),
+  settled_at timestamptz not null default clock_timestamp(),
+  run_ids retention.run_id[] not null,
+  keys text[] collate "C" not null,
+  tenants text[] not null,
+  asked_by text,
+  revision bigint,
+  ends text[]
+    constraint an_end_is_known check (ends <@ array['deleted', 'gone', 'marker', 'purged']),
+  versions text[] collate "C",
+  request_ids text[],
+  settled_session text not null default session_user,
+  product text,
+  salt bytea,
+  seal_id bigint
+);
+
+alter table retention.receipt
+  alter column run_ids set storage external;
+
+comment on table retention.receipt is
+  'receipts of what happens outside a batch; those of deletions by the cycle are the settled batches';
+comment on column retention.receipt.kind is
+  'found_gone: stamped, for its object was not there; restored: brought back, and its stamp taken away; unstamped: only its stamp was taken away; orphan: an object without a run was deleted';
+comment on column retention.receipt.run_ids is
+  'run_ids[i] of tenants[i] points at keys[i], packed as in a batch; null elements: orphans belong to no run';
+
+create table retention.change (
+  change_id bigint generated always as identity primary key,
+  at timestamptz not null default clock_timestamp(),
+  subject text not null,
+  action text not null
+    constraint action_is_known check (action in ('insert', 'update', 'delete')),
+  tenant_id text,
+  run_id text,
+  name text,
+  before jsonb,
+  after jsonb,
+  session_name text not null default session_user,
+  role_name text,
+  application text,
+  salt bytea not null default uuid_send(gen_random_uuid()),
+  seal_id bigint,
+  constraint a_change_has_a_side check (num_nonnulls(before, after) > 0)
+);
+
+comment on table retention.change is
+  'every change of a policy, hold, setting, keeper, bucket, surge or allowance; append-only';
+comment on column retention.change.subject is
+  'the table: policy, hold, setting, keeper, bucket, surge, allowance';
+comment on column retention.change.name is
+  'what of the subject it is where neither a tenant nor a run says it: a bucket, a surge, a hold';
+comment on column retention.change.before is
+  'the row before; null: it was inserted';
+comment on column retention.change.role_name is
+  'the role that the session had set; null: none beside its own user';
+
+create table retention.seal (
+  seal_id bigint primary key,
+  sealed_at timestamptz not null default clock_timestamp(),
+  complete_to timestamptz,
+  snapshot_xmin xid8,
+  snapshot_xmax xid8,
+  system_identifier text,
+  batches bigint[] not null,
+  receipts bigint[] not null,
+  changes bigint[] not null,
+  results bigint not null,
+  digests bytea not null,
+  previous bytea,
+  digest bytea not null
+);
+
+comment on table retention.seal is
+  'one row for each seal: a digest over receipts and changes and over the seal before';
+comment on column retention.seal.complete_to is
+  'whatever was settled before then is covered by this seal or one before: nothing can be added there any more';
+comment on column retention.seal.digests is
+  'SHA-256 of each member, 32 bytes each, of batches, then receipts, then changes; they stay when receipts are pruned';
+
 -- Down Migration
 
-drop table retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;
