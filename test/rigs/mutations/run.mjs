@@ -76,7 +76,9 @@ function tryOut(mutation) {
   try {
     for (const edit of mutation.edits) undo.push(apply(edit));
     if (isBuilt) build();
-    return judge(mutation);
+    const finding = judge(mutation);
+    // Without a report nothing was judged: the run was starved, or its servers did not come up.
+    return finding.isJudged === false ? judge(mutation) : finding;
   } catch (error) {
     // One that no longer applies keeps nobody from trying the others.
     return { noticed: false, why: `NOT NOTICED: ${error.message}` };
@@ -105,7 +107,7 @@ function judge(mutation) {
   rmSync(report, { force: true });
   const pattern = title.replaceAll(/[.*+?^${}()|[\]\\]/gu, String.raw`\$&`);
   const project = dirname(mutation.testFile).split('/')[1];
-  const { stdout, stderr } = run(
+  const ended = run(
     join(copy, 'node_modules/.bin/vitest'),
     ['run', mutation.testFile, '--project', project, '-t', `${pattern}$`, '--retry=0'].concat(
       '--reporter=json',
@@ -117,7 +119,7 @@ function judge(mutation) {
   try {
     results = JSON.parse(readFileSync(report, 'utf8')).testResults;
   } catch {
-    return { noticed: false, why: `NOT NOTICED: no report; ${(stdout + stderr).slice(-500)}` };
+    return { noticed: false, isJudged: false, why: `NOT JUDGED: no report, ${howItEnded(ended)}` };
   }
   const found = results
     .flatMap(({ assertionResults }) => assertionResults)
@@ -132,6 +134,14 @@ function judge(mutation) {
     noticed: false,
     why: `NOT NOTICED: ${[...states].join(', ') || 'no such test'} ${said}`,
   };
+}
+
+function howItEnded({ status, signal, error, stdout, stderr }) {
+  const how =
+    error?.code === 'ETIMEDOUT'
+      ? `stopped after ${LIMIT_MILLISECONDS / 1_000} seconds`
+      : `it ended with ${signal ?? status}`;
+  return `${how}; ${(stdout + stderr).slice(-500)}`;
 }
 
 function run(program, parameters, cwd) {
