@@ -5,6 +5,7 @@ const PASS = `${FOLDER}/07_pass.sql`;
 const ALLOWANCE = `${FOLDER}/11_allowance.sql`;
 const SURGE = `${FOLDER}/13_surge.sql`;
 const SELECT = `${FOLDER}/14_select.sql`;
+const NOT_EMPTIED = `${FOLDER}/13_not_emptied.sql`;
 const SURGES_TEST = 'test/database/surges.test.ts';
 const ALLOWANCES_TEST = 'test/database/surge-allowances.test.ts';
 const WAYS_IN_TEST = 'test/database/surge-ways-in.test.ts';
@@ -106,5 +107,12 @@ export const surgeMutations = [
     ),
     testFile: WAYS_IN_TEST,
     test: 'a held result stays in its surge, and the end of its hold releases nothing',
+  },
+  {
+    name: 'the policies can be emptied at once',
+    promise: 13,
+    edits: one(NOT_EMPTIED, "'policy', 'setting', 'adapter'", "'setting', 'adapter'"),
+    testFile: 'test/database/emptied-tables.test.ts',
+    test: 'policies, settings and what the reactor knows of itself cannot be emptied at once',
   },
 ];
