@@ -129,4 +129,20 @@ export const leftoverMutations = [
       '5874897-12-31',
     ],
   },
+  {
+    name: 'a result waits for ever in a bucket that its row names no more',
+    promise: 2,
+    edits: [
+      {
+        file: `${FOLDER}/08_tick.sql`,
+        search: "    'select retention._forget_moved()',\n",
+        replace: '',
+      },
+    ],
+    testFile: 'test/database/wrong-buckets.test.ts',
+    test: [
+      'a %s where nobody may delete: nothing goes meanwhile, and all go once it is put right',
+      'bucket',
+    ],
+  },
 ];
