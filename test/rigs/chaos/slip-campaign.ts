@@ -1,18 +1,18 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import { runCli, type Variables } from '../../support/cli.ts';
-import { startHttpProxy } from '../../support/http-proxy.ts';
 import { until } from '../../support/until.ts';
 import { compareObjects } from './calm.ts';
+import { BUCKETS } from './application.ts';
 import { type Ground, layGround, type Outcome, tick } from './campaign.ts';
 import type { Violation } from './checker.ts';
 import { type Crew, startCrew } from './crew.ts';
-import { createDeletionRecord } from './deletion-record.ts';
 import { createDraws } from './draws.ts';
 import { createTrouble } from './faults.ts';
 import { objectName } from './history.ts';
 import { LISTENER_ROLE } from './scene.ts';
-import { SLIP_TABLES, type Slipping, startSlipping } from './slips.ts';
+import { ARCHIVE, SLIP_TABLES, type Slipping, startSlipping } from './slips.ts';
+import { startStrays } from './strays.ts';
 
 /*
 Promise 13 under fire: slips of many rows beside the faults. Judged by the slips as the campaign wrote them down and by
@@ -47,7 +47,10 @@ where r.status = 'COMPLETED' and r.result_cleared_at is null
 export async function runSlipCampaign(options: SlipCampaignOptions): Promise<Outcome> {
   const say = options.say ?? (() => undefined);
   await using ground = await layGround();
-  const { postgres, s3, record, env } = ground;
+  const { postgres, s3, record } = ground;
+  // The archive is not among them.
+  const env = { ...ground.env, S3_RESULT_BUCKET: BUCKETS.join(',') };
+  s3.createBucket(ARCHIVE);
   await postgres.sql(SLIP_TABLES);
   await postgres.sql(GUARDS);
   const draws = (part: number): ReturnType<typeof createDraws> => createDraws(options.seed, part);
@@ -61,6 +64,7 @@ export async function runSlipCampaign(options: SlipCampaignOptions): Promise<Out
     env,
     draws: draws(1),
   });
+  const strays = await startStrays(ground, draws(4));
   const ticking = new AbortController();
   try {
     const scheduler = { isSilent: false };
@@ -76,38 +80,41 @@ export async function runSlipCampaign(options: SlipCampaignOptions): Promise<Out
       crew.reconcile(),
       tick(postgres.url(), scheduler, ticking.signal),
       trouble.work(),
-      strayFor(ground, ticking.signal, say),
+      strays.work(),
     ];
     say(`seed ${options.seed}: ${options.minutes} minutes of slips and faults`);
     await Promise.race([pause(options.minutes * 60_000), ...ended]);
     say('calm');
     trouble.stop();
     platform.stop();
-    await Promise.all([ended[0], ended[1], ended[4]]);
+    strays.stop();
+    await Promise.all([ended[0], ended[1], ended[4], ended[5]]);
+    await platform.putRight();
     ground.proxy.heal();
     for (const post of crew.posts) {
       post.network.heal();
       post.process()?.kill('SIGCONT');
     }
-    const violations = await settleUp(ground, crew, say);
+    const violations = await settleUp(ground, platform, crew, say);
     ticking.abort();
-    const strays = (await ended[5]) ?? [];
     await crew.stop();
     await Promise.all(ended);
     return {
       violations: [
         ...violations,
-        ...strays,
+        ...strays.judge(),
         ...crew.complaints.map((what) => ({ promise: 'a process ends when it is told to', what })),
       ],
       faults: trouble.done,
-      applicationSteps: platform.done,
+      applicationSteps: new Map([...platform.done, ...strays.done]),
       totals: await count(ground, platform),
     };
   } finally {
     ticking.abort();
+    strays.stop();
     await crew.dispose();
     await platform.end();
+    await strays.close();
   }
 }
 
@@ -125,10 +132,13 @@ async function count({ postgres, record }: Ground, { done }: Slipping): Promise<
 /** Judges what went without a release, then releases all, and waits until nothing due is left. */
 async function settleUp(
   ground: Ground,
+  platform: Slipping,
   crew: Crew,
   say: (line: string) => void,
 ): Promise<Violation[]> {
-  const { postgres } = ground;
+  const { postgres, record } = ground;
+  const { lost } = platform.emptyings;
+  await postgres.sql(AN_HOUR_LATER, 'app');
   const number = async (sql: string): Promise<number> => Number(await postgres.sql(sql, 'app'));
   const setAside = 'select coalesce(sum(results), 0) from retention.list_surges()';
   try {
@@ -139,7 +149,11 @@ async function settleUp(
         (await number(setAside)) + (await number(DEAD)),
       { limitMs: BOUND_MS, pollMs: 250 },
     );
-    const violations = await judgeSlips(ground);
+    const violations = [
+      ...(await judgeSlips(ground)),
+      ...platform.emptyings.judge(record),
+      ...judgeArchive(ground),
+    ];
     say(`${await number(setAside)} results are set aside; they are released`);
     await until(
       'all that is due is gone',
@@ -149,7 +163,13 @@ async function settleUp(
       },
       { limitMs: BOUND_MS, pollMs: 1_000 },
     );
-    return [...violations, ...(await compareObjects(ground))];
+    const isLost = (bucket: string, key: string): boolean =>
+      record.isLost(bucket, key) || lost.has(objectName(bucket, key));
+    return [
+      ...violations,
+      ...(await compareObjects({ ...ground, record: { ...record, isLost } })),
+      ...judgeArchive(ground),
+    ];
   } catch (error) {
     const why = await postgres.sql(
       `select row_to_json(x) from (select r.run_id ${LEFT_ROWS} limit 1) l, retention.explain(l.run_id::text) x`,
@@ -163,6 +183,23 @@ async function settleUp(
       },
     ];
   }
+}
+
+/** What waited in the archive is looked at again. */
+const AN_HOUR_LATER = `
+update retention.batch set visible_at = visible_at - interval '2 hours'
+where settled_at is null and dead_at is null and lease is null and bucket = '${ARCHIVE}';
+select retention._clean_up()`;
+
+/** Nothing of a bucket that is on no process's list is asked for. */
+function judgeArchive({ record }: Ground): Violation[] {
+  return record.deletions
+    .filter(({ bucket }) => bucket === ARCHIVE)
+    .slice(0, 3)
+    .map(({ bucket, key }) => ({
+      promise: '13: a slip is not a deletion',
+      what: `${objectName(bucket, key)} was asked for, and nobody may delete there`,
+    }));
 }
 
 const DEAD = 'select count(*) from retention.flagged where dead_at is not null';
@@ -195,7 +232,7 @@ async function judgeSlips({ postgres, record }: Ground): Promise<Violation[]> {
   await client.connect();
   const { rows } = await client.query<{ name: string; tenant: string }>(
     `select distinct r.result_s3_bucket || '/' || r.result_s3_key as name, s.tenant_id as tenant
-    from history.slip s join runs r on r.run_id = s.run_id`,
+    from history.slip s join runs r on r.run_id = s.run_id where s.kind <> 'bucket'`,
   );
   await client.end();
   const went = new Set(
@@ -218,39 +255,4 @@ async function judgeSlips({ postgres, record }: Ground): Promise<Violation[]> {
       })),
     ...(all.size > GUARD_ALL ? [{ promise, what: `${all.size} went, and ${GUARD_ALL} may` }] : []),
   ];
-}
-
-/** Now and then a reconcile runs for a copy of the database, or with the wrong bucket: neither deletes anything. */
-async function strayFor(
-  { postgres, s3, env }: Ground,
-  signal: AbortSignal,
-  say: (line: string) => void,
-): Promise<Violation[]> {
-  const violations: Violation[] = [];
-  const record = createDeletionRecord();
-  const proxy = await startHttpProxy(s3.endpoint, record.note);
-  try {
-    while (!signal.aborted) {
-      await pause(3_000, undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) break;
-      await runCli(['reconcile', '--json'], {
-        env: {
-          ...env,
-          DATABASE_URL: postgres.url(),
-          S3_ENDPOINT_URL: proxy.endpoint,
-          S3_RESULT_BUCKET: 'results-of-another-platform',
-        },
-      });
-    }
-  } finally {
-    await proxy.close();
-  }
-  say(`${record.requests()} requests to delete came from reconcile runs with the wrong bucket`);
-  for (const { bucket, key } of record.deletions.slice(0, 10)) {
-    violations.push({
-      promise: '13: a slip is not a deletion',
-      what: `${objectName(bucket, key)} was asked for by a process that was given another bucket`,
-    });
-  }
-  return violations;
 }

@@ -10,6 +10,7 @@ import {
 import { BUCKETS } from './application.ts';
 import type { DeletionRecord } from './deletion-record.ts';
 import type { Draws } from './draws.ts';
+import { createEmptyings, type Emptyings } from './emptyings.ts';
 
 /*
 The platform of a campaign of slips: what it completes falls due on time, and now and then somebody changes many
@@ -20,6 +21,8 @@ const TENANTS = ['north', 'south', 'east'] as const;
 /** With a policy of a year of its own. */
 const PATIENT = 'patient';
 const RETAIN_DAYS = 30;
+/** Holds copies of results, under their keys. Nobody may delete from it. */
+export const ARCHIVE = 'archive';
 /** So many live runs of each kind and tenant are there to slip. */
 const POPULATION = 4_000;
 
@@ -30,7 +33,8 @@ create table history.slip (
   tenant_id text not null,
   kind text not null,
   at timestamptz not null default clock_timestamp(),
-  undone_at timestamptz
+  undone_at timestamptz,
+  was text
 );
 create index slip_run on history.slip (run_id)`;
 
@@ -41,6 +45,9 @@ export interface Slipping {
   readonly work: () => Promise<void>;
   readonly slip: () => Promise<void>;
   readonly stop: () => void;
+  /** Puts right what no release would: runs that are away, and rows that name a wrong bucket. */
+  readonly putRight: () => Promise<void>;
+  readonly emptyings: Emptyings;
   readonly end: () => Promise<void>;
 }
 
@@ -60,6 +67,7 @@ export async function startSlipping(options: SlippingOptions): Promise<Slipping>
 
 class Platform implements Slipping {
   readonly done = new Map<string, number>();
+  readonly emptyings: Emptyings;
   readonly #options: SlippingOptions;
   readonly #sessions: ApplicationSessions;
   readonly #stopping = new AbortController();
@@ -67,6 +75,7 @@ class Platform implements Slipping {
   constructor(options: SlippingOptions) {
     this.#options = options;
     this.#sessions = openSessions(options.url, 'a platform that slips');
+    this.emptyings = createEmptyings(this.#sessions, options.draws);
   }
 
   async fill(): Promise<void> {
@@ -100,6 +109,11 @@ class Platform implements Slipping {
         [2, ['tenant', () => this.#move(this.#many())]],
         [2, ['import of old runs', () => this.#import(this.#many())]],
         [3, ['taken back', () => this.#undo()]],
+        [2, ['bucket', () => this.#misplace(this.#many())]],
+        [1, ['bucket put right', () => this.#putBucketsRight()]],
+        [1, ['the table emptied, and filled again', () => this.emptyings.takeRuns(undefined)]],
+        [1, ["a tenant's runs away, and back", () => this.emptyings.takeRuns(draws.pick(TENANTS))]],
+        [2, ['a table of the reactor emptied', () => this.emptyings.emptyOwnTable()]],
       ]);
       await make();
       this.done.set(kind, (this.done.get(kind) ?? 0) + 1);
@@ -108,6 +122,11 @@ class Platform implements Slipping {
 
   stop(): void {
     this.#stopping.abort();
+  }
+
+  async putRight(): Promise<void> {
+    await this.emptyings.putBack();
+    await this.#putBucketsRight();
   }
 
   async end(): Promise<void> {
@@ -235,6 +254,42 @@ class Platform implements Slipping {
       from undone u
       where s.run_id = u.run_id`,
       [this.#many()],
+    );
+  }
+
+  /** Rows of all kinds point at the archive, which has an object under each of their keys. */
+  async #misplace(count: number): Promise<void> {
+    const rows = await this.#sessions.query(
+      `with slipped as (
+        update runs r set result_s3_bucket = '${ARCHIVE}', updated_at = now()
+        from (
+          select run_id, result_s3_bucket as was from runs
+          where result_cleared_at is null and result_s3_bucket <> '${ARCHIVE}'
+          order by run_id desc limit $1 for update skip locked
+        ) c
+        where r.run_id = c.run_id
+        returning r.run_id, r.tenant_id, c.was
+      )
+      insert into history.slip (run_id, tenant_id, kind, was)
+      select run_id, tenant_id, 'bucket', was from slipped
+      returning run_id::text`,
+      [count],
+    );
+    for (const { run_id: runId } of rows) {
+      this.#options.s3.putObject(ARCHIVE, `results/${String(runId)}`);
+    }
+  }
+
+  async #putBucketsRight(): Promise<void> {
+    await this.#sessions.query(
+      `with undone as (
+        update history.slip s set undone_at = clock_timestamp()
+        where s.kind = 'bucket' and s.undone_at is null
+        returning s.run_id, s.was
+      )
+      update runs r set result_s3_bucket = u.was, updated_at = now()
+      from undone u
+      where r.run_id = u.run_id`,
     );
   }
 }
