@@ -58,6 +58,11 @@ export default defineConfig({
         extends: true,
         test: { name: 'long', include: ['test/rigs/long/**/*.test.ts'], testTimeout: 0 },
       },
+      {
+        // Promise 13 with a million rows: `npm run test:large`.
+        extends: true,
+        test: { name: 'large', include: ['test/rigs/large/**/*.test.ts'], testTimeout: 0 },
+      },
     ],
   },
 });

@@ -30,7 +30,8 @@ export interface SlipCampaignOptions {
 
 const GUARD = 300;
 const GUARD_ALL = 500;
-const BOUND_MS = 120_000;
+/** Each look at a surge and each release is a process of its own. */
+const BOUND_MS = 300_000;
 
 const GUARDS = `update retention.setting set surge_guard = ${GUARD}, surge_guard_all = ${GUARD_ALL}`;
 
@@ -138,7 +139,9 @@ async function settleUp(
 ): Promise<Violation[]> {
   const { postgres, record } = ground;
   const { lost } = platform.emptyings;
+  console.log(new Date().toISOString());
   await postgres.sql(AN_HOUR_LATER, 'app');
+  console.log(new Date().toISOString());
   const number = async (sql: string): Promise<number> => Number(await postgres.sql(sql, 'app'));
   const setAside = 'select coalesce(sum(results), 0) from retention.list_surges()';
   try {
@@ -172,7 +175,10 @@ async function settleUp(
     ];
   } catch (error) {
     const why = await postgres.sql(
-      `select row_to_json(x) from (select r.run_id ${LEFT_ROWS} limit 1) l, retention.explain(l.run_id::text) x`,
+      `select x.state, count(*), min(x.because), min(x.last_error)
+      from (select r.run_id ${LEFT_ROWS} order by md5(r.run_id::text) limit 500) l,
+        retention.explain(l.run_id::text) x
+      group by 1`,
       'app',
     );
     const words = crew.posts.map((post) => post.process()?.stderr.split('\n').slice(-8).join('\n'));
