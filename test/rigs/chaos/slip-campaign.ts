@@ -139,9 +139,7 @@ async function settleUp(
 ): Promise<Violation[]> {
   const { postgres, record } = ground;
   const { lost } = platform.emptyings;
-  console.log(new Date().toISOString());
   await postgres.sql(AN_HOUR_LATER, 'app');
-  console.log(new Date().toISOString());
   const number = async (sql: string): Promise<number> => Number(await postgres.sql(sql, 'app'));
   const setAside = 'select coalesce(sum(results), 0) from retention.list_surges()';
   try {
