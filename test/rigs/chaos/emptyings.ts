@@ -28,6 +28,9 @@ union
 select u.bucket || '/' || retention._unpack_key(k.key, k.run_id::text)
 from retention.unanswered u cross join lateral unnest(u.keys, u.run_ids) as k (key, run_id)`;
 
+/** A dump holds locks for as long as it takes, and who waits for one keeps everybody else waiting. */
+const IMPATIENT = `set local lock_timeout = '3s'`;
+
 /** So long a claim may take that began before. */
 const CLAIM_MS = 500;
 
@@ -86,7 +89,7 @@ export function createEmptyings(sessions: ApplicationSessions, draws: Draws): Em
       try {
         await sessions.query(
           tenant === undefined
-            ? 'lock table runs in access exclusive mode; create table history.taken as table runs; truncate runs'
+            ? `${IMPATIENT}; lock table runs in access exclusive mode; create table history.taken as table runs; truncate runs`
             : `create table history.taken (like runs);
               with gone as (delete from runs where tenant_id = '${tenant}' returning *)
               insert into history.taken select * from gone`,
@@ -111,7 +114,7 @@ export function createEmptyings(sessions: ApplicationSessions, draws: Draws): Em
     emptyOwnTable: async () => {
       const tables = draws.pick(OWN_TABLES);
       await sessions.query(
-        `lock table ${tables} in access exclusive mode;
+        `${IMPATIENT}; lock table ${tables} in access exclusive mode;
         create table if not exists history.cut (name text);
         insert into history.cut ${tables.includes('batch') ? IN_FLIGHT : 'select null where false'};
         truncate ${tables}`,
