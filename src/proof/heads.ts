@@ -6,7 +6,7 @@ export interface KeptHead {
   /** In hexadecimal digits. */
   readonly digest: string;
   readonly seal?: number | undefined;
-  readonly database?: string | undefined;
+  readonly database?: string | null | undefined;
   readonly sealed_at?: string | undefined;
 }
 

@@ -104,7 +104,8 @@ export async function verifySeals(options: VerifySealsOptions): Promise<SealVeri
   problems.push(...(await store.verifyEnd()));
   const repeats = await store.verifyRepeats();
   problems.push(...repeats.filter((it) => it.was_known).map((it) => addedTwice(it)));
-  const judged = await Promise.all(heads.map((head) => judge(store, head)));
+  const judged: JudgedHead[] = [];
+  for (const head of heads) judged.push(await judge(store, head));
   const [head] = await store.listHeads();
   return {
     holds: problems.length === 0 && judged.every(({ holds }) => holds),

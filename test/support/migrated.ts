@@ -141,6 +141,8 @@ returning run_id::text`;
 export interface MigratedOptions extends MigrationSettings {
   /** Sets late results aside, as the product does. Default: false, so that any number of fresh rows is flagged. */
   readonly guarded?: boolean;
+  /** Empties it before the first test alone: the others find what was made by those before. Default: false. */
+  readonly keepsRows?: boolean;
   /** SQL to run before the migrations, for a table that differs from the runbook's. */
   readonly before?: string;
 }
@@ -172,7 +174,7 @@ export async function migrateUp(url: string, settings: MigrationSettings = {}): 
  * @param options default: the internal scheduler, and the runbook's table.
  */
 export function useMigrated(options: MigratedOptions = {}): () => MigratedDatabase {
-  const { before, guarded = false, ...settings } = options;
+  const { before, guarded = false, keepsRows = false, ...settings } = options;
   let migrated: MigratedDatabase | undefined;
   let pool: Database | undefined;
   beforeAll(async () => {
@@ -182,7 +184,10 @@ export function useMigrated(options: MigratedOptions = {}): () => MigratedDataba
     if (before !== undefined) await database.query(before);
     await migrateUp(database.url, settings);
   });
+  let isCleared = false;
   beforeEach(async () => {
+    if (keepsRows && isCleared) return;
+    isCleared = true;
     await migrated?.clear();
     if (guarded) await migrated?.set({ surge_guard: '1000' });
   });
