@@ -58,8 +58,10 @@ import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './se
 import {
   exportSeals,
   listHeads,
+  noteSealsWritten,
   sealNow,
   sealsSince,
+  sealsToWrite,
   verifyEnd,
   verifyHead,
   verifyRepeats,
@@ -163,6 +165,8 @@ const functions = {
   verifyRepeats,
   verifyHead,
   exportSeals,
+  sealsToWrite,
+  noteSealsWritten,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

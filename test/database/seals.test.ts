@@ -30,7 +30,7 @@ describeDatabase('promise 14: what has settled is sealed', () => {
         seal: 1,
         digest: seals[0]?.['digest'],
         previous: null,
-        sealed_at: expect.stringMatching(/^\d{4}-.*\.\d{6}Z$/u),
+        sealed_at: expect.stringMatching(/^\d{4}-.*\.\d{6}Z$/u) as string,
         database: fence,
       },
     ]);
@@ -126,7 +126,7 @@ describeDatabase('promise 14: what has settled is sealed', () => {
       ),
     ).toEqual([
       { seal_id: '1', batches: 2, open: true },
-      expect.objectContaining({ seal_id: '2', batches: 1 }),
+      expect.objectContaining({ seal_id: '2', batches: 1 }) as object,
     ]);
   });
 
@@ -157,7 +157,7 @@ describeDatabase('promise 14: what has settled is sealed', () => {
     expect(
       await one('select problem, problem_at is not null as dated from retention.seal_head'),
     ).toEqual({
-      problem: expect.stringMatching(/^23514 .*"none"/u),
+      problem: expect.stringMatching(/^23514 .*"none"/u) as string,
       dated: true,
     });
     await query('alter table retention.seal drop constraint none');
@@ -231,7 +231,7 @@ describeDatabase('promise 14: what is sealed stays as it is', () => {
     ]) {
       await expect(query(sql), sql).rejects.toMatchObject({
         code: 'RR060',
-        message: expect.stringMatching(/stays as it is/u),
+        message: expect.stringMatching(/stays as it is/u) as string,
       });
     }
     // What is not sealed is worked on as ever.
@@ -283,7 +283,7 @@ describeDatabase('promise 14: what is sealed stays as it is', () => {
     expect(others(early.problems)).toEqual([
       expect.stringMatching(
         /^the receipts of seal 1 were removed 2 days .* and are kept for 7 years/u,
-      ),
+      ) as string,
     ]);
     expect(logged).toMatchObject({ holds: true, pruned: 1 });
   });

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { countOf, showCount } from '../../numbers.ts';
 import { escapeControls } from '../../safe-text.ts';
-import type { ProofRequest } from '../../assembly-proof.ts';
+import type * as proof from '../../assembly-proof.ts';
 import type { SealVerification } from '../../proof/verify-seals.ts';
 import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
@@ -69,8 +69,8 @@ Examples:
 /** Runs one of the functions of the library, with progress, until a signal ends it. */
 async function run<Result>(
   work: (
-    assembly: typeof import('../../assembly-proof.ts'),
-    request: ProofRequest,
+    assembly: Pick<typeof proof, 'verifyProof' | 'proofHead' | 'exportProof'>,
+    request: proof.ProofRequest,
   ) => Promise<Result>,
 ): Promise<Result> {
   const { config, logger } = await readSettings('proof');
