@@ -14,6 +14,7 @@ import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { orphansCommand } from './commands/orphans.ts';
 import { policyCommand } from './commands/policy.ts';
+import { proofCommand } from './commands/proof.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
 import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
@@ -63,6 +64,7 @@ Example:
     fenceCommand,
     retryCommand,
     restoreCommand,
+    proofCommand,
     doctorCommand,
   ];
   for (const command of commands) program.addCommand(command());

@@ -2,6 +2,7 @@ import { roleName, tableName } from './sql-names.ts';
 import {
   ANY_BUCKET,
   type Kind,
+  bucket,
   buckets,
   endpointUrl,
   filePath,
@@ -186,6 +187,12 @@ export const SETTINGS = {
       's3: an object in the first bucket of S3_RESULT_BUCKET, renewed by conditional writes, tells also a copy of ' +
       'the database that looks identical; none: this process has no fence',
     defaultText: 'none, until it was used',
+  }),
+  sealBucket: setting(bucket(), {
+    variable: 'RETENTION_SEAL_BUCKET',
+    meaning:
+      'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
+      'another account, with object lock',
   }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',

@@ -55,6 +55,18 @@ import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
+import {
+  exportSeals,
+  listHeads,
+  noteSealsWritten,
+  sealNow,
+  sealsSince,
+  sealsToWrite,
+  verifyEnd,
+  verifyHead,
+  verifyRepeats,
+  verifySeals,
+} from './seals.ts';
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
@@ -145,6 +157,16 @@ const functions = {
   unstamp,
   stampAgain,
   tryStamp,
+  sealNow,
+  listHeads,
+  sealsSince,
+  verifySeals,
+  verifyEnd,
+  verifyRepeats,
+  verifyHead,
+  exportSeals,
+  sealsToWrite,
+  noteSealsWritten,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

@@ -125,6 +125,16 @@ const CALLABLE = [
   'wait_causes(integer)',
   'withdraw_approval(bigint)',
   'working_listeners(integer)',
+  'export_seals(bigint,bigint)',
+  'list_heads(bigint,integer)',
+  'note_seals_written(text,bigint,text)',
+  'seal_now()',
+  'seals_since(timestamp with time zone)',
+  'seals_to_write(text,integer)',
+  'verify_end()',
+  'verify_head(bytea,bigint,uuid,timestamp with time zone)',
+  'verify_repeats()',
+  'verify_seals(bigint,bigint)',
 ]
   .map((signature) => `retention.${signature}`)
   .toSorted();
@@ -140,7 +150,7 @@ const OPERATORS_ALONE = (
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
   'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
-  'postpone pulse settle split stamp_again tick try_stamp'
+  'note_seals_written postpone pulse seal_now seals_to_write settle split stamp_again tick try_stamp'
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
@@ -158,8 +168,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
+  'adapter allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
+  'progress receipt result scan seal seal_copy seal_head selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

@@ -24,6 +24,7 @@ export function snapshotOf(
         status: { ...statusOf(ago), ...columns },
         pausedBuckets: [],
         notifyQueueUsage: 0,
+        sealsUnwritten: null,
         gate: [],
       },
     },

@@ -112,8 +112,8 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     },
     conditional: {
       readObject: (bucket, key, { signal } = {}) => readObject(connection, bucket, key, signal),
-      writeObject: (bucket, { key, body, instead }, { signal } = {}) =>
-        writeObject(connection, bucket, { key, body, instead }, signal),
+      writeObject: (bucket, { key, body, instead, lockedUntil }, { signal } = {}) =>
+        writeObject(connection, bucket, { key, body, instead, lockedUntil }, signal),
     },
     prepare: () => requests.prepare(),
     close: () => connection.close(),
