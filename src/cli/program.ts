@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { approvalCommand } from './commands/approval.ts';
 import { bucketCommand } from './commands/bucket.ts';
+import { certificateCommand } from './commands/certificate.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { fenceCommand } from './commands/fence.ts';
@@ -14,6 +15,7 @@ import { listenCommand } from './commands/listen.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { orphansCommand } from './commands/orphans.ts';
 import { policyCommand } from './commands/policy.ts';
+import { proofCommand } from './commands/proof.ts';
 import { reconcileCommand } from './commands/reconcile.ts';
 import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
@@ -63,6 +65,8 @@ Example:
     fenceCommand,
     retryCommand,
     restoreCommand,
+    proofCommand,
+    certificateCommand,
     doctorCommand,
   ];
   for (const command of commands) program.addCommand(command());

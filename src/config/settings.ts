@@ -187,6 +187,13 @@ export const SETTINGS = {
       'the database that looks identical; none: this process has no fence',
     defaultText: 'none, until it was used',
   }),
+  signingKeyFile: setting(filePath(), {
+    variable: 'RETENTION_SIGNING_KEY_FILE',
+    meaning:
+      'the private key that certificates are signed with, Ed25519 as PEM; made by `retention proof key`',
+    requiredBy: ['certificate'],
+    defaultText: 'none',
+  }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',
     meaning: 'the address of an S3-compatible store',

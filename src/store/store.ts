@@ -12,6 +12,13 @@ import {
   setOnVersioned,
 } from './buckets.ts';
 import {
+  certificateChanges,
+  certificateFacts,
+  certificateLeaves,
+  certificateResults,
+  certificateSeals,
+} from './certificates.ts';
+import {
   acceptFence,
   confirmFence,
   fenceLosses,
@@ -145,6 +152,11 @@ const functions = {
   unstamp,
   stampAgain,
   tryStamp,
+  certificateFacts,
+  certificateResults,
+  certificateChanges,
+  certificateLeaves,
+  certificateSeals,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result
