@@ -1054,19 +1054,51 @@ create table retention.seal (
   results bigint not null,
   digests bytea not null,
   previous bytea,
-  digest bytea not null
+  digest bytea not null,
+  pruned_at timestamptz
 );
 
 comment on table retention.seal is
   'one row for each seal: a digest over receipts and changes and over the seal before';
 comment on column retention.seal.complete_to is
   'whatever was settled before then is covered by this seal or one before: nothing can be added there any more';
+comment on column retention.seal.snapshot_xmin is
+  'between here and snapshot_xmax were the transactions that were open when it was made; system_identifier: of the server whose they are';
+comment on column retention.seal.pruned_at is
+  'when its receipts were removed, after setting.receipts_kept; null: they are there';
 comment on column retention.seal.digests is
   'SHA-256 of each member, 32 bytes each, of batches, then receipts, then changes; they stay when receipts are pruned';
 
+-- Apart from the seals, so that an end which is cut off them shows.
+create table retention.seal_head (
+  singleton boolean primary key default true
+    constraint there_is_one_seal_head_row check (singleton),
+  seal_id bigint not null default 0,
+  digest bytea,
+  sealed_at timestamptz,
+  problem text,
+  problem_at timestamptz,
+  written_bucket text,
+  written_to bigint not null default 0,
+  written_at timestamptz,
+  write_problem text,
+  constraint a_head_has_a_digest check ((seal_id = 0) = (digest is null))
+) with (fillfactor = 20);
+
+comment on table retention.seal_head is
+  'one row: the latest seal, why sealing fails, and how many seals are written outside; locked by who seals';
+comment on column retention.seal_head.problem is
+  'why sealing failed when it was last tried; null: it did not';
+comment on column retention.seal_head.written_to is
+  'each seal up to this one is an object in written_bucket';
+comment on column retention.seal_head.write_problem is
+  'why the next one could not be written there; null: it could, or there is none';
+
+insert into retention.seal_head default values;
+
 -- Down Migration
 
-drop table retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.seal_head, retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

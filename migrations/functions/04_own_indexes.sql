@@ -54,6 +54,10 @@ where deleted_at is not null
 create index if not exists batch_settled on retention.batch (settled_at)
 where settled_at is not null;
 
+create index if not exists batch_history on retention.batch (settled_at)
+where settled_at is not null
+  and cleared = 0;
+
 create index if not exists unanswered_until on retention.unanswered (until);
 
 create index if not exists selection_run on retention.selection (run_id);
@@ -77,3 +81,14 @@ create index if not exists lateness_at on retention.lateness (at);
 create index if not exists allowance_open on retention.allowance (tenant_key) where dropped_at is null;
 
 create index if not exists spared_object_noted_at on retention.spared_object (noted_at);
+
+-- What is not sealed yet stands at the end, in the order of time; the rest is found by its seal.
+create index if not exists batch_seal on retention.batch (seal_id, settled_at)
+where settled_at is not null
+  and cleared > 0;
+
+create index if not exists receipt_seal on retention.receipt (seal_id, settled_at);
+
+create index if not exists change_seal on retention.change (seal_id, change_id);
+
+create index if not exists seal_unpruned on retention.seal (sealed_at) where pruned_at is null;

@@ -68,6 +68,7 @@ begin
     from after a
     join before b on b.batch_id = a.batch_id
     where a.lease is null
+      and a.seal_id is null
   loop
     if v_batch.is_back then
       perform pg_notify('retention_expired', row_to_json(p)::text)

@@ -56,7 +56,9 @@ declare
   v_steps text[] := array[
     'delete from retention.batch b
     using retention.setting s
-    where b.settled_at < now() - case when b.cleared > 0 then s.receipts_kept else s.history_kept end',
+    where b.settled_at < now() - s.history_kept
+      and b.cleared = 0',
+    'select retention._prune_receipts()',
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
     'delete from retention.cutoff c where c.until < now()',
@@ -95,9 +97,10 @@ end
 $$;
 
 -- What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
--- flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
--- results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
--- fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
+-- flags when the interval has passed, or when the last pass hit a limit. It seals what has settled, for a few seconds
+-- at most. p_by: who calls. Returns how many results it flagged. Returns 0 while another tick is at work. What fails
+-- in cleaning up, flagging or sealing does not fail the tick: it is a warning, and written down in
+-- retention.heartbeat, retention.scan and retention.seal_head.
 -- For the listener.
 -- Locks the row of retention.heartbeat. It waits for a lock for a few seconds at most.
 create or replace function retention.tick(p_by text default 'pg_cron')
@@ -112,6 +115,7 @@ declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
   v_problem text;
+  v_flagged integer := 0;
 begin
   perform from retention.heartbeat for update skip locked;
   if not found then
@@ -133,17 +137,21 @@ begin
     perform retention._clean_up();
   end if;
   select * into strict v_setting from retention.setting;
-  if not v_beat.more
-    and v_beat.passed_at > now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
+  if v_beat.more
+    or v_beat.passed_at is null
+    or v_beat.passed_at <= now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
   then
-    return 0;
+    begin
+      v_flagged := retention.flag_expired(p_asked_by => p_by);
+    exception
+      when others then
+        v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
+    end;
   end if;
-  begin
-    return retention.flag_expired(p_asked_by => p_by);
-  exception
-    when others then
-      v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
-  end;
+  perform retention._seal_in_tick();
+  if v_problem is null then
+    return v_flagged;
+  end if;
   raise warning 'the flagging pass failed: %', v_problem;
   if v_beat.pass_problem is distinct from v_problem then
     insert into retention.scan (ms, asked_by, looked_at, flagged, batches, without_place, skipped_rows, hit_limit)
