@@ -41,7 +41,7 @@ where %2$s
   and (r.retain_until is null or r.retain_until < timestamptz %5$L)
   and (r.completed_at >= timestamptz %4$L - %1$s or r.retain_until >= timestamptz %4$L)$query$,
     coalesce(
-      format('interval ''%s seconds''', trim_scale(extract(epoch from retention._retain_of(p_tenant_id)))),
+      'interval ''' || trim_scale(extract(epoch from retention._retain_of(p_tenant_id))) || ' seconds''',
       -- Without a policy for everybody nothing falls due.
       'null::interval'
     ),
