@@ -9,6 +9,7 @@ import {
   type CertificateRequest as Request,
   makeCertificate,
 } from './proof/certificate.ts';
+import { sealFirst } from './proof/verify-seals.ts';
 import { readSigningKey } from './proof/signing-key.ts';
 import { createStore } from './store/store.ts';
 
@@ -38,15 +39,17 @@ export async function certify(request: CertificateRequest): Promise<Certificate>
     });
   }
   const key = await readSigningKey(signingKeyOf(config));
-  return withStore({ config, logger }, (_store, database) =>
-    withObjectStore(request, ({ inspection }) =>
+  return withStore({ config, logger }, async (store, database) => {
+    const unsealed = await sealFirst(store, request.signal);
+    if (unsealed !== null) logger.warning(`What settled last may not be sealed: ${unsealed}`);
+    return withObjectStore(request, ({ inspection }) =>
       makeCertificate(request, {
         withSnapshot: (work) => database.withSnapshot((client) => work(createStore(client))),
         key,
         inspection,
       }),
-    ),
-  );
+    );
+  });
 }
 
 function signingKeyOf({ signingKeyFile }: Config): string {

@@ -18,6 +18,13 @@ export {
 } from './assembly.ts';
 export { type CertificateRequest, certify } from './assembly-certificates.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
+export {
+  type ProofRequest,
+  type ProofVerifyRequest,
+  exportProof,
+  proofHead,
+  verifyProof,
+} from './assembly-proof.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 
 export {
@@ -63,6 +70,9 @@ export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
 export type { DueGroup, Selection } from './store/selection.ts';
+export type { Head, SealProblem } from './store/seals.ts';
+export type { JudgedHead, SealVerification } from './proof/verify-seals.ts';
+export type { SealExport } from './proof/export-seals.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';

@@ -81,7 +81,8 @@ as $$
   end - interval '1 second'
 $$;
 
--- Makes one seal of what has settled, of at most so many receipts, and announces it. False: there is nothing to seal.
+-- Makes one seal of what has settled, of at most so many receipts, and announces it. False: there is nothing to seal, or
+-- this may be a copy of another database: its seals would have the numbers of those that go on there.
 -- The caller has locked the row of retention.seal_head.
 create or replace function retention._seal_once(p_most integer default 500)
 returns boolean
@@ -107,7 +108,7 @@ declare
   v_digest bytea;
 begin
   select * into v_new from retention._unsealed(p_most);
-  if cardinality(v_new.batches || v_new.receipts || v_new.changes) = 0 then
+  if cardinality(v_new.batches || v_new.receipts || v_new.changes) = 0 or exists (select from retention._copy_reason()) then
     return false;
   end if;
   select * into strict v_head from retention.seal_head;

@@ -226,7 +226,7 @@ as $$
               )
             )
             order by c.part, c.id
-          ) filter (where c.stated = c.found and c.settled_at <= least(s.before_complete_to, s.complete_to)),
+          ) filter (where c.stated = c.found and c.settled_at <= s.before_complete_to and c.settled_at <= s.complete_to),
           '[]'
         ) as problems
     from compared c
@@ -271,113 +271,4 @@ as $$
   left join judged j on j.seal_id = s.seal_id
   where s.seal_id > p_after
   order by s.seal_id
-$$;
-
--- What is wrong beyond the seals themselves: the end was cut off, a receipt names a seal that is not there, or one that
--- is not sealed says it was settled when everything had been sealed. No row: nothing.
--- For observers.
-create or replace function retention.verify_end()
-returns table (kind text, seal_id bigint, member text, message text)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-as $$
-  with last as materialized (
-    select s.seal_id, s.digest, s.complete_to from retention.seal s order by s.seal_id desc limit 1
-  ),
-  strangers as (
-    select 'receipt batch-' || b.batch_id as name, b.seal_id, b.settled_at
-    from retention.batch b
-    where b.settled_at is not null
-      and b.cleared > 0
-      and (
-        b.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
-        or b.seal_id < 1
-        or b.seal_id is null and b.settled_at <= (select l.complete_to from last l)
-      )
-    union all
-    select 'receipt receipt-' || r.receipt_id, r.seal_id, r.settled_at
-    from retention.receipt r
-    where r.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
-      or r.seal_id < 1
-      or r.seal_id is null and r.settled_at <= (select l.complete_to from last l)
-    union all
-    select 'change ' || c.change_id, c.seal_id, c.at
-    from retention.change c
-    where c.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
-      or c.seal_id < 1
-      or c.seal_id is null and c.at <= (select l.complete_to from last l)
-  )
-  select 'cut',
-    h.seal_id,
-    null,
-    case
-      when l.seal_id is null then format('the seals were cut off: there is none, and seal %s was the latest', h.seal_id)
-      when h.seal_id > l.seal_id then
-        format('the end was cut off: seal %s is the last one here, and seal %s was the latest', l.seal_id, h.seal_id)
-      else format('seal %s was rewritten, or added: the latest was seal %s with another digest', l.seal_id, h.seal_id)
-    end
-  from retention.seal_head h
-  full join last l on true
-  where (h.seal_id, h.digest) is distinct from (coalesce(l.seal_id, 0), l.digest)
-  union all
-  select case when s.seal_id is null then 'added' else 'removed' end,
-    s.seal_id,
-    s.name,
-    case
-      when s.seal_id is null then format(
-        '%s was added: it says %s, and all that was settled until %s had been sealed',
-        s.name, retention._iso(s.settled_at), retention._iso((select l.complete_to from last l))
-      )
-      else format('%s belongs to seal %s, which is not here', s.name, s.seal_id)
-    end
-  from strangers s
-  limit 10000
-$$;
-
--- What a head that was kept outside says of the seals here. p_seal_id null: only its digest is known. standing: holds,
--- rewritten (that seal has another digest here), later (the database ends before), or unknown (no seal has that digest).
--- For observers.
-create or replace function retention.verify_head(p_digest bytea, p_seal_id bigint default null, p_database uuid default null)
-returns table (standing text, seal_id bigint, message text)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-as $$
-  select w.standing,
-    w.seal_id,
-    case w.standing
-      when 'other' then format(
-        'the head is of the database %s, and this is %s', p_database,
-        coalesce((select i.fence::text from retention.identity i), 'one that does not know where it was adopted')
-      )
-      when 'holds' then format('seal %s is as the head has it', w.seal_id)
-      when 'rewritten' then format('seal %s was rewritten: the head names another digest', w.seal_id)
-      when 'gone' then format('seal %s is not here, though later ones are: it was removed', w.seal_id)
-      when 'later' then format(
-        'this database does not know the seals from %s on: it ends before the head of seal %s',
-        coalesce(l.seal_id, 0) + 1, w.seal_id
-      )
-      else 'no seal has the digest of the head: what it covers was rewritten or cut off, or it is of another database'
-    end
-  from (select max(m.seal_id) as seal_id from retention.seal m) l
-  cross join lateral (
-    select coalesce(p_seal_id, (select d.seal_id from retention.seal d where d.digest = p_digest)) as seal_id
-  ) n
-  left join retention.seal s on s.seal_id = n.seal_id
-  cross join lateral (
-    select n.seal_id,
-      case
-        when p_database <> (select i.fence from retention.identity i) then 'other'
-        when n.seal_id is null then 'unknown'
-        when s.digest = p_digest then 'holds'
-        when s.seal_id is not null then 'rewritten'
-        when n.seal_id <= l.seal_id then 'gone'
-        else 'later'
-      end as standing
-  ) w
 $$;

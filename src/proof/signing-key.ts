@@ -1,7 +1,6 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { open, rm, stat } from 'node:fs/promises';
-import { readFile } from 'node:fs/promises';
+import { open, readFile, rm, stat } from 'node:fs/promises';
 import { ConfigurationError, UsageError, codeOf } from '../errors.ts';
 
 /** The public half of a signing key. */
@@ -24,7 +23,6 @@ export async function makeSigningKey(path: string): Promise<PublicKey> {
   const { privateKey } = generateKeyPairSync('ed25519');
   const file = await open(path, 'wx', KEY_MODE).catch((error: unknown) => {
     throw new UsageError(`the key was not written to ${path}: ${whyNot(error)}`, {
-      cause: error,
       remedy:
         codeOf(error) === 'EEXIST'
           ? 'A key is never overwritten: what it has signed could no longer be checked. Name another file.'

@@ -62,6 +62,16 @@ import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
+import {
+  exportSeals,
+  listHeads,
+  sealNow,
+  sealsSince,
+  verifyEnd,
+  verifyHead,
+  verifyRepeats,
+  verifySeals,
+} from './seals.ts';
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
@@ -157,6 +167,14 @@ const functions = {
   certificateChanges,
   certificateLeaves,
   certificateSeals,
+  sealNow,
+  listHeads,
+  sealsSince,
+  verifySeals,
+  verifyEnd,
+  verifyRepeats,
+  verifyHead,
+  exportSeals,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

@@ -16,7 +16,11 @@ describeDatabase('a seal', () => {
       void keys;
     }
     console.log(await one('select * from retention.seal_now()'));
-    console.log(await query('select seal_id, sealed_at, complete_to, batches, receipts, changes, results, length(digests) from retention.seal'));
+    console.log(
+      await query(
+        'select seal_id, sealed_at, complete_to, batches, receipts, changes, results, length(digests) from retention.seal',
+      ),
+    );
     console.log(JSON.stringify(await query('select * from retention.verify_seals()')));
     console.log(await query('select * from retention.verify_end()'));
     console.log(await query('select * from retention.list_heads()'));
