@@ -42,7 +42,7 @@ export function describePage(it: Omit<Certificate, 'files'>): string {
           </section>
           <h2>What became of them</h2>
           ${counts(population.results, CATEGORIES, 'gone')}
-          ${gone.first === null ? undefined : html`<p>Deleted between ${day(gone.first)} and ${day(gone.last ?? '')}. ${sentence(gone.by_end, ENDS)} Reason: ${sentence(gone.by_kind, KINDS)}</p>`}
+          ${gone.first === null ? undefined : html`<p>Deleted between ${day(gone.first)} and ${day(gone.last ?? '')}. ${sentence(gone.by_end, ENDS)} Why: ${sentence(gone.by_kind, KINDS)}</p>`}
           ${it.not_sealed === 0 ? undefined : html`<p>The receipts of ${showCount(it.not_sealed, 'result')} are not sealed yet, so nothing proves them so far.</p>`}
           ${beside(it.beside.results)}
           <h2>The rule</h2>
@@ -58,7 +58,7 @@ export function describePage(it: Omit<Certificate, 'files'>): string {
           <dl>
             <dt>Head</dt>
             <dd>
-              ${it.head === null ? 'none: nothing is sealed yet' : html`<code>${`${it.head.seal}-${it.head.digest}`}</code>, sealed at ${it.head.sealed_at}`}
+              ${it.head === null ? 'none: nothing is sealed yet' : html`<code>${`${it.head.seal}-${it.head.digest}`}</code>, sealed at ${day(it.head.sealed_at)}`}
             </dd>
             <dt>Signed with</dt>
             <dd>
@@ -67,12 +67,12 @@ export function describePage(it: Omit<Certificate, 'files'>): string {
             </dd>
             <dt>Database</dt>
             <dd>
-              <code>${it.database}</code>, adopted at ${it.adopted_at}; receipts are kept for
+              <code>${it.database}</code>, adopted at ${day(it.adopted_at)}; receipts are kept for
               ${it.receipts_kept}
             </dd>
             <dt>Made</dt>
             <dd>
-              at ${it.made_at} by ${it.made_by}, with Retention Reactor
+              at ${day(it.made_at)} by ${it.made_by}, with Retention Reactor
               ${it.product}${scope.keys ? '' : '; without keys of objects'}
             </dd>
             <dt>To check it</dt>
@@ -121,7 +121,7 @@ function sentence(
 ): string {
   const parts = Object.entries(numbers)
     .filter(([, number]) => number > 0)
-    .map(([name, number]) => `${showNumber(number)}: ${words[name] ?? name}`);
+    .map(([name, number]) => `${showNumber(number)} ${words[name] ?? name}`);
   return `${parts.join('; ')}.`;
 }
 

@@ -20,7 +20,7 @@ table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 500; color: #4d5661; padding: 0 .8rem .2rem 0; }
 td { border-top: 1px solid #dde1e6; padding: .2rem .8rem .2rem 0; vertical-align: top; overflow-wrap: anywhere; }
 tr { break-inside: avoid; }
-.number { text-align: right; width: 6rem; font-weight: 600; white-space: nowrap; }
+.number { text-align: right; width: 4.5rem; font-weight: 600; white-space: nowrap; }
 pre { margin: .3em 0 0; padding: .5em .7em; background: #f3f4f6; border-radius: 6px; font: .85em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 ul { margin: 0; padding-left: 1.2em; }

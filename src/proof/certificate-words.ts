@@ -25,21 +25,21 @@ export const BESIDE: Readonly<Record<string, string>> = {
   stamp_taken_away: 'its stamp was taken away in the period',
 };
 
-/** How an object ended, by what the store said. */
+/** How objects ended, by what the store said: behind their number. */
 export const ENDS: Readonly<Record<string, string>> = {
-  deleted: 'the store named it as deleted',
-  gone: 'the store said that there was none any more',
-  marker: 'the store put a delete marker over it',
-  purged: 'the store deleted every version of it',
+  deleted: 'named as deleted by the store',
+  gone: 'already gone, as the store said',
+  marker: 'covered with a delete marker',
+  purged: 'deleted with every version',
 };
 
-/** Why results went. */
+/** Why results went, behind their number. */
 export const KINDS: Readonly<Record<string, string>> = {
   policy: 'by the policy',
-  early: 'asked for before its time',
-  verify: 'its object had come back',
+  early: 'asked for before their time',
+  verify: 'whose object had come back',
   restored: 'restored before, and due again',
-  found_gone: 'its object was found gone',
+  found_gone: 'whose object was found gone',
 };
 
 /** How the figures come about. */
@@ -53,6 +53,7 @@ export const METHOD = [
 /** What no certificate can say, whatever was deleted. */
 export const NOT_COVERED = [
   'Backups of the store and of the database, and copies elsewhere, such as replicas in another bucket or region: this product neither knows nor deletes them.',
+  'Versions that a bucket keeps beside the current one, of results that were covered with a delete marker.',
   'Whether the store really removed what it named as deleted.',
   'Results that the application never wrote down as rows.',
 ];
