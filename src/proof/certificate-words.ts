@@ -9,6 +9,7 @@ export const CATEGORIES: Readonly<Record<string, string>> = {
   not_yet: 'not deleted yet: it waits for its turn',
   spared: 'kept: the store holds another version of the object than the run wrote',
   without_place: 'nothing could be deleted: the row names no object that a store can hold',
+  unreadable: 'not deleted: its row cannot be read, so no pass takes it',
   stamped_before_adoption: 'stamped before this product was adopted, so without a receipt',
   stamped_receipt_pruned: 'stamped, and the time for which receipts are kept is over',
   stamped_without_receipt: 'stamped without a receipt: by hand, or by another program',

@@ -75,7 +75,7 @@ export async function readSigningKey(path: string): Promise<KeyObject> {
   const unreadable = (error: unknown): never =>
     wrong(
       'a file that can be read',
-      codeOf(error) === 'ENOENT' ? 'which is not there' : `${codeOf(error) ?? 'not readable'}`,
+      codeOf(error) === 'ENOENT' ? 'which is not there' : (codeOf(error) ?? 'not readable'),
       `Check the path and its rights. ${MAKE_ONE}`,
       error,
     );

@@ -1,5 +1,6 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { CertificateResult } from '../../src/store/certificates.ts';
+import { withBrokenRows } from '../support/broken-rows.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 
@@ -356,6 +357,16 @@ describeDatabase('what a certificate counts', () => {
     } finally {
       await query(`insert into retention.policy (tenant_id, retain) values ('*', '30 days')`);
     }
+  });
+
+  test('a row that raises when it is looked at is one of its own kind, and hides no other', async () => {
+    const { breakRun } = await withBrokenRows(database());
+    onTestFinished(async () => {
+      await database().query('select retention._make_views()');
+    });
+    await breakRun(await add('broken'), '22P02');
+    await add('due');
+    expect(byName(await results())).toEqual({ broken: 'unreadable', due: 'not_yet due' });
   });
 
   describe('bad input gets one clear message', () => {

@@ -21,7 +21,7 @@ import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';
 import { haveProgram } from '../support/programs.ts';
 
-const run = promisify(execFile);
+const execute = promisify(execFile);
 
 /** An application that counts its runs and its tenants, and names its objects by both. */
 const COUNTING = `
@@ -77,7 +77,7 @@ describeDatabase('a certificate of one tenant of fifty', () => {
     words: readonly string[],
   ): Promise<{ code: number; said: string }> {
     try {
-      const { stdout, stderr } = await run(program, [...words], { cwd: folder, env: {} });
+      const { stdout, stderr } = await execute(program, [...words], { cwd: folder, env: {} });
       return { code: 0, said: stdout + stderr };
     } catch (error) {
       const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };

@@ -137,6 +137,9 @@ begin
       limit 1
     )
   );
+exception
+  when data_exception or raise_exception then
+    perform retention._refuse_unreadable(sqlstate, sqlerrm);
 end
 $$;
 
