@@ -7,7 +7,7 @@ import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { readSettings } from '../settings.ts';
-import { proofKeyCommand } from './proof-key.ts';
+import { proofKeyCommand } from '../proof-key.ts';
 
 interface VerifyOptions {
   readonly head?: readonly string[];

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import { escapeControls } from '../../safe-text.ts';
-import { printJson, printLine } from '../output.ts';
+import { escapeControls } from '../safe-text.ts';
+import { printJson, printLine } from './output.ts';
 
 interface Options {
   readonly out?: string;
@@ -32,8 +32,8 @@ Examples:
 
 async function run(options: Options): Promise<void> {
   const [{ UsageError }, { makeSigningKey, publicKeyOf, readSigningKey }] = await Promise.all([
-    import('../../errors.ts'),
-    import('../../proof/signing-key.ts'),
+    import('../errors.ts'),
+    import('../proof/signing-key.ts'),
   ]);
   // Neither a database nor any other setting is asked for: a key is often made somewhere else.
   const file = options.out ?? process.env[VARIABLE]?.trim();
