@@ -16,6 +16,7 @@ export {
   verify,
   withStore,
 } from './assembly.ts';
+export { type CertificateRequest, certify } from './assembly-certificates.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export {
   type ProofRequest,
@@ -64,6 +65,7 @@ export type {
 export { ObjectStoreError } from './objects/store-failure.ts';
 export type { OrphanDeletion } from './reactor/orphans/deletion.ts';
 export type { OrphanListing } from './reactor/orphans/making.ts';
+export type { Certificate } from './proof/certificate.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';

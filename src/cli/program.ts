@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { Command } from 'commander';
 import { approvalCommand } from './commands/approval.ts';
 import { bucketCommand } from './commands/bucket.ts';
+import { certificateCommand } from './commands/certificate.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { fenceCommand } from './commands/fence.ts';
@@ -65,6 +66,7 @@ Example:
     retryCommand,
     restoreCommand,
     proofCommand,
+    certificateCommand,
     doctorCommand,
   ];
   for (const command of commands) program.addCommand(command());

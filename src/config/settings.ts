@@ -193,6 +193,13 @@ export const SETTINGS = {
     meaning:
       'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
       'another account, with object lock',
+    }),
+  signingKeyFile: setting(filePath(), {
+    variable: 'RETENTION_SIGNING_KEY_FILE',
+    meaning:
+      'the private key that certificates are signed with, Ed25519 as PEM; made by `retention proof key`',
+    requiredBy: ['certificate'],
+    defaultText: 'none',
   }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',

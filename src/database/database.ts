@@ -23,6 +23,9 @@ export interface Database extends Queryable {
    */
   withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
 
+  /** The same for work that only reads: all of it sees the database as of one moment. */
+  withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
+
   /** Whether a pooler stands between us and the server. */
   isPooled(): Promise<boolean>;
 

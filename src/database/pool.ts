@@ -16,6 +16,7 @@ import type { PasswordFile } from './password.ts';
 import type { Queryable } from './queryable.ts';
 import {
   ANOTHER_DATABASE,
+  SNAPSHOT,
   type SessionLimits,
   beginWith,
   canWrite,
@@ -110,6 +111,18 @@ class PooledDatabase implements Database {
         this.#queryable(client),
         work,
         this.#isPooled(client) ? beginWith(this.#limits) : 'begin',
+      ),
+    );
+  }
+
+  withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    return this.#lend((client) =>
+      inTransaction(
+        this.#queryable(client),
+        work,
+        this.#isPooled(client)
+          ? beginWith(this.#limits, SNAPSHOT)
+          : `begin isolation level ${SNAPSHOT}`,
       ),
     );
   }

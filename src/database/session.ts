@@ -71,12 +71,15 @@ function valuesOf(settings: readonly Setting[]): string {
  * Begins a transaction with our settings for as long as it lasts. For sessions behind a pooler: what is set
  * for the session there reaches other clients, and other statements of ours have other sessions.
  */
-export function beginWith(limits: SessionLimits): string {
+export function beginWith(limits: SessionLimits, mode = 'read committed'): string {
   return (
-    `begin isolation level read committed; set local ${SEARCH_PATH[0]} = ${SEARCH_PATH[1]}; ` +
+    `begin isolation level ${mode}; set local ${SEARCH_PATH[0]} = ${SEARCH_PATH[1]}; ` +
     `select set_config(s.name, s.value, true) from ${valuesOf(settingsOf(limits))}`
   );
 }
+
+/** What reads everything as of one moment, and changes nothing. */
+export const SNAPSHOT = 'repeatable read, read only';
 
 /** Sets a session whatever lends it: for work that has a session for itself. */
 export function setForSession(limits: SessionLimits): string {

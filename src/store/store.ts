@@ -12,6 +12,13 @@ import {
   setOnVersioned,
 } from './buckets.ts';
 import {
+  certificateChanges,
+  certificateFacts,
+  certificateLeaves,
+  certificateResults,
+  certificateSeals,
+} from './certificates.ts';
+import {
   acceptFence,
   confirmFence,
   fenceLosses,
@@ -157,6 +164,11 @@ const functions = {
   unstamp,
   stampAgain,
   tryStamp,
+  certificateFacts,
+  certificateResults,
+  certificateChanges,
+  certificateLeaves,
+  certificateSeals,
   sealNow,
   listHeads,
   sealsSince,

@@ -1,7 +1,7 @@
 import { MILLISECONDS } from '../lifecycle/duration.ts';
 import { showNumber } from '../numbers.ts';
 import { ACTIVITY_HOURS, type ActivityPart } from '../store/overview.ts';
-import { type Markup, html } from './html.ts';
+import { type Markup, html } from '../html.ts';
 
 const WIDTH = 480;
 const HEIGHT = 150;

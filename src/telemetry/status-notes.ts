@@ -3,7 +3,7 @@ import { millisecondsOf } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
 import type { Vitals } from '../store/overview.ts';
-import { type Insertion, type Markup, html } from './html.ts';
+import { type Insertion, type Markup, html } from '../html.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** How serious something is. */

@@ -1,7 +1,7 @@
 import { formatDuration } from '../lifecycle/duration.ts';
 import { showCount, showNumber } from '../numbers.ts';
 import type { Status } from '../store/status.ts';
-import { type Insertion, Markup, html } from './html.ts';
+import { type Insertion, Markup, html } from '../html.ts';
 import type { Snapshot } from './snapshot.ts';
 import { showActivity } from './status-chart.ts';
 import { showNotes, showState } from './status-notes.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Markup } from './html.ts';
+import { Markup } from '../html.ts';
 
 const STYLE = `
 :root {

@@ -11,7 +11,7 @@ import {
   type WorkingListener,
 } from '../store/overview.ts';
 import { describeHabits } from '../reactor/bucket-meaning.ts';
-import { type Insertion, type Markup, html } from './html.ts';
+import { type Insertion, type Markup, html } from '../html.ts';
 import { quoteForShell, remedyFor } from './remedies.ts';
 import { type Column, showDays, showSince, showTable, showWhen } from './status-words.ts';
 

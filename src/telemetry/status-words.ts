@@ -1,6 +1,6 @@
 import { type Instant, millisecondsOf, showInstant } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
-import { type Insertion, type Markup, html } from './html.ts';
+import { type Insertion, type Markup, html } from '../html.ts';
 
 /** Days for people: `30 d`, `1.5 d`. */
 export function showDays(days: number): string {

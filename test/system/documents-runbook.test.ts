@@ -3,7 +3,8 @@ import {
   PutBucketLifecycleConfigurationCommand,
   PutBucketPolicyCommand,
 } from '@aws-sdk/client-s3';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { startCli } from '../support/cli.ts';
 import { describeDatabase } from '../support/database.ts';
@@ -33,6 +34,7 @@ describeDatabase('the operating guide', () => {
     await followByHand(guide);
     await followRestore(guide);
     await followTroubleshooting(guide);
+    await followAuditors(guide);
     guide.end();
   });
 
@@ -274,6 +276,19 @@ describeDatabase('the operating guide', () => {
     expect(shown.stdout).toContain('3 results set aside');
     const released = await guide.run('retention surge release 1 --expect 200000');
     expect(released.stdout).toContain('3 results are released');
+  }
+
+  /** 6. Auditors' requests */
+  async function followAuditors(guide: Story): Promise<void> {
+    guide.put('/etc/retention', guide.folder);
+    const made = await guide.run('retention proof key --out /etc/retention/signing-key.pem');
+    expect(made.stdout).toContain('-----BEGIN PUBLIC KEY-----');
+    await guide.run('export RETENTION_SIGNING_KEY_FILE=/etc/retention/signing-key.pem');
+    const certify = 'retention certificate --tenant tenant_abc --from 2025-01-01 --to 2025-04-01';
+    const certified = await guide.run(`${certify} --out tenant_abc-2025-q1`);
+    expect(certified.stdout).toContain('Difference: 0');
+    await guide.run(`${certify} --out tenant_abc-2025-q1-public --no-keys`);
+    expect(existsSync(join(guide.folder, 'tenant_abc-2025-q1-public/CHECK.md'))).toBe(true);
   }
 
   const cleared = (): Promise<number> => stack.count('result_cleared_at is not null');

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { html } from '../../src/telemetry/html.ts';
+import { html } from '../../src/html.ts';
 import { quoteForShell, remedyFor } from '../../src/telemetry/remedies.ts';
 import type { Snapshot } from '../../src/telemetry/snapshot.ts';
 import { snapshotAsJson } from '../../src/telemetry/snapshot.ts';

@@ -7,6 +7,7 @@ import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { readSettings } from '../settings.ts';
+import { proofKeyCommand } from '../proof-key.ts';
 
 interface VerifyOptions {
   readonly head?: readonly string[];
@@ -22,7 +23,7 @@ interface ExportOptions {
 const TIME =
   /^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?$/u;
 
-/** `retention proof verify|head|export` */
+/** `retention proof verify|head|export|key` */
 export function proofCommand(): Command {
   const command = new Command('proof').description(
     'What was deleted, sealed so that changing, removing or inventing a receipt shows.',
@@ -63,6 +64,7 @@ Examples:
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention proof export --out proof.jsonl')
     .action(exportAll);
+  command.addCommand(proofKeyCommand());
   return command;
 }
 

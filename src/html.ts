@@ -1,4 +1,4 @@
-import { escapeControls } from '../safe-text.ts';
+import { escapeControls } from './safe-text.ts';
 
 /** Text that is markup already. Only {@link html} makes it. */
 export class Markup {
