@@ -77,3 +77,5 @@ create index if not exists lateness_at on retention.lateness (at);
 create index if not exists allowance_open on retention.allowance (tenant_key) where dropped_at is null;
 
 create index if not exists spared_object_noted_at on retention.spared_object (noted_at);
+
+create index if not exists receipt_settled on retention.receipt (settled_at);
