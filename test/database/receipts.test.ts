@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { PRODUCT_VERSION } from '../../src/store/version.ts';
 import { describeDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
 import { failuresOf, keyOf, type LeasedClaim, useMigrated } from '../support/migrated.ts';
 
 interface Told extends Record<string, unknown> {
@@ -348,7 +349,7 @@ describeDatabase('what a receipt says', () => {
     ]);
     const lease = crypto.randomUUID();
     const claiming = store.claim({ lease, leaseSeconds: 60, by: 'test' });
-    await until(async () => {
+    await until('the claim waits', async () => {
       const waiting = `select from pg_locks where relation = 'retention.hold'::regclass and not granted`;
       return (await query(waiting)).length > 0;
     });
