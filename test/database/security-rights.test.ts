@@ -159,8 +159,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
-  'progress receipt result returned_result scan selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
+  'adapter allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
+  'progress receipt result returned_result scan seal selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

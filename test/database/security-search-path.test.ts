@@ -129,6 +129,7 @@ const LEASE = '00000000-0000-4000-8000-000000000001';
 /** A call of each function that runs with its owner's rights; each reaches past its first lines. */
 const CALLS: Readonly<Record<string, string>> = {
   accept_fence: `select retention.accept_fence('a drill')`,
+  account_stamps: 'select kind, results from retention.account_stamps()',
   activity: 'select * from retention.activity(2)',
   add_keeper: `select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`,
   list_keepers: 'select * from retention.list_keepers()',
@@ -360,7 +361,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       where relnamespace = 'retention'::regnamespace and relkind = 'v'`,
     );
     expect(views.map(({ name }) => name).toSorted()).toEqual(
-      ['_live', 'flagged', 'result', 'status'].map((name) => `retention.${name}`),
+      ['_live', '_receipt', 'flagged', 'result', 'status'].map((name) => `retention.${name}`),
     );
     for (const { name } of views) await operator.query(`select * from ${name}`);
     for (const sql of [
