@@ -193,7 +193,7 @@ export const SETTINGS = {
     meaning:
       'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
       'another account, with object lock',
-    }),
+  }),
   signingKeyFile: setting(filePath(), {
     variable: 'RETENTION_SIGNING_KEY_FILE',
     meaning:

@@ -159,7 +159,7 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      "return { kind: 'whole', failure: error, unanswered: error.unanswered };",
+      "return { kind: 'whole', failure: error, unanswered, requestIds };",
       "return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
@@ -216,8 +216,8 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       'src/objects/s3/deletion-reply.ts',
-      '    else failures.push(failureOfCode(key, code, error.Message));\n',
-      '    else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
+      '    } else failures.push(failureOfCode(key, code, error.Message));\n',
+      '    } else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
         '    else failures.push(failureOfCode(key, code, error.Message));\n',
     ),
     testFile: REPLY_TEST,
