@@ -1031,13 +1031,19 @@ create table retention.change (
 );
 
 comment on table retention.change is
-  'every change of a policy, hold, setting, keeper, bucket, surge or allowance; append-only';
+  'every change of a policy, hold, setting, keeper, bucket, surge, allowance or approval; append-only. Not what the cycle writes there: a bucket''s pauses and what is learned and looked for, the use of an allowance, the objects that a hold finds';
+comment on column retention.change.at is
+  'when the row was written; others see it from the end of that transaction on';
 comment on column retention.change.subject is
-  'the table: policy, hold, setting, keeper, bucket, surge, allowance';
+  'the table: policy, hold, setting, keeper, bucket, surge, surge_release, allowance, approval';
+comment on column retention.change.tenant_id is
+  'as the row has it; ''*'': the default policy; null: it names no tenant';
 comment on column retention.change.name is
-  'what of the subject it is where neither a tenant nor a run says it: a bucket, a surge, a hold';
+  'what it is called within its subject: a policy''s tenant, a hold''s number, a table, a bucket, the number of a surge, allowance or approval; of the settings, the columns that changed';
 comment on column retention.change.before is
-  'the row before; null: it was inserted';
+  'the whole row before; null: it was inserted';
+comment on column retention.change.application is
+  'the application_name of the session, which anybody may choose';
 comment on column retention.change.role_name is
   'the role that the session had set; null: none beside its own user';
 

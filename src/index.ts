@@ -18,6 +18,7 @@ export {
 } from './assembly.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
+export { explainAt, history } from './assembly-history.ts';
 
 export {
   type OrphanDeletionRequest,
@@ -64,6 +65,7 @@ export type { DueGroup, Selection } from './store/selection.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';
+export type { ExplanationThen, HistoryEntry, HistoryRequest } from './store/history.ts';
 export type { Store } from './store/store.ts';
 export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
 export type { OrphanList } from './store/orphans.ts';

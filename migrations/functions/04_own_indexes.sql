@@ -77,3 +77,18 @@ create index if not exists lateness_at on retention.lateness (at);
 create index if not exists allowance_open on retention.allowance (tenant_key) where dropped_at is null;
 
 create index if not exists spared_object_noted_at on retention.spared_object (noted_at);
+
+create index if not exists change_at on retention.change (at);
+
+create index if not exists change_subject on retention.change (subject, name, change_id);
+
+create index if not exists change_tenant on retention.change (tenant_id, change_id) where tenant_id is not null;
+
+create index if not exists change_run on retention.change (run_id, change_id) where run_id is not null;
+
+-- Which receipts a run may be in, by when it completed: seven years of them are not read for one.
+create index if not exists batch_receipt_range on retention.batch using gist (tstzrange(oldest, newest, '[]'))
+where settled_at is not null
+  and cleared > 0;
+
+create index if not exists hold_object on retention.hold (bucket, key) where key is not null;

@@ -211,8 +211,9 @@ begin
       and u.tenant_id is distinct from v_tenant_id;
   end if;
   perform retention._put_to_work(p_surge_id, v_but, coalesce(v_surge.seen_at, 'infinity'));
-  insert into retention.surge_release (surge_id, tenant_id, results)
-  values (p_surge_id, v_tenant_id, v_found);
+  -- The moment that its batches were flagged at: by that, a batch is known to come out of this surge.
+  insert into retention.surge_release (surge_id, tenant_id, results, released_at)
+  values (p_surge_id, v_tenant_id, v_found, now());
   perform retention._close_surge(p_surge_id);
   return v_found;
 end
