@@ -40,6 +40,7 @@ scan           one row per flagging pass that did something
 batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
                results, one DeleteObjects request, one lease. It carries its results
                in arrays; there is no row per result anywhere
+past_work      what batches were before: results that left them uncleared, and attempts that came to nothing
 unanswered     requests that S3 may still perform after their sender has stopped waiting
 shared_object  objects that a run which is not due still needs: no other run's result on them is flagged
 keeper         other tables of the application whose rows need objects too
@@ -712,6 +713,29 @@ comment on column retention.batch.given_back is
 comment on column retention.batch.problems is
   'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
+-- Beside the batches: what a claim spares and a retry moves leaves no trace in them.
+create table retention.past_work (
+  batch_id bigint not null,
+  state text not null
+    constraint past_state_is_known check (state in ('flagged', 'in flight', 'failed', 'dead')),
+  since timestamptz not null,
+  until timestamptz not null,
+  because text,
+  oldest timestamptz,
+  newest timestamptz,
+  run_ids retention.run_id[]
+);
+
+alter table retention.past_work
+  alter column run_ids set storage external;
+
+comment on table retention.past_work is
+  'what batches were before: results that left them without being cleared, and attempts that came to nothing; kept for setting.history_kept';
+comment on column retention.past_work.state is
+  'what it was from since to until. flagged: run_ids were in the batch, and left it then. The others: the whole batch was';
+comment on column retention.past_work.oldest is
+  'between here and newest its results completed, as the batch has it';
+
 -- By request and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a
 -- later request), a hold on it must know. With the objects, for other runs may share them.
 create table retention.unanswered (
@@ -1072,7 +1096,7 @@ comment on column retention.seal.digests is
 
 -- Down Migration
 
-drop table retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.past_work, retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

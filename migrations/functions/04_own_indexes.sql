@@ -92,3 +92,10 @@ where settled_at is not null
   and cleared > 0;
 
 create index if not exists hold_object on retention.hold (bucket, key) where key is not null;
+
+create index if not exists past_work_batch on retention.past_work (batch_id, since);
+
+create index if not exists past_work_range on retention.past_work using gist (tstzrange(oldest, newest, '[]'))
+where run_ids is not null;
+
+create index if not exists past_work_until on retention.past_work (until);

@@ -59,6 +59,7 @@ declare
     where b.settled_at < now() - case when b.cleared > 0 then s.receipts_kept else s.history_kept end',
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
+    'delete from retention.past_work p using retention.setting s where p.until < now() - s.history_kept',
     'delete from retention.cutoff c where c.until < now()',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',

@@ -163,6 +163,55 @@ as $$
   )
 $$;
 
+-- What is noted of the batches that a result was in at a time. batch_id: of one that it left later. state, because: how
+-- that batch, or p_batch_id, stood; null: it waited.
+create or replace function retention._past_at(
+  p_run_id retention.run_id,
+  p_completed_at timestamptz,
+  p_is_there boolean,
+  p_batch_id bigint,
+  p_at timestamptz,
+  out batch_id bigint,
+  out flagged_at timestamptz,
+  out left_at timestamptz,
+  out state text,
+  out because text
+)
+language plpgsql
+stable
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  select p.batch_id, p.since, p.until
+  into batch_id, flagged_at, left_at
+  from retention.past_work p
+  where p.run_ids is not null
+    and (not p_is_there or tstzrange(p.oldest, p.newest, '[]') @> p_completed_at)
+    and p.since <= p_at
+    and p.until > p_at
+    and p_run_id = any (p.run_ids)
+  order by p.since desc, p.batch_id
+  limit 1;
+  select p.state,
+    case p.state
+      when 'in flight'
+      then format('%s worked on it from %s to %s, in batch %s', p.because, retention._iso(p.since), retention._iso(p.until), p.batch_id)
+      when 'dead'
+      then format('it had failed for good at %s: %s', retention._iso(p.since), p.because)
+      else format('it had failed at %s: %s', retention._iso(p.since), p.because)
+    end
+  into state, because
+  from retention.past_work p
+  where p.batch_id in (_past_at.batch_id, p_batch_id)
+    and p.state <> 'flagged'
+    and p.since <= p_at
+    and p.until > p_at
+  order by array_position('{in flight, dead, failed}'::text[], p.state), p.since desc
+  limit 1;
+end
+$$;
+
 -- What had become of a result by its receipts and its batches at a time: cleared, stamped (without a receipt), dead, in
 -- flight, failed or flagged, and why; null: no batch that is known had it. receipt: which says that it is cleared, or is
 -- the next one. early: a person had asked for it before its time. surge_id: it was set aside (0: not judged yet).
@@ -192,6 +241,7 @@ declare
   v_batch_ids bigint[] := retention._batches_with(p_run_id, p_completed_at, p_cleared_at, not p_is_there, null);
   v_last record;
   v_next record;
+  v_past record;
   v_batch retention.batch;
 begin
   select * into v_last from retention._run_receipts(p_run_id, v_batch_ids) r where r.settled_at <= p_at order by r.settled_at desc limit 1;
@@ -228,13 +278,27 @@ begin
     v_batch := retention._batch_of(p_run_id, p_completed_at);
   end if;
   surge_id := retention._surge_at(p_run_id, v_batch.flagged_at, p_at);
-  if v_batch.batch_id is null or v_batch.flagged_at > p_at then
+  select * into v_past
+  from retention._past_at(p_run_id, p_completed_at, p_is_there, case when v_batch.flagged_at <= p_at then v_batch.batch_id end, p_at);
+  if v_past.batch_id is null and coalesce(v_batch.flagged_at > p_at, true) then
     return;
   end if;
-  batch_id := v_batch.batch_id;
-  flagged_at := v_batch.flagged_at;
-  early := v_batch.early;
-  select w.state, w.because into state, because from retention._batch_at(v_batch, p_at) w;
+  if v_batch.flagged_at <= p_at then
+    batch_id := v_batch.batch_id;
+    flagged_at := v_batch.flagged_at;
+    early := v_batch.early;
+    select w.state, w.because into state, because from retention._batch_at(v_batch, p_at) w;
+  else
+    batch_id := v_past.batch_id;
+    flagged_at := v_past.flagged_at;
+    state := 'flagged';
+    because := format('it had been flagged at %s, waited in batch %s, and left it uncleared at %s',
+      retention._iso(v_past.flagged_at), v_past.batch_id, retention._iso(v_past.left_at));
+  end if;
+  if v_past.state is not null then
+    state := v_past.state;
+    because := v_past.because;
+  end if;
 end
 $$;
 

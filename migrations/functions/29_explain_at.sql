@@ -45,9 +45,9 @@ as $$
     array[
       case when p_is_there and p_state not in ('cleared', 'stamped')
         then 'earlier values of its row: its status, dates, bucket and key are taken as they are now' end,
-      case when p_state = 'due'
-        then 'whether it was flagged in a batch that was made again since or spared it, and whether another run or a keeper needed its object' end,
-      case when p_state in ('flagged', 'failed', 'in flight') then 'attempts before the last one' end,
+      case when p_state = 'due' then 'whether another run or a keeper needed its object' end,
+      case when p_state in ('due', 'flagged', 'failed') and p_at < clock_timestamp() - s.history_kept
+        then 'batches that spared it, and attempts before the last one' end,
       case when p_state = 'cleared' and p_is_there and p_cleared_at is null
         then 'by what change of its row it carries no stamp now' end,
       case when p_at < clock_timestamp() - s.receipts_kept then 'receipts that were pruned since' end

@@ -97,7 +97,7 @@ export interface MigratedDatabase extends TestDatabase {
 
 const CLEAR = `
 truncate runs, retention.batch, retention.progress, retention.hold,
-  retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
+  retention.bucket, retention.scan, retention.past_work, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
 alter table retention.setting disable trigger guard_setting;
