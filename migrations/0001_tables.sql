@@ -717,7 +717,7 @@ comment on column retention.batch.problems is
 create table retention.past_work (
   batch_id bigint not null,
   state text not null
-    constraint past_state_is_known check (state in ('flagged', 'in flight', 'failed', 'dead')),
+    constraint past_state_is_known check (state in ('flagged', 'in flight', 'failed', 'dead', 'set aside')),
   since timestamptz not null,
   until timestamptz not null,
   because text,
@@ -732,7 +732,7 @@ alter table retention.past_work
 comment on table retention.past_work is
   'what batches were before: results that left them without being cleared, and attempts that came to nothing; kept for setting.history_kept';
 comment on column retention.past_work.state is
-  'what it was from since to until. flagged: run_ids were in the batch, and left it then. The others: the whole batch was';
+  'what it was from since to until. flagged: run_ids were in the batch, and left it then; set aside: they were in the surge of that number. The others: the whole batch was';
 comment on column retention.past_work.oldest is
   'between here and newest its results completed, as the batch has it';
 

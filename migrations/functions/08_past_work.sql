@@ -24,7 +24,7 @@ as $$
   insert into retention.past_work (batch_id, state, since, until, because)
   select p_batch.batch_id, w.state, w.since, w.until, w.because
   from (
-    values ('in flight', p_batch.leased_at, least(p_until, clock_timestamp()), coalesce(p_batch.leased_by, 'a listener')),
+    values ('in flight', p_batch.leased_at, least(p_batch.visible_at, p_until, clock_timestamp()), coalesce(p_batch.leased_by, 'a listener')),
       ('failed', p_batch.failed_at, p_batch.leased_at, retention._said(p_batch.code, p_batch.error))
   ) as w (state, since, until, because)
   where w.since < w.until

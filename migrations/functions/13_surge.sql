@@ -37,6 +37,14 @@ begin
       where r.run_id = u.run_id
     );
   select p.results into v_before from retention.surge_part p where p.part_id = p_part_id;
+  if v_left.results < v_before then
+    insert into retention.past_work (batch_id, state, since, until, oldest, newest, run_ids)
+    select p.surge_id, 'set aside', p_found_at, clock_timestamp(), p.oldest, p.newest,
+      array(select u.run_id from unnest(p.run_ids) as u (run_id) where u.run_id not in (select unnest(v_left.run_ids)))
+    from retention.surge_part p
+    where p.part_id = p_part_id
+      and p.surge_id is not null;
+  end if;
   if v_left.results = v_before then
     update retention.surge_part p set looked_at = clock_timestamp() where p.part_id = p_part_id;
   elsif v_left.results = 0 then

@@ -85,7 +85,7 @@ language sql
 immutable
 as $$
   select format(
-    '%s: %s, object %s in bucket %s%s', p_receipt,
+    '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
     case p_kind
       when 'found_gone' then 'found gone and stamped'
       when 'restored' then 'brought back, and its stamp taken away'
@@ -102,7 +102,7 @@ as $$
         else ', by its policy'
       end
     end,
-    p_key, p_bucket, coalesce(', asked for by ' || p_asked_by, '')
+    coalesce(', asked for by ' || p_asked_by, '')
   )
 $$;
 

@@ -81,7 +81,7 @@ $$;
 
 -- The holds that bore on a run at a time, as _bearing_holds shows them by now. p_spread: setting.release_spread then.
 create or replace function retention._holds_at(
-  p_run_id text,
+  p_run_id retention.run_id,
   p_tenant_id text,
   p_bucket text,
   p_key text,
@@ -89,78 +89,108 @@ create or replace function retention._holds_at(
   p_at timestamptz
 )
 returns jsonb
-language sql
+language plpgsql
 stable
 as $$
-  with named as (
-    select c.name
-    from retention.change c
-    where c.subject = 'hold'
-      and (c.run_id = p_run_id or c.tenant_id = p_tenant_id)
-    union
-    select h.hold_id::text
-    from retention.hold h
-    where h.run_id::text = p_run_id
-      or h.tenant_id = p_tenant_id
-      or h.bucket = p_bucket and h.key = p_key collate "C"
-    union
-    select o.hold_id::text
-    from retention.held_object o
-    where o.bucket = p_bucket
-      and o.key = p_key collate "C"
-  ), was as (
-    select w.row,
-      (w.row ->> 'hold_id')::bigint as hold_id,
-      case
-        when w.row ->> 'run_id' = p_run_id then 'run'
-        when w.row ->> 'tenant_id' = p_tenant_id then 'tenant'
-        else 'object'
-      end as on_what,
-      retention._hold_end((w.row ->> 'released_at')::timestamptz, (w.row ->> 'expires_at')::timestamptz) as ends
-    from named n
-    cross join lateral (select retention._row_at('hold', n.name, p_at) as row) w
-    where w.row is not null
-  )
-  select jsonb_agg(
-    jsonb_build_object(
-      'hold_id', w.hold_id,
-      'reason', w.row ->> 'reason',
-      'placed_by', w.row ->> 'placed_by',
-      'placed_at', retention._iso((w.row ->> 'placed_at')::timestamptz),
-      'on', w.on_what,
-      'ends', retention._iso(nullif(w.ends, 'infinity'))
+begin
+  return (
+    with named as (
+      select c.name
+      from retention.change c
+      where c.subject = 'hold'
+        and (c.run_id = p_run_id::text or c.tenant_id = p_tenant_id)
+      union
+      select h.hold_id::text
+      from retention.hold h
+      where h.run_id = p_run_id
+        or h.tenant_id = p_tenant_id
+        or h.bucket = p_bucket and h.key = p_key collate "C"
+      union
+      select o.hold_id::text
+      from retention.held_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+    ), was as (
+      select w.row,
+        (w.row ->> 'hold_id')::bigint as hold_id,
+        case
+          when w.row ->> 'run_id' = p_run_id::text then 'run'
+          when w.row ->> 'tenant_id' = p_tenant_id then 'tenant'
+          else 'object'
+        end as on_what,
+        retention._hold_end((w.row ->> 'released_at')::timestamptz, (w.row ->> 'expires_at')::timestamptz) as ends
+      from named n
+      cross join lateral (select retention._row_at('hold', n.name, p_at) as row) w
+      where w.row is not null
     )
-    order by w.hold_id
-  )
-  from was w
-  where w.ends + case when w.on_what = 'tenant' then p_spread * retention._place_in_line(p_run_id) else interval '0' end > p_at
+    select jsonb_agg(
+      jsonb_build_object(
+        'hold_id', w.hold_id,
+        'reason', w.row ->> 'reason',
+        'placed_by', w.row ->> 'placed_by',
+        'placed_at', retention._iso((w.row ->> 'placed_at')::timestamptz),
+        'on', w.on_what,
+        'ends', retention._iso(nullif(w.ends, 'infinity'))
+      )
+      order by w.hold_id
+    )
+    from was w
+    where w.ends + case when w.on_what = 'tenant' then p_spread * retention._place_in_line(p_run_id::text) else interval '0' end > p_at
+  );
+end
 $$;
 
--- The surge that a result was set aside in at a time; null: none. p_flagged_at: when the batch that has it now, or has
--- deleted it, was flagged: by that it is known which release it came out of.
-create or replace function retention._surge_at(p_run_id retention.run_id, p_flagged_at timestamptz, p_at timestamptz)
+-- The surge that a result was set aside in at a time; 0: it was not judged yet; null: none. p_flagged_at: when batches that
+-- had it were flagged: by that it is known which release it came out of.
+create or replace function retention._surge_at(
+  p_run_id retention.run_id,
+  p_completed_at timestamptz,
+  p_is_there boolean,
+  p_flagged_at timestamptz,
+  p_at timestamptz
+)
 returns bigint
-language sql
+language plpgsql
 stable
+set enable_seqscan = off
 as $$
-  select coalesce(
-    (
-      select coalesce(p.surge_id, 0)
-      from retention._part_of(p_run_id) p
-      left join retention.surge g on g.surge_id = p.surge_id
-      where least(p.parked_at, g.found_at) <= p_at
-    ),
-    (
-      select g.surge_id
-      from retention.surge_release r
-      join retention.surge g on g.surge_id = r.surge_id
-      where r.released_at = p_flagged_at
-        and r.released_at > p_at
-        and g.found_at <= p_at
-      order by g.surge_id
-      limit 1
-    )
-  )
+declare
+  v_surge_id bigint;
+  v_past record;
+  v_flagged timestamptz[] := array[p_flagged_at];
+begin
+  select coalesce(p.surge_id, 0)
+  into v_surge_id
+  from retention._part_of(p_run_id) p
+  left join retention.surge g on g.surge_id = p.surge_id
+  where least(p.parked_at, g.found_at) <= p_at;
+  if found then
+    return v_surge_id;
+  end if;
+  for v_past in
+    select p.state, p.batch_id, p.since, p.until
+    from retention.past_work p
+    where p.run_ids is not null
+      and (not p_is_there or tstzrange(p.oldest, p.newest, '[]') @> p_completed_at)
+      and p.until > p_at
+      and p_run_id = any (p.run_ids)
+  loop
+    if v_past.state = 'set aside' and v_past.since <= p_at then
+      return v_past.batch_id;
+    end if;
+    v_flagged := v_flagged || v_past.since;
+  end loop;
+  return (
+    select g.surge_id
+    from retention.surge_release r
+    join retention.surge g on g.surge_id = r.surge_id
+    where r.released_at = any (v_flagged)
+      and r.released_at > p_at
+      and g.found_at <= p_at
+    order by r.released_at, g.surge_id
+    limit 1
+  );
+end
 $$;
 
 -- What is noted of the batches that a result was in at a time. batch_id: of one that it left later. state, because: how
@@ -187,6 +217,7 @@ begin
   into batch_id, flagged_at, left_at
   from retention.past_work p
   where p.run_ids is not null
+    and p.state = 'flagged'
     and (not p_is_there or tstzrange(p.oldest, p.newest, '[]') @> p_completed_at)
     and p.since <= p_at
     and p.until > p_at
@@ -204,7 +235,7 @@ begin
   into state, because
   from retention.past_work p
   where p.batch_id in (_past_at.batch_id, p_batch_id)
-    and p.state <> 'flagged'
+    and p.state in ('in flight', 'dead', 'failed')
     and p.since <= p_at
     and p.until > p_at
   order by array_position('{in flight, dead, failed}'::text[], p.state), p.since desc
@@ -277,7 +308,7 @@ begin
   elsif v_next.receipt is null then
     v_batch := retention._batch_of(p_run_id, p_completed_at);
   end if;
-  surge_id := retention._surge_at(p_run_id, v_batch.flagged_at, p_at);
+  surge_id := retention._surge_at(p_run_id, p_completed_at, p_is_there, v_batch.flagged_at, p_at);
   select * into v_past
   from retention._past_at(p_run_id, p_completed_at, p_is_there, case when v_batch.flagged_at <= p_at then v_batch.batch_id end, p_at);
   if v_past.batch_id is null and coalesce(v_batch.flagged_at > p_at, true) then
@@ -314,8 +345,13 @@ begin
   elsif p_batch.deleted_at <= p_at then
     state := 'failed';
     because := format('S3 had deleted its object at %s, and the run could not be stamped yet', retention._iso(p_batch.deleted_at));
+  -- As long as the lease was valid; its deadline stays with a settled batch.
   elsif p_batch.leased_at <= p_at
-    and coalesce(p_batch.settled_at, case when p_batch.lease is not null then p_batch.visible_at end) > p_at
+    and coalesce(
+      p_batch.deleted_at,
+      case when p_batch.settled_at is not null then least(p_batch.settled_at, p_batch.visible_at) end,
+      case when p_batch.lease is not null then p_batch.visible_at end
+    ) > p_at
   then
     state := 'in flight';
     because := format('%s worked on it from %s on, in batch %s', coalesce(p_batch.leased_by, 'a listener'),

@@ -5,11 +5,15 @@ Explain at a time that has passed: why a result was kept then, or what had becom
 -- Since when changes are recorded, and so since when it can be said what was true.
 create or replace function retention._known_since()
 returns timestamptz
-language sql
+language plpgsql
 stable
 as $$
-  select greatest(i.adopted_at, (select min(c.at) from retention.change c where c.subject = 'setting'))
-  from retention.identity i
+begin
+  return (
+    select greatest(i.adopted_at, (select min(c.at) from retention.change c where c.subject = 'setting'))
+    from retention.identity i
+  );
+end
 $$;
 
 -- Why a result was not due at a time, or since when it was, in words.
@@ -38,23 +42,27 @@ $$;
 -- What cannot be known of a time that has passed.
 create or replace function retention._not_known(p_state text, p_is_there boolean, p_cleared_at timestamptz, p_at timestamptz)
 returns text[]
-language sql
+language plpgsql
 stable
 as $$
-  select array_remove(
-    array[
-      case when p_is_there and p_state not in ('cleared', 'stamped')
-        then 'earlier values of its row: its status, dates, bucket and key are taken as they are now' end,
-      case when p_state = 'due' then 'whether another run or a keeper needed its object' end,
-      case when p_state in ('due', 'flagged', 'failed') and p_at < clock_timestamp() - s.history_kept
-        then 'batches that spared it, and attempts before the last one' end,
-      case when p_state = 'cleared' and p_is_there and p_cleared_at is null
-        then 'by what change of its row it carries no stamp now' end,
-      case when p_at < clock_timestamp() - s.receipts_kept then 'receipts that were pruned since' end
-    ],
-    null
-  )
-  from retention.setting s
+begin
+  return (
+    select array_remove(
+      array[
+        case when p_is_there and p_state not in ('cleared', 'stamped')
+          then 'earlier values of its row: its status, dates, bucket and key are taken as they are now' end,
+        case when p_state = 'due' then 'whether another run or a keeper needed its object' end,
+        case when p_state in ('due', 'flagged', 'failed') and p_at < clock_timestamp() - s.history_kept
+          then 'batches that spared it, and attempts before the last one' end,
+        case when p_state = 'cleared' and p_is_there and p_cleared_at is null
+          then 'by what change of its row it carries no stamp now' end,
+        case when p_at < clock_timestamp() - s.receipts_kept then 'receipts that were pruned since' end
+      ],
+      null
+    )
+    from retention.setting s
+  );
+end
 $$;
 
 -- What explain_at says of a run whose row can be read.
@@ -114,7 +122,7 @@ begin
     );
   end if;
   holds := retention._holds_at(
-    v_run_id::text, tenant_id, _explain_at.bucket, v_run.key, (v_setting ->> 'release_spread')::interval, p_at
+    v_run_id, tenant_id, _explain_at.bucket, v_run.key, (v_setting ->> 'release_spread')::interval, p_at
   );
   if v_work.state in ('cleared', 'stamped') then
     state := v_work.state;
