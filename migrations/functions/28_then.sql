@@ -140,6 +140,57 @@ begin
 end
 $$;
 
+-- Another run, still live, that needed the object of a run at a time, in words: it was not due then, or held. Null: none, or
+-- runs that share objects were not looked for. p_setting: the settings then. One probe by key.
+create or replace function retention._sharer_at(
+  p_run_id retention.run_id,
+  p_bucket text,
+  p_key text,
+  p_setting jsonb,
+  p_at timestamptz
+)
+returns text
+language plpgsql
+stable
+set enable_seqscan = off
+as $$
+declare
+  v_other record;
+  v_due_at timestamptz;
+begin
+  if not (p_setting ->> 'check_shared_objects')::boolean or not retention._can_look() then
+    return null;
+  end if;
+  for v_other in
+    select l.run_id, l.tenant_id::text as tenant_id, l.completed_at, l.retain_until::timestamptz as retain_until, l.due_at
+    from retention._live l
+    where l.key = p_key collate "C"
+      and l.bucket = p_bucket
+      and l.run_id <> p_run_id
+    limit 1000
+  loop
+    v_due_at := case
+      when v_other.due_at is not null
+      then greatest(
+        least(v_other.completed_at, timestamptz '290000-01-01 00:00Z')
+          + retention._in_seconds((select p.retain from retention._policy_at(v_other.tenant_id, p_at) p)),
+        v_other.retain_until
+      )
+    end;
+    if v_due_at is null
+      or v_due_at >= p_at
+      or retention._holds_at(
+        v_other.run_id, v_other.tenant_id, p_bucket, p_key, (p_setting ->> 'release_spread')::interval, p_at
+      ) is not null
+    then
+      return format('it shared its object with run %s, which %s', v_other.run_id,
+        case when v_due_at < p_at then 'was held' else 'was not due' end);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
 -- The surge that a result was set aside in at a time; 0: it was not judged yet; null: none. p_flagged_at: when batches that
 -- had it were flagged: by that it is known which release it came out of.
 create or replace function retention._surge_at(
@@ -161,9 +212,11 @@ declare
 begin
   select coalesce(p.surge_id, 0)
   into v_surge_id
-  from retention._part_of(p_run_id) p
+  from retention.surge_part p
   left join retention.surge g on g.surge_id = p.surge_id
-  where least(p.parked_at, g.found_at) <= p_at;
+  where p_run_id = any (p.run_ids)
+    and least(p.parked_at, g.found_at) <= p_at
+  limit 1;
   if found then
     return v_surge_id;
   end if;
@@ -269,7 +322,10 @@ stable
 as $$
 #variable_conflict use_column
 declare
-  v_batch_ids bigint[] := retention._batches_with(p_run_id, p_completed_at, p_cleared_at, not p_is_there, null);
+  -- A run that completed later than then may have had another result before, under another date.
+  v_batch_ids bigint[] := retention._batches_with(
+    p_run_id, p_completed_at, p_cleared_at, not p_is_there or coalesce(p_completed_at > p_at, true), null
+  );
   v_last record;
   v_next record;
   v_past record;

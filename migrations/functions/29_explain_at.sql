@@ -51,7 +51,7 @@ begin
       array[
         case when p_is_there and p_state not in ('cleared', 'stamped')
           then 'earlier values of its row: its status, dates, bucket and key are taken as they are now' end,
-        case when p_state = 'due' then 'whether another run or a keeper needed its object' end,
+        case when p_state in ('due', 'flagged') then 'whether a keeper needed its object, or a run that is cleared by now' end,
         case when p_state in ('due', 'flagged', 'failed') and p_at < clock_timestamp() - s.history_kept
           then 'batches that spared it, and attempts before the last one' end,
         case when p_state = 'cleared' and p_is_there and p_cleared_at is null
@@ -147,7 +147,7 @@ begin
   else
     select s.state, s.because
     into state, because
-    from retention._state_at(v_run, v_work, v_setting, v_completed, due_at, _explain_at.bucket, holds, v_run_id::text, p_at) s;
+    from retention._state_at(v_run, v_work, v_setting, v_completed, due_at, _explain_at.bucket, holds, v_run_id, p_at) s;
     because := coalesce(because, retention._due_words(
       p_at, due_at, v_run.retain_until, v_rule.retain, v_rule.policy, v_rule.set_by, v_rule.set_at
     ));
@@ -167,7 +167,7 @@ create or replace function retention._state_at(
   p_due_at timestamptz,
   p_bucket text,
   p_holds jsonb,
-  p_run_id text,
+  p_run_id retention.run_id,
   p_at timestamptz,
   out state text,
   out because text
@@ -177,6 +177,7 @@ stable
 as $$
 declare
   v_held text := retention._hold_in_force(p_holds, p_at);
+  v_shared text := retention._sharer_at(p_run_id, p_bucket, p_run.key, p_setting, p_at);
 begin
   if p_run.status is distinct from p_completed then
     state := 'not completed';
@@ -206,7 +207,7 @@ begin
       p_setting ->> 'release_spread',
       retention._iso(
         (select max((h ->> 'ends')::timestamptz) from jsonb_array_elements(p_holds) h where h ->> 'on' = 'tenant')
-          + (p_setting ->> 'release_spread')::interval * retention._place_in_line(p_run_id)
+          + (p_setting ->> 'release_spread')::interval * retention._place_in_line(p_run_id::text)
       )
     );
   elsif p_due_at is null then
@@ -214,6 +215,9 @@ begin
     because := 'there was no default policy, so nothing was due';
   elsif p_due_at >= p_at and p_work.early is null then
     state := 'kept';
+  elsif v_shared is not null then
+    state := 'shared';
+    because := v_shared;
   elsif p_work.surge_id is not null then
     state := 'set aside';
     because := format('it was late: due since %s and unknown to the last complete walk; it was set aside%s',
@@ -236,10 +240,11 @@ $$;
 
 -- Why the result of a run was kept at a time that has passed, or what had become of it, in plain words. It always returns one row.
 -- state is as in explain, of that time: unknown, cleared (receipt says by which), stamped (without a receipt), not
--- completed, no date, no key, no bucket, in flight, dead, held, coming back, kept, set aside, halted, disabled, failed,
+-- completed, no date, no key, no bucket, in flight, dead, held, coming back, kept, shared, set aside, halted, disabled, failed,
 -- flagged, due or unreadable. retain, policy, policy_set_by, policy_set_at: the policy that was in force, and who had
 -- set it. holds: as in explain. not_known: what the rows of today cannot say of then.
--- Of a run whose row is gone, it reads every receipt, which takes long where there are years of them.
+-- Of a run whose row is gone, or that completed later, it reads every receipt, which takes long where there are years of
+-- them.
 -- For observers.
 -- Raises invalid_parameter_value for a time that has not come, and for one before changes were recorded.
 create or replace function retention.explain_at(p_run_id text, p_at timestamptz)
