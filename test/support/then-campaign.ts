@@ -23,7 +23,7 @@ interface CampaignRun {
 }
 
 /** A result in a batch or a surge, as it was written down when it happened. */
-interface Work {
+interface Work extends Record<string, unknown> {
   readonly run_id: string;
   readonly state: 'dead' | 'leased' | 'waits' | 'set aside';
   readonly until: number;
@@ -291,7 +291,7 @@ export async function runCampaign(
         ? opening
         : steps[pick([...Object.keys(steps), ...often])];
     await next?.();
-    const works = await query<Work & { run_id: string }>(WORK);
+    const works = await query<Work>(WORK);
     const byRun = new Map(works.map((work) => [work.run_id, work]));
     for (const run of runs) run.work = byRun.get(run.runId);
     const [from, to] = [await clock(), await clock()];
