@@ -40,6 +40,7 @@ scan           one row per flagging pass that did something
 batch          the unit of work and, once settled, the receipt: one bucket, at most 1,000
                results, one DeleteObjects request, one lease. It carries its results
                in arrays; there is no row per result anywhere
+past_work      what batches were before: results that left them uncleared, and attempts that came to nothing
 unanswered     requests that S3 may still perform after their sender has stopped waiting
 shared_object  objects that a run which is not due still needs: no other run's result on them is flagged
 keeper         other tables of the application whose rows need objects too
@@ -715,6 +716,29 @@ comment on column retention.batch.given_back is
 comment on column retention.batch.problems is
   'what its last attempt ran into: [{"code", "message", "results", "run_ids", "retry_at"}]';
 
+-- Beside the batches: what a claim spares and a retry moves leaves no trace in them.
+create table retention.past_work (
+  batch_id bigint not null,
+  state text not null
+    constraint past_state_is_known check (state in ('flagged', 'in flight', 'failed', 'dead', 'set aside')),
+  since timestamptz not null,
+  until timestamptz not null,
+  because text,
+  oldest timestamptz,
+  newest timestamptz,
+  run_ids retention.run_id[]
+);
+
+alter table retention.past_work
+  alter column run_ids set storage external;
+
+comment on table retention.past_work is
+  'what batches were before: results that left them without being cleared, and attempts that came to nothing; kept for setting.history_kept';
+comment on column retention.past_work.state is
+  'what it was from since to until. flagged: run_ids were in the batch, and left it then; set aside: they were in the surge of that number. The others: the whole batch was';
+comment on column retention.past_work.oldest is
+  'between here and newest its results completed, as the batch has it';
+
 -- By request and not by batch: whatever becomes of a result meanwhile (spared, regrouped, cleared by a
 -- later request), a hold on it must know. With the objects, for other runs may share them.
 create table retention.unanswered (
@@ -1073,13 +1097,19 @@ create table retention.change (
 );
 
 comment on table retention.change is
-  'every change of a policy, hold, setting, keeper, bucket, surge or allowance; append-only';
+  'every change of a policy, hold, setting, keeper, bucket, surge, allowance or approval; append-only. Not what the cycle writes there: a bucket''s pauses and what is learned and looked for, the use of an allowance, the objects that a hold finds';
+comment on column retention.change.at is
+  'when the row was written; others see it from the end of that transaction on';
 comment on column retention.change.subject is
-  'the table: policy, hold, setting, keeper, bucket, surge, allowance';
+  'the table: policy, hold, setting, keeper, bucket, surge, surge_release, allowance, approval';
+comment on column retention.change.tenant_id is
+  'as the row has it; ''*'': the default policy; null: it names no tenant';
 comment on column retention.change.name is
-  'what of the subject it is where neither a tenant nor a run says it: a bucket, a surge, a hold';
+  'what it is called within its subject: a policy''s tenant, a hold''s number, a table, a bucket, the number of a surge, allowance or approval; of the settings, the columns that changed';
 comment on column retention.change.before is
-  'the row before; null: it was inserted';
+  'the whole row before; null: it was inserted';
+comment on column retention.change.application is
+  'the application_name of the session, which anybody may choose';
 comment on column retention.change.role_name is
   'the role that the session had set; null: none beside its own user';
 
@@ -1149,7 +1179,7 @@ comment on column retention.seal_copy.problem is
 
 -- Down Migration
 
-drop table retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.seal_copy, retention.seal_head, retention.stamp_account, retention.returned_result, retention.past_work, retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -26,6 +26,7 @@ export {
   verifyProof,
 } from './assembly-proof.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
+export { explainAt, history } from './assembly-history.ts';
 
 export {
   type OrphanDeletionRequest,
@@ -76,6 +77,7 @@ export type { SealExport } from './proof/export-seals.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';
+export type { ExplanationThen, HistoryEntry, HistoryRequest } from './store/history.ts';
 export type { Store } from './store/store.ts';
 export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
 export type { OrphanList } from './store/orphans.ts';

@@ -99,6 +99,9 @@ declare
   v_respelled text;
 begin
   alter table retention.policy disable trigger user;
+  if exists (select from pg_trigger t where t.tgrelid = 'retention.policy'::regclass and t.tgname = 'record_update') then
+    alter table retention.policy enable trigger record_change, enable trigger record_update;
+  end if;
   for v_tenant in
     select p.tenant_id from retention.policy p where p.tenant_id <> '*'
     union

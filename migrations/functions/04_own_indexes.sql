@@ -93,3 +93,24 @@ create index if not exists change_seal on retention.change (seal_id, change_id);
 
 create index if not exists seal_unpruned on retention.seal (sealed_at) where pruned_at is null;
 create index if not exists receipt_settled on retention.receipt (settled_at);
+create index if not exists change_at on retention.change (at);
+
+create index if not exists change_subject on retention.change (subject, name, change_id);
+
+create index if not exists change_tenant on retention.change (tenant_id, change_id) where tenant_id is not null;
+
+create index if not exists change_run on retention.change (run_id, change_id) where run_id is not null;
+
+-- Which receipts a run may be in, by when it completed: seven years of them are not read for one.
+create index if not exists batch_receipt_range on retention.batch using gist (tstzrange(oldest, newest, '[]'))
+where settled_at is not null
+  and cleared > 0;
+
+create index if not exists hold_object on retention.hold (bucket, key) where key is not null;
+
+create index if not exists past_work_batch on retention.past_work (batch_id, since);
+
+create index if not exists past_work_range on retention.past_work using gist (tstzrange(oldest, newest, '[]'))
+where run_ids is not null;
+
+create index if not exists past_work_until on retention.past_work (until);

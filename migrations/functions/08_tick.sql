@@ -61,6 +61,7 @@ declare
     'select retention._prune_receipts()',
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
+    'delete from retention.past_work p using retention.setting s where p.until < now() - s.history_kept',
     'delete from retention.cutoff c where c.until < now()',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',

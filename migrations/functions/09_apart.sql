@@ -129,6 +129,7 @@ begin
       || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
   end loop;
   v_kept := retention._without(p_batch, p_spared || p_failed);
+  perform retention._note_left(p_batch, array(select p_batch.run_ids[n] from unnest(p_spared || p_failed) n));
   update retention.batch b
   set results = v_kept.results,
     run_ids = v_kept.run_ids,

@@ -32,6 +32,7 @@ as $$
 declare
   v_left record;
 begin
+  perform retention._note_left(b, p_run_ids) from retention.batch b where b.batch_id = p_batch_id;
   select count(*) as results,
     array_agg(u.run_id order by u.n) as run_ids,
     array_agg(u.key order by u.n) as keys,
@@ -289,6 +290,7 @@ begin
   if v_before.lease is not null then
     -- Its lease has run out, and its last holder may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
+    perform retention._note_attempt(v_before, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
   -- By etag where rows name one, unless a person has said that the bucket's store cannot and any version may go.

@@ -69,6 +69,7 @@ begin
     if v_batch.lease is not null then
       -- Its lease has run out, and its last holder may still be asking S3.
       perform retention._note_unanswered(v_batch, null, v_batch.visible_at);
+      perform retention._note_attempt(v_batch, v_batch.visible_at);
     end if;
     exit when v_batch.code is distinct from 'ClaimLost';
     perform retention._take_apart(v_batch);

@@ -175,6 +175,15 @@ begin
       where u.n not in (select unnest(v_stamps.left_out))
     )
     where b.batch_id = p_batch_id;
+    perform retention._note_attempt(v_batch, clock_timestamp());
+    perform retention._note_left(
+      v_batch,
+      array(
+        select u.run_id
+        from unnest(v_batch.run_ids) as u (run_id)
+        where u.run_id not in (select unnest(b.run_ids) from retention.batch b where b.batch_id = p_batch_id)
+      )
+    );
   end if;
 end
 $$;
@@ -332,6 +341,7 @@ begin
     );
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  perform retention._note_attempt(v_batch, clock_timestamp());
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
@@ -408,6 +418,7 @@ begin
     return p_batch_id;
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  perform retention._note_attempt(v_batch, clock_timestamp());
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,

@@ -37,6 +37,14 @@ begin
       where r.run_id = u.run_id
     );
   select p.results into v_before from retention.surge_part p where p.part_id = p_part_id;
+  if v_left.results < v_before then
+    insert into retention.past_work (batch_id, state, since, until, oldest, newest, run_ids)
+    select p.surge_id, 'set aside', p_found_at, clock_timestamp(), p.oldest, p.newest,
+      array(select u.run_id from unnest(p.run_ids) as u (run_id) where u.run_id not in (select unnest(v_left.run_ids)))
+    from retention.surge_part p
+    where p.part_id = p_part_id
+      and p.surge_id is not null;
+  end if;
   if v_left.results = v_before then
     update retention.surge_part p set looked_at = clock_timestamp() where p.part_id = p_part_id;
   elsif v_left.results = 0 then
@@ -211,8 +219,9 @@ begin
       and u.tenant_id is distinct from v_tenant_id;
   end if;
   perform retention._put_to_work(p_surge_id, v_but, coalesce(v_surge.seen_at, 'infinity'));
-  insert into retention.surge_release (surge_id, tenant_id, results)
-  values (p_surge_id, v_tenant_id, v_found);
+  -- The moment that its batches were flagged at: by that, a batch is known to come out of this surge.
+  insert into retention.surge_release (surge_id, tenant_id, results, released_at)
+  values (p_surge_id, v_tenant_id, v_found, now());
   perform retention._close_surge(p_surge_id);
   return v_found;
 end

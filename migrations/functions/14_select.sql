@@ -59,7 +59,7 @@ begin
     end if;
     if v_batch.lease is not null then
       -- It loses its lease here, and its last holder may still be asking S3.
-      perform retention._note_unanswered(b, null, b.visible_at)
+      perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
       from retention.batch b
       where b.batch_id = v_batch.batch_id;
       update retention.batch b
@@ -238,10 +238,11 @@ begin
       for update
     );
     -- Such a lease has run out. Its holder may still be asking S3.
-    perform retention._note_unanswered(b, null, b.visible_at)
+    perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
     from retention.batch b
     where b.batch_id = any (v_batch_ids)
       and b.lease is not null;
+    perform retention._note_failure(b) from retention.batch b where b.batch_id = any (v_batch_ids);
     with revived as (
       update retention.batch b
       set attempts = 0,

@@ -2,8 +2,8 @@
 Reasons: the sentences that explain speaks in.
 */
 
--- The first hold of _bearing_holds that is in force, in words; null: none is.
-create or replace function retention._hold_in_force(p_holds jsonb)
+-- The first hold of _bearing_holds that is in force at a time, in words; null: none is.
+create or replace function retention._hold_in_force(p_holds jsonb, p_at timestamptz default now())
 returns text
 language sql
 stable
@@ -12,7 +12,7 @@ as $$
     || coalesce('; it ends at ' || retention._iso((h ->> 'ends')::timestamptz), '')
   from jsonb_array_elements(p_holds) h
   where (h ->> 'ends') is null
-    or (h ->> 'ends')::timestamptz > now()
+    or (h ->> 'ends')::timestamptz > p_at
   limit 1
 $$;
 

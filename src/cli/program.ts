@@ -7,6 +7,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { explainCommand } from './commands/explain.ts';
 import { fenceCommand } from './commands/fence.ts';
 import { guardCommand } from './commands/guard.ts';
+import { historyCommand } from './commands/history.ts';
 import { haltCommand } from './commands/halt.ts';
 import { holdCommand } from './commands/hold.ts';
 import { initCommand } from './commands/init.ts';
@@ -51,6 +52,7 @@ Example:
     statusCommand,
     watchCommand,
     explainCommand,
+    historyCommand,
     upcomingCommand,
     policyCommand,
     holdCommand,

@@ -27,6 +27,7 @@ import {
   renewFence,
 } from './fence.ts';
 import { explain } from './explanation.ts';
+import { explainAt, readHistory } from './history.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -114,6 +115,8 @@ const functions = {
   removeKeeper,
   listKeepers,
   explain,
+  explainAt,
+  readHistory,
   retry,
   readGate,
   halt,

@@ -55,6 +55,8 @@ const CALLABLE = [
   'dead_by_code()',
   'end_cutoff(bigint[])',
   'explain(text)',
+  'explain_at(text,timestamp with time zone)',
+  'history(text,text,text,timestamp with time zone,integer)',
   'fence()',
   'fence_losses(jsonb)',
   'find_tenant(text)',
@@ -174,8 +176,9 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
-  'progress receipt result returned_result scan seal seal_copy seal_head selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
+  'adapter allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness ' +
+  'orphan_list pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection setting ' +
+  'shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

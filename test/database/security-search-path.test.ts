@@ -168,6 +168,8 @@ const CALLS: Readonly<Record<string, string>> = {
   count_postponed: 'select retention.count_postponed()',
   dead_by_code: 'select * from retention.dead_by_code()',
   explain: `select * from retention.explain((select run_id::text from retention.result limit 1))`,
+  explain_at: `select * from retention.explain_at((select run_id::text from retention.result limit 1), pg_catalog.clock_timestamp())`,
+  history: `select * from retention.history(p_run_id => (select run_id::text from retention.result limit 1))`,
   fence: 'select * from retention.fence()',
   fence_losses: `select * from retention.fence_losses('{"head": {"holds": [{"id": "9"}], "highest_hold": 9, "policies": {"acme": "1 day"}, "receipt": {"settled_at": "2030-01-01"}}}')`,
   judge_fence: `select * from retention.judge_fence('{"token": "x"}', 'b', '{}')`,

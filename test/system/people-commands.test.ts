@@ -8,7 +8,7 @@ import {
   LISTENER,
   useGuarded,
 } from '../support/rights-roles.ts';
-import { readConfig, withStore } from '../../src/index.ts';
+import { explainAt, history, readConfig, withStore } from '../../src/index.ts';
 
 describeDatabase('commands for more than one person', () => {
   const database = useGuarded();
@@ -143,5 +143,68 @@ describeDatabase('commands for more than one person', () => {
       expect(await store.readUpcoming({ days: 0 })).toMatchObject([{ state: 'due', results: 4 }]);
       expect(await store.readReadable(kept)).toHaveLength(2);
     });
+  });
+
+  test('promise 14: history says who changed what, and explain --at what was true then', async () => {
+    const { insertRun, one } = database();
+    const runId = await insertRun();
+    const at = (
+      await one<{ at: Date }>(`select clock_timestamp() + interval '1 millisecond' as at`)
+    ).at;
+    expect((await as(OPERATOR, 'policy', 'set', 'acme', '90d', '--yes')).code).toBe(0);
+
+    const told = await as(OBSERVER, 'history', '--tenant', 'acme', '--since', '1h');
+    expect(told.stdout.trim().split('\n').at(-1)).toMatch(
+      new RegExp(`^2\\S+Z  policy of acme: 90 days, by ${OPERATOR} \\(retention policy\\)$`, 'u'),
+    );
+    const one_ = await as(OBSERVER, 'history', '--run', runId, '--limit', '1', '--json');
+    expect(JSON.parse(one_.stdout)).toMatchObject({
+      has_more: true,
+      history: [
+        { subject: 'policy', tenant_id: 'acme', before: null, after: { retain: '90 days' } },
+      ],
+    });
+
+    const then = await as(OBSERVER, 'explain', runId, '--at', at.toISOString());
+    expect(then.stdout).toMatch(
+      new RegExp(
+        `^Run ${runId} at ${at.toISOString()}: DUE\\n  it had been due since 2.* by the default policy`,
+        'u',
+      ),
+    );
+    const json = await as(OBSERVER, 'explain', runId, '--at', at.toISOString(), '--json');
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      at: at.toISOString(),
+      runs: [{ run_id: runId, state: 'due', retain_days: 30, policy: 'the default policy' }],
+    });
+    for (const [parameters, sentence] of [
+      [
+        ['history', '--run', 'x', '--tenant', 'y'],
+        'expected a tenant, a run or a setting, given: more than one of them',
+      ],
+      [
+        ['history', '--since', '2026-02-30'],
+        '--since: expected a point in time such as 2026-04-01',
+      ],
+      [['history', '--tenant', ''], '--tenant: expected what to narrow to; given an empty text'],
+      [['history', '--limit', 'all'], '--limit: expected a whole number from 1 to'],
+      [['explain', runId, '--at', 'noon'], '--at: expected a point in time such as 2026-04-01'],
+      [
+        ['explain', runId, '--at', '2100-01-01'],
+        'expected a time that has passed, given: 2100-01-01T00:00:00.000Z',
+      ],
+      [
+        ['explain', runId, '--at', '2020-01-01'],
+        'nothing is known of 2020-01-01T00:00:00.000Z: changes are recorded since',
+      ],
+    ] as const) {
+      const { code, stderr } = await as(OBSERVER, ...parameters);
+      expect([code, stderr]).toEqual([2, expect.stringContaining(sentence)]);
+    }
+    const config = readConfig({ DATABASE_URL: database().urlAs(OBSERVER) });
+    expect(await history({ config, setting: 'retain', limit: 1 })).toMatchObject([
+      { subject: 'policy', tenant_id: '*' },
+    ]);
+    expect(await explainAt({ config, runIds: [runId], at })).toMatchObject([{ state: 'due' }]);
   });
 });

@@ -12,6 +12,7 @@ export function explainCommand(): Command {
   return new Command('explain')
     .description('Why a result is kept, or what becomes of it, in plain words.')
     .argument('<run_id...>', "the run's id")
+    .option('--at <time>', 'what was true then, such as 2026-04-01T09:30Z')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11')
     .action(explain);
@@ -19,8 +20,13 @@ export function explainCommand(): Command {
 
 async function explain(
   runIds: readonly string[],
-  options: { readonly json?: boolean },
+  options: { readonly at?: string; readonly json?: boolean },
 ): Promise<void> {
+  if (options.at !== undefined) {
+    const { explainThen } = await import('./explain-then.ts');
+    await explainThen(runIds, options.at, options.json === true);
+    return;
+  }
   const { config, logger } = await readSettings('explain');
   const [{ withStore }, { namedBuckets }] = await Promise.all([
     import('../../assembly.ts'),
@@ -73,7 +79,7 @@ function factsOf(run: Explanation): readonly (readonly [name: string, text: stri
   ];
 }
 
-function describeHold(hold: BearingHold): string {
+export function describeHold(hold: BearingHold): string {
   const end = hold.ends === null ? 'until it is released' : `until ${showDate(hold.ends)}`;
   return (
     `${hold.hold_id} on its ${hold.on}, ${end}; placed by ${hold.placed_by} at ` +
@@ -87,6 +93,6 @@ function describeWork(run: Explanation): string {
   return `${showDate(run.flagged_at)}${place}; ${attempts} failed`;
 }
 
-function showDate(date: Instant | null): string | undefined {
+export function showDate(date: Instant | null): string | undefined {
   return date === null ? undefined : showInstant(date);
 }
