@@ -932,6 +932,7 @@ create unlogged table retention.stray (
   key text collate "C" not null,
   bytes bigint not null,
   modified_at timestamptz not null,
+  etag text,
   noted_at timestamptz not null default now(),
   kind text
     constraint stray_kind_is_known check (kind in ('orphan', 'returned')),
