@@ -317,6 +317,8 @@ create table retention.hold (
   bucket text,
   key text collate "C",
   objects bigint not null default 0,
+  due_before bigint,
+  retain interval,
   constraint a_hold_is_on_a_run_or_a_tenant check (num_nonnulls(run_id, tenant_id) = 1),
   constraint a_released_hold_says_by_whom check ((released_at is null) = (released_by is null))
 );
@@ -362,6 +364,8 @@ comment on column retention.approval.used_at is
 
 comment on column retention.hold.bucket is
   'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
+comment on column retention.hold.due_before is
+  'of a hold on a tenant: how many of its results were due by retain when it was placed, and not set aside; null: not counted';
 comment on column retention.hold.objects is
   'how many objects it covers also when their rows have gone: see retention.held_object';
 
@@ -955,6 +959,7 @@ create unlogged table retention.stray (
   key text collate "C" not null,
   bytes bigint not null,
   modified_at timestamptz not null,
+  etag text,
   noted_at timestamptz not null default now(),
   kind text
     constraint stray_kind_is_known check (kind in ('orphan', 'returned')),

@@ -93,7 +93,6 @@ export async function deleteOrphans(request: OrphanDeletionRequest): Promise<Orp
           objects: {
             ...fenced(objects, fence),
             listing: abilityOf(objects, 'listing'),
-            ...(objects.versions === undefined ? {} : { versions: objects.versions }),
           },
           logger,
           rateLimit:

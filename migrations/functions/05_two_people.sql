@@ -72,7 +72,7 @@ begin
     and a.withdrawn_at is null
     and a.asked_at between clock_timestamp() - interval '24 hours' and clock_timestamp() + interval '1 minute'
     -- What only says how things shall be may be said twice in one transaction.
-    and (a.used_at is null or a.used_in = pg_current_xact_id() and p_kind in ('policy', 'setting', 'purge', 'hold'))
+    and (a.used_at is null or a.used_in = pg_current_xact_id() and p_kind in ('policy', 'setting', 'purge', 'hold', 'keeper'))
   order by a.used_at nulls last, a.approval_id
   limit 1
   for update;

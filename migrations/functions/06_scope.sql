@@ -65,8 +65,9 @@ begin
 end
 $$;
 
--- What an early deletion asks two people for: its selection and the number that they have seen.
-create or replace function retention._early_asked(
+-- What the deletion of a selection asks two people for: the selection, and the number that they have seen. More than a
+-- hundred runs are named by their number, the first of them and a digest of all: a request is read by a person.
+create or replace function retention._selection_asked(
   p_tenant_id text,
   p_run_ids text[],
   p_older_than interval,
@@ -80,11 +81,18 @@ as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'all', case when p_tenant_id is null and p_run_ids is null then true end,
     'tenant_id', p_tenant_id,
-    'run_ids', (select jsonb_agg(distinct i.id order by i.id) from unnest(p_run_ids) as i (id)),
+    'run_ids', case when r.runs <= 100 then r.run_ids end,
+    'runs', case when r.runs > 100 then r.runs end,
+    'first_run_id', case when r.runs > 100 then r.run_ids -> 0 end,
+    'runs_sha256', case when r.runs > 100 then encode(sha256(convert_to(r.run_ids::text, 'UTF8')), 'hex') end,
     'older_than_seconds', extract(epoch from p_older_than)::bigint,
     'limit', p_limit,
     'expected', p_expected
   ))
+  from (
+    select jsonb_agg(i.id order by i.id collate "C") as run_ids, count(*) as runs
+    from (select distinct u.id from unnest(p_run_ids) as u (id)) i
+  ) r
 $$;
 
 -- Lets results of retention.selection go that are not due by their policy, where somebody has seen their number. The

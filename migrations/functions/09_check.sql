@@ -40,13 +40,15 @@ create or replace function retention._may_go_by_object(
   p_shared boolean,
   p_early interval,
   out spared bigint[],
-  out keys text[]
+  out keys text[],
+  out shares boolean
 )
 language sql
 stable
 as $$
   select coalesce(array_agg(x.n order by x.n) filter (where x.may_go is not true), '{}'),
-    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}')
+    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}'),
+    p_shared
   from (
     select k.key,
       u.n,
@@ -88,13 +90,14 @@ $$;
 -- those of the others. A result may when its run is due by the policy in force now (or by the cutoff that a
 -- person confirmed for this batch), is not held, still points at that very bucket and key, completed when it was
 -- flagged (in the stretch of the batch: later is another life of it, with another object), and no other run
--- that is not itself due points at them too. keys may name a key twice where few share it. Called by claim under
--- its planner settings.
+-- that is not itself due points at them too. keys may name a key twice where few share it. shares: some object of those
+-- that may go has more than one run; false also where it was not looked for. Called by claim under its planner settings.
 create or replace function retention._may_go(
   p_batch retention.batch,
   p_shared boolean,
   out spared bigint[],
-  out keys text[]
+  out keys text[],
+  out shares boolean
 )
 language plpgsql
 stable
@@ -118,27 +121,32 @@ begin
     group by k.key
     having count(*) > 1
   ) then
-    select m.spared, m.keys into spared, keys from retention._may_go_by_object(p_batch, p_shared, v_early) m;
+    select m.spared, m.keys, m.shares
+    into spared, keys, shares
+    from retention._may_go_by_object(p_batch, p_shared, v_early) m;
     return;
   end if;
   -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
   if p_shared and v_early is null then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}'),
+      bool_or(o.runs > 1)
+    into spared, keys, shares
     from retention._results(p_batch) e
     cross join lateral (
       -- By its key, one probe finds the run itself and any other that needs the object.
       select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
-        and bool_and(r.is_due) as may_go
+        and bool_and(r.is_due) as may_go,
+        count(*) as runs
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   elsif p_shared then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}'),
+      bool_or(o.runs > 1)
+    into spared, keys, shares
     from retention._results(p_batch) e
     cross join lateral (
       select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
@@ -147,7 +155,8 @@ begin
           or r.run_id = e.run_id
             and not r.held
             and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
-        ) as may_go
+        ) as may_go,
+        count(*) as runs
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
@@ -210,10 +219,11 @@ begin
     v_lasts := trim_array(v_lasts, 1);
     begin
       if v_first = 1 and v_last = p_batch.results then
-        select h.spared, h.keys
+        select a.spared, a.keys
         into strict spared, keys
         from retention._may_go(p_batch, p_shared) m
-        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h;
+        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h
+        cross join lateral retention._spare_set_aside(p_batch, h.spared, h.keys, m.shares) a;
         perform retention._check_text(keys);
         return;
       end if;
@@ -222,10 +232,11 @@ begin
       v_part.run_ids := p_batch.run_ids[v_first:v_last];
       v_part.keys := p_batch.keys[v_first:v_last];
       v_part.tenants := p_batch.tenants[v_first:v_last];
-      select h.spared, h.keys
+      select a.spared, a.keys
       into strict v_checked
       from retention._may_go(v_part, p_shared) m
-      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h;
+      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h
+      cross join lateral retention._spare_set_aside(v_part, h.spared, h.keys, m.shares) a;
       perform retention._check_text(v_checked.keys);
       spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
       keys := keys || v_checked.keys;
@@ -268,8 +279,8 @@ end
 $$;
 
 -- Until when an object is needed by runs that are not due, and by which of them. Null: no run that is due waits
--- for one that is not. Held ones, and those that never fall due, need it for ever, and so does a hold whose row has
--- gone: a sweep looks again.
+-- for one that is not. Held ones, those that never fall due, and those that are set aside need it for ever, and so does
+-- a hold whose row has gone: a sweep looks again.
 create or replace function retention._needed(
   p_bucket text,
   p_key text,
@@ -287,7 +298,10 @@ as $$
       when bool_or(r.is_due) then greatest(
         max(case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end)
           filter (where not r.is_due),
-        case when retention._is_held_object(p_bucket, p_key) then timestamptz 'infinity' end
+        case
+          when retention._is_held_object(p_bucket, p_key) or retention._is_set_aside_object(p_bucket, p_key)
+          then timestamptz 'infinity'
+        end
       )
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]

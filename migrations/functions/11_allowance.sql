@@ -5,12 +5,13 @@ dropped when a walk that began after it is complete.
 */
 
 -- Of a tenant, how many results past a retention no batch carries and nothing sets aside, and which no run hold
--- covers. p_from: only those whose run completed later; null: all. p_to: only those that completed before. Reads what
--- it counts.
+-- covers. p_from: only those whose run completed later; null: all. p_to: only those that completed before.
+-- p_dated_before: only those whose own retain-until date was over by then. Reads what it counts.
 create or replace function retention._count_unknown(
   p_tenant_id retention.tenant_id,
   p_from timestamptz,
-  p_to timestamptz
+  p_to timestamptz,
+  p_dated_before timestamptz default now()
 )
 returns bigint
 language plpgsql
@@ -28,7 +29,7 @@ begin
     select count(*)
     from retention._past(p_tenant_id, p_from, null, p_to, null) r
     where r.has_place
-      and coalesce(r.retain_until, '-infinity') < now()
+      and coalesce(r.retain_until, '-infinity') < p_dated_before
       and not (
         r.held
         and exists (
@@ -44,6 +45,43 @@ begin
         where k.run_id is not null
       )
   );
+end
+$$;
+
+-- Of a tenant that is to be held, how many live results are due, flagged or not, and by which policy. What is set aside
+-- is not counted: it waits for its own release. Called by place_hold.
+create or replace function retention._count_due_before(
+  p_tenant_id retention.tenant_id,
+  out due_before bigint,
+  out retain interval
+)
+language plpgsql
+stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+set work_mem = '128MB'
+as $$
+begin
+  select p.retain
+  into retain
+  from retention.policy p
+  where p.tenant_id in ('*', p_tenant_id::text)
+  order by p.tenant_id = '*'
+  limit 1;
+  select count(*)
+  into due_before
+  from retention._past(p_tenant_id, null, null, now() - retention._in_seconds(retain), null) r
+  where r.has_place
+    and coalesce(r.retain_until, '-infinity') < now()
+    and r.run_id not in (
+      select a.run_id
+      from retention._set_aside_between('-infinity', now() - retention._in_seconds(retain)) as a (run_id)
+      where a.run_id is not null
+    );
 end
 $$;
 
@@ -101,8 +139,10 @@ end
 $$;
 
 -- Grants the tenants of holds that have ended what comes back by it: their results that are due and not known, once
--- for each hold. A tenant that another hold covers still waits for that one. p_tenant_id: of this one; null: of all.
--- Returns how many results.
+-- for each hold. Of those that were due before the hold was placed, no more come back than were due then: others got
+-- there by a change of rows under the hold. Where these are more than the guard lets through, nothing is granted, since
+-- all that comes back is late together. A tenant that another hold covers still waits for that one. p_tenant_id: of this
+-- one; null: of all. Returns how many results.
 create or replace function retention._grant_ended_holds(p_tenant_id text default null)
 returns bigint
 language plpgsql
@@ -110,15 +150,20 @@ as $$
 declare
   v_hold record;
   v_count bigint;
+  v_slipped bigint;
+  v_guard integer := (select s.surge_guard from retention.setting s);
   v_sum bigint := 0;
 begin
-  if to_regclass('retention._live') is null or (select s.surge_guard is null from retention.setting s) then
+  if to_regclass('retention._live') is null or v_guard is null then
     return 0;
   end if;
   for v_hold in
     select h.tenant_id,
       array_agg(h.hold_id order by retention._hold_end(h.released_at, h.expires_at) desc, h.hold_id) as hold_ids,
       max(retention._hold_end(h.released_at, h.expires_at)) as ended,
+      min(h.placed_at) as placed_at,
+      (array_agg(h.due_before order by h.placed_at, h.hold_id))[1] as due_before,
+      (array_agg(h.retain order by h.placed_at, h.hold_id))[1] as retain,
       min(coalesce(h.released_by, h.placed_by)) as ended_by
     from retention.hold h
     where h.tenant_id is not null
@@ -133,19 +178,35 @@ begin
       where h.tenant_id = v_hold.tenant_id
         and retention._hold_end(h.released_at, h.expires_at) > now()
     );
-    select coalesce(sum(retention._count_unknown(t.tenant_id, null, now() - retention._in_seconds(t.retain))), 0)
-    into v_count
+    select coalesce(sum(retention._count_unknown(t.tenant_id, null, now() - retention._in_seconds(t.retain))), 0),
+      coalesce(
+        sum(
+          retention._count_unknown(
+            t.tenant_id,
+            null,
+            least(v_hold.placed_at - retention._in_seconds(v_hold.retain), now() - retention._in_seconds(t.retain)),
+            v_hold.placed_at
+          )
+        ) - v_hold.due_before,
+        0
+      )
+    into v_count, v_slipped
     from retention._tenants() t
     where t.tenant_id::text = v_hold.tenant_id;
+    v_slipped := greatest(v_slipped, 0);
+    if v_slipped > 0 then
+      raise notice '% results of tenant % are due since before hold % was placed, and were not then: they are late',
+        v_slipped, v_hold.tenant_id, v_hold.hold_ids[cardinality(v_hold.hold_ids)];
+    end if;
     insert into retention.allowance (tenant_key, results, granted, reason, granted_by, hold_id, valid_until, dropped_at)
     select retention._tenant_key(v_hold.tenant_id),
-      case when u.n = 1 then v_count else 0 end,
-      case when u.n = 1 then v_count else 0 end,
+      case when u.n = 1 and v_slipped <= v_guard then v_count - v_slipped else 0 end,
+      case when u.n = 1 then v_count - v_slipped else 0 end,
       format('the end of hold %s', u.hold_id),
       v_hold.ended_by,
       u.hold_id,
       v_hold.ended + s.release_spread,
-      case when u.n > 1 or v_count = 0 then now() end
+      case when u.n > 1 or v_count = 0 or v_slipped > v_guard then now() end
     from unnest(v_hold.hold_ids) with ordinality as u (hold_id, n)
     cross join retention.setting s
     on conflict (hold_id) do nothing;

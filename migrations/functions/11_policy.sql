@@ -153,14 +153,32 @@ begin
     new.retain := retention._in_days(new.retain);
     new.tenant_id := retention._policy_tenant(new.tenant_id);
   end if;
-  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
-    -- confirm_policy: what is due now was counted there.
+  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at and new.retain = old.pending_retain
+    and new.pending_retain is null
+    and new.confirmed_results is not null
+  then
+    -- confirm_policy, or what says the same: of a wish that waits, and with a number.
+    v_due := retention._newly_due(new.tenant_id, new.retain);
+    if v_due > new.confirmed_results then
+      raise exception using
+        errcode = 'check_violation',
+        message = format(
+          'the policy would make %s results due at once by now, more than the %s that were expected', v_due, new.confirmed_results
+        );
+    end if;
     if new.retain < old.retain then
       perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
     end if;
+    new.confirmed_results := v_due;
     delete from retention.progress;
     perform retention._grant_policy(new.tenant_id, old.retain, new.retain);
     return new;
+  end if;
+  if tg_op <> 'DELETE' and new.confirmed_at is not null then
+    -- Nothing else is a confirmation, whatever is written beside it.
+    new.confirmed_results := case when tg_op = 'UPDATE' then old.confirmed_results end;
+    new.confirmed_at := case when tg_op = 'UPDATE' then old.confirmed_at end;
+    new.confirmed_by := case when tg_op = 'UPDATE' then old.confirmed_by end;
   end if;
   if tg_op = 'DELETE' then
     if old.tenant_id = '*' then
@@ -304,11 +322,10 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 declare
-  v_policy retention.policy;
   v_due bigint;
 begin
   p_tenant_id := retention._policy_tenant(p_tenant_id);
-  select * into v_policy
+  perform
   from retention.policy p
   where p.tenant_id = p_tenant_id
     and p.pending_retain is not null
@@ -316,12 +333,7 @@ begin
   if not found then
     return 0;
   end if;
-  v_due := retention._newly_due(p_tenant_id, v_policy.pending_retain);
-  if v_due > p_expected then
-    raise exception using
-      errcode = 'check_violation',
-      message = format('the policy would make %s results due at once by now, more than the %s that were expected', v_due, p_expected);
-  end if;
+  -- What falls due by it is counted by the guard, once.
   update retention.policy p
   set retain = p.pending_retain,
     set_at = now(),
@@ -330,10 +342,11 @@ begin
     pending_results = null,
     pending_at = null,
     pending_by = null,
-    confirmed_results = v_due,
+    confirmed_results = coalesce(p_expected, 9223372036854775807),
     confirmed_at = clock_timestamp(),
     confirmed_by = session_user
-  where p.tenant_id = p_tenant_id;
+  where p.tenant_id = p_tenant_id
+  returning p.confirmed_results into v_due;
   return v_due;
 end
 $$;

@@ -179,6 +179,8 @@ declare
   v_tenant_id retention.tenant_id;
   v_hold_id bigint;
   v_found record;
+  v_due_before bigint;
+  v_retain interval;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -214,12 +216,18 @@ begin
   v_hold_id := nextval('retention.hold_hold_id_seq');
   -- Before the lock: a tenant may have many results, and claims wait for it.
   select * into strict v_found from retention._note_held_objects(v_hold_id, v_run_id, v_tenant_id);
+  if p_tenant_id is not null then
+    select c.due_before, c.retain into strict v_due_before, v_retain from retention._count_due_before(v_tenant_id) c;
+  end if;
   perform retention._lock_holds('exclusive');
-  insert into retention.hold (hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects)
+  insert into retention.hold (
+    hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects, due_before, retain
+  )
   overriding system value
   values (
     v_hold_id, v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for,
-    v_found.bucket, v_found.key, v_found.objects
+    v_found.bucket, v_found.key, v_found.objects,
+    v_due_before, v_retain
   );
 
   return query

@@ -185,10 +185,6 @@ declare
   v_oid oid;
 begin
   v_oid := retention._typed_table(p_table);
-  perform retention._two_people('keeper', jsonb_build_object('keeper_id', k.keeper_id, 'table', k.table_name))
-  from retention.keeper k
-  where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)
-    and (p_key_column is null or k.key_column in (p_key_column, trim(both '"' from p_key_column)));
   with removed as (
     delete from retention.keeper k
     where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)

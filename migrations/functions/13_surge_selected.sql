@@ -4,11 +4,13 @@ The guard of a narrowed reconcile: what a person names is not confirmed by being
 
 -- Passes the late results in retention.selection by the guard. Those over it leave the selection and are set aside as a
 -- surge; set_aside says how many. p_expected: how many results the caller has said that the selection holds; they pass,
--- late or not, and count as accounted for. The caller has taken the lock of the pass.
+-- late or not, and count as accounted for; p_asked is what two people are then asked for. The caller has taken the lock
+-- of the pass.
 -- Raises RR003 where the selection holds another number, before anything is changed.
 create or replace function retention._guard_selection(
   p_expected bigint,
   p_found_by text,
+  p_asked jsonb,
   out set_aside bigint,
   out surge_id bigint
 )
@@ -58,7 +60,7 @@ begin
   from retention._judge(v_keys, v_results) j;
   if p_expected is not null then
     if set_aside > 0 then
-      perform retention._two_people('surge', jsonb_build_object('selected', v_selected, 'late', set_aside, 'expected', p_expected));
+      perform retention._two_people('surge', p_asked || jsonb_build_object('late', set_aside));
     end if;
     set_aside := 0;
     return;

@@ -2,8 +2,8 @@
 Lists of what is due, flagged or not: what a dry run shows and what a narrowed reconcile takes.
 */
 
--- Another live run that needs the object of a run: it points at the same bucket and key and is not due.
--- Null: none does, or runs that share objects are not looked for.
+-- Another live run that needs the object of a run: it points at the same bucket and key and is not due, or is set aside
+-- while the run itself is not. Null: none does, or runs that share objects are not looked for.
 create or replace function retention._sharer(p_run_id retention.run_id, p_bucket text, p_key text)
 returns text
 language sql
@@ -16,7 +16,10 @@ as $$
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
-    and not o.is_due
+    and (
+      not o.is_due
+      or exists (select from retention._part_of(o.run_id)) and not exists (select from retention._part_of(p_run_id))
+    )
 $$;
 
 -- The runs whose result waits for a person: it failed for good (retention.retry), or is set aside as a surge
@@ -36,8 +39,8 @@ as $$
   from retention.surge_part p
 $$;
 
--- Of results that are due or early by themselves, those whose object no other run and no hold needs, in their order. Each object
--- is looked up once. p_limit: the first so many; null: all.
+-- Of results that are due or early by themselves, those whose object no other run, no surge and no hold needs, in their
+-- order. Each object is looked up once. p_limit: the first so many; null: all.
 create or replace function retention._unshared(p_rows retention.selection[], p_limit bigint)
 returns setof retention.selection
 language sql
@@ -53,7 +56,7 @@ as $$
     group by x.bucket, x.key collate "C"
   ) k
   cross join lateral (
-    select count(*) filter (where not r.is_due) as not_due
+    select count(*) filter (where not r.is_due) as not_due, count(*) as runs
     from retention._live r
     where (select s.check_shared_objects from retention.setting s)
       and r.key = k.key
@@ -64,6 +67,11 @@ as $$
   -- One that is early is itself not due.
   where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
     and not ((select exists (select from retention.held_object)) and retention._is_held_object(k.bucket, k.key))
+    and not (
+      (select s.check_shared_objects and exists (select from retention.surge_part) from retention.setting s)
+      and o.runs > 1
+      and retention._is_set_aside_object(k.bucket, k.key)
+    )
   order by u.place
   limit p_limit
 $$;

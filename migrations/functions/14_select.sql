@@ -150,6 +150,7 @@ as $$
 declare
   v_setting retention.setting;
   v_guarded record;
+  v_asked jsonb := retention._selection_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected);
 begin
   perform retention._check_narrowing(p_run_ids, p_tenant_id);
   perform retention._check_scope('flag_selected', num_nonnulls(p_tenant_id, p_run_ids) > 0, p_all, 'p_tenant_id or p_run_ids');
@@ -169,9 +170,7 @@ begin
   select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
   if p_early then
-    perform retention._confirm_early(
-      p_expected, retention._early_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected)
-    );
+    perform retention._confirm_early(p_expected, v_asked);
     insert into retention.cutoff (flagged_at, until)
     values (now(), now() + interval '15 minutes')
     on conflict (flagged_at) do update
@@ -179,7 +178,7 @@ begin
   end if;
 
   select * into strict v_guarded
-  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile');
+  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile', v_asked);
 
   return query
   select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id

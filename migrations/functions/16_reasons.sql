@@ -44,6 +44,13 @@ as $$
           when l.held then 'which is held'
           when l.due_at is null then format('which does not fall due: its status is %s', coalesce(l.status::text, 'null'))
           when l.due_at >= now() then format('which keeps it %s', retention._until(l.due_at))
+          when l.is_due then (
+            select case
+              when p.surge_id is null then 'which is late; the walk that found it is not complete yet'
+              else format('which is set aside in surge %s until it is released: retention surge show %s', p.surge_id, p.surge_id)
+            end
+            from retention._part_of(l.run_id::retention.run_id) p
+          )
           else 'which is not due'
         end
         from retention._live l

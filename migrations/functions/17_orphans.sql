@@ -97,11 +97,11 @@ end
 $$;
 
 -- The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
--- p_margin. still_orphan: nothing needs the object now.
+-- p_margin. still_orphan: nothing needs the object now. etag: as it was listed, without quotes; null: not told.
 -- For operators.
 -- Raises invalid_parameter_value for a margin of less than an hour.
 create or replace function retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer)
-returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean)
+returns table (key text, bytes bigint, modified_at timestamptz, still_orphan boolean, etag text)
 language plpgsql
 stable
 security definer
@@ -126,7 +126,7 @@ begin
     limit p_limit
   );
   return query
-  select s.key, s.bytes, s.modified_at, n.reason is null
+  select s.key, s.bytes, s.modified_at, n.reason is null, s.etag
   from unnest(v_strays) s
   join retention._orphan_reasons(p_bucket, array(select u.key from unnest(v_strays) u)) n
     on n.key collate "C" = s.key

@@ -29,7 +29,8 @@ create or replace function retention._set_aside(
   p_bucket text,
   p_keys text[],
   p_bytes bigint[],
-  p_modified timestamptz[]
+  p_modified timestamptz[],
+  p_etags text[]
 )
 returns void
 language plpgsql
@@ -40,9 +41,9 @@ set max_parallel_workers_per_gather = 0
 set jit = off
 as $$
 begin
-  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
-  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
-  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
+  insert into retention.stray (verify_id, bucket, key, bytes, modified_at, etag)
+  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at, k.etag
+  from unnest(p_keys, p_bytes, p_modified, p_etags) as k (key, bytes, modified_at, etag)
   where not exists (
     select
     from retention._live r
@@ -56,7 +57,7 @@ end
 $$;
 
 -- Compares one stretch of a bucket's listing with the rows. p_keys: all keys that S3 listed in this stretch,
--- in the order of bytes, with p_bytes and p_modified of each. The stretch begins after p_after (null: with
+-- in the order of bytes, with p_bytes, p_modified and p_etags of each (null: not told). The stretch begins after p_after (null: with
 -- the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
 -- rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
 -- because their object may be younger than the listing. At least 1,000 rows come back where there are so
@@ -72,7 +73,8 @@ create or replace function retention.compare_listing(
   p_keys text[],
   p_bytes bigint[],
   p_modified timestamptz[],
-  p_before timestamptz
+  p_before timestamptz,
+  p_etags text[] default null
 )
 returns table (run_id text, key text, is_due boolean)
 language plpgsql
@@ -91,7 +93,7 @@ as $$
 begin
   perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
-    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
+    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified, p_etags);
   end if;
 
   return query

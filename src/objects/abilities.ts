@@ -7,6 +7,8 @@ export interface ListedObject {
   readonly key: string;
   readonly size: number;
   readonly lastModified: Date;
+  /** Without quotes. Absent: the store does not tell it. */
+  readonly etag?: string | undefined;
 }
 
 /** What is asked of a listing. */

@@ -52,16 +52,30 @@ export async function withFence<Result>(
   }
 }
 
-/** A store that deletes only while the fence is held. */
+/** A store that deletes, objects or versions, only while the fence is held. */
 export function fenced(
-  objects: Pick<ObjectStore, 'deleteObjects'>,
+  objects: Pick<ObjectStore, 'deleteObjects' | 'versions'>,
   fence: Fence,
-): Pick<ObjectStore, 'deleteObjects'> {
+): Pick<ObjectStore, 'deleteObjects' | 'versions'> {
+  const { versions } = objects;
+  const refuse = (): void => {
+    const whyNot = fence.whyNot();
+    if (whyNot !== undefined) throw new RefusedError(`Nothing more is deleted: ${whyNot}`);
+  };
   return {
     deleteObjects: async (...rest) => {
-      const whyNot = fence.whyNot();
-      if (whyNot !== undefined) throw new RefusedError(`Nothing more is deleted: ${whyNot}`);
+      refuse();
       return objects.deleteObjects(...rest);
     },
+    ...(versions === undefined
+      ? {}
+      : {
+          versions: {
+            purgeKeys: async (...rest) => {
+              refuse();
+              return versions.purgeKeys(...rest);
+            },
+          },
+        }),
   };
 }

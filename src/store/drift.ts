@@ -13,6 +13,7 @@ export interface Listed {
   readonly key: string;
   readonly size: number;
   readonly lastModified: Date;
+  readonly etag?: string | undefined;
 }
 
 /** A stretch of a bucket's listing: all keys after `after` up to and including `until`. */
@@ -45,6 +46,8 @@ export interface Orphan {
   readonly key: string;
   readonly bytes: number;
   readonly modifiedAt: Date;
+  /** Undefined: the store did not tell it. */
+  readonly etag: string | undefined;
   /** Whether that is so at this very moment. */
   readonly stillOrphan: boolean;
 }
@@ -79,7 +82,7 @@ export async function compareListing(
   const { bucket, prefix, after, until, objects } = stretch;
   const rows = await database.query<{ run_id: string; key: string; is_due: boolean }>(
     `select run_id, key, is_due
-    from retention.compare_listing($1, $2, $3, $4, $5, $6::text[], $7::bigint[], $8::timestamptz[], $9)`,
+    from retention.compare_listing($1, $2, $3, $4, $5, $6::text[], $7::bigint[], $8::timestamptz[], $9, $10::text[])`,
     [
       start.verifyId,
       bucket,
@@ -90,6 +93,7 @@ export async function compareListing(
       objects.map((object) => object.size),
       objects.map((object) => object.lastModified),
       start.before,
+      objects.map(({ etag }) => etag ?? null),
     ],
     { name: 'retention-compare-listing' },
   );
@@ -169,8 +173,9 @@ export async function nextOrphans(
     bytes: number;
     modified_at: Date;
     still_orphan: boolean;
+    etag: string | null;
   }>(
-    `select key, bytes, modified_at, still_orphan
+    `select key, bytes, modified_at, still_orphan, etag
     from retention.next_orphans($1, $2, $3, make_interval(secs => $4), $5)`,
     [request.verifyId, request.bucket, request.after ?? null, request.marginSeconds, request.limit],
   );
@@ -179,6 +184,7 @@ export async function nextOrphans(
     bytes: row.bytes,
     modifiedAt: row.modified_at,
     stillOrphan: row.still_orphan,
+    etag: row.etag ?? undefined,
   }));
 }
 

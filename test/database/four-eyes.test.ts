@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
-import { OPERATOR, SECOND_OPERATOR, useGuarded } from '../support/rights-roles.ts';
+import { OPERATOR, OWNER, SECOND_OPERATOR, useGuarded } from '../support/rights-roles.ts';
 
 const REFUSED = { code: 'RR004' };
 
@@ -24,7 +24,7 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
       alter table retention.setting enable trigger guard_setting;
       delete from retention.approval; delete from retention.policy where tenant_id <> '*';
       update retention.policy set retain = '30 days', pending_retain = null, pending_results = null,
-        pending_at = null, pending_by = null where tenant_id = '*'; delete from retention.hold`);
+        pending_at = null, pending_by = null where tenant_id = '*'; delete from retention.hold; delete from retention.keeper`);
   });
 
   const on = (): Promise<unknown> =>
@@ -64,6 +64,13 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
     await ada.query('select retention.release_hold($1)', [hold]);
   });
 
+  const keepInvoices = (): Promise<unknown> =>
+    database()
+      .query(`create table if not exists public.invoices (pdf_key text, other_key text, ends timestamptz);
+      create index if not exists invoices_key on public.invoices (pdf_key);
+      alter table public.invoices owner to ${OWNER};
+      select retention.add_keeper('public.invoices', 'pdf_key')`);
+
   /** Each act, prepared and as a statement of one person. */
   const ACTS: Readonly<Record<string, () => Promise<string>>> = {
     'a shorter policy for everybody': async () => `select retention.set_policy('*', '20 days')`,
@@ -102,6 +109,10 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
     'another default bucket': async () => {
       await database().query(`update retention.setting set default_bucket = 'first'`);
       return `select retention.set_default_bucket('second')`;
+    },
+    'a keeper that is taken away': async () => {
+      await keepInvoices();
+      return `select retention.remove_keeper('public.invoices')`;
     },
     'switching four eyes off': async () => `select retention.set_guard('four_eyes', 'off')`,
   };
@@ -152,11 +163,57 @@ describeDatabase('four eyes: one asks, another approves exactly that', () => {
     ['update retention.setting set surge_guard = null', ''],
     ['update retention.setting set surge_guard_all = 10001', ''],
     ['delete from retention.setting', ''],
+    [
+      `update retention.policy set retain = pending_retain, confirmed_at = now(), confirmed_results = 20,
+        pending_retain = null, pending_results = null, pending_at = null, pending_by = null where tenant_id = 'acme'`,
+      'pending',
+    ],
+    ['delete from retention.held_object', 'hold'],
+    [`update retention.held_object set key = 'other'`, 'hold'],
+    ['truncate retention.held_object', 'hold'],
+    ['delete from retention.keeper', 'keeper'],
+    [`update retention.keeper set key_column = 'other_key'`, 'keeper'],
+    [`update retention.keeper set until_column = 'ends'`, 'keeper'],
+    ['truncate retention.keeper', 'keeper'],
   ])('also where it is written directly: %s', async (sql, before) => {
     if (before === 'hold') await holdOnRun();
-    else if (before !== '') await database().query(before);
+    else if (before === 'keeper') await keepInvoices();
+    else if (before === 'pending') {
+      await database().insertRuns({ count: 20, completedAgo: '25 days' });
+      await database().query(`update retention.setting set policy_guard = 5;
+        select retention.set_policy('acme', '20 days')`);
+    } else if (before !== '') await database().query(before);
     await on();
     await expect(database().query(sql)).rejects.toMatchObject(REFUSED);
+  });
+
+  test('the owner approves no request by writing it, and brings none back', async () => {
+    const { query, one } = database();
+    await on();
+    const id = await ask(ada, `select retention.set_policy('*', '20 days')`);
+    for (const change of [
+      `approved_by = '${SECOND_OPERATOR}', approved_at = now()`,
+      `what = '{"tenant_id": "*", "retain_days": 1}'`,
+      `asked_by = 'postgres'`,
+      `asked_at = now() + interval '1 day'`,
+    ]) {
+      await expect(query(`update retention.approval set ${change}`), change).rejects.toThrow(
+        `request ${id} is approved by the session of another person`,
+      );
+    }
+    await approve(grace, id);
+    await ada.query(`select retention.set_policy('*', '20 days')`);
+    for (const change of ['used_at = null, used_in = null', 'used_in = pg_current_xact_id()']) {
+      await expect(query(`update retention.approval set ${change}`), change).rejects.toThrow(
+        'stays as it was asked for',
+      );
+    }
+    expect(
+      await one(
+        `insert into retention.approval (kind, what, asked_by, approved_by, approved_at)
+        values ('early', '{}', 'postgres', 'grace', now()) returning approved_by, approved_at`,
+      ),
+    ).toEqual({ approved_by: null, approved_at: null });
   });
 
   test('what makes nothing weaker needs nobody', async () => {

@@ -46,6 +46,24 @@ describeDatabase('a policy', () => {
       undefined,
     ],
     ['by set_policy', () => database().store.setPolicy('*', 3, false), undefined],
+    [
+      'by SQL that calls itself confirmed',
+      () =>
+        database().query(
+          `update retention.policy set retain = '3 days', confirmed_at = now(), confirmed_by = 'me',
+            confirmed_results = 5000 where tenant_id = '*'`,
+        ),
+      undefined,
+    ],
+    [
+      'by SQL that confirms what waits without its number',
+      () =>
+        database().query(
+          `update retention.policy set retain = '3 days' where tenant_id = '*';
+          update retention.policy set retain = pending_retain, confirmed_at = now() where tenant_id = '*'`,
+        ),
+      undefined,
+    ],
   ])('that is shortened %s above the guard waits', async (_, shorten, said) => {
     const { store, insertRuns, query } = database();
     await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '10 days' });
@@ -72,6 +90,25 @@ describeDatabase('a policy', () => {
     await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '10 days' });
     await query(`insert into retention.policy (tenant_id, retain) values ('acme', '3 days')`);
     expect(await policyOf('acme')).toMatchObject({ retain_days: 30, pending_retain_days: 3 });
+  });
+
+  test('that waits is confirmed by SQL with no smaller number, and is never emptied', async () => {
+    const { store, query, insertRuns } = database();
+    await insertRuns({ count: MORE_THAN_THE_GUARD, completedAgo: '10 days' });
+    await store.setPolicy('*', 3, false);
+    const confirm = (results: number): Promise<unknown> =>
+      query(`update retention.policy set retain = pending_retain, confirmed_at = now(), confirmed_results = ${results},
+        pending_retain = null, pending_results = null, pending_at = null, pending_by = null`);
+    await expect(confirm(MORE_THAN_THE_GUARD - 1)).rejects.toThrow(
+      'would make 1001 results due at once by now, more than the 1000 that were expected',
+    );
+    await confirm(MORE_THAN_THE_GUARD);
+    expect(await policyOf()).toMatchObject({ retain_days: 3, confirmed_results: 1_001 });
+    for (const table of ['policy', 'setting']) {
+      await expect(query(`truncate retention.${table}`)).rejects.toThrow(
+        `retention.${table} is never emptied`,
+      );
+    }
   });
 
   test('that makes no more due than the guard allows takes effect', async () => {

@@ -38,7 +38,7 @@ const CALLABLE = [
   'claim_orphans(uuid,text[],interval)',
   'clock_state()',
   'clocks_differ(timestamp with time zone)',
-  'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone)',
+  'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone,text[])',
   'configure(jsonb)',
   'cooling()',
   'is_readable(text)',

@@ -97,6 +97,40 @@ describeDatabase('promise 13: late results', () => {
     expect(await setAside()).toBe(29 * 900);
   });
 
+  test('of an update that commits in the middle of a walk no more than one guard lets through goes in all', async () => {
+    const { query, one, set } = database();
+    await set({ surge_guard: '10' });
+    // Rows that a walk looks at and leaves alone, so that it takes two passes.
+    await fill({ count: 30, from: '60 days', to: '50 days' });
+    await query(`update runs set result_s3_bucket = null`);
+    await fill({ count: 40, from: '20 days', to: '1 day' });
+    await walk();
+    await pass('10 minutes');
+    const looked = (rows: number, whole: boolean) =>
+      query('select retention.flag_expired($1, $2, $3)', [rows, 'test', whole]);
+    await looked(15, true);
+    expect(await one('select more from retention.heartbeat')).toEqual({ more: true });
+    // The first pass has gone by the places of most of them, and the second one finds eight.
+    await query(`with slipped as (
+        select run_id, row_number() over (order by run_id) as n
+        from runs where result_s3_bucket is not null
+      )
+      update runs r set completed_at = now() - case when s.n <= 8 then interval '52 days' else interval '58 days' end
+      from slipped s where s.run_id = r.run_id`);
+    await looked(1_000, false);
+    expect(await one('select more from retention.heartbeat')).toEqual({ more: false });
+    expect({ flagged: await flagged(), setAside: await setAside() }).toEqual({
+      flagged: 8,
+      setAside: 0,
+    });
+    for (let hour = 0; hour < 3; hour += 1) {
+      expect(await walk()).toBe(0);
+      await pass('1 hour');
+    }
+    expect(await open()).toMatchObject([{ results: 32 }]);
+    expect(await flagged()).toBe(8);
+  });
+
   test('a thousand tenants with 200 late results each are a surge', async () => {
     await steady(1_000);
     await fill({ count: 200_000, tenants: 1_000, from: '1 year' });

@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import {
   type ListedObject,
   type ObjectStore,
+  ObjectStoreError,
   RefusedError,
   UsageError,
   deleteOrphans,
@@ -20,9 +21,7 @@ describeDatabase('orphans of the library, with an object store of the caller', (
 
   /** A store of one bucket, in a map. */
   function makeStore(keys: readonly string[]) {
-    const objects = new Map<string, ListedObject>(
-      keys.map((key) => [key, { key, size: 1, lastModified: new Date('2026-01-01') }]),
-    );
+    const objects = new Map<string, ListedObject>(keys.map((key) => [key, entry(key)]));
     const asked: (readonly string[])[] = [];
     const store: ObjectStore = {
       deleteObjects: (_bucket, wanted) => {
@@ -43,8 +42,14 @@ describeDatabase('orphans of the library, with an object store of the caller', (
       },
       close: () => undefined,
     };
-    return { store, asked, keys: () => [...objects.keys()] };
+    return { store, asked, keys: () => [...objects.keys()], objects };
   }
+
+  const entry = (key: string): ListedObject => ({
+    key,
+    size: 1,
+    lastModified: new Date('2026-01-01'),
+  });
 
   const config = () =>
     readConfig({
@@ -85,6 +90,97 @@ describeDatabase('orphans of the library, with an object store of the caller', (
     });
     expect(keys()).toEqual([`results/${live}`]);
     expect(await orphanLists(request)).toMatchObject([{ deleted: 2, begun_by: 'ada' }]);
+  });
+
+  /** A list of two orphans that is old enough, of a store that tells etags. */
+  async function listTwo(deleteObjects: ObjectStore['deleteObjects']) {
+    await database().insertRuns({ completedAgo: '5 days' });
+    const { store, keys, objects } = makeStore(['orphan/1', 'orphan/2']);
+    for (const key of keys()) objects.set(key, { ...entry(key), etag: `old-of-${key}` });
+    const request = {
+      config: config(),
+      objects: { ...store, deleteObjects },
+      file: makeFile(),
+      expected: 2,
+    };
+    await listOrphans(request);
+    await database().query(`update retention.orphan_list set made_at = now() - interval '1 hour'`);
+    return { request, objects, keys };
+  }
+
+  test('an object that is written again when it was looked at already is spared, by the etag of the list', async () => {
+    const named: ReadonlyMap<string, string>[] = [];
+    const { request, objects } = await listTwo(async (_bucket, wanted, { etags } = {}) => {
+      named.push(etags ?? new Map());
+      // With the same size, in the same second, and after the last look.
+      objects.set('orphan/2', { ...entry('orphan/2'), etag: 'new' });
+      const changed = wanted.filter((key) => objects.get(key)?.etag !== etags?.get(key));
+      const deleted = wanted.filter((key) => !changed.includes(key));
+      for (const key of deleted) objects.delete(key);
+      const failures = changed.map((key) => ({
+        key,
+        code: 'PreconditionFailed',
+        reason: 'another version',
+        outcome: 'changed' as const,
+        concerns: 'key' as const,
+        final: true,
+      }));
+      return { deleted, all: false, failures, unanswered: [] };
+    });
+    expect(await deleteOrphans(request)).toMatchObject({
+      deleted: 1,
+      spared: { changed: 1 },
+      failed: 0,
+      notReached: 0,
+      stopped: undefined,
+    });
+    expect(named).toEqual([
+      new Map([
+        ['orphan/1', 'old-of-orphan/1'],
+        ['orphan/2', 'old-of-orphan/2'],
+      ]),
+    ]);
+    expect([...objects.values()]).toMatchObject([{ key: 'orphan/2', etag: 'new' }]);
+  });
+
+  test('an etag that is another one when it is looked at is spared without being asked for', async () => {
+    const asked: (readonly string[])[] = [];
+    const { request, objects } = await listTwo((_bucket, wanted) => {
+      asked.push(wanted);
+      return Promise.resolve({ deleted: wanted, all: true, failures: [], unanswered: [] });
+    });
+    objects.set('orphan/2', { ...entry('orphan/2'), etag: 'new' });
+    expect(await deleteOrphans(request)).toMatchObject({ deleted: 1, spared: { changed: 1 } });
+    expect(asked).toEqual([['orphan/1']]);
+  });
+
+  test.each([
+    ['refuses a request with an etag', undefined],
+    ['is said to ignore etags', { conditional: 'ignored' }],
+  ])('a store that %s is asked without one', async (_, habits) => {
+    const asked: boolean[] = [];
+    const { request } = await listTwo((bucket, wanted, { etags } = {}) => {
+      asked.push(etags !== undefined);
+      if (etags !== undefined) {
+        throw new ObjectStoreError({
+          bucket,
+          kind: 'unavailable',
+          code: 'ConditionRefused',
+          reason: 'the store refuses to delete an object by its etag',
+          outcome: 'failed',
+          concerns: 'bucket',
+          final: false,
+        });
+      }
+      return Promise.resolve({ deleted: wanted, all: true, failures: [], unanswered: [] });
+    });
+    if (habits !== undefined) {
+      await database().query(`select retention.set_habits('dpp-results', $1, 'ada', true)`, [
+        habits,
+      ]);
+    }
+    expect(await deleteOrphans(request)).toMatchObject({ deleted: 2, stopped: undefined });
+    expect(asked).toEqual(habits === undefined ? [true, false] : [false]);
   });
 
   test('a margin below an hour and an empty text are errors', async () => {

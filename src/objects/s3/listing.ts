@@ -74,6 +74,7 @@ export async function listPage(
     key: spelling(bucket, reply.EncodingType, it.Key),
     size: it.Size ?? 0,
     lastModified: dateOf(it.LastModified),
+    etag: it.ETag?.replaceAll('"', ''),
   }));
   // Where a store does not say whether there is more, a full page or a token may mean that there is.
   const mayGoOn = reply.NextContinuationToken !== undefined || objects.length >= pageSize;

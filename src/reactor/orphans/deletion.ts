@@ -52,7 +52,8 @@ export interface OrphanDeletion {
   readonly deleted: number;
   readonly deletedBytes: number;
   /**
-   * Those that were left, by reason: changed, gone (before S3 was asked), has_run, held, kept, in_flight, reserved.
+   * Those that were left, by reason: changed (looked at before, or by its etag when it was to be deleted), gone (before
+   * S3 was asked), has_run, held, kept, in_flight, reserved.
    */
   readonly spared: Readonly<Record<string, number>>;
   /** Those that S3 refused, or did not let be looked at. They are asked for again the next time. */
@@ -126,6 +127,8 @@ class OrphanRun {
   /** Of the pages that are not being worked on. */
   readonly #done = { deleted: 0, bytes: 0, failed: 0, spared: new Map<string, number>() };
   #pausesInRow = 0;
+  /** The store takes no request that names a version. */
+  #refusesEtags = false;
 
   constructor(options: OrphanDeletionOptions, list: OrphanListReader, progress: OrphanProgress) {
     this.#options = options;
@@ -245,7 +248,8 @@ class OrphanRun {
     this.#progress.ask(number, claim.keys);
     page.noteAsked(claim.keys);
     const endsAt = startedAt + leaseSeconds * 1_000 * (1 - SETTLE_SHARE);
-    const report = await this.#asking(page, claim, () => this.#delete(claim, endsAt));
+    const etags = this.#mayAskByEtag(claim) ? page.etagsOf(claim.keys) : undefined;
+    const report = await this.#asking(page, claim, () => this.#delete(claim, endsAt, etags));
     if (report === undefined) return;
     const failure = page.settle(report);
     const { deleted: keys, ends, requestIds, unanswered } = report;
@@ -260,12 +264,21 @@ class OrphanRun {
     if (failure !== undefined) await this.#pauseAfter(failure, until);
   }
 
-  #delete(claim: OrphanClaim, endsAt: number): Promise<DeletionReport> {
+  /** Unless the bucket's store is known to have no such condition: then the look before has to do. */
+  #mayAskByEtag({ habits }: OrphanClaim): boolean {
+    const known = habits?.conditional;
+    return !this.#refusesEtags && known !== 'ignored' && known !== 'refused';
+  }
+
+  #delete(
+    claim: OrphanClaim,
+    endsAt: number,
+    etags: ReadonlyMap<string, string> | undefined,
+  ): Promise<DeletionReport> {
     const { objects } = this.#options;
     const { bucket } = this.#summary;
     // Not ended by the signal: what S3 was asked for is waited for.
-    const options = { endsAt, ...(claim.habits === null ? {} : { habits: claim.habits }) };
-    // Where an object's etag is known, it belongs here: another object under the key stays then.
+    const options = { endsAt, etags, ...(claim.habits === null ? {} : { habits: claim.habits }) };
     if (claim.purge && objects.versions !== undefined) {
       return objects.versions.purgeKeys(bucket, claim.keys, options);
     }
@@ -287,6 +300,11 @@ class OrphanRun {
       if (!(error instanceof ObjectStoreError)) throw error;
       if (error.kind === 'aborted') throw new Stop('it was asked to end');
       const { code, reason, outcome, unanswered } = error;
+      if (code === 'ConditionRefused' && !this.#refusesEtags) {
+        this.#refusesEtags = true;
+        await this.#settle(page, claim, unanswered, undefined);
+        return undefined;
+      }
       if (outcome === 'refused') {
         page.fail(code);
         await this.#settle(page, claim, { unanswered });

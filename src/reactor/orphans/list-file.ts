@@ -27,6 +27,8 @@ export interface ListedOrphan {
   readonly key: string;
   readonly bytes: number;
   readonly modifiedAt: Date;
+  /** The version that was listed. Undefined: the store did not tell it. */
+  readonly etag?: string | undefined;
 }
 
 /** What a whole list says of itself. */
@@ -72,8 +74,8 @@ export class OrphanListWriter {
   }
 
   add(orphans: readonly ListedOrphan[]): void {
-    for (const { key, bytes, modifiedAt } of orphans) {
-      this.#write({ key, bytes, modified_at: modifiedAt });
+    for (const { key, bytes, modifiedAt, etag } of orphans) {
+      this.#write({ key, bytes, modified_at: modifiedAt, etag });
       this.orphans += 1;
       this.bytes += bytes;
     }
@@ -228,10 +230,11 @@ export class OrphanListReader {
 
 /** Undefined: the line names no object. */
 function readEntry(line: Buffer): ListedOrphan | undefined {
-  const { key, bytes, modified_at: modified } = readObject(line) ?? {};
+  const { key, bytes, modified_at: modified, etag: told } = readObject(line) ?? {};
+  const etag = typeof told === 'string' && told !== '' ? told : undefined;
   const modifiedAt = new Date(typeof modified === 'string' ? modified : Number.NaN);
   if (typeof key !== 'string' || key === '' || typeof bytes !== 'number') return undefined;
-  return Number.isNaN(modifiedAt.getTime()) ? undefined : { key, bytes, modifiedAt };
+  return Number.isNaN(modifiedAt.getTime()) ? undefined : { key, bytes, modifiedAt, etag };
 }
 
 function notAList(path: string, because: string): UsageError {

@@ -67,10 +67,14 @@ function compareState(orphan: ListedOrphan, found: ObjectState): OrphanState {
 
 /** A reply about one object has whole seconds, a listing may have more. */
 function compare(
-  { bytes, modifiedAt }: ListedOrphan,
-  { size, lastModified }: Pick<ListedObject, 'size' | 'lastModified'>,
+  { bytes, modifiedAt, etag }: ListedOrphan,
+  found: Pick<ListedObject, 'size' | 'lastModified' | 'etag'>,
 ): OrphanState {
-  const isSame = size === bytes && secondsOf(modifiedAt) === secondsOf(lastModified);
+  const { size, lastModified } = found;
+  const isSame =
+    size === bytes &&
+    secondsOf(modifiedAt) === secondsOf(lastModified) &&
+    (found.etag ?? etag) === (etag ?? found.etag);
   return isSame ? 'unchanged' : 'changed';
 }
 

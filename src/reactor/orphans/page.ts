@@ -58,6 +58,16 @@ export class OrphanPage {
     return { candidates, wentBefore };
   }
 
+  /** The versions that were listed of some keys. */
+  etagsOf(keys: readonly string[]): ReadonlyMap<string, string> {
+    const etags = new Map<string, string>();
+    for (const key of keys) {
+      const etag = this.#left.get(key)?.etag;
+      if (etag !== undefined) etags.set(key, etag);
+    }
+    return etags;
+  }
+
   spare(keys: readonly { readonly key: string; readonly reason: string }[]): void {
     for (const { key, reason } of keys) this.#spare(key, reason);
   }
@@ -71,8 +81,9 @@ export class OrphanPage {
     for (const key of deleted) this.#delete(key);
     for (const { key, code, outcome } of failures) {
       if (outcome === 'refused') this.#fail(key, code);
+      else if (outcome === 'changed') this.#spare(key, 'changed');
     }
-    return failures.find(({ outcome }) => outcome !== 'refused');
+    return failures.find(({ outcome }) => outcome !== 'refused' && outcome !== 'changed');
   }
 
   /** Ends all that is left. */
