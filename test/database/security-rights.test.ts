@@ -158,7 +158,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
+  'adapter ahead allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
   'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')

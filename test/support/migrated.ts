@@ -96,7 +96,7 @@ export interface MigratedDatabase extends TestDatabase {
 }
 
 const CLEAR = `
-truncate runs, retention.batch, retention.progress, retention.hold,
+truncate runs, retention.batch, retention.progress, retention.ahead, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
