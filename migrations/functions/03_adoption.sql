@@ -224,6 +224,7 @@ begin
   then
     -- What was seen of another table says nothing of this one.
     delete from retention.progress;
+    delete from retention.ahead;
     delete from retention.shared_object;
     perform retention._drop_views();
     v_changed := true;

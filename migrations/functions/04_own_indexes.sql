@@ -25,11 +25,17 @@ create index if not exists hold_run on retention.hold (run_id) where run_id is n
 
 create index if not exists hold_tenant on retention.hold (tenant_id) where tenant_id is not null;
 
+create index if not exists hold_released on retention.hold (released_at);
+
+create index if not exists spared_object_until on retention.spared_object (until);
+
 -- Empty, as long as nothing is wrong: the gate asks it at every claim.
 create index if not exists bucket_lacks_objects on retention.bucket (bucket)
 where missing * 2 > looked
   and missing_confirmed_at is null
   and (looked >= 5 or missing_keys[1] ~ '^(/|[a-z0-9]+://)');
+
+create index if not exists ahead_due_at on retention.ahead (due_at);
 
 create index if not exists scan_started_at on retention.scan (started_at);
 
@@ -63,6 +69,8 @@ create index if not exists unanswered_until on retention.unanswered (until);
 create index if not exists selection_run on retention.selection (run_id);
 
 create index if not exists policy_newest on retention.policy (set_at);
+
+create index if not exists policy_pending on retention.policy (pending_at) where pending_retain is not null;
 
 create index if not exists approval_open on retention.approval (kind, asked_by)
 where used_at is null

@@ -232,6 +232,7 @@ begin
   end loop;
 
   if not v_more then
+    perform retention._note_ahead();
     v_decided := retention._decide_late(coalesce(p_asked_by, session_user));
     v_pass.flagged := v_pass.flagged + v_decided.flagged;
     v_pass.batches := v_pass.batches + v_decided.batches;

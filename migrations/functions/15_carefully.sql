@@ -22,7 +22,7 @@ exception
     if retention._is_passing(sqlstate) then
       raise;
     end if;
-    v_keys := array(select t.tenant_key from retention._tenants() t);
+    v_keys := array(select t.tenant_key from retention._watched() t);
     due := 0;
     is_capped := true;
     v_parts := jsonb_build_array(to_jsonb(v_keys));
@@ -62,10 +62,11 @@ $$;
 
 -- The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
 -- results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
--- is_capped: there may be more. A tenant under a hold is left out, and so is one of which a row cannot be read; then the
--- others come in parts. It costs one index probe for each tenant, and at most p_bound rows for each tenant that it returns.
+-- is_capped: there may be more of both. A tenant under a hold is left out, and so is one of which a row cannot be read; then
+-- the others come in parts. With more than 250 tenants it looks at those of which something waits or falls due next. It costs
+-- an index probe for each of them, and at most p_bound rows for each tenant that it returns.
 -- For observers.
-create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 1000)
+create or replace function retention.tenants_due(p_tenants integer default 20, p_bound integer default 100)
 returns table (
   tenant_id text,
   retain_days double precision,
@@ -94,7 +95,7 @@ exception
     if retention._is_passing(sqlstate) then
       raise;
     end if;
-    v_parts := jsonb_build_array(to_jsonb(array(select t.tenant_key from retention._tenants() t)));
+    v_parts := jsonb_build_array(to_jsonb(array(select t.tenant_key from retention._watched() t)));
     while jsonb_array_length(v_parts) > 0 and v_left > 0 loop
       v_keys := array(select jsonb_array_elements_text(v_parts -> 0));
       v_parts := v_parts - 0;

@@ -1,138 +1,149 @@
 /*
 The outlook: what waits that no batch carries yet, when the next pass comes, and when a run completed last. Each
-figure is counted up to a bound, with one or two index probes for each tenant, whatever the size of the table.
+figure is counted up to a bound, whatever the size of the table, of the backlog and of the list of tenants.
 */
 
--- What is due and neither flagged nor set aside, by tenant and by side of its progress: behind it stands what came late (an
--- import, a restored backup, a released hold), after it what a pass has yet to look at. Reads at most about p_bound
--- rows: each stretch that has any gets the same share, and those that want more share what the others leave.
--- is_capped: there may be more. Nothing is due where the table is detached
--- or an index is missing.
+-- What is due and neither flagged nor set aside, of the tenants that _watched names and by side of their progress: behind
+-- it stands what came late (an import, a restored backup, a released hold), after it what a pass has yet to look at. Reads
+-- at most about p_bound rows: each stretch gets the same share of a half, and those that want more share what is left.
+-- is_capped: there may be more. Nothing is due where the table is detached or an index is missing.
 -- p_tenant_keys: of these tenants only (null: of all). Called by _unflagged.
 create or replace function retention._unflagged_of(p_bound integer, p_tenant_keys text[])
 returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
 language plpgsql
 stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set max_parallel_workers_per_gather = 0
 set jit = off
-set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 begin
   if not retention._can_look() then
     return query select 0::bigint, false, null::timestamptz, null::timestamptz;
-  else
-    return query
-    with tenant as materialized (
-      select t.tenant_id,
-        now() - retention._in_seconds(t.retain) as before,
-        g.completed_at as seen_completed_at,
-        g.run_id as seen_run_id
-      from retention._tenants() t
-      left join retention.progress g on g.tenant_key = t.tenant_key
-      where p_tenant_keys is null
-        or t.tenant_key = any (p_tenant_keys)
-    ),
-    side as materialized (
-      select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
+    return;
+  end if;
+  return query
+  with tenant as materialized (
+    select w.*,
+      now() - retention._in_seconds(w.retain) as before
+    from retention._watched() w
+  ),
+  side as materialized (
+    select row_number() over () as place,
+      greatest(p_bound / 2 / count(*) over (), 1) as share,
+      s.*
+    from (
+      select t.tenant_id, t.before, false as is_behind, t.seen_completed_at, t.seen_run_id,
+        t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
       from tenant t
+      where not t.is_held
+        and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
       union all
       select t.tenant_id,
         -- The progress itself may have others of its very moment beside it.
         least(t.before, t.seen_completed_at + interval '1 microsecond'),
-        t.seen_completed_at,
-        t.seen_run_id,
-        true,
-        null,
-        null
+        true, t.seen_completed_at, t.seen_run_id, null, null
       from tenant t
-      where t.seen_completed_at is not null
-    ),
-    stretch as materialized (
-      select row_number() over () as place,
-        greatest(p_bound / count(*) over (), 1) as share,
-        s.*
+      where not t.is_held
+        and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
+        and t.seen_completed_at is not null
+    ) s
+  ),
+  first as materialized (
+    select s.place, s.share, s.tenant_id, s.before, s.is_behind, s.seen_completed_at, s.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.bucket, r.key, r.is_due and r.has_place as may_go,
+      row_number() over (partition by s.place order by r.completed_at, r.run_id) as n
+    from (
+      select array_agg(s.tenant_id order by s.place) as tenant_ids,
+        array_agg(s.after_completed_at order by s.place) as after_completed_at,
+        array_agg(s.after_run_id order by s.place) as after_run_ids,
+        array_agg(s.before order by s.place) as befores,
+        min(s.share) as share
       from side s
-      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, 1) r
-    ),
-    first as materialized (
-      select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
-        r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not (
-          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
-          or (select exists (select from retention.spared_object))
-            and retention._is_spared_for_now(r.bucket, r.key)
-        ) as may_go
-      from stretch s
-      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
-    ),
-    wanting as materialized (
-      select s.*,
-        l.completed_at as last_completed_at,
-        l.run_id as last_run_id,
-        greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
-      from stretch s
-      join (select f.place, count(*) as results from first f group by f.place) n on n.place = s.place
-        and n.results >= s.share
-      join (
-        select distinct on (f.place) f.place, f.completed_at, f.run_id
-        from first f
-        order by f.place, f.completed_at desc, f.run_id desc
-      ) l on l.place = s.place
-    ),
-    second as materialized (
-      select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
-        r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not (
-          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
-          or (select exists (select from retention.spared_object))
-            and retention._is_spared_for_now(r.bucket, r.key)
-        ) as may_go
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, e.after_completed_at, e.after_run_ids, e.befores, e.share) r
+    join side s on s.place = r.place
+  ),
+  wanting as materialized (
+    select row_number() over () as place,
+      f.is_behind, f.tenant_id, f.before, f.seen_completed_at, f.seen_run_id, f.completed_at, f.run_id,
+      greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
+    from first f
+    where f.n = f.share
+  ),
+  second as materialized (
+    select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.bucket, r.key, r.is_due and r.has_place as may_go
+    from (
+      select array_agg(w.tenant_id order by w.place) as tenant_ids,
+        array_agg(w.completed_at order by w.place) as after_completed_at,
+        array_agg(w.run_id order by w.place) as after_run_ids,
+        array_agg(w.before order by w.place) as befores,
+        min(w.more) as more
       from wanting w
-      cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
-      where w.more > 0
-    ),
-    seen as materialized (
-      select x.*
-      from (select f.* from first f union all select s.* from second s) x
-      where not x.is_behind
-        or x.completed_at < x.seen_completed_at
-        or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
-    ),
-    -- Each side by itself: together they would span all the batches between them.
-    flagged as materialized (
-      select f.run_id
-      from (
-        select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
-        from seen s
-        group by s.is_behind
-      ) b
-      cross join lateral retention._known_between(b.first_completed_at, b.last_completed_at) as f (run_id)
-    )
-    select count(*),
-      exists (
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, e.after_completed_at, e.after_run_ids, e.befores, e.more) r
+    join wanting w on w.place = r.place
+  ),
+  seen as materialized (
+    select x.*
+    from (
+      select f.is_behind, f.seen_completed_at, f.seen_run_id, f.run_id, f.completed_at, f.due_at, f.bucket, f.key, f.may_go
+      from first f
+      union all
+      select s.is_behind, s.seen_completed_at, s.seen_run_id, s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.may_go
+      from second s
+    ) x
+    where not x.is_behind
+      or x.completed_at < x.seen_completed_at
+      or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
+  ),
+  -- Each side by itself: together they would span all the batches between them.
+  known as materialized (
+    select b.is_behind, k.run_ids, k.horizon
+    from (
+      select s.is_behind, min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+      from seen s
+      group by s.is_behind
+    ) b
+    cross join lateral retention._known_first(b.first_completed_at, b.last_completed_at) k
+  ),
+  judged as materialized (
+    select s.*,
+      s.completed_at >= (select min(k.horizon) from known k where not k.is_behind) and not s.is_behind
+        or s.completed_at >= (select min(k.horizon) from known k where k.is_behind) and s.is_behind as is_unknown
+    from seen s
+  )
+  select count(*) filter (where w.is_work),
+    not coalesce((select t.is_all from tenant t limit 1), true)
+      or exists (
         select
         from wanting w
-        where (select count(*) from second s where s.place = w.place) >= w.more
-      ),
-      min(s.completed_at),
-      min(s.due_at)
-    from seen s
-    where s.may_go
-      and s.run_id is not null
-      and s.run_id not in (select f.run_id from flagged f);
-  end if;
+        left join second s on s.place = w.place
+        group by w.place, w.more
+        having count(s.place) >= w.more
+      )
+      or exists (select from judged j where j.is_unknown),
+    min(w.completed_at) filter (where w.is_work),
+    min(w.due_at) filter (where w.is_work)
+  from (
+    select j.completed_at,
+      j.due_at,
+      j.may_go
+        and j.run_id is not null
+        and j.is_unknown is not true
+        and j.run_id not in (select unnest(k.run_ids) from known k)
+        and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(j.bucket, j.key)
+          or (select exists (select from retention.spared_object)) and retention._is_spared_for_now(j.bucket, j.key)
+        ) as is_work
+    from judged j
+  ) w;
 end
 $$;
 
--- When the newest run completed whose result is live; where none is, when the newest of the batch completed that
--- was settled last. Null: neither is known. A date that is still to come is passed by. One index probe for each
--- tenant.
+-- When the newest run completed whose result is live, of the tenants that _watched names; where none is, when the newest
+-- of the batch completed that was settled last. Null: neither is known. A date that is still to come is passed by. One
+-- index probe for each tenant.
 create or replace function retention._newest_run()
 returns timestamptz
 language plpgsql
@@ -149,7 +160,7 @@ begin
   if retention._can_look() then
     select max(n.completed_at)
     into v_newest
-    from retention._tenant_ids() as t (tenant_id)
+    from retention._watched() t
     cross join lateral (
       (
         select r.completed_at
@@ -185,13 +196,16 @@ $$;
 -- For observers.
 create or replace function retention.next_pass()
 returns table (comes_at timestamptz, because text)
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set jit = off
 as $$
+#variable_conflict use_column
+begin
+  return query
   with state as (
     select s.loop_interval,
       s.backlog_limit,
@@ -248,7 +262,8 @@ as $$
       when j.passed_at is null then 'there has been no pass yet, and the next tick begins'
       else format('a tick flags %s after the last pass', retention._in_days(j.loop_interval))
     end
-  from judged j
+  from judged j;
+end
 $$;
 
 -- What tenants_due returns. p_tenant_keys: of these tenants only (null: of all).
@@ -264,13 +279,8 @@ returns table (
 )
 language plpgsql
 stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set max_parallel_workers_per_gather = 0
 set jit = off
-set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 begin
@@ -278,34 +288,52 @@ begin
     return;
   end if;
   return query
-  with waiting as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, f.due_at
-    from retention._tenants() t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
-    where p_tenant_keys is null
-      or t.tenant_key = any (p_tenant_keys)
-    order by f.due_at, t.tenant_key
-    limit p_tenants
+  with tenant as materialized (
+    select row_number() over () as place, t.tenant_id, t.tenant_key, t.retain,
+      now() - retention._in_seconds(t.retain) as before
+    from retention._watched() t
+    where not t.is_held
+      and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
+  ),
+  waiting as materialized (
+    select row_number() over (order by w.due_at, w.tenant_key) as place, w.*
+    from (
+      select t.tenant_id, t.tenant_key, t.retain, t.before, r.due_at
+      from (
+        select array_agg(t.tenant_id order by t.place) as tenant_ids, array_agg(t.before order by t.place) as befores
+        from tenant t
+      ) e
+      cross join lateral retention._past_each(e.tenant_ids, null, null, e.befores, 1) r
+      join tenant t on t.place = r.place
+      order by r.due_at, t.tenant_key
+      limit p_tenants
+    ) w
   ),
   seen as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
-      count(*) over (partition by t.tenant_key) as looked_at
-    from waiting t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
+    select w.tenant_id, w.tenant_key, w.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
+      count(*) over (partition by w.place) as looked_at
+    from (
+      select array_agg(w.tenant_id order by w.place) as tenant_ids, array_agg(w.before order by w.place) as befores
+      from waiting w
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, null, null, e.befores, p_bound) r
+    join waiting w on w.place = r.place
+  ),
+  known as materialized (
+    select case when k.is_flagged then k.run_ids end as run_ids, case when k.is_flagged then k.horizon end as horizon
+    from (
+      select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+      from seen s
+    ) b
+    cross join lateral retention._known_first(b.first_completed_at, b.last_completed_at) k
   )
   select s.tenant_id::text,
     (extract(epoch from s.retain) / 86400)::double precision,
     min(s.completed_at),
     min(s.due_at),
     count(*),
-    count(*) filter (
-      where s.run_id in (
-        select retention._flagged_between(
-          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
-        )
-      )
-    ),
-    min(s.looked_at) >= p_bound
+    count(*) filter (where s.run_id in (select unnest(k.run_ids) from known k)),
+    min(s.looked_at) >= p_bound or coalesce(max(s.completed_at) >= (select min(k.horizon) from known k), false)
   from seen s
   where s.is_due
     and s.run_id is not null
@@ -313,4 +341,3 @@ begin
   order by min(s.due_at), s.tenant_key;
 end
 $$;
-

@@ -113,24 +113,31 @@ $$;
 -- The size of our index over live results, as the last vacuum or analyze saw it.
 create or replace function retention._estimate_live()
 returns bigint
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
+begin
   -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
-  select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
-  from retention.adapter a
-  join pg_index i on i.indrelid = a.table_oid
-  join retention._index_plan() w on w.purpose = 'retention_live'
-    and obj_description(i.indexrelid, 'pg_class') = w.mark
-  cross join lateral (
-    select i.indexrelid as relid
-    union
-    select p.relid
-    from pg_partition_tree(i.indexrelid) p
-  ) t
-  join pg_class c on c.oid = t.relid
+  return (
+    select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)
+    from retention.adapter a
+    join pg_index i on i.indrelid = a.table_oid
+    join pg_description d on d.objoid = i.indexrelid
+      and d.classoid = 'pg_class'::regclass
+      and d.objsubid = 0
+      and d.description = a.index_marks[1]
+    cross join lateral (
+      select i.indexrelid as relid
+      union
+      select p.relid
+      from pg_partition_tree(i.indexrelid) p
+    ) t
+    join pg_class c on c.oid = t.relid
+  );
+end
 $$;
 
 -- The row of the view retention.status, which calls it with the rights of its reader.
@@ -175,13 +182,19 @@ returns table (
   receipts_without_row bigint,
   stamps_counted_at timestamptz
 )
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 -- For a statement this small, compiling it takes a hundred times longer than running it.
 set jit = off
+-- Receipts of years are not read, whatever the statistics say.
+set enable_seqscan = off
 as $$
+#variable_conflict use_column
+begin
+  -- In PL/pgSQL, which keeps the plan: planned at each call, it would take as long again.
+  return query
   select s.enabled,
     retention._estimate_live(),
     u.due + w.flagged,
@@ -232,7 +245,7 @@ as $$
   cross join retention.next_pass() x
   cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
-  cross join lateral retention._unflagged(10000) u
+  cross join lateral retention._unflagged(1000) u
   cross join lateral (
     select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
       coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
@@ -247,7 +260,8 @@ as $$
   cross join lateral (
     select count(*) as held
     from retention.hold o
-    where retention._hold_end(o.released_at, o.expires_at) > now()
+    where (o.released_at is null or o.released_at > now())
+      and retention._hold_end(o.released_at, o.expires_at) > now()
   ) y
   cross join lateral (
     select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
@@ -263,8 +277,12 @@ as $$
   cross join lateral (
     select count(*) filter (where n.kept_by is not null) as kept,
       count(*) filter (where n.kept_by is null) as changed
-    from retention.spared_object n
-    where n.until > now()
+    from (
+      select s.kept_by
+      from retention.spared_object s
+      where s.until > now()
+      limit 10000
+    ) n
   ) o
   cross join (
     select max(t.results) filter (where t.kind = 'no_receipt') as no_receipt,
@@ -284,7 +302,8 @@ as $$
       ) as policy_pending
     from retention.policy p
     where p.pending_retain is not null
-  ) v
+  ) v;
+end
 $$;
 
 -- One row that says how things stand. Cheap at any size.
@@ -296,7 +315,7 @@ comment on column retention.status.enabled is 'false: nothing is flagged and not
 comment on column retention.status.live_estimate is
   'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
 comment on column retention.status.due is
-  'results past their policy that wait, flagged or not; those not flagged are counted among about 10,000 rows';
+  'results past their policy that wait, flagged or not; those not flagged are counted among about 1,000 rows of at most 250 tenants';
 comment on column retention.status.due_is_capped is 'due says "at least": there may be more than were counted';
 comment on column retention.status.flagged is 'flagged results that are not dead, leased ones too';
 comment on column retention.status.leased is 'flagged results that a listener works on';
@@ -325,7 +344,7 @@ comment on column retention.status.cooling is
   'flagged results that wait for their cool-off, and for nothing else';
 comment on column retention.status.cooling_until is 'when the first of them may go; null: there are none';
 comment on column retention.status.kept is
-  'objects of due results that a keeper has, as far as they were claimed before';
+  'objects of due results that a keeper has, as far as they were claimed before; with object_changed counted up to 10,000';
 comment on column retention.status.object_changed is
   'objects of due results that stay, since S3 holds another version than the row''s etag names';
 comment on column retention.status.stamps_without_receipt is

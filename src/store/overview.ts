@@ -35,7 +35,7 @@ export interface WaitingTenant {
   /** When the oldest that waits completed. */
   readonly oldest: Instant;
   readonly due_since: Instant;
-  /** Among its 1,000 oldest. */
+  /** Among its 100 oldest. */
   readonly due: number;
   readonly flagged: number;
   /** Whether there may be more of both. */

@@ -29,7 +29,7 @@ const STATUS_GAUGES: readonly StatusGauge[] = [
   },
   {
     name: 'retention_results_due_is_capped',
-    help: 'Whether state="due" says "at least": 1 or 0. What is not flagged is counted among about 10,000 rows.',
+    help: 'Whether state="due" says "at least": 1 or 0. What is not flagged is counted among about 1,000 rows of at most 250 tenants.',
     of: (status) => Number(status.due_is_capped),
   },
   {
@@ -121,7 +121,7 @@ const OF_THE_DATABASE = 'Of the database: the same from every listener.';
 export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   const up = new Gauge({
     name: 'retention_database_up',
-    help: 'Whether the database answered the last look of this process: 1 or 0.',
+    help: 'Whether the database answered the last look of this process, or one of the last 30 s: 1 or 0.',
     registers,
   });
   const results = new Gauge({
@@ -146,6 +146,11 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
     help: `Seals that are not yet an object in RETENTION_SEAL_BUCKET; absent where no listener has one. ${OF_THE_DATABASE}`,
     registers,
   });
+  const age = new Gauge({
+    name: 'retention_status_age_seconds',
+    help: 'How old the figures of the database are that this scrape shows; absent when it shows none.',
+    registers,
+  });
   const gauges = STATUS_GAUGES.map(({ name, help, of }) => ({
     gauge: new Gauge({ name, help: `${help} ${OF_THE_DATABASE}`, registers }),
     of,
@@ -156,6 +161,7 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       for (const { gauge } of gauges) gauge.remove();
       queue.remove();
       seals.remove();
+      age.remove();
       results.reset();
       paused.reset();
       if (!reading.ok) return;
@@ -168,6 +174,7 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       for (const bucket of pausedBuckets) paused.set({ bucket }, 1);
       queue.set(notifyQueueUsage);
       if (sealsUnwritten !== null) seals.set(sealsUnwritten);
+      age.set(Math.max(0, (Date.now() - reading.at.getTime()) / 1_000));
     },
   };
 }

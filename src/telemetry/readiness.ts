@@ -1,7 +1,6 @@
 import { MISSING_TICKS_SECONDS } from '../config/ticks.ts';
 import { codeOf } from '../errors.ts';
-import { MILLISECONDS } from '../lifecycle/duration.ts';
-import type { Vitals } from '../store/overview.ts';
+import type { Pulse } from '../store/flagging.ts';
 import type { Reading } from './cached-read.ts';
 import type { ListenerState } from './listening.ts';
 
@@ -16,8 +15,10 @@ export interface Readiness {
 const REMEDY_OF_COPY =
   ' This database may be a copy of the one that deletes; if it is that one: retention fence accept.';
 
-/** Judges readiness by what was read of the database and by what the listener says of itself. */
-export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState): Readiness {
+/**
+ * Judges readiness by a pulse of the database, which counts nothing, and by what the listener says of itself.
+ */
+export function judgeReadiness(reading: Reading<Pulse>, listener: ListenerState): Readiness {
   const reasons: string[] = [];
   if (listener.stopping) reasons.push('This listener is stopping.');
   if (listener.fault !== undefined) {
@@ -35,21 +36,21 @@ export function judgeReadiness(reading: Reading<Vitals>, listener: ListenerState
 }
 
 /** What a person has chosen leaves the listener ready; what keeps it from working does not. */
-function judgeGate({ gate }: Vitals): readonly string[] {
-  return gate
-    .filter(({ reason }) => reason !== 'disabled' && reason !== 'halted')
+function judgeGate({ halted }: Pulse): readonly string[] {
+  return halted
+    .filter((reason) => reason !== 'disabled' && reason !== 'halted')
     .map(
-      ({ reason }) =>
+      (reason) =>
         `Nothing is flagged and nothing deleted: ${reason}.${reason === 'copy' ? REMEDY_OF_COPY : ''}`,
     );
 }
 
-function judgeTicks({ asOf, status }: Vitals): readonly string[] {
-  if (!status.enabled) return [];
-  if (status.last_tick === null) return ['The scheduler has never ticked.'];
-  const silence = asOf.getTime() - status.last_tick.getTime();
-  if (silence <= MISSING_TICKS_SECONDS * MILLISECONDS.second) return [];
-  return [`No tick has come for ${Math.round(silence / MILLISECONDS.minute)} minutes.`];
+function judgeTicks({ enabled, tickedBy, tickedSecondsAgo: silence }: Pulse): readonly string[] {
+  if (!enabled) return [];
+  if (tickedBy === undefined) return ['The scheduler has never ticked.'];
+  // A tick of the future says nothing.
+  if (silence === undefined || silence <= MISSING_TICKS_SECONDS) return [];
+  return [`No tick has come for ${Math.round(silence / 60)} minutes.`];
 }
 
 /** The code of a failure: its message could name hosts and roles. */

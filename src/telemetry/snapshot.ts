@@ -6,6 +6,8 @@ import type { Readiness } from './readiness.ts';
 /** Everything that the status page and its JSON say, as of one moment. */
 export interface Snapshot {
   readonly at: Date;
+  /** How old the figures are where the database has not answered since in time; 0: it has. */
+  readonly staleSeconds: number;
   readonly startedAt: Date;
   readonly vitals: Reading<Vitals>;
   readonly overview: Reading<Overview>;
@@ -15,9 +17,10 @@ export interface Snapshot {
 
 /** The document of `/status.json`: the columns of `retention.status`, and beside them the lists. */
 export function snapshotAsJson(snapshot: Snapshot): string {
-  const { at, startedAt, vitals, overview, listener, readiness } = snapshot;
+  const { at, staleSeconds, startedAt, vitals, overview, listener, readiness } = snapshot;
   const document = {
     at,
+    stale_seconds: staleSeconds,
     ready: readiness.ready,
     reasons: readiness.reasons,
     ...(vitals.ok ? vitals.value.status : {}),

@@ -42,8 +42,15 @@ export function showNotes(snapshot: Snapshot): Markup | undefined {
   </ul>`;
 }
 
-function notesOf({ readiness, vitals, overview }: Snapshot): readonly Note[] {
+function notesOf({ readiness, vitals, overview, staleSeconds }: Snapshot): readonly Note[] {
   const notes: Note[] = readiness.reasons.map((text) => ({ tone: 'bad', text }));
+  if (staleSeconds > 0) {
+    const age = formatDuration(staleSeconds * MILLISECONDS.second);
+    notes.push({
+      tone: 'warn',
+      text: `These figures are ${age} old: the database has not answered since.`,
+    });
+  }
   if (vitals.ok) notes.push(...notesOn(vitals.value));
   if (vitals.ok && !overview.ok) {
     notes.push({ tone: 'bad', text: 'The lists could not be read; the log says why.' });

@@ -1,8 +1,10 @@
 import { isTransientDatabaseError } from '../errors.ts';
 import { MILLISECONDS } from '../lifecycle/duration.ts';
 import { createFailureLog } from '../lifecycle/failure-log.ts';
+import { Semaphore } from '../lifecycle/semaphore.ts';
 import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
+import type { Overview, Vitals } from '../store/overview.ts';
 import type { Store } from '../store/store.ts';
 import { type Reading, createCachedRead } from './cached-read.ts';
 import { type HttpAnswer, createHttpServer } from './http-server.ts';
@@ -18,7 +20,7 @@ export interface TelemetryOptions {
   readonly host: string;
   /** 0 takes any free one. */
   readonly port: number;
-  readonly store: Pick<Store, 'readVitals' | 'readOverview'>;
+  readonly store: Pick<Store, 'readVitals' | 'readOverview' | 'pulse'>;
   readonly listener: () => ListenerState;
   readonly logger: Logger;
 }
@@ -33,6 +35,13 @@ export interface Telemetry extends Service, Omit<Metrics, 'render'> {
 const VITALS_MILLISECONDS = 5_000;
 /** Longer for the lists of the page, which cost more. */
 const OVERVIEW_MILLISECONDS = 9_000;
+/** Short, for a probe decides whether a listener gets traffic or is replaced. */
+const PULSE_MILLISECONDS = 1_000;
+const PULSE_PATIENCE_MILLISECONDS = 500;
+const PULSE_LIMIT_MILLISECONDS = 1_000;
+const PULSE_STALE_MILLISECONDS = 10_000;
+/** What a reading may take without being called stale. */
+const ORDINARY_MILLISECONDS = 2_000;
 
 const JSON_TYPE = 'application/json; charset=utf-8';
 const UNAVAILABLE = 503;
@@ -41,39 +50,54 @@ const UNAVAILABLE = 503;
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const { store, listener, logger } = options;
   const startedAt = new Date();
+  // One of them at work at a time: what watches takes one session from the work, however many look.
+  const turn = new Semaphore(1);
   const readVitals = createCachedRead({
-    read: logged(logger, 'The status', () => store.readVitals()),
+    read: logged(logger, 'The status', () => turn.run(undefined, () => store.readVitals())),
     freshMilliseconds: VITALS_MILLISECONDS,
   });
   // Both at once, so that the sums of a page are those of its lists.
   const readBoth = createCachedRead({
     read: logged(logger, 'The overview', () =>
-      Promise.all([store.readVitals(), store.readOverview()]),
+      turn.run(
+        undefined,
+        async () => [await store.readVitals(), await store.readOverview()] as const,
+      ),
     ),
     freshMilliseconds: OVERVIEW_MILLISECONDS,
   });
+  // By itself and not behind the others: a probe waits for no count.
+  const readPulse = createCachedRead({
+    read: logged(logger, 'The readiness', () => store.pulse()),
+    freshMilliseconds: PULSE_MILLISECONDS,
+    patienceMilliseconds: PULSE_PATIENCE_MILLISECONDS,
+    limitMilliseconds: PULSE_LIMIT_MILLISECONDS,
+    staleMilliseconds: PULSE_STALE_MILLISECONDS,
+  });
   const metrics = createMetrics({ readVitals, listener });
   const takeSnapshot = async (): Promise<Snapshot> => {
-    const now = await readVitals();
-    // Where the first look failed, the second would only make the reader wait longer.
-    const both = now.ok ? await readBoth() : failed(now);
+    const [pulse, both] = await Promise.all([readPulse(), readBoth()]);
+    // Where the lists alone fail, there are still the sums; where nothing answers, nothing is asked again.
+    const vitals: Reading<Vitals> = both.ok
+      ? { ok: true, value: both.value[0], at: both.at }
+      : pulse.ok
+        ? await readVitals()
+        : both;
+    const overview: Reading<Overview> = both.ok
+      ? { ok: true, value: both.value[1], at: both.at }
+      : both;
     // The page shows times by the database's clock, so its ages are by that clock, too.
-    const skew = now.ok ? now.value.asOf.getTime() - now.at.getTime() : 0;
+    const skew = vitals.ok ? vitals.value.asOf.getTime() - vitals.at.getTime() : 0;
     const there = (date: Date): Date => new Date(date.getTime() + skew);
     const { provenAt, fault: _fault, ...state } = listener();
-    const known = {
+    return {
+      at: there(vitals.ok ? vitals.at : new Date()),
+      staleSeconds: staleSeconds(vitals, OVERVIEW_MILLISECONDS),
       startedAt: there(startedAt),
       listener: { ...state, provenAt: provenAt && there(provenAt) },
-      readiness: judgeReadiness(now, listener()),
-    };
-    if (!both.ok) return { ...known, at: there(new Date()), vitals: now, overview: both };
-    const { at } = both;
-    const [vitals, overview] = both.value;
-    return {
-      ...known,
-      at: there(at),
-      vitals: { ok: true, value: vitals, at },
-      overview: { ok: true, value: overview, at },
+      readiness: judgeReadiness(pulse, listener()),
+      vitals,
+      overview,
     };
   };
   const server = createHttpServer({
@@ -84,7 +108,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       '/': async () => answerPage(await takeSnapshot()),
       '/status.json': async () => answerStatus(await takeSnapshot()),
       '/healthz': () => answerLiveness(listener()),
-      '/readyz': async () => answerReadiness(await readVitals(), listener()),
+      '/readyz': async () => answerReadiness(await readPulse(), listener()),
       '/metrics': async () => {
         const { contentType, text } = await metrics.render();
         return { contentType, body: text };
@@ -135,10 +159,10 @@ function answerLiveness({ fault }: ListenerState): HttpAnswer {
 }
 
 function answerReadiness(
-  vitals: Parameters<typeof judgeReadiness>[0],
+  pulse: Parameters<typeof judgeReadiness>[0],
   listener: ListenerState,
 ): HttpAnswer {
-  const readiness = judgeReadiness(vitals, listener);
+  const readiness = judgeReadiness(pulse, listener);
   return {
     status: readiness.ready ? 200 : UNAVAILABLE,
     contentType: JSON_TYPE,
@@ -146,8 +170,10 @@ function answerReadiness(
   };
 }
 
-function failed({ at }: Reading<unknown>): Reading<never> {
-  return { ok: false, error: undefined, at };
+/** How old a reading is that was not renewed in time; 0: it is as young as it is asked for. */
+function staleSeconds(reading: Reading<unknown>, freshMilliseconds: number): number {
+  const age = reading.ok ? Date.now() - reading.at.getTime() : 0;
+  return age > freshMilliseconds + ORDINARY_MILLISECONDS ? Math.round(age / 1_000) : 0;
 }
 
 /** Says why a read failed, since an answer over HTTP does not. */

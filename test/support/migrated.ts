@@ -101,7 +101,7 @@ set session_replication_role = replica;
 truncate retention.receipt, retention.change, retention.seal, retention.seal_copy;
 delete from retention.seal_head;
 insert into retention.seal_head default values;
-truncate runs, retention.batch, retention.progress, retention.hold,
+truncate runs, retention.batch, retention.progress, retention.ahead, retention.hold,
   retention.bucket, retention.scan, retention.past_work, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,

@@ -15,6 +15,7 @@ export function snapshotOf(
   const ago = (milliseconds: number): Date => new Date(now.getTime() - milliseconds);
   return {
     at: now,
+    staleSeconds: 0,
     startedAt: ago(3 * HOUR),
     vitals: {
       ok: true,

@@ -13,7 +13,7 @@ describe('health while no session of the database can work', () => {
     telemetry = createTelemetry({
       host: '127.0.0.1',
       port: 0,
-      store: { readVitals: away, readOverview: away },
+      store: { readVitals: away, readOverview: away, pulse: away },
       listener: () => ({
         listening: false,
         provenAt: undefined,

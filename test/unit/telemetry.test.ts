@@ -1,12 +1,14 @@
 import { type AddressInfo, connect } from 'node:net';
 import { once } from 'node:events';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type Reading, createCachedRead } from '../../src/telemetry/cached-read.ts';
 import { createHttpServer } from '../../src/telemetry/http-server.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { observeDeletion } from '../../src/telemetry/observed-deletion.ts';
+import type { Pulse } from '../../src/store/flagging.ts';
 import { judgeReadiness } from '../../src/telemetry/readiness.ts';
 import { createRecordingLogger } from '../support/recording-logger.ts';
+import { createTelemetry } from '../../src/telemetry/telemetry.ts';
 import { snapshotOf } from '../support/snapshot.ts';
 import { slowDown } from '../support/reports.ts';
 
@@ -61,23 +63,78 @@ describe('a shared read', () => {
     await Promise.resolve();
     expect(await read()).toMatchObject({ ok: true, value: 7 });
   });
+
+  test('while the next answer is under way, callers get the last one in a moment, and its age', async () => {
+    let now = 0;
+    let reads = 0;
+    let answer: (value: number) => void = () => undefined;
+    const read = createCachedRead<number>({
+      read: () => {
+        reads += 1;
+        if (reads === 1) return Promise.resolve(1);
+        return new Promise((resolve) => {
+          answer = resolve;
+        });
+      },
+      freshMilliseconds: 5_000,
+      patienceMilliseconds: 10,
+      limitMilliseconds: 20,
+      now: () => now,
+    });
+    const first = await read();
+    now = 5_000;
+    // The database is slow: many ask, one read is at work, and all get what the first one got.
+    const asked = await Promise.all(Array.from({ length: 20 }, () => read()));
+    expect(asked.every((reading) => reading === first)).toBe(true);
+    expect(reads).toBe(2);
+    now = 29_999;
+    expect(await read()).toBe(first);
+    // Too old to stand for the present.
+    now = 30_000;
+    expect(await read()).toMatchObject({ ok: false, error: { code: 'TIMEOUT' } });
+    answer(2);
+    await Promise.resolve();
+    expect(await read()).toMatchObject({ ok: true, value: 2 });
+    expect(reads).toBe(2);
+  });
+
+  test('a read that fails is told at once, and not covered by an older answer', async () => {
+    let now = 0;
+    let fails = false;
+    const read = createCachedRead({
+      read: () => (fails ? Promise.reject(new Error('away')) : Promise.resolve(1)),
+      freshMilliseconds: 5_000,
+      now: () => now,
+    });
+    expect(await read()).toMatchObject({ ok: true });
+    fails = true;
+    now = 5_000;
+    expect(await read()).toMatchObject({ ok: false });
+    expect(await read()).toMatchObject({ ok: false });
+  });
 });
 
 describe('readiness', () => {
-  const { vitals } = snapshotOf();
-  if (!vitals.ok) throw new Error('The sample has vitals.');
-  const ticked = (secondsAgo: number | null, enabled = true): Reading<typeof vitals.value> => ({
-    ...vitals,
+  const ticked = (secondsAgo: number | null, enabled = true): Reading<Pulse> => ({
+    ok: true,
+    at: new Date(),
     value: {
-      ...vitals.value,
-      status: {
-        ...vitals.value.status,
-        enabled,
-        last_tick:
-          secondsAgo === null ? null : new Date(vitals.value.asOf.getTime() - secondsAgo * 1_000),
-      },
+      enabled,
+      halted: [],
+      scheduler: 'pg_cron',
+      visibleNow: false,
+      nextVisibleSeconds: undefined,
+      more: false,
+      tickedSecondsAgo: secondsAgo ?? undefined,
+      tickedBy: secondsAgo === null ? undefined : 'pg_cron',
+      lastScanId: 0,
+      nextStampSeconds: undefined,
     },
   });
+  const halted = (...reasons: readonly string[]): Reading<Pulse> => {
+    const reading = ticked(1);
+    return reading.ok ? { ...reading, value: { ...reading.value, halted: reasons } } : reading;
+  };
 
   test.each([
     ['all is well', ticked(20), LISTENING, []],
@@ -90,6 +147,13 @@ describe('readiness', () => {
       ticked(1),
       { ...LISTENING, listening: false },
       ['It is not proven that notifications arrive; the log says why.'],
+    ],
+    ['a person has halted it', halted('halted', 'disabled'), LISTENING, []],
+    [
+      'stamps fail',
+      halted('stamps fail'),
+      LISTENING,
+      ['Nothing is flagged and nothing deleted: stamps fail.'],
     ],
     ['it stops', ticked(1), { ...LISTENING, stopping: true }, ['This listener is stopping.']],
   ] as const)('when %s', (_, reading, listener, reasons) => {
@@ -199,5 +263,78 @@ describe('the HTTP server', () => {
     await server.stop();
     expect(performance.now() - startedAt).toBeLessThan(3_000);
     silent.destroy();
+  });
+});
+
+describe('what is served while the database is slow', () => {
+  test('every path answers at once with the last figures and says how old they are; a probe asks for no count', async () => {
+    vi.useFakeTimers({ toFake: ['performance', 'Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { vitals, overview } = snapshotOf();
+    if (!vitals.ok || !overview.ok) throw new Error('The sample has both.');
+    const asked: string[] = [];
+    let answers = true;
+    const answer = <Value>(what: string, value: Value): Promise<Value> => {
+      asked.push(what);
+      return answers ? Promise.resolve(value) : new Promise(() => undefined);
+    };
+    const pulse = {
+      enabled: true,
+      halted: [],
+      scheduler: 'internal',
+      visibleNow: false,
+      nextVisibleSeconds: undefined,
+      more: false,
+      tickedSecondsAgo: 1,
+      tickedBy: 'internal',
+      lastScanId: 0,
+      nextStampSeconds: undefined,
+    } as const;
+    const telemetry = createTelemetry({
+      host: '127.0.0.1',
+      port: 0,
+      store: {
+        readVitals: () => answer('vitals', vitals.value),
+        readOverview: () => answer('overview', overview.value),
+        pulse: () => answer('pulse', pulse),
+      },
+      listener: () => LISTENING,
+      logger: createRecordingLogger(),
+    });
+    await telemetry.start();
+    onTestFinished(() => telemetry.stop());
+    const get = async (
+      path: string,
+    ): Promise<{ readonly body: string; readonly status: number }> => {
+      const reply = await fetch(`http://127.0.0.1:${telemetry.port()}${path}`);
+      return { status: reply.status, body: await reply.text() };
+    };
+    expect((await get('/readyz')).status).toBe(200);
+    expect(asked).toEqual(['pulse']);
+    for (const path of ['/metrics', '/status.json', '/'])
+      expect((await get(path)).status).toBe(200);
+    answers = false;
+    asked.length = 0;
+    vi.advanceTimersByTime(9_500);
+    const replies = await Promise.all(
+      ['/metrics', '/status.json', '/', '/readyz', '/metrics', '/status.json', '/'].map(get),
+    );
+    expect(replies.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 200, 200]);
+    const [metrics, json] = replies.map(({ body }) => body);
+    expect(metrics).toMatch(/^retention_status_age_seconds 9\.5/mu);
+    expect(metrics).toContain('retention_results{state="due"} 18250');
+    expect(JSON.parse(json ?? '')).toMatchObject({ due: 18_250, stale_seconds: 0 });
+    // One read of each kind is at work, however many ask, and what counts waits for its turn.
+    expect(asked.toSorted()).toEqual(['pulse', 'vitals']);
+    vi.advanceTimersByTime(10_000);
+    const [later, page] = await Promise.all(['/status.json', '/', '/readyz'].map(get));
+    expect(JSON.parse(later?.body ?? '')).toMatchObject({
+      stale_seconds: 20,
+      ready: false,
+      reasons: ['The database does not answer (TIMEOUT).'],
+    });
+    expect(page?.body).toContain(
+      'These figures are 20 s old: the database has not answered since.',
+    );
   });
 });
