@@ -20,6 +20,20 @@ as $$
   ) p
 $$;
 
+-- Whether any hold may keep a result: one that is in force, or that ended less than setting.release_spread ago.
+create or replace function retention._may_hold()
+returns boolean
+language sql
+stable
+as $$
+  select exists (
+    select
+    from retention.hold h
+    cross join retention.setting s
+    where retention._hold_end(h.released_at, h.expires_at) + s.release_spread > now()
+  )
+$$;
+
 -- The statement of the results that are past their date, as in retention.selection. $1: only those that completed
 -- before; $2: of this tenant only. p_early: also those that no policy makes due and that no date of their own keeps.
 -- p_is_exact: without what is held and what waits for a person. Not exact it is a few more, and Postgres can read the
@@ -42,12 +56,7 @@ as $$
     case when p_tenant_id is null then '$2 is null' else 'r.tenant_id = $2' end,
     case when p_early then ' or r.due_at is not null and coalesce(r.retain_until, ''-infinity'') < now()' end,
     case
-      when p_is_exact and exists (
-        select
-        from retention.hold h
-        cross join retention.setting s
-        where retention._hold_end(h.released_at, h.expires_at) + s.release_spread > now()
-      )
+      when p_is_exact and retention._may_hold()
       then ' and not r.held'
     end,
     case
@@ -57,7 +66,41 @@ as $$
   )
 $$;
 
--- Of the objects of a source (see _look_source), those that live runs need which are not due, and how many such runs.
+-- Of the keys of a source (see _look_source), those that another live row has too: one that differs in something that the
+-- rules ask for. Most rows have a key of their own, so that the rules are asked of few. Null: none.
+create or replace function retention._look_shared_keys(p_source text, p_before timestamptz, p_tenant_id retention.tenant_id)
+returns text[]
+language plpgsql
+stable
+set enable_nestloop = off
+set jit = off
+set work_mem = '128MB'
+as $$
+declare
+  v_keys text[];
+begin
+  if not (select s.check_shared_objects from retention.setting s) then
+    return null;
+  end if;
+  execute format(
+    'select array_agg(distinct o.key)
+    from retention._live o
+    where exists (
+      select
+      from (%s) d
+      where d.key = o.key
+        and (d.run_id, d.completed_at, d.tenant, d.status, d.retain_until)
+          is distinct from (o.run_id, o.completed_at, o.tenant_id, o.status, o.retain_until)
+    )',
+    p_source
+  )
+  into v_keys
+  using p_before, p_tenant_id;
+  return v_keys;
+end
+$$;
+
+-- Of the objects of a source, those that live runs need which are not due, and how many such runs.
 create or replace function retention._look_shared(
   p_source text,
   p_before timestamptz,
@@ -73,27 +116,8 @@ set jit = off
 set work_mem = '128MB'
 as $$
 declare
-  v_keys text[];
+  v_keys text[] := retention._look_shared_keys(p_source, p_before, p_tenant_id);
 begin
-  if not (select s.check_shared_objects from retention.setting s) then
-    return;
-  end if;
-  -- Most rows have a key of their own. So first the keys that another row has too: one that differs in something that the
-  -- rules ask for.
-  execute format(
-    'select array_agg(distinct o.key)
-    from retention._live o
-    where exists (
-      select
-      from (%s) d
-      where d.key = o.key
-        and (d.run_id, d.completed_at, d.tenant, d.status, d.retain_until)
-          is distinct from (o.run_id, o.completed_at, o.tenant_id, o.status, o.retain_until)
-    )',
-    p_source
-  )
-  into v_keys
-  using p_before, p_tenant_id;
   if v_keys is null then
     return;
   elsif cardinality(v_keys) <= retention._few_results() then

@@ -54,6 +54,82 @@ describeDatabase('first looks', () => {
     });
   });
 
+  /** The rows that only one of two questions returns. */
+  const difference = (one: string, other: string): Promise<unknown[]> =>
+    database().query(`(${one} except all ${other}) union all (${other} except all ${one})`);
+
+  test.each([1, 2, 3])('upcoming says the same as sets and by tenant: seed %d', async (seed) => {
+    const { query, one } = database();
+    await insertRandomRuns(database(), { seed });
+    // Some are flagged, dead or set aside already, and some are spared for a time.
+    await query(`${KEEPER}; select retention.flag_expired(); update retention.batch set dead_at = now(), failed_at = now()
+      where batch_id = (select min(batch_id) from retention.batch)`);
+    await query(
+      `update runs set completed_at = completed_at - interval '1 day' where result_s3_key like 'results/1%'`,
+    );
+    await query(`insert into retention.spared_object (bucket, key, etag, kept_by, until)
+      select distinct result_s3_bucket, result_s3_key, '', 'public.needed', 'infinity'::timestamptz
+      from runs where result_s3_key like 'results/2%' and result_s3_bucket is not null`);
+    for (const [tenant, coolOff] of [
+      ['null', 'null'],
+      [`'t1'`, 'null'],
+      ['null', `interval '36 hours'`],
+    ] as const) {
+      await query(`update retention.setting set cool_off = ${coolOff}`);
+      const { end } = await one<{ end: string }>(
+        `select (date_trunc('day', now(), 'UTC') + interval '10 days')::text as end`,
+      );
+      const grouped = `select date_trunc('day', at, 'UTC'), state, tenant_id, bucket, sum(results)`;
+      const keys = tenant === 'null' ? 'null' : `array[retention._tenant_key(${tenant})]`;
+      const byTenant = `${grouped} from retention._upcoming_by_tenant(${keys}, '${end}') group by 1, 2, 3, 4`;
+      const sets = `${grouped} from retention._upcoming_at_once(${tenant}, '${end}') group by 1, 2, 3, 4`;
+      expect(await difference(byTenant, sets)).toEqual([]);
+      const states = await query<{ state: string }>(
+        `select distinct state from retention._upcoming_at_once(${tenant}, '${end}')`,
+      );
+      expect(states.length).toBeGreaterThan(1);
+    }
+  });
+
+  test.each([1, 2])(
+    'the preview of a policy counts the same at once and by tenant: seed %d',
+    async (seed) => {
+      await insertRandomRuns(database(), { seed });
+      for (const [tenant, retain] of [
+        ['*', '8 days'],
+        ['*', '90 days'],
+        ['t2', '12 days'],
+        ['t3', '2 days'],
+      ] as const) {
+        const [one, other] = ['_preview_by_tenant', '_preview_at_once'].map(
+          (way) => `select * from retention.${way}('${tenant}', '${retain}')`,
+        );
+        expect(await difference(one ?? '', other ?? '')).toEqual([]);
+      }
+      expect(
+        await database().query(`select from retention._preview_at_once('*', '8 days')`),
+      ).not.toHaveLength(0);
+    },
+  );
+
+  test('upcoming passes by the tenant of a row that cannot be read, and names it', async () => {
+    const { insertRuns, connect } = database();
+    const [bad = ''] = await insertRuns({ count: 3 });
+    await insertRuns({ count: 4, tenant: 'globex' });
+    const { breakRun } = await withBrokenRows(database());
+    await breakRun(bad, 'XX001');
+    const session = await connect();
+    const warnings: (string | undefined)[] = [];
+    session.on('notice', ({ message }) => warnings.push(message));
+    const { rows } = await session.query(
+      'select tenant_id, results::int from retention.upcoming()',
+    );
+    expect(rows).toEqual([{ tenant_id: 'globex', results: 4 }]);
+    expect(warnings).toEqual([
+      'a row of tenant acme cannot be read, and the tenant is left out: XX001 this row is broken',
+    ]);
+  });
+
   test('a dry run lists exactly what then goes', async () => {
     const { query, store } = database();
     await insertRandomRuns(database(), { seed: 4 });
