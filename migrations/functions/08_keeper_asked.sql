@@ -2,6 +2,49 @@
 Keepers, asked: which of some keys they keep. See 08_keeper.
 */
 
+-- When what a row of a keeper (t) keeps may go, as SQL: a point in time as everywhere here: without a time zone it is UTC's,
+-- and a date begins at midnight. Null: as long as it has the row.
+create or replace function retention._keeper_until(p_keeper retention.keeper)
+returns text
+language sql
+stable
+as $$
+  select case (select t.oid from retention._column_type(p_keeper.table_oid, p_keeper.until_column) t)
+    when 'timestamptz'::regtype then format('t.%I', p_keeper.until_column)
+    when 'timestamp'::regtype then format('(t.%I at time zone ''UTC'')', p_keeper.until_column)
+    when 'date'::regtype then format('(t.%I::timestamp at time zone ''UTC'')', p_keeper.until_column)
+    else 'null::timestamptz'
+  end
+$$;
+
+-- A keeper's table as t, joined to what it keeps, as SQL. p_bucket, p_key and p_default_bucket: the object and the default
+-- bucket, as SQL.
+create or replace function retention._keeper_join(
+  p_keeper retention.keeper,
+  p_bucket text,
+  p_key text,
+  p_default_bucket text
+)
+returns text
+language sql
+stable
+as $$
+  select format(
+    '%1$s t on t.%2$I = %3$s collate %4$s
+      and coalesce(%5$s, ''infinity'') > now()
+      and coalesce(retention._bucket(%6$s, %7$s), %8$s) = %8$s',
+    p_keeper.table_oid::regclass,
+    p_keeper.key_column,
+    p_key,
+    retention._keeper_collation(p_keeper.table_oid, p_keeper.key_column),
+    retention._keeper_until(p_keeper),
+    -- Without the column, a row keeps its key in every bucket: the default would have to be no other.
+    case when p_keeper.bucket_column is null then p_bucket else format('t.%I::text', p_keeper.bucket_column) end,
+    p_default_bucket,
+    p_bucket
+  )
+$$;
+
 -- The question to a keeper, as SQL: which of the keys $2 do its rows keep in bucket $1, and until when? $3: the default
 -- bucket; $4: the table's name, which is part of the answer.
 create or replace function retention._keeper_question(p_keeper retention.keeper)
@@ -10,24 +53,12 @@ language sql
 stable
 as $$
   select format(
-    'select k.key, $4, max(coalesce(%1$s, ''infinity''))
+    'select k.key, $4, max(coalesce(%s, ''infinity''))
     from unnest($2) as k (key)
-    join %2$s t on t.%3$I = k.key collate %4$s
-    where coalesce(%1$s, ''infinity'') > now()
-      and coalesce(retention._bucket(%5$s, $3), $1) = $1
+    join %s
     group by k.key',
-    -- A point in time as everywhere here: without a time zone it is UTC's, and a date begins at midnight.
-    case (select t.oid from retention._column_type(p_keeper.table_oid, p_keeper.until_column) t)
-      when 'timestamptz'::regtype then format('t.%I', p_keeper.until_column)
-      when 'timestamp'::regtype then format('(t.%I at time zone ''UTC'')', p_keeper.until_column)
-      when 'date'::regtype then format('(t.%I::timestamp at time zone ''UTC'')', p_keeper.until_column)
-      else 'null::timestamptz'
-    end,
-    p_keeper.table_oid::regclass,
-    p_keeper.key_column,
-    retention._keeper_collation(p_keeper.table_oid, p_keeper.key_column),
-    -- Without the column, a row keeps its key in every bucket: the default would have to be no other.
-    case when p_keeper.bucket_column is null then '$1' else format('t.%I::text', p_keeper.bucket_column) end
+    retention._keeper_until(p_keeper),
+    retention._keeper_join(p_keeper, '$1', 'k.key', '$3')
   )
 $$;
 

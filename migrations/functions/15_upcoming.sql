@@ -54,12 +54,20 @@ as $$
   group by u.tenant_id, p.bucket
 $$;
 
--- What is not flagged and is due, or falls due before p_end, by the moment when it may be claimed at the earliest.
--- Called by upcoming, under its settings.
-create or replace function retention._upcoming_unflagged(p_tenant_id text, p_end timestamptz)
+-- What _upcoming_unflagged returns, tenant by tenant in the order of an index, and each object looked up by itself: for
+-- few results. p_tenant_keys: of these tenants only (null: of all).
+create or replace function retention._upcoming_by_tenant(p_tenant_keys text[], p_end timestamptz)
 returns table (at timestamptz, state text, tenant_id text, bucket text, results bigint)
 language plpgsql
 stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 declare
@@ -67,10 +75,6 @@ declare
   v_cool_off interval;
   v_holds boolean := exists (select from retention.hold);
 begin
-  -- Nothing is known of the table while it is detached.
-  if to_regclass('retention._live') is null then
-    return;
-  end if;
   select * into strict v_setting from retention.setting;
   v_cool_off := coalesce(v_setting.cool_off, '0');
   return query
@@ -80,8 +84,8 @@ begin
     join retention.policy d on d.tenant_id = '*'
     left join retention.policy p on p.tenant_id = n.tenant_id::text
       and p.tenant_id <> '*'
-    where p_tenant_id is null
-      or n.tenant_id::text = p_tenant_id
+    where p_tenant_keys is null
+      or retention._tenant_key(n.tenant_id::text) = any (p_tenant_keys)
   ),
   seen as materialized (
     select r.run_id, r.tenant_id, r.bucket, r.key, r.completed_at, r.due_at
@@ -151,7 +155,8 @@ $$;
 -- next pass takes it), upcoming (it falls due on that day, or a hold on it ends then); and without a day: held (a
 -- hold keeps it beyond these days), shared (another run needs its object), spared (a keeper has its object, or S3 holds another version of it), set aside
 -- (it waits for the release of a surge), dead (it waits for retention.retry).
--- Results without a bucket or key are left out. p_tenant_id: of this tenant only. Changes nothing.
+-- Results without a bucket or key are left out. p_tenant_id: of this tenant only. A tenant of which a row cannot be read is
+-- left out with a warning that names it. Changes nothing.
 -- For observers.
 -- Raises invalid_parameter_value for less than 0 and more than 366 days, and for what cannot be a tenant id.
 create or replace function retention.upcoming(p_days integer default 7, p_tenant_id text default null)
@@ -161,14 +166,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set max_parallel_workers_per_gather = 0
 set jit = off
-set work_mem = '128MB'
 as $$
 #variable_conflict use_column
 declare

@@ -302,7 +302,7 @@ class OrphanRun {
       const { code, reason, outcome, unanswered } = error;
       if (code === 'ConditionRefused' && !this.#refusesEtags) {
         this.#refusesEtags = true;
-        await this.#settle(page, claim, unanswered, undefined);
+        await this.#settle(page, claim, { unanswered });
         return undefined;
       }
       if (outcome === 'refused') {
