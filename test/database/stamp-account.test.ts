@@ -84,8 +84,8 @@ describeDatabase('stamps and receipts held against each other', () => {
       stamps_without_receipt: 2,
       receipts_without_stamp: 1,
       receipts_without_row: 1,
-      stamps_counted_at: expect.any(Date),
     });
+    expect(status.stamps_counted_at).toBeInstanceOf(Date);
     // Stretches of time add up, and change nothing that status shows.
     await query(
       `update runs set result_cleared_at = now() - interval '2 days' where run_id = '${stamped[0]}'`,
