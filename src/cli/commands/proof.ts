@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { countOf, showCount } from '../../numbers.ts';
 import { escapeControls } from '../../safe-text.ts';
-import type * as proof from '../../assembly-proof.ts';
+import type { ProofRequest, exportProof, proofHead, verifyProof } from '../../assembly-proof.ts';
 import type { SealVerification } from '../../proof/verify-seals.ts';
 import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
@@ -69,8 +69,12 @@ Examples:
 /** Runs one of the functions of the library, with progress, until a signal ends it. */
 async function run<Result>(
   work: (
-    assembly: Pick<typeof proof, 'verifyProof' | 'proofHead' | 'exportProof'>,
-    request: proof.ProofRequest,
+    assembly: {
+      readonly verifyProof: typeof verifyProof;
+      readonly proofHead: typeof proofHead;
+      readonly exportProof: typeof exportProof;
+    },
+    request: ProofRequest,
   ) => Promise<Result>,
 ): Promise<Result> {
   const { config, logger } = await readSettings('proof');

@@ -7,6 +7,7 @@ import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
+import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
@@ -23,6 +24,7 @@ export const mutations = [
   ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,
+  ...sealMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
