@@ -53,6 +53,7 @@ import {
 } from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
+import { accountStamps } from './receipts.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import {
@@ -167,6 +168,7 @@ const functions = {
   exportSeals,
   sealsToWrite,
   noteSealsWritten,
+  accountStamps,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

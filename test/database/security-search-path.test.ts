@@ -139,6 +139,7 @@ const CALLS: Readonly<Record<string, string>> = {
   verify_repeats: 'select * from retention.verify_repeats()',
   verify_seals: 'select * from retention.verify_seals()',
   accept_fence: `select retention.accept_fence('a drill')`,
+  account_stamps: 'select kind, results from retention.account_stamps()',
   activity: 'select * from retention.activity(2)',
   add_keeper: `select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`,
   list_keepers: 'select * from retention.list_keepers()',

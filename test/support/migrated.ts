@@ -104,7 +104,8 @@ insert into retention.seal_head default values;
 truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
-  retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
+  retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,
+  retention.returned_result, retention.stamp_account;
 alter table retention.setting disable trigger guard_setting;
 delete from retention.setting;
 insert into retention.setting default values;

@@ -122,6 +122,12 @@ function print(found: SealVerification): void {
       `${showCount(found.deleted_again, 'result')} deleted again: restored before, or written once more`,
     );
   }
+  for (const { kind, results, because, run_ids: runIds } of found.stamps ?? []) {
+    if (results === 0 || kind === 'accounted') continue;
+    const runs = runIds.slice(0, 3).join(', ');
+    say(`${showCount(results, 'result')} ${because}${runs === '' ? '' : `; for example ${runs}`}`);
+  }
+  if (found.stamps === null) say('Stamps were not counted: the table is detached.');
   if (found.unsealed_because !== null) say(`Not all is sealed: ${found.unsealed_because}`);
   if (found.head !== null) say(`The latest seal: ${found.head.seal}-${found.head.digest}`);
   const broken = found.problems.length + found.heads.filter(({ holds }) => !holds).length;

@@ -158,7 +158,7 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      "return { kind: 'whole', failure: error, unanswered: error.unanswered };",
+      "return { kind: 'whole', failure: error, unanswered, requestIds };",
       "return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
@@ -215,8 +215,8 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       'src/objects/s3/deletion-reply.ts',
-      '    else failures.push(failureOfCode(key, code, error.Message));\n',
-      '    else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
+      '    } else failures.push(failureOfCode(key, code, error.Message));\n',
+      '    } else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
         '    else failures.push(failureOfCode(key, code, error.Message));\n',
     ),
     testFile: REPLY_TEST,

@@ -5,6 +5,7 @@ import { peopleMutations } from './promise-13-people.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
+import { receiptMutations } from './promise-14-receipts.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
 import { sealMutations } from './promise-14.mjs';
@@ -25,6 +26,7 @@ export const mutations = [
   ...scopeMutations,
   ...surgeMutations,
   ...sealMutations,
+  ...receiptMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
