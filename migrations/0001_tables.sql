@@ -1196,7 +1196,7 @@ comment on column retention.seal_copy.problem is
 
 -- Down Migration
 
-drop table retention.seal_copy, retention.seal_head, retention.stamp_account, retention.returned_result, retention.past_work, retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.ahead, retention.progress,
+drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

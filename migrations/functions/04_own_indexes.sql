@@ -6,6 +6,7 @@ those again that a schema tool has dropped. Those on the application's table are
 do $$
 declare
   v_index text;
+
 begin
   -- An index that a lost reindex left has its name and serves no query.
   for v_index in
@@ -17,7 +18,9 @@ begin
       and not i.indisprimary
   loop
     execute 'drop index ' || v_index;
+
   end loop;
+
 end
 $$;
 
@@ -100,7 +103,9 @@ create index if not exists receipt_seal on retention.receipt (seal_id, settled_a
 create index if not exists change_seal on retention.change (seal_id, change_id);
 
 create index if not exists seal_unpruned on retention.seal (sealed_at) where pruned_at is null;
+
 create index if not exists receipt_settled on retention.receipt (settled_at);
+
 create index if not exists change_at on retention.change (at);
 
 create index if not exists change_subject on retention.change (subject, name, change_id);

@@ -69,6 +69,28 @@ describeDatabase('promise 14: proof verify', () => {
     expect(await store.verifySeals(3, 1)).toEqual([]);
   });
 
+  test('counts stamps without a receipt and receipts without a stamp apart: none of them breaks it', async () => {
+    const found = await afterTampering(
+      database(),
+      `insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key, result_cleared_at)
+      values ('acme', 'COMPLETED', now() - interval '1 hour', 'dpp-results', 'results/by-hand', clock_timestamp());
+      update runs set result_cleared_at = null where run_id = (
+        select run_ids[1]::text::uuid from retention.batch where batch_id = ${batch(1, 0)}
+      );
+      delete from runs where run_id = (
+        select run_ids[2]::text::uuid from retention.batch where batch_id = ${batch(1, 0)}
+      )`,
+    );
+    expect(found).toMatchObject({ holds: true, problems: [] });
+    const counted = (found.stamps ?? []).filter(({ results }) => results > 0);
+    expect(counted.map(({ kind, results }) => [kind, results])).toEqual([
+      ['accounted', 10],
+      ['no_receipt', 1],
+      ['no_stamp', 1],
+      ['no_row', 1],
+    ]);
+  });
+
   test('an export is checked by the script of the docs without this software, and one changed byte fails', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'retention-proof-'));
     onTestFinished(() => rm(folder, { recursive: true }));

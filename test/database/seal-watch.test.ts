@@ -107,13 +107,13 @@ describeDatabase('promise 14: heads leave the database', () => {
     const { watching, logger } = watch(bucket);
     await watching.start();
     await until('it has failed', () => logger.count('error') === 1);
-    expect(await writtenTo()).toEqual({ written_to: '0', problem: 'AccessDenied (no right)' });
+    expect(await writtenTo()).toEqual({ written_to: '0', problem: 'AccessDenied no right' });
     expect((await store.readVitals()).sealsUnwritten).toBe(2);
     expect(
       await query(
         `select because from retention.wait_causes() where what = 'seals in bucket seals'`,
       ),
-    ).toEqual([{ because: 'those from 1 on are not written there: AccessDenied (no right)' }]);
+    ).toEqual([{ because: 'those from 1 on are not written there: AccessDenied no right' }]);
     bucket.state.refusal = undefined;
     await until('all are written', () => bucket.written.size === 2);
     await until('it is noted', async () => (await store.readVitals()).sealsUnwritten === 0);

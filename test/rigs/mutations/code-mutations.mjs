@@ -74,8 +74,8 @@ export const codeMutations = [
     promise: 2,
     edits: one(
       ASSEMBLY,
-      'onCaughtUp: () => listener.wake(),',
-      "onCaughtUp: (how) => {\n      if (how === 'connected') listener.wake();\n    },",
+      'onCaughtUp: () => {\n      listener.wake();\n',
+      "onCaughtUp: (how) => {\n      if (how === 'connected') listener.wake();\n",
     ),
     testFile: DELETING_TEST,
     test: 'promise 2: what was announced while no session listened is taken up on reconnecting',
@@ -86,9 +86,8 @@ export const codeMutations = [
     edits: [
       {
         file: ASSEMBLY,
-        search: 'onCaughtUp: () => listener.wake(),',
-        replace:
-          "onCaughtUp: (how) => {\n      if (how === 'reconnected') listener.wake();\n    },",
+        search: 'onCaughtUp: () => {\n      listener.wake();\n',
+        replace: "onCaughtUp: (how) => {\n      if (how === 'reconnected') listener.wake();\n",
       },
       {
         file: LISTENER,
@@ -515,8 +514,8 @@ export const codeMutations = [
     promise: 9,
     edits: one(
       ASSEMBLY,
-      '    onNotification: () => {\n      telemetry?.countNotification();\n',
-      '    onNotification: (_channel, payload) => {\n      telemetry?.countNotification();\n' +
+      '    onNotification: (channel) => {\n',
+      '    onNotification: (channel, payload) => {\n' +
         '      const { run_ids: runIds = [] } = (payload ?? {}) as { run_ids?: string[] };\n' +
         "      void database.query('update retention.result set cleared_at = now() where run_id::text = any ($1)', [runIds]);\n",
     ),

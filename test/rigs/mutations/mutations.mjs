@@ -8,6 +8,7 @@ import { surgeMutations } from './promise-13-surges.mjs';
 import { receiptMutations } from './promise-14-receipts.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
+import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
@@ -24,6 +25,7 @@ export const mutations = [
   ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,
+  ...sealMutations,
   ...receiptMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 

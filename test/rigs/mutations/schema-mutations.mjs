@@ -493,7 +493,11 @@ export const schemaMutations = [
   {
     name: 'a pass that hit its limit is the last of the day',
     promise: 2,
-    edits: one(TICK, '  if not v_beat.more\n    and v_beat', '  if v_beat'),
+    edits: one(
+      TICK,
+      '  if v_beat.more\n    or v_beat.passed_at is null\n',
+      '  if v_beat.passed_at is null\n',
+    ),
     testFile: FLAGGING_TEST,
     test: 'comes with the next tick when the last one hit its limit',
   },
