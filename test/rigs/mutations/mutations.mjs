@@ -6,6 +6,7 @@ import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { historyMutations } from './promise-14-history.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -23,6 +24,7 @@ export const mutations = [
   ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,
+  ...historyMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
