@@ -38,7 +38,7 @@ begin
       from retention.change c
       where c.at >= v_since
         and (
-          c.subject = 'setting' and (
+          c.subject = 'setting' and p_setting <> 'retain' and (
             c.name is null
             or p_setting = any (string_to_array(c.name, ', '))
             or p_setting = 'halt' and c.name like '%halted\_%'

@@ -276,6 +276,14 @@ describeDatabase('the operating guide', () => {
     expect(shown.stdout).toContain('3 results set aside');
     const released = await guide.run('retention surge release 1 --expect 200000');
     expect(released.stdout).toContain('3 results are released');
+
+    await guide.run('retention history --tenant tenant_abc --since 30d');
+    const who = await guide.run('retention history --setting enabled');
+    expect(who.stdout).toMatch(/enabled: .* -> .*, by postgres \(retention.*\)/u);
+    guide.put('abc123', gone);
+    guide.put('2026-04-01T09:30Z', new Date(Date.now() - 1_000).toISOString());
+    const then = await guide.run('retention explain abc123 --at 2026-04-01T09:30Z');
+    expect(then.stdout).toContain(`Run ${gone} at `);
   }
 
   /** 6. Auditors' requests */

@@ -155,7 +155,7 @@ describeDatabase('commands for more than one person', () => {
 
     const told = await as(OBSERVER, 'history', '--tenant', 'acme', '--since', '1h');
     expect(told.stdout.trim().split('\n').at(-1)).toMatch(
-      new RegExp(`^2\\S+Z  policy of acme: 90 days, by ${OPERATOR} \\(retention policy\\)$`, 'u'),
+      new RegExp(`^2\\S+Z  policy of acme: 90 days, by ${OPERATOR} \\(retention\\)$`, 'u'),
     );
     const one_ = await as(OBSERVER, 'history', '--run', runId, '--limit', '1', '--json');
     expect(JSON.parse(one_.stdout)).toMatchObject({
@@ -185,13 +185,6 @@ describeDatabase('commands for more than one person', () => {
       [
         ['history', '--since', '2026-02-30'],
         '--since: expected a point in time such as 2026-04-01',
-      ],
-      [['history', '--tenant', ''], '--tenant: expected what to narrow to; given an empty text'],
-      [['history', '--limit', 'all'], '--limit: expected a whole number from 1 to'],
-      [['explain', runId, '--at', 'noon'], '--at: expected a point in time such as 2026-04-01'],
-      [
-        ['explain', runId, '--at', '2100-01-01'],
-        'expected a time that has passed, given: 2100-01-01T00:00:00.000Z',
       ],
       [
         ['explain', runId, '--at', '2020-01-01'],

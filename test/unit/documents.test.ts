@@ -23,6 +23,10 @@ const NOT_FOLLOWED: ReadonlyMap<string, string> = new Map([
   ['CONTRIBUTING.md', 'its one command is npm test, which is what runs here'],
   ['test/rigs/README.md', 'its commands take an hour; npm test runs a short form of them'],
   ['docs/people.md', 'its commands want two people; test/system/people-commands.test.ts runs them'],
+  [
+    'docs/history.md',
+    'its tenants and runs are examples; test/system/people-commands.test.ts asks',
+  ],
   ['docs/copies.md', 'its commands are played with real copies by test/system/copies-*.test.ts'],
   ['docs/proof.md', 'its commands are those of the operating guide, with other names'],
   ['docs/proof-export.md', 'test/database/proof-verify.test.ts runs its script beside an export'],

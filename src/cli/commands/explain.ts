@@ -23,7 +23,7 @@ async function explain(
   options: { readonly at?: string; readonly json?: boolean },
 ): Promise<void> {
   if (options.at !== undefined) {
-    const { explainThen } = await import('./explain-then.ts');
+    const { explainThen } = await import('../explain-then.ts');
     await explainThen(runIds, options.at, options.json === true);
     return;
   }

@@ -7,6 +7,7 @@ import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
 import { receiptMutations } from './promise-14-receipts.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
+import { historyMutations } from './promise-14-history.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
 import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
@@ -27,6 +28,7 @@ export const mutations = [
   ...surgeMutations,
   ...sealMutations,
   ...receiptMutations,
+  ...historyMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {

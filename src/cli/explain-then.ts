@@ -1,9 +1,9 @@
-import { escapeControls } from '../../safe-text.ts';
-import type { ExplanationThen } from '../../store/history.ts';
-import { printJson, printLine } from '../output.ts';
-import { withUsage } from '../refusals.ts';
-import { readSettings } from '../settings.ts';
-import { describeHold, showDate } from './explain.ts';
+import { escapeControls } from '../safe-text.ts';
+import type { ExplanationThen } from '../store/history.ts';
+import { printJson, printLine } from './output.ts';
+import { withUsage } from './refusals.ts';
+import { readSettings } from './settings.ts';
+import { describeHold, showDate } from './commands/explain.ts';
 
 /** `retention explain RUN --at TIME` */
 export async function explainThen(
@@ -11,10 +11,10 @@ export async function explainThen(
   time: string,
   isJson: boolean,
 ): Promise<void> {
-  const { parsePointInTime } = await import('../../point-in-time.ts');
+  const { parsePointInTime } = await import('../point-in-time.ts');
   const at = parsePointInTime(time, '--at');
   const { config, logger } = await readSettings('explain');
-  const { withStore } = await import('../../assembly.ts');
+  const { withStore } = await import('../assembly.ts');
   const runs = await withStore({ config, logger }, (store) =>
     withUsage(store.explainAt(runIds, at)),
   );
