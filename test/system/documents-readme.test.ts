@@ -251,7 +251,30 @@ describeDatabase('the README', () => {
     guide.put('0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33', cleared);
     await guide.run('retention restore 0190c5a2-7d5c-7f0e-9a51-0a4b6a1e2f33 --hold-for 14d');
     expect(stack.s3().hasObject('dpp-results', `results/${cleared}`)).toBe(true);
+    await followProof(guide);
     await guide.run('retention doctor');
+  }
+
+  async function followProof(guide: Story): Promise<void> {
+    await guide.type('retention proof head > heads.txt');
+    expect((await guide.run('retention proof verify')).stdout).toContain('All of it holds.');
+    await guide.run('retention proof verify --head heads.txt --json');
+    await guide.run('retention proof head >> heads.txt');
+    await guide.run('retention proof export --out proof.jsonl');
+    guide.put('/etc/retention', guide.folder);
+    const key = '/etc/retention/signing-key.pem';
+    const made = await guide.run(`retention proof key --out ${key}`);
+    const shown = await guide.run(`RETENTION_SIGNING_KEY_FILE=${key} retention proof key --show`);
+    expect(made.stdout).toContain(shown.stdout);
+    guide.variables['RETENTION_SIGNING_KEY_FILE'] = join(guide.folder, 'signing-key.pem');
+    const period = '--from 2025-01-01 --to 2025-04-01';
+    const certified = await guide.run(
+      `retention certificate --tenant tenant_abc ${period} --out tenant_abc-2025-q1`,
+    );
+    expect(certified.stdout).toContain('Difference: 0');
+    await guide.run(
+      'retention certificate --no-tenant --from 2025-01-01 --to 2025-02-01 --out 2025-01 --no-keys',
+    );
   }
 
   async function followPeople(guide: Story): Promise<void> {

@@ -50,9 +50,8 @@ The folder holds certificate.json, certificate.html to print, results.csv, and C
 check all of it without this product.
 
 Examples:
-  $ retention certificate --tenant acme --from 2026-01-01 --to 2026-04-01 --out acme-2026-q1
-  $ retention certificate --tenant acme --from 2026-01-01 --to 2026-04-01 --out acme --no-keys \\
-      --note 'Backups of the bucket are kept for 35 days.'`,
+  $ retention certificate --tenant tenant_abc --from 2025-01-01 --to 2025-04-01 --out tenant_abc-2025-q1
+  $ retention certificate --no-tenant --from 2025-01-01 --to 2025-02-01 --out 2025-01 --no-keys`,
     )
     .action(run);
 }
