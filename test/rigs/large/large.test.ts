@@ -2,8 +2,7 @@ import { afterAll, expect, test } from 'vitest';
 import { type Ground, layLargeGround } from './ground.ts';
 
 /*
-Promise 13 at full size: two real listeners, an S3 in this process, and an hour of passes after each slip. Prints a table;
-RETENTION_LARGE_SCALE=0.1 takes a tenth of the rows.
+Promise 13 at full size: two real listeners, an S3 in this process, and an hour of passes after each slip. Prints a table.
 */
 
 const SCALE = Number(process.env['RETENTION_LARGE_SCALE'] ?? '1');
