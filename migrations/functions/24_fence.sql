@@ -386,7 +386,8 @@ begin
     accepted_by = excluded.accepted_by,
     accepted_reason = excluded.accepted_reason;
   update retention.fence
-  set taking = renewed_at is not null,
+  -- It may have been lost before it was ever renewed from here: the copy is older than the first renewal.
+  set taking = renewed_at is not null or lost_at is not null,
     lost_at = null,
     lost_because = null;
   perform retention._note_gate();

@@ -61,6 +61,11 @@ export class FenceProof {
     return this.#isProven && now < this.#validUntil;
   }
 
+  /** By the clock of `isHeld`. */
+  get heldUntil(): number {
+    return this.#isProven ? this.#validUntil : -Infinity;
+  }
+
   remember(token: string): void {
     const others = this.#remembered.filter((it) => it !== token);
     this.#remembered = [token, ...others].slice(0, REMEMBERED);

@@ -52,7 +52,8 @@ export async function reportFence(options: FenceReportOptions): Promise<FenceRep
   if (accept === undefined) return { ...state, outside, missing, accepted: false };
   const accepted = await store.acceptFence(accept.reason);
   // Taken at once, so that the other database halts at its next look.
-  if (accepted && state.fence_in_use) await openFence(options).look();
+  if (accepted && (state.fence_in_use || options.config.fence === 's3'))
+    await openFence(options).look();
   return { ...(await store.readFence()), outside, missing, accepted };
 }
 

@@ -38,6 +38,11 @@ export interface Fence {
   isUsed(): boolean;
   /** Why not, in a sentence; undefined: they may. */
   whyNot(): string | undefined;
+  /**
+   * Until when it is held if nothing renews it, by `safeNow()`: what is asked of S3 is sent before then, for a process
+   * that was stopped goes on where it was.
+   */
+  heldUntil(): number;
   /** Looks once. What S3 refuses is logged, and nothing is held. @throws DatabaseError */
   look(): Promise<void>;
   /** Looks soon. */
@@ -112,6 +117,10 @@ class S3Fence implements Fence {
 
   whyNot(): string | undefined {
     return this.isHeld() ? undefined : this.#because;
+  }
+
+  heldUntil(): number {
+    return this.#isOff === true ? Infinity : this.#proof.heldUntil;
   }
 
   wake(): void {

@@ -18,6 +18,31 @@ export async function refuseWhileClosed(store: {
   throw refusal(closed.because, closed.remedy, canLook);
 }
 
+/** Reasons that speak against a deletion, and not against bringing an object back. */
+const CAN_RESTORE: ReadonlySet<string> = new Set([
+  'disabled',
+  'halted',
+  'objects missing',
+  'keeper fails',
+  'stamps fail',
+  'subscriber',
+]);
+
+/**
+ * Refuses to bring results back where this is not known to be the database, and the table, that they belong to. In an
+ * incident, with everything halted, it works.
+ *
+ * @throws RefusedError with the gate's reason and its remedy.
+ */
+export async function refuseElsewhere(store: {
+  readGate(): Promise<readonly GateReason[]>;
+}): Promise<void> {
+  const gate = await store.readGate();
+  const closed = gate.find(({ reason }) => !CAN_RESTORE.has(reason));
+  if (closed === undefined) return;
+  throw new RefusedError(`Nothing was restored: ${closed.because}`, { remedy: closed.remedy });
+}
+
 /**
  * Asks the variable, which holds for this process also where the database says otherwise.
  *

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { type Config, firstBucket } from '../config/config.ts';
 import { RefusedError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
+import type { DeletionOptions } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Store } from '../store/store.ts';
 import { type Fence, createFence } from './fence.ts';
@@ -58,23 +59,20 @@ export function fenced(
   fence: Fence,
 ): Pick<ObjectStore, 'deleteObjects' | 'versions'> {
   const { versions } = objects;
-  const refuse = (): void => {
+  const inTime = (options: DeletionOptions = {}): DeletionOptions => {
     const whyNot = fence.whyNot();
     if (whyNot !== undefined) throw new RefusedError(`Nothing more is deleted: ${whyNot}`);
+    return { ...options, endsAt: Math.min(options.endsAt ?? Infinity, fence.heldUntil()) };
   };
   return {
-    deleteObjects: async (...rest) => {
-      refuse();
-      return objects.deleteObjects(...rest);
-    },
+    deleteObjects: async (bucket, keys, options) =>
+      objects.deleteObjects(bucket, keys, inTime(options)),
     ...(versions === undefined
       ? {}
       : {
           versions: {
-            purgeKeys: async (...rest) => {
-              refuse();
-              return versions.purgeKeys(...rest);
-            },
+            purgeKeys: async (bucket, keys, options) =>
+              versions.purgeKeys(bucket, keys, inTime(options)),
           },
         }),
   };

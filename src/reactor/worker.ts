@@ -36,7 +36,7 @@ export interface WorkerOptions {
   readonly allowedBuckets?: readonly string[] | undefined;
   readonly rateLimit: RateLimit;
   /** Asked before each claim, and before S3. Default: batches may be claimed. */
-  readonly fence?: Pick<Fence, 'isHeld' | 'whyNot'> | undefined;
+  readonly fence?: Pick<Fence, 'isHeld' | 'whyNot' | 'heldUntil'> | undefined;
 }
 
 /** What became of one batch. */
@@ -218,7 +218,10 @@ class BatchWorker implements Worker {
             if (!(await this.#mayDelete(claim, ended.signal))) return undefined;
             const { habits } = claim;
             const etags = etagsOf(claim);
-            return ask(claim.bucket, claim.keys, { signal: ended.signal, endsAt, habits, etags });
+            // Whoever takes the fence over has waited until then.
+            const sentBy = Math.min(endsAt, this.#options.fence?.heldUntil() ?? Infinity);
+            const options = { signal: ended.signal, endsAt: sentBy, habits, etags };
+            return ask(claim.bucket, claim.keys, options);
           },
         ),
       );

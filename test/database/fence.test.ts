@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NEVER_ABORTED } from '../../src/lifecycle/linked-abort.ts';
 import { unlimited } from '../../src/lifecycle/rate-limit.ts';
 import { silentLogger } from '../../src/logger.ts';
+import type { Fence } from '../../src/reactor/fence.ts';
 import { FENCE_TIMES } from '../../src/reactor/fence-proof.ts';
 import { createWorker } from '../../src/reactor/worker.ts';
 import { type MemoryS3, type MemoryS3Request, startMemoryS3 } from '../stack/memory-s3.ts';
@@ -469,7 +470,7 @@ describeDatabase('promise 13: the fence in S3', () => {
     await database().insertRuns({ count: 3 });
     await database().query('select retention.flag_expired()');
     let asked = 0;
-    const work = async (fence: { isHeld: () => boolean; whyNot: () => string | undefined }) =>
+    const work = async (fence: Pick<Fence, 'isHeld' | 'whyNot' | 'heldUntil'>) =>
       createWorker({
         store: database().store,
         objects: {
@@ -484,8 +485,12 @@ describeDatabase('promise 13: the fence in S3', () => {
         rateLimit: unlimited,
         fence,
       }).workOnce({ stop: NEVER_ABORTED, abort: NEVER_ABORTED });
-    expect(await work({ isHeld: () => false, whyNot: () => 'not held' })).toBeUndefined();
-    expect(await work({ isHeld: () => true, whyNot: () => 'lost meanwhile' })).toMatchObject({
+    expect(
+      await work({ isHeld: () => false, whyNot: () => 'not held', heldUntil: () => -Infinity }),
+    ).toBeUndefined();
+    expect(
+      await work({ isHeld: () => true, whyNot: () => 'lost meanwhile', heldUntil: () => 0 }),
+    ).toMatchObject({
       cleared: 0,
       postponed: true,
     });

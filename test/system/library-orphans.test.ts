@@ -1,5 +1,5 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import {
@@ -141,6 +141,24 @@ describeDatabase('orphans of the library, with an object store of the caller', (
       ]),
     ]);
     expect([...objects.values()]).toMatchObject([{ key: 'orphan/2', etag: 'new' }]);
+  });
+
+  test('a second deletion of the same list at once is refused, and the first counts as if alone', async () => {
+    const second: unknown[] = [];
+    const { request } = await listTwo(async (_bucket, wanted) => {
+      second.push(await deleteOrphans(request).catch((error: unknown) => error));
+      return { deleted: wanted, all: true, failures: [], unanswered: [] };
+    });
+    expect(await deleteOrphans(request)).toMatchObject({ deleted: 2, failed: 0 });
+    expect(second).toEqual([expect.any(RefusedError)]);
+    expect(String(second[0])).toContain(`process ${process.pid} of`);
+    expect(await orphanLists(request)).toMatchObject([{ deleted: 2, spared: 0, failed: 0 }]);
+    expect(existsSync(`${request.file}.lock`)).toBe(false);
+    // What a process that was killed has left keeps nobody waiting; another host's has to be looked at.
+    writeFileSync(`${request.file}.lock`, JSON.stringify({ host: hostname(), pid: 2 ** 22 + 1 }));
+    expect(await deleteOrphans(request)).toMatchObject({ deleted: 2, resumed: true });
+    writeFileSync(`${request.file}.lock`, JSON.stringify({ host: 'elsewhere', pid: 1 }));
+    await expect(deleteOrphans(request)).rejects.toThrow('process 1 of elsewhere is deleting');
   });
 
   test('an etag that is another one when it is looked at is spared without being asked for', async () => {

@@ -17,6 +17,7 @@ interface SetOptions {
   readonly onVersioned?: 'marker' | 'purge';
   readonly by?: string;
   readonly new?: boolean;
+  readonly json?: boolean;
 }
 
 /** `retention bucket list|set|forget|confirm` */
@@ -60,6 +61,7 @@ export function bucketCommand(): Command {
     )
     .option('--new', 'the bucket need not be known yet')
     .option('--by <name>', "who sets it; default: the database's user")
+    .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
@@ -74,6 +76,7 @@ Example:
     .description('Forget what was learned of a bucket, so that it is found out again.')
     .argument('<bucket>', 'from: retention bucket list')
     .option('--all', 'also what was set by a person')
+    .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention bucket forget dpp-results')
     .action(forget);
   command
@@ -81,6 +84,7 @@ Example:
     .description('Say that the objects that were looked for and not found are really gone.')
     .argument('<bucket>', 'the one that the status names')
     .option('--by <name>', "who says it; default: the database's user")
+    .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
@@ -159,6 +163,10 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
     if (setsHabits) await withUsage(store.setHabits(bucket, habits, { by, isNew }));
     return store.knownBucket(bucket);
   });
+  if (options.json === true) {
+    printJson({ bucket: known ?? null });
+    return;
+  }
   const told = [
     describeHabits(known?.habits ?? {}),
     ...(onVersioned === undefined ? [] : [`where it keeps versions: ${onVersioned}`]),
@@ -166,24 +174,38 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
   printLine(`Bucket ${bucket}: ${told.filter(Boolean).join('; ')}.`);
 }
 
-async function forget(bucket: string, options: { readonly all?: boolean }): Promise<void> {
+async function forget(
+  bucket: string,
+  options: { readonly all?: boolean; readonly json?: boolean },
+): Promise<void> {
   const { config, logger } = await readSettings('bucket');
   const { withStore } = await import('../../assembly.ts');
   const known = await withStore({ config, logger }, async (store) => {
     await withUsage(store.forgetHabits(bucket, options.all === true));
     return store.knownBucket(bucket);
   });
+  if (options.json === true) {
+    printJson({ bucket: known ?? null });
+    return;
+  }
   const left = describeHabits(known?.habits ?? {});
   printLine(`Bucket ${bucket}: forgotten${left === '' ? '' : `; still in force: ${left}`}.`);
 }
 
-async function confirm(bucket: string, options: { readonly by?: string }): Promise<void> {
+async function confirm(
+  bucket: string,
+  options: { readonly by?: string; readonly json?: boolean },
+): Promise<void> {
   const { config, logger } = await readSettings('bucket');
   const { withStore } = await import('../../assembly.ts');
   const reasons = await withStore({ config, logger }, async (store) => {
     await withUsage(store.confirmMissing(bucket, options.by));
     return store.readGate();
   });
+  if (options.json === true) {
+    printJson({ bucket, confirmed: true, reasons });
+    return;
+  }
   printLine(`Bucket ${bucket}: confirmed; results without an object are stamped.`);
   for (const { because, remedy } of reasons) {
     printLine(`Still nothing is flagged or claimed: ${because}. Remedy: ${remedy}`);

@@ -46,6 +46,7 @@ Example:
     .description('End holds. What was held by tenant comes back little by little.')
     .argument('<hold_id...>', 'from: retention hold list')
     .option('--by <name>', "who releases them; default: the database's user")
+    .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention hold release 12 13')
     .action(release);
   command
@@ -95,7 +96,10 @@ function describePlaced(hold: PlacedHold): void {
   if (unnamed > 0) printLine(`    and ${showNumber(unnamed)} more`);
 }
 
-async function release(ids: readonly string[], options: { readonly by?: string }): Promise<void> {
+async function release(
+  ids: readonly string[],
+  options: { readonly by?: string; readonly json?: boolean },
+): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
   const holdIds = ids.map((id) => {
     if (/^[1-9]\d{0,14}$/u.test(id)) return Number(id);
@@ -108,6 +112,10 @@ async function release(ids: readonly string[], options: { readonly by?: string }
   const released = await withStore({ config, logger }, (store) =>
     withUsage(store.releaseHolds(holdIds, options.by)),
   );
+  if (options.json === true) {
+    printJson({ holds: released });
+    return;
+  }
   for (const hold of released) {
     printLine(`Hold ${hold.hold_id} ${hold.released ? 'is released.' : 'was released before.'}`);
     if (hold.due !== null) {

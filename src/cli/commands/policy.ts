@@ -9,6 +9,7 @@ import { readSettings } from '../settings.ts';
 
 interface YesOption {
   readonly yes?: boolean;
+  readonly json?: boolean;
 }
 
 const DEFAULT_TENANT = '*';
@@ -32,6 +33,7 @@ export function policyCommand(): Command {
     .argument('<tenant>', "a tenant's id, or '*' for the default")
     .argument('<duration>', 'such as 30d or 2w; 1 day to 99 years')
     .option('--yes', 'do not ask: about what becomes due at once, or a tenant without runs')
+    .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       "\nExamples:\n  $ retention policy set tenant_abc 90d\n  $ retention policy set '*' 2w --yes",
@@ -42,6 +44,7 @@ export function policyCommand(): Command {
     .description("Take a tenant's own policy away, so that the default holds for it.")
     .argument('<tenant>', "a tenant's id")
     .option('--yes', 'let it make results due at once without being asked')
+    .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention policy unset tenant_abc')
     .action(unset);
   command
@@ -49,6 +52,7 @@ export function policyCommand(): Command {
     .description('Let a policy take effect that was held back for making too much due at once.')
     .argument('[tenant]', 'default: every policy that waits')
     .option('--yes', 'do not ask')
+    .option('--json', 'print one JSON document')
     .addHelpText('after', "\nExample:\n  $ retention policy confirm '*'")
     .action(confirmPending);
   return command;
@@ -92,7 +96,7 @@ async function set(tenant: string, duration: string, options: YesOption): Promis
     }
     const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
     const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed, !isKnown));
-    await reportEffect(store, tenantId, due);
+    await reportEffect(store, tenantId, due, options);
   });
   const { retentionDays } = config;
   if (tenant === DEFAULT_TENANT && retentionDays !== undefined && retentionDays !== days) {
@@ -118,7 +122,7 @@ async function unset(tenant: string, options: YesOption): Promise<void> {
       isThere && fallback !== undefined ? await store.newlyDue(tenantId, fallback.retain_days) : [];
     const isConfirmed = await announce(newlyDue, options);
     const due = await withUsage(store.unsetPolicy(tenantId, isConfirmed));
-    await reportEffect(store, tenantId, due);
+    await reportEffect(store, tenantId, due, options);
   });
 }
 
@@ -131,21 +135,28 @@ async function confirmPending(tenant: string | undefined, options: YesOption): P
       .filter(isPending)
       .filter((policy) => tenantId === undefined || policy.tenant_id === tenantId);
     if (pending.length === 0) {
-      if (tenantId === undefined) printLine('No policy waits for a confirmation.');
+      if (tenantId === undefined && options.json === true) printJson({ policies: [] });
+      else if (tenantId === undefined) printLine('No policy waits for a confirmation.');
       else {
         throw new UsageError(`no policy of tenant ${tenantId} waits for a confirmation`, {
           remedy: 'See what does with: retention policy list',
         });
       }
     }
-    for (const policy of pending) await confirmOne(store, policy, options);
+    const effects: Effect[] = [];
+    for (const policy of pending) effects.push(await confirmOne(store, policy, options));
+    if (options.json === true && effects.length > 0) printJson({ policies: effects });
   });
 }
 
-async function confirmOne(store: Store, policy: PendingPolicy, options: YesOption): Promise<void> {
+async function confirmOne(
+  store: Store,
+  policy: PendingPolicy,
+  options: YesOption,
+): Promise<Effect> {
   const { RefusedError, UsageError } = await import('../../errors.ts');
   const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
-  printLine(escapeControls(describePending(policy)));
+  if (options.json !== true) printLine(escapeControls(describePending(policy)));
   await confirm(
     `By now it makes ${showNumber(now)} live results due at once. Let it take effect?`,
     options.yes === true,
@@ -153,7 +164,9 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
   const expected = options.yes === true ? undefined : Math.ceil(now * GROWTH_WHILE_ASKED);
   try {
     const due = await withUsage(store.confirmPolicy(policy.tenant_id, expected));
-    await reportEffect(store, policy.tenant_id, due);
+    const effect = await readEffect(store, policy.tenant_id, due);
+    if (options.json !== true) describeEffect(effect);
+    return effect;
   } catch (error) {
     if (error instanceof UsageError) throw new RefusedError(error.message, { cause: error });
     throw error;
@@ -164,30 +177,56 @@ async function confirmOne(store: Store, policy: PendingPolicy, options: YesOptio
 async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
   const due = sumOf(newlyDue);
   if (due === 0) return false;
-  printLine(`This makes ${showNumber(due)} live results due at once:`);
-  printTable(
-    ['tenant', 'results'],
-    newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
-  );
+  if (options.json !== true) {
+    printLine(`This makes ${showNumber(due)} live results due at once:`);
+    printTable(
+      ['tenant', 'results'],
+      newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
+    );
+  }
   await confirm('Their objects go with the next passes. Set it?', options.yes === true);
   return true;
 }
 
-async function reportEffect(store: Store, tenantId: string, due: number): Promise<void> {
+/** What a command has made of the policy of a tenant; keys as in JSON. */
+interface Effect {
+  readonly tenant_id: string;
+  /** Null: it has none of its own. */
+  readonly policy: Policy | null;
+  /** How many results became due by it. */
+  readonly results: number;
+}
+
+async function readEffect(store: Store, tenantId: string, results: number): Promise<Effect> {
   const policies = await store.listPolicies();
-  const own = policies.find((policy) => policy.tenant_id === tenantId);
+  const policy = policies.find(({ tenant_id: each }) => each === tenantId) ?? null;
+  // What it makes due has grown past the guard's limit since it was counted.
+  if (policy !== null && isPending(policy)) process.exitCode = 1;
+  return { tenant_id: tenantId, policy, results };
+}
+
+async function reportEffect(
+  store: Store,
+  tenantId: string,
+  due: number,
+  options: YesOption,
+): Promise<void> {
+  const effect = await readEffect(store, tenantId, due);
+  if (options.json === true) printJson(effect);
+  else describeEffect(effect);
+}
+
+function describeEffect({ tenant_id: tenantId, policy: own, results: due }: Effect): void {
   const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
-  if (own === undefined) {
+  if (own === null) {
     printLine(
       escapeControls(
         `${name} is gone: the default holds. ${showNumber(due)} results are due by it.`,
       ),
     );
   } else if (isPending(own)) {
-    // What it makes due has grown past the guard's limit since it was counted.
     printLine(escapeControls(describePending(own)));
     printLine('Confirm it with: retention policy confirm');
-    process.exitCode = 1;
   } else {
     printLine(
       escapeControls(

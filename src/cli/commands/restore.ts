@@ -41,34 +41,46 @@ async function restore(given: readonly string[], options: Options): Promise<void
     });
   }
   const { config, logger } = await readSettings('restore');
-  const [{ withStore }, { allowedBuckets }, { openObjectStore }, { abilityOf }, { restoreRun }] =
-    await Promise.all([
-      import('../../assembly.ts'),
-      import('../../config/config.ts'),
-      import('../../objects/open-object-store.ts'),
-      import('../../objects/object-store.ts'),
-      import('../../reactor/restore.ts'),
-    ]);
+  const [
+    { withStore },
+    { allowedBuckets },
+    { openObjectStore },
+    { abilityOf },
+    { restoreRun },
+    { refuseElsewhere },
+    { withFence },
+  ] = await Promise.all([
+    import('../../assembly.ts'),
+    import('../../config/config.ts'),
+    import('../../objects/open-object-store.ts'),
+    import('../../objects/object-store.ts'),
+    import('../../reactor/restore.ts'),
+    import('../../reactor/gate.ts'),
+    import('../../reactor/open-fence.ts'),
+  ]);
   const runs = await withStore({ config, logger }, async (store) => {
+    await refuseElsewhere(store);
     const objects = openObjectStore(config, logger);
     const listing = abilityOf(objects, 'listing');
     const restoration = abilityOf(objects, 'restoration');
     const done: RestoredRun[] = [];
     try {
-      for (const runId of new Set(given)) {
-        const run = await restoreRun(
-          {
-            store,
-            objects: { listing, restoration },
-            holdForSeconds: holdFor / MILLISECONDS.second,
-            allowedBuckets: allowedBuckets(config),
-          },
-          runId,
-        );
-        if (options.json !== true) report(run, options.holdFor);
-        done.push(run);
-      }
-      return done;
+      return await withFence({ config, store, objects, logger }, async () => {
+        for (const runId of new Set(given)) {
+          const run = await restoreRun(
+            {
+              store,
+              objects: { listing, restoration },
+              holdForSeconds: holdFor / MILLISECONDS.second,
+              allowedBuckets: allowedBuckets(config),
+            },
+            runId,
+          );
+          if (options.json !== true) report(run, options.holdFor);
+          done.push(run);
+        }
+        return done;
+      });
     } finally {
       objects.close();
     }

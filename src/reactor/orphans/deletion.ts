@@ -17,6 +17,7 @@ import { ObjectStoreError } from '../../objects/store-failure.ts';
 import type { OrphanClaim, OrphanSettlement } from '../../store/orphans.ts';
 import type { Store } from '../../store/store.ts';
 import { OrphanListReader, type OrphanListSummary } from './list-file.ts';
+import { OrphanListLock } from './list-lock.ts';
 import { lookAtOrphans } from './look.ts';
 import { OrphanPage } from './page.ts';
 import { OrphanProgress, type PageOutcome } from './progress-file.ts';
@@ -102,6 +103,7 @@ export async function deleteOrphans(options: OrphanDeletionOptions): Promise<Orp
     );
   }
   const { listId, digest } = summary;
+  using _lock = new OrphanListLock(options.file);
   const begun = await refusing(store.beginOrphans({ listId, digest, expected, by }));
   using progress = new OrphanProgress(options.file, digest);
   return await new OrphanRun(options, list, progress).run(begun.is_resumed);
