@@ -224,7 +224,11 @@ begin
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run(),
+    -- Where nothing is live, of the receipt that was written last.
+    coalesce(
+      u.newest,
+      (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
+    ),
     (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
     (select count(*) from retention.surge g where g.closed_at is null),
     c.results,
