@@ -55,6 +55,7 @@ returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at t
 language plpgsql
 stable
 set max_parallel_workers_per_gather = 0
+set join_collapse_limit = 1
 set jit = off
 as $$
 #variable_conflict use_column

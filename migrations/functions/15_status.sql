@@ -186,6 +186,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- Receipts of years are not read, whatever the statistics say.
 set enable_seqscan = off
+-- Each of these is one row: another order is not worth looking for.
+set join_collapse_limit = 1
 as $$
 #variable_conflict use_column
 begin
