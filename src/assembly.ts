@@ -1,4 +1,4 @@
-import { askWhereRefused } from './ask-approval.ts';
+import { openPool, withStore } from './assembly-store.ts';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
@@ -9,7 +9,6 @@ import {
   type NotificationsState,
   createNotifications,
 } from './database/notifications.ts';
-import { type PoolOptions, createPool } from './database/pool.ts';
 import type { Queryable } from './database/queryable.ts';
 import { UsageError } from './errors.ts';
 import { withGrace } from './lifecycle/deadline.ts';
@@ -33,6 +32,8 @@ import { applyVariables } from './store/settings.ts';
 import { type Store, createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
+
+export { withStore };
 
 /** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = [
@@ -71,36 +72,6 @@ export interface ReconcileRequest extends LibraryOptions {
   readonly batchSize?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, known: number) => void;
-}
-
-const NO_STATEMENT_TIMEOUT = 0;
-
-/** Opens the database for as long as `work` takes; what needs two people is asked for, and refused. */
-export async function withStore<Result>(
-  {
-    config,
-    logger = silentLogger,
-    mustWrite,
-  }: Pick<LibraryOptions, 'config' | 'logger'> & {
-    /** Refuses a database that cannot be written to. Default: only what writes fails. */
-    readonly mustWrite?: boolean;
-  },
-  work: (store: Store, database: Database) => Promise<Result>,
-): Promise<Result> {
-  // Some commands count or sort whole tables; the person who waits can end them.
-  const database = openPool(config, logger, {
-    applicationName: 'retention',
-    statementTimeoutMilliseconds: NO_STATEMENT_TIMEOUT,
-    mustWrite,
-  });
-  const store = createStore(database);
-  try {
-    return await work(store, database);
-  } catch (error) {
-    throw await askWhereRefused(error, store.askApproval);
-  } finally {
-    await database.close();
-  }
 }
 
 /**
@@ -382,18 +353,4 @@ async function applySettings(config: Config, database: Queryable, logger: Logger
     if (outcome === 'applied') logger.info(`Setting changed: ${message}`);
     else logger.warning(`A variable is not applied: ${message}`, { remedy });
   }
-}
-
-function openPool(
-  config: Config,
-  logger: Logger,
-  options: Omit<PoolOptions, 'url' | 'passwordFile' | 'max' | 'logger'>,
-): Database {
-  return createPool({
-    ...options,
-    url: config.databaseUrl,
-    passwordFile: config.passwordFile,
-    max: config.concurrency + 2,
-    logger,
-  });
 }

@@ -6,7 +6,7 @@ other. Halves, because each part begins with a probe of each tenant.
 -- What is due and not yet flagged: see _unflagged_of. A tenant of which a row cannot be read counts for nothing, and makes
 -- the figure a lower bound; the pass names the row.
 create or replace function retention._unflagged(p_bound integer)
-returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
+returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz, newest timestamptz)
 language plpgsql
 stable
 as $$
@@ -34,6 +34,7 @@ exception
         due := due + v_part.due;
         completed_at := least(completed_at, v_part.completed_at);
         due_at := least(due_at, v_part.due_at);
+        newest := greatest(newest, v_part.newest);
       exception
         when others then
           if retention._is_passing(sqlstate) then

@@ -3,22 +3,65 @@ The outlook: what waits that no batch carries yet, when the next pass comes, and
 figure is counted up to a bound, whatever the size of the table, of the backlog and of the list of tenants.
 */
 
+-- When the newest run of some tenants completed whose result is live. A date that is still to come is passed by. One index
+-- probe for each of them.
+create or replace function retention._newest_of(p_tenant_ids retention.tenant_id[])
+returns timestamptz
+language plpgsql
+stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set max_parallel_workers_per_gather = 0
+set jit = off
+as $$
+declare
+  v_newest timestamptz;
+begin
+  select max(n.completed_at)
+  into v_newest
+  from unnest(p_tenant_ids) as t (tenant_id)
+  cross join lateral (
+    select r.completed_at
+    from retention._live r
+    where r.is_candidate
+      and r.tenant_id = t.tenant_id
+      and r.completed_at <= now()
+    order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+    limit 1
+  ) n;
+  if array_position(p_tenant_ids, null) is not null then
+    v_newest := greatest(v_newest, (
+      select r.completed_at
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is null
+        and r.completed_at <= now()
+      order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+      limit 1
+    ));
+  end if;
+  return nullif(v_newest, '-infinity');
+end
+$$;
+
 -- What is due and neither flagged nor set aside, of the tenants that _watched names and by side of their progress: behind
 -- it stands what came late (an import, a restored backup, a released hold), after it what a pass has yet to look at. Reads
--- at most about p_bound rows: each stretch gets the same share of a half, and those that want more share what is left.
--- is_capped: there may be more. Nothing is due where the table is detached or an index is missing.
+-- at most about p_bound rows: each stretch gets the same share, and those that want more share what the others leave.
+-- is_capped: there may be more. newest: when the newest run of these tenants completed. Nothing is due where the table is detached or an index is missing.
 -- p_tenant_keys: of these tenants only (null: of all). Called by _unflagged.
 create or replace function retention._unflagged_of(p_bound integer, p_tenant_keys text[])
-returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz)
+returns table (due bigint, is_capped boolean, completed_at timestamptz, due_at timestamptz, newest timestamptz)
 language plpgsql
 stable
 set max_parallel_workers_per_gather = 0
+set join_collapse_limit = 1
 set jit = off
 as $$
 #variable_conflict use_column
 begin
   if not retention._can_look() then
-    return query select 0::bigint, false, null::timestamptz, null::timestamptz;
+    return query select 0::bigint, false, null::timestamptz, null::timestamptz, null::timestamptz;
     return;
   end if;
   return query
@@ -26,17 +69,18 @@ begin
     select w.*,
       now() - retention._in_seconds(w.retain) as before
     from retention._watched() w
+    where p_tenant_keys is null
+      or w.tenant_key = any (p_tenant_keys)
   ),
   side as materialized (
     select row_number() over () as place,
-      greatest(p_bound / 2 / count(*) over (), 1) as share,
+      greatest(p_bound / count(*) over (), 1) as share,
       s.*
     from (
       select t.tenant_id, t.before, false as is_behind, t.seen_completed_at, t.seen_run_id,
         t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
       from tenant t
       where not t.is_held
-        and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
       union all
       select t.tenant_id,
         -- The progress itself may have others of its very moment beside it.
@@ -44,7 +88,6 @@ begin
         true, t.seen_completed_at, t.seen_run_id, null, null
       from tenant t
       where not t.is_held
-        and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
         and t.seen_completed_at is not null
     ) s
   ),
@@ -65,10 +108,15 @@ begin
   ),
   wanting as materialized (
     select row_number() over () as place,
-      f.is_behind, f.tenant_id, f.before, f.seen_completed_at, f.seen_run_id, f.completed_at, f.run_id,
-      greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
-    from first f
-    where f.n = f.share
+      w.*,
+      -- Probing each again for a row or two is not worth it.
+      case when w.rest >= 10 then w.rest else 0 end as more
+    from (
+      select f.is_behind, f.tenant_id, f.before, f.seen_completed_at, f.seen_run_id, f.completed_at, f.run_id,
+        (p_bound - (select count(*) from first)) / count(*) over () as rest
+      from first f
+      where f.n = f.share
+    ) w
   ),
   second as materialized (
     select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
@@ -124,7 +172,8 @@ begin
       )
       or exists (select from judged j where j.is_unknown),
     min(w.completed_at) filter (where w.is_work),
-    min(w.due_at) filter (where w.is_work)
+    min(w.due_at) filter (where w.is_work),
+    (select retention._newest_of(array(select t.tenant_id from tenant t)))
   from (
     select j.completed_at,
       j.due_at,
@@ -138,56 +187,6 @@ begin
         ) as is_work
     from judged j
   ) w;
-end
-$$;
-
--- When the newest run completed whose result is live, of the tenants that _watched names; where none is, when the newest
--- of the batch completed that was settled last. Null: neither is known. A date that is still to come is passed by. One
--- index probe for each tenant.
-create or replace function retention._newest_run()
-returns timestamptz
-language plpgsql
-stable
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set max_parallel_workers_per_gather = 0
-set jit = off
-as $$
-declare
-  v_newest timestamptz;
-begin
-  if retention._can_look() then
-    select max(n.completed_at)
-    into v_newest
-    from retention._watched() t
-    cross join lateral (
-      (
-        select r.completed_at
-        from retention._live r
-        where r.is_candidate
-          and r.tenant_id = t.tenant_id
-          and r.completed_at <= now()
-        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-        limit 1
-      )
-      union all
-      (
-        select r.completed_at
-        from retention._live r
-        where t.tenant_id is null
-          and r.is_candidate
-          and r.tenant_id is null
-          and r.completed_at <= now()
-        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-        limit 1
-      )
-    ) n;
-  end if;
-  return coalesce(
-    nullif(v_newest, '-infinity'),
-    (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
-  );
 end
 $$;
 

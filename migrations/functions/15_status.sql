@@ -190,6 +190,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- Receipts of years are not read, whatever the statistics say.
 set enable_seqscan = off
+-- Each of these is one row: another order is not worth looking for.
+set join_collapse_limit = 1
 as $$
 #variable_conflict use_column
 begin
@@ -228,7 +230,11 @@ begin
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run(),
+    -- Where nothing is live, of the receipt that was written last.
+    coalesce(
+      u.newest,
+      (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
+    ),
     (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
     (select count(*) from retention.surge g where g.closed_at is null),
     c.results,

@@ -95,8 +95,11 @@ declare
   v_ids retention.tenant_id[];
   v_is_all boolean;
 begin
-  v_ids := array(select i from retention._some_tenant_ids(p_most + 1) i);
-  v_is_all := cardinality(v_ids) <= p_most;
+  v_is_all := (select count(*) from (select from retention.ahead limit p_most + 1) a) <= p_most;
+  if v_is_all then
+    v_ids := array(select i from retention._some_tenant_ids(p_most + 1) i);
+    v_is_all := cardinality(v_ids) <= p_most;
+  end if;
   if not v_is_all then
     v_ids := array(
       select case when c.tenant_key <> '' then substr(c.tenant_key, 2) end::retention.tenant_id
@@ -106,20 +109,16 @@ begin
         (
           select retention._tenant_key(u.tenant_id), 2
           from (
-            (
-              select b.tenants
-              from retention.batch b
-              where b.settled_at is null
-              order by b.oldest
-              limit 2
-            )
+            (select b.tenants from retention.batch b where b.settled_at is null order by b.oldest limit 1)
             union all
-            (select p.tenants from retention.surge_part p order by p.oldest limit 2)
+            (select p.tenants from retention.surge_part p order by p.oldest limit 1)
           ) o
           cross join lateral unnest(o.tenants) as u (tenant_id)
         )
         union all
-        select retention._tenant_key(i::text), 3 from unnest(v_ids) i
+        (select a.tenant_key, 3 from retention.ahead a order by a.due_at limit p_most)
+        union all
+        select retention._tenant_key(i::text), 4 from unnest(v_ids) i
       ) c
       group by c.tenant_key
       order by min(c.place)
@@ -147,8 +146,8 @@ begin
 end
 $$;
 
--- What is flagged and set aside of what completed between two points in time (as it was flagged), of the ten oldest
--- batches and the ten oldest parts of that time. horizon: of what completed from then on nothing is known. However large
+-- What is flagged and set aside of what completed between two points in time (as it was flagged), of the five oldest
+-- batches and the five oldest parts of that time. horizon: of what completed from then on nothing is known. However large
 -- the backlog, it reads a few thousand run ids.
 create or replace function retention._known_first(p_from timestamptz, p_to timestamptz)
 returns table (is_flagged boolean, run_ids retention.run_id[], horizon timestamptz)
@@ -164,7 +163,7 @@ as $$
         and b.oldest <= p_to
         and b.newest >= p_from
       order by b.oldest
-      limit 11
+      limit 6
     )
     union all
     (
@@ -173,12 +172,12 @@ as $$
       where p.oldest <= p_to
         and p.newest >= p_from
       order by p.oldest
-      limit 11
+      limit 6
     )
   )
   select o.is_flagged,
-    case when o.place <= 10 then o.run_ids end,
-    case when o.place > 10 then o.oldest end
+    case when o.place <= 5 then o.run_ids end,
+    case when o.place > 5 then o.oldest end
   from overlapping o
 $$;
 

@@ -27,7 +27,7 @@ async function status(options: Options): Promise<void> {
   const interval = await readInterval(options);
   const { config, logger } = await readSettings('status');
   const [{ withStore }, { namedBuckets, storedSettings }] = await Promise.all([
-    import('../../assembly.ts'),
+    import('../../assembly-store.ts'),
     import('../../config/config.ts'),
   ]);
   await withStore({ config, logger }, async (store) => {

@@ -13,6 +13,7 @@ import { react } from './scenarios/react.ts';
 import { reconcile } from './scenarios/reconcile.ts';
 import { start } from './scenarios/start.ts';
 import { verify } from './scenarios/verify.ts';
+import { watch } from './scenarios/watch.ts';
 
 /** In the order in which they run. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -30,4 +31,5 @@ export const SCENARIOS: readonly Scenario[] = [
   beside,
   bloat,
   idle,
+  watch,
 ];

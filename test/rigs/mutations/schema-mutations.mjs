@@ -1016,10 +1016,10 @@ export const schemaMutations = [
     edits: [
       {
         file: WATCHED,
-        search: '        and b.newest >= p_from\n      order by b.oldest\n      limit 11',
+        search: '        and b.newest >= p_from\n      order by b.oldest\n      limit 6',
         replace: '        and b.newest >= p_from\n      order by b.oldest',
       },
-      { file: WATCHED, search: 'case when o.place <= 10 then', replace: 'case when true then' },
+      { file: WATCHED, search: 'case when o.place <= 5 then', replace: 'case when true then' },
     ],
     testFile: STATUS_COST_TEST,
     test: 'a page for some open batches, whatever they carry, and none for receipts of years',
