@@ -11,11 +11,11 @@ export {
   createReactor,
   fenceReport,
   migrate,
-  preview,
   reconcile,
   verify,
   withStore,
 } from './assembly.ts';
+export { preview, previewRuns } from './assembly-looks.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 
@@ -60,7 +60,7 @@ export type { OrphanListing } from './reactor/orphans/making.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
-export type { DueGroup, Selection } from './store/selection.ts';
+export type { DueGroup, DueRun, Selection } from './store/selection.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';

@@ -23,6 +23,9 @@ export interface Database extends Queryable {
    */
   withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
 
+  /** Runs `work` in one transaction that writes nothing, and whose statements all see the same rows. */
+  withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
+
   /** Whether a pooler stands between us and the server. */
   isPooled(): Promise<boolean>;
 

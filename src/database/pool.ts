@@ -114,6 +114,17 @@ class PooledDatabase implements Database {
     );
   }
 
+  withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    const mode = 'isolation level repeatable read, read only';
+    return this.#lend((client) =>
+      inTransaction(
+        this.#queryable(client),
+        work,
+        this.#isPooled(client) ? beginWith(this.#limits, mode) : `begin ${mode}`,
+      ),
+    );
+  }
+
   isPooled(): Promise<boolean> {
     return this.#lend((client) => Promise.resolve(this.#isPooled(client)));
   }

@@ -54,7 +54,14 @@ import {
 import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
 import { retry } from './retry.ts';
-import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
+import {
+  dueGroups,
+  dueRuns,
+  endCutoff,
+  flagSelected,
+  readDueRuns,
+  readUnsettled,
+} from './selection.ts';
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
@@ -110,6 +117,7 @@ const functions = {
   acceptFence,
   dueGroups,
   dueRuns,
+  readDueRuns,
   flagSelected,
   endCutoff,
   readUnsettled,
