@@ -27,7 +27,7 @@ import { type Reconciliation, reconcile as runReconcile } from './reactor/reconc
 import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
 import { openWorker } from './reactor/open-worker.ts';
 import { checkSelection, refuseMissing } from './store/scope.ts';
-import type { DueGroup, Selection } from './store/selection.ts';
+import type { Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
 import { type Store, createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
@@ -186,20 +186,6 @@ export function createReactor(options: LibraryOptions): Reactor {
     listening: () => notifications.state(),
     httpPort: () => telemetry?.port(),
   };
-}
-
-/**
- * What a reconcile of a selection would delete now, by tenant and bucket, and how many of it are not due by their
- * policy: with `early`, the number to pass as `expected`. Changes nothing.
- *
- * @throws UsageError for a selection that does not say what it means.
- * @throws DatabaseError
- */
-export async function preview(
-  options: Pick<LibraryOptions, 'config' | 'logger'> & { readonly selection: Selection },
-): Promise<readonly DueGroup[]> {
-  checkSelection(options.selection);
-  return withStore(options, (store) => store.dueGroups(options.selection));
 }
 
 /**

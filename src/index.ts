@@ -11,12 +11,12 @@ export {
   createReactor,
   fenceReport,
   migrate,
-  preview,
   reconcile,
   verify,
   withStore,
 } from './assembly.ts';
 export { type CertificateRequest, certify } from './assembly-certificates.ts';
+export { preview, previewRuns } from './assembly-looks.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export {
   type ProofRequest,
@@ -70,11 +70,11 @@ export type { Certificate } from './proof/certificate.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
-export type { DueGroup, Selection } from './store/selection.ts';
 export type { StampAccount } from './store/receipts.ts';
 export type { Head, SealProblem } from './store/seals.ts';
 export type { JudgedHead, SealVerification } from './proof/verify-seals.ts';
 export type { SealExport } from './proof/export-seals.ts';
+export type { DueGroup, DueRun, Selection } from './store/selection.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';

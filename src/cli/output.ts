@@ -21,27 +21,86 @@ function printJsonText(line: string): void {
 
 /** Writes one line for people. */
 export function printLine(line = ''): void {
+  printText(`${line}\n`);
+}
+
+/**
+ * Writes one document of `--json` of which one list comes in pages, so that it never is in memory as a whole. It reads as
+ * what `printJson` writes of `{...head, [name]: [...], ...tail}`.
+ */
+export async function printJsonInPages(
+  head: object,
+  name: string,
+  pages: AsyncIterable<readonly unknown[]>,
+  tail: object,
+): Promise<void> {
+  let hasItems = false;
+  printText(escapeLines(`{\n${membersOf(head)},\n  ${JSON.stringify(name)}: [`));
+  for await (const page of pages) {
+    const items = page.map((item) => indented(JSON.stringify(item, null, 2), '    '));
+    printText(escapeLines((hasItems ? ',\n' : '\n') + items.join(',\n')));
+    hasItems ||= items.length > 0;
+  }
+  const rest = membersOf(tail);
+  printText(escapeLines(`${hasItems ? '\n  ' : ''}]${rest === '' ? '' : ',\n'}${rest}\n}\n`));
+}
+
+/** The members of an object as `JSON.stringify` writes them with two spaces, without the braces. */
+function membersOf(document: object): string {
+  return JSON.stringify(document, null, 2).slice(2, -2);
+}
+
+function indented(text: string, spaces: string): string {
+  return spaces + text.replaceAll('\n', `\n${spaces}`);
+}
+
+/** Escapes what steers a terminal, and leaves the ends of lines. */
+function escapeLines(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => escapeControls(line))
+    .join('\n');
+}
+
+function printText(text: string): void {
   hasPrinted = true;
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(text);
 }
 
 /** Writes rows as columns, padded; figures are aligned to the right. */
 export function printTable(head: readonly string[], rows: readonly (readonly unknown[])[]): void {
-  const texts = rows.map((row) => row.map((cell) => showCell(cell)));
-  const widths = head.map((title, column) =>
-    Math.max(title.length, ...texts.map((row) => row[column]?.length ?? 0)),
-  );
-  const isFigure = head.map((_, column) => rows.every((row) => typeof row[column] === 'number'));
-  const write = (cells: readonly string[]): void => {
-    const padded = cells.map((cell, column) =>
-      isFigure[column] === true
-        ? cell.padStart(widths[column] ?? 0)
-        : cell.padEnd(widths[column] ?? 0),
-    );
-    printLine(`  ${padded.join('  ')}`.trimEnd());
+  openTable(head)(rows);
+}
+
+/**
+ * Begins a table whose rows come in parts. Returns what writes the next ones. The columns are as wide as what has come so
+ * far: those of a first part that is all look as if they came at once.
+ */
+export function openTable(
+  head: readonly string[],
+): (rows: readonly (readonly unknown[])[]) => void {
+  const widths = head.map((title) => title.length);
+  let titles: readonly string[] | undefined = head;
+  return (rows) => {
+    const texts = rows.map((row) => row.map((cell) => showCell(cell)));
+    for (const row of texts) {
+      for (const [column, text] of row.entries()) {
+        widths[column] = Math.max(widths[column] ?? 0, text.length);
+      }
+    }
+    const isFigure = head.map((_, column) => rows.every((row) => typeof row[column] === 'number'));
+    const padded = (cells: readonly string[]): string => {
+      const columns = cells.map((cell, column) =>
+        isFigure[column] === true
+          ? cell.padStart(widths[column] ?? 0)
+          : cell.padEnd(widths[column] ?? 0),
+      );
+      return `  ${columns.join('  ')}`.trimEnd();
+    };
+    const lines = [...(titles === undefined ? [] : [titles]), ...texts].map((row) => padded(row));
+    titles = undefined;
+    printText(lines.map((line) => `${line}\n`).join(''));
   };
-  write(head);
-  for (const row of texts) write(row);
 }
 
 function showCell(cell: unknown): string {

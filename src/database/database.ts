@@ -23,7 +23,7 @@ export interface Database extends Queryable {
    */
   withTransaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
 
-  /** The same for work that only reads: all of it sees the database as of one moment. */
+  /** Runs `work` in one transaction that writes nothing, and whose statements all see the same rows. */
   withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
 
   /** Whether a pooler stands between us and the server. */

@@ -16,7 +16,6 @@ import type { PasswordFile } from './password.ts';
 import type { Queryable } from './queryable.ts';
 import {
   ANOTHER_DATABASE,
-  SNAPSHOT,
   type SessionLimits,
   beginWith,
   canWrite,
@@ -116,13 +115,12 @@ class PooledDatabase implements Database {
   }
 
   withSnapshot<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    const mode = 'isolation level repeatable read, read only';
     return this.#lend((client) =>
       inTransaction(
         this.#queryable(client),
         work,
-        this.#isPooled(client)
-          ? beginWith(this.#limits, SNAPSHOT)
-          : `begin isolation level ${SNAPSHOT}`,
+        this.#isPooled(client) ? beginWith(this.#limits, mode) : `begin ${mode}`,
       ),
     );
   }

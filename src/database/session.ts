@@ -67,19 +67,25 @@ function valuesOf(settings: readonly Setting[]): string {
   return `(values ${rows.join(', ')}) s (name, value) where current_setting(s.name, true) is not null`;
 }
 
+/** How a transaction is begun. */
+export type TransactionMode =
+  | 'isolation level read committed'
+  | 'isolation level repeatable read, read only';
+
 /**
  * Begins a transaction with our settings for as long as it lasts. For sessions behind a pooler: what is set
  * for the session there reaches other clients, and other statements of ours have other sessions.
  */
-export function beginWith(limits: SessionLimits, mode = 'read committed'): string {
+export function beginWith(
+  limits: SessionLimits,
+  mode: TransactionMode = 'isolation level read committed',
+): string {
   return (
-    `begin isolation level ${mode}; set local ${SEARCH_PATH[0]} = ${SEARCH_PATH[1]}; ` +
+    `begin ${mode}; set local ${SEARCH_PATH[0]} = ${SEARCH_PATH[1]}; ` +
     `select set_config(s.name, s.value, true) from ${valuesOf(settingsOf(limits))}`
   );
 }
 
-/** What reads everything as of one moment, and changes nothing. */
-export const SNAPSHOT = 'repeatable read, read only';
 
 /** Sets a session whatever lends it: for work that has a session for itself. */
 export function setForSession(limits: SessionLimits): string {

@@ -124,6 +124,34 @@ export async function dueRuns(
   );
 }
 
+/** So many runs come at once. */
+const PAGE = 5_000;
+
+/**
+ * `retention.list_due`, run by run and page by page, so that any number of them needs no more memory. Of a store in a
+ * snapshot (see `withSnapshot`), since it needs its transaction. Changes nothing.
+ *
+ * @throws DatabaseError
+ */
+export async function* readDueRuns(
+  database: Queryable,
+  selection: Selection,
+): AsyncGenerator<readonly DueRun[], void, undefined> {
+  await database.query(
+    `declare due_runs no scroll cursor for
+    select run_id, tenant_id, bucket, key, completed_at
+    from retention.list_due(${SELECTION})
+    order by completed_at, run_id`,
+    parameters(selection),
+  );
+  for (;;) {
+    const page = await database.query<DueRun>(`fetch ${PAGE} from due_runs`);
+    if (page.length > 0) yield page;
+    if (page.length < PAGE) break;
+  }
+  await database.query('close due_runs');
+}
+
 /**
  * `retention.flag_selected`: puts what is selected into batches of its own.
  *

@@ -63,7 +63,14 @@ import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
 import { accountStamps } from './receipts.ts';
 import { retry } from './retry.ts';
-import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
+import {
+  dueGroups,
+  dueRuns,
+  endCutoff,
+  flagSelected,
+  readDueRuns,
+  readUnsettled,
+} from './selection.ts';
 import {
   exportSeals,
   listHeads,
@@ -133,6 +140,7 @@ const functions = {
   acceptFence,
   dueGroups,
   dueRuns,
+  readDueRuns,
   flagSelected,
   endCutoff,
   readUnsettled,

@@ -1,4 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { createPool } from '../../src/database/pool.ts';
+import { silentLogger } from '../../src/logger.ts';
+import type { DueRun } from '../../src/store/selection.ts';
+import { createStore } from '../../src/store/store.ts';
 import { withBrokenRows } from '../support/broken-rows.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
@@ -161,6 +165,31 @@ describeDatabase('first looks', () => {
     );
     expect(gone.map(({ run_id: id }) => id).toSorted()).toEqual(due.toSorted());
     expect(due.length).toBeGreaterThan(50);
+  });
+
+  test('runs come page by page, and are the ones that were counted, whatever commits meanwhile', async () => {
+    const { query, url } = database();
+    await database().insertRuns({ count: 7_000 });
+    const pool = createPool({ url, applicationName: 'test', logger: silentLogger });
+    try {
+      await pool.withSnapshot(async (client) => {
+        const store = createStore(client);
+        const groups = await store.dueGroups({});
+        await query('update runs set result_cleared_at = now()');
+        const pages: (readonly DueRun[])[] = [];
+        for await (const page of store.readDueRuns({})) pages.push(page);
+        expect(pages.map((page) => page.length)).toEqual([5_000, 2_000]);
+        expect(groups).toMatchObject([{ results: 7_000 }]);
+        const order = pages.flat().map((run) => run.completed_at);
+        expect(order).toEqual(order.toSorted());
+      });
+      const writing = pool.withSnapshot((client) =>
+        client.query(`update public.runs set status = 'x'`),
+      );
+      await expect(writing).rejects.toMatchObject({ sqlState: '25006' });
+    } finally {
+      await pool.close();
+    }
   });
 
   test('one row that cannot be read hides itself and no other, also among many', async () => {

@@ -41,9 +41,15 @@ export async function insertRandomRuns(
     where r < 0.03;
     insert into retention.hold (tenant_id, reason, released_at, released_by)
     values ('t3', 'audit', null, null), ('t4', 'audit', now() - interval '3 hours', 'x');
+    -- What holds on runs have found: also objects of runs that they are not on.
     insert into retention.held_object (hold_id, bucket, key)
-    select h.hold_id, r.result_s3_bucket, 'shared/3' from retention.hold h join runs r on r.run_id = h.run_id
-    where r.result_s3_bucket is not null
+    select h.hold_id, r.result_s3_bucket, r.result_s3_key
+    from (select hold_id, row_number() over (order by hold_id) as n from retention.hold where run_id is not null) h
+    join (
+      select result_s3_bucket, result_s3_key, (random() * 200)::int as n
+      from runs
+      where result_s3_bucket is not null and octet_length(result_s3_key) between 1 and 1000
+    ) r on r.n = h.n
     on conflict do nothing;
     insert into public.needed
     select result_s3_key, case when random() < 0.5 then result_s3_bucket end,

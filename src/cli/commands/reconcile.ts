@@ -5,11 +5,9 @@ import type { Logger } from '../../logger.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import { countOf } from '../../numbers.ts';
 import type { Reconciliation } from '../../reactor/reconcile.ts';
-import type { Verification } from '../../reactor/verify.ts';
-import type { DueGroup, Selection, Unsettled } from '../../store/selection.ts';
-import type { Store } from '../../store/store.ts';
-import { escapeControls } from '../../safe-text.ts';
-import { type EarlyOptions, confirmEarly, countEarly, describeEarly } from '../early.ts';
+import type { Selection, Unsettled } from '../../store/selection.ts';
+import { dryRun } from '../dry-run.ts';
+import { type EarlyOptions, confirmEarly, countEarly } from '../early.ts';
 import { collect, refuseBoth, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
@@ -109,18 +107,17 @@ type Typed = Awaited<ReturnType<typeof readOptions>>;
 
 async function runTyped(typed: Typed, tools: Tools, options: Options): Promise<void> {
   const { config, logger, objects } = tools;
-  const [{ withStore }, { namedBuckets }] = await Promise.all([
+  const [{ withStore }, { withSnapshot }, { namedBuckets }] = await Promise.all([
     import('../../assembly.ts'),
+    import('../../assembly-looks.ts'),
     import('../../config/config.ts'),
   ]);
   const looking = withStore({ config, logger }, async (store) => {
     if (options.dryRun === true) {
       const verified = await verifyIfAsked(config, logger, objects, options);
-      await dryRun(
-        store,
-        typed.selection,
-        { ...options, allowedBuckets: namedBuckets(config) },
-        verified,
+      const request = { ...options, allowedBuckets: namedBuckets(config) };
+      await withSnapshot({ config, logger }, (snapshot) =>
+        dryRun(snapshot, typed.selection, request, verified),
       );
       if (hasFailed(verified)) process.exitCode = 1;
     }
@@ -213,66 +210,6 @@ function printWaiting(waiting: readonly Unsettled[]): void {
     ['bucket', 'results', 'until', 'reason'],
     waiting.map((it) => [it.bucket, it.results, it.until, it.reason]),
   );
-}
-
-async function dryRun(
-  store: Store,
-  selection: Selection | undefined,
-  options: Options & { readonly allowedBuckets: readonly string[] | undefined },
-  verified: Verification | undefined,
-): Promise<void> {
-  const groups = await store.dueGroups(selection ?? {});
-  const early = countEarly(groups);
-  const sum = (some: readonly DueGroup[]): number =>
-    some.reduce((total, { results }) => total + results, 0);
-  const due = sum(groups);
-  const { allowedBuckets } = options;
-  const isRefused = ({ bucket }: DueGroup): boolean => allowedBuckets?.includes(bucket) === false;
-  const refusedGroups = groups.filter((group) => isRefused(group));
-  const refused = sum(refusedGroups);
-  const wantsRuns = options.json === true || options.verbose === true;
-  const runs = wantsRuns ? await store.dueRuns(selection ?? {}) : [];
-  if (options.json === true) {
-    const plain = groups.map((group) => ({
-      tenant_id: group.tenant_id,
-      bucket: group.bucket,
-      results: group.results,
-      oldest: group.oldest,
-      ...(isRefused(group) ? { refused: 'bucket not allowed' } : {}),
-    }));
-    printJson({
-      dry_run: true,
-      due,
-      ...(selection?.early === true ? { early } : {}),
-      groups: plain,
-      runs,
-      ...describeVerified(verified, options),
-    });
-    return;
-  }
-  printVerified(verified, options);
-  printLine(`${countOf(due - refused, 'result')} would go; nothing was changed.`);
-  if (early > 0) printLine(describeEarly(early));
-  if (refused > 0) {
-    const names = [...new Set(refusedGroups.map(({ bucket }) => bucket))].join(', ');
-    printLine(
-      `${countOf(refused, 'result')} would be refused: S3_RESULT_BUCKET does not list ${escapeControls(names)}.`,
-    );
-  }
-  if (groups.length > 0) {
-    printLine();
-    printTable(
-      ['tenant', 'bucket', 'results', 'oldest'],
-      groups.map((group) => [group.tenant_id, group.bucket, group.results, group.oldest]),
-    );
-  }
-  if (runs.length > 0) {
-    printLine();
-    printTable(
-      ['run', 'tenant', 'bucket', 'key', 'completed'],
-      runs.map((each) => [each.run_id, each.tenant_id, each.bucket, each.key, each.completed_at]),
-    );
-  }
 }
 
 async function readOptions(options: Options): Promise<{

@@ -8,6 +8,7 @@ import { flagGrowth } from './scenarios/flag-growth.ts';
 import { flagThroughput } from './scenarios/flag-throughput.ts';
 import { idle } from './scenarios/idle.ts';
 import { listeners } from './scenarios/listeners.ts';
+import { looks } from './scenarios/looks.ts';
 import { memory } from './scenarios/memory.ts';
 import { react } from './scenarios/react.ts';
 import { reconcile } from './scenarios/reconcile.ts';
@@ -26,6 +27,7 @@ export const SCENARIOS: readonly Scenario[] = [
   react,
   flagGrowth,
   flagThroughput,
+  looks,
   memory,
   verify,
   beside,

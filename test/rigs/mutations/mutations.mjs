@@ -2,6 +2,7 @@ import { codeMutations } from './code-mutations.mjs';
 import { keeperMutations } from './promise-13-keepers.mjs';
 import { orphanMutations } from './promise-13-orphans.mjs';
 import { peopleMutations } from './promise-13-people.mjs';
+import { looksMutations } from './looks-mutations.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
@@ -21,6 +22,7 @@ export const mutations = [
   ...copyMutations,
   ...orphanMutations,
   ...leftoverMutations,
+  ...looksMutations,
   ...codeMutations,
   ...keeperMutations,
   ...peopleMutations,

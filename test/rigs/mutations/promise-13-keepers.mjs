@@ -27,8 +27,8 @@ export const keeperMutations = [
     promise: 13,
     edits: one(
       `${FUNCTIONS}08_keeper_asked.sql`,
-      "where coalesce(%1$s, ''infinity'') > now()",
-      "where coalesce(%1$s, ''infinity'') > ''-infinity''",
+      "and coalesce(%5$s, ''infinity'') > now()",
+      "and coalesce(%5$s, ''infinity'') > ''-infinity''",
     ),
     testFile: KEEPERS,
     test: 'is kept until the date of its row, and not after it',
@@ -65,7 +65,7 @@ export const keeperMutations = [
     name: 'a dry run shows what a keeper has',
     promise: 13,
     edits: one(
-      `${FUNCTIONS}14_list.sql`,
+      `${FUNCTIONS}14_list_few.sql`,
       'unnest(retention._without_kept(p_rows)) with',
       'unnest(p_rows) with',
     ),
