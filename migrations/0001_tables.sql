@@ -47,6 +47,9 @@ spared_object  objects that were spared for a keeper, or since S3 holds another 
 cutoff         one row for each reconcile that deletes earlier than the policy, while it lives
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
+receipt        receipts of what happens outside a batch: stamps by verify, stamps taken away, orphans
+returned_result  results whose object is back, since their stamp was taken away: their next receipt says so
+stamp_account  what the last count of stamps and receipts against each other has found
 
 What is kept is made here and by 0002_adopt. What is done (functions, views,
 triggers, rights) stands in the files of functions/ as it is today: 0003_functions installs
@@ -676,7 +679,7 @@ comment on column retention.batch.etags is
 comment on column retention.batch.why is
   'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
 comment on column retention.batch.asked_by is
-  'of what a person asked for: who it was, as session user; null: the cycle';
+  'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
 comment on column retention.batch.revision is
   'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
 comment on column retention.batch.ends is
@@ -684,9 +687,9 @@ comment on column retention.batch.ends is
 comment on column retention.batch.versions is
   'of a receipt: versions[i] is the version of the delete marker, or the last version that was purged; null: the store named none';
 comment on column retention.batch.request_ids is
-  'of a receipt: how S3 names the requests that it answered';
+  'how the store names the requests in which it deleted something of it, also where the call failed after that; null: it names none';
 comment on column retention.batch.settled_session is
-  'of a receipt: the session user who settled it; product: the version of the listener';
+  'of a receipt: the session user who wrote down what S3 has deleted; product: the version of that client';
 comment on column retention.batch.salt is
   'what the salts of its leaves are made from; null: it is not sealed';
 comment on column retention.batch.seal_id is
@@ -1008,8 +1011,47 @@ comment on table retention.receipt is
   'receipts of what happens outside a batch; those of deletions by the cycle are the settled batches';
 comment on column retention.receipt.kind is
   'found_gone: stamped, for its object was not there; restored: brought back, and its stamp taken away; unstamped: only its stamp was taken away; orphan: an object without a run was deleted';
+comment on column retention.receipt.asked_by is
+  'the session user whose command it was; product: the version of the client';
+comment on column retention.receipt.revision is
+  'the newest row of retention.change when it was written';
+comment on column retention.receipt.versions is
+  'restored: the version that is in sight again; orphan: as in a batch';
 comment on column retention.receipt.run_ids is
   'run_ids[i] of tenants[i] points at keys[i], packed as in a batch; null elements: orphans belong to no run';
+
+create table retention.returned_result (
+  run_id retention.run_id not null,
+  bucket text not null,
+  key text collate "C" not null,
+  why text not null
+    constraint why_is_known check (why in ('verify', 'restored')),
+  noted_at timestamptz not null default now(),
+  primary key (run_id, bucket, key)
+);
+
+comment on table retention.returned_result is
+  'results whose object is back, since their stamp was taken away: the receipt of their next deletion says why it is another';
+comment on column retention.returned_result.why is
+  'verify: a verify found the object; restored: it was restored, or its stamp was taken away by hand';
+
+create table retention.stamp_account (
+  kind text primary key
+    constraint kind_is_known check (
+      kind in (
+        'accounted', 'no_receipt', 'before_adoption', 'receipt_pruned', 'no_stamp', 'no_row', 'another_result', 'returned'
+      )
+    ),
+  results bigint not null,
+  run_ids text[] not null,
+  counted_at timestamptz not null,
+  counted_by text not null default session_user
+);
+
+comment on table retention.stamp_account is
+  'what the last retention.account_stamps() has found, by kind; empty: it was never asked';
+comment on column retention.stamp_account.run_ids is
+  'up to ten of the runs; of what is as it should be, none';
 
 create table retention.change (
   change_id bigint generated always as identity primary key,
@@ -1078,27 +1120,36 @@ create table retention.seal_head (
   sealed_at timestamptz,
   problem text,
   problem_at timestamptz,
-  written_bucket text,
-  written_to bigint not null default 0,
-  written_at timestamptz,
-  write_problem text,
   constraint a_head_has_a_digest check ((seal_id = 0) = (digest is null))
 ) with (fillfactor = 20);
 
 comment on table retention.seal_head is
-  'one row: the latest seal, why sealing fails, and how many seals are written outside; locked by who seals';
+  'one row: the latest seal, and why sealing fails; locked by who seals';
 comment on column retention.seal_head.problem is
   'why sealing failed when it was last tried; null: it did not';
-comment on column retention.seal_head.written_to is
-  'each seal up to this one is an object in written_bucket';
-comment on column retention.seal_head.write_problem is
-  'why the next one could not be written there; null: it could, or there is none';
-
 insert into retention.seal_head default values;
+
+create table retention.seal_copy (
+  bucket text primary key,
+  written_to bigint not null default 0,
+  written_at timestamptz,
+  looked_at timestamptz not null default now(),
+  problem text,
+  problem_at timestamptz
+);
+
+comment on table retention.seal_copy is
+  'one row for each bucket that seals are written to (RETENTION_SEAL_BUCKET)';
+comment on column retention.seal_copy.written_to is
+  'each seal up to this one is an object there';
+comment on column retention.seal_copy.looked_at is
+  'when a listener last asked what is to be written there, to the hour';
+comment on column retention.seal_copy.problem is
+  'why the next one could not be written; null: it could, or there is none';
 
 -- Down Migration
 
-drop table retention.seal_head, retention.seal, retention.change, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -18,6 +18,7 @@ import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
 import { type ObjectStore, abilityOf } from './objects/object-store.ts';
 import { openObjectStore, withObjectStore } from './objects/open-object-store.ts';
+import { createSealWatch } from './proof/seal-watch.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
@@ -39,7 +40,10 @@ export const CHANNELS = [
   'retention_cleared',
   'retention_failed',
   'retention_attention',
+  'retention_sealed',
 ] as const;
+
+const SEALED = CHANNELS[4];
 
 /** What every entry point of the library takes. */
 export interface LibraryOptions {
@@ -160,15 +164,24 @@ export function createReactor(options: LibraryOptions): Reactor {
     listenUrl: config.databaseListenUrl,
     passwordFile: config.passwordFile,
     notifier: database,
-    channels: [CHANNELS[0]],
+    channels: [CHANNELS[0], SEALED],
     logger,
     // Any payload is only a reason to look at the tables. (Promise 9)
-    onNotification: () => {
+    onNotification: (channel) => {
+      if (channel === SEALED) {
+        seals.wake();
+        return;
+      }
       telemetry?.countNotification();
       listener.wake();
     },
-    onCaughtUp: () => listener.wake(),
+    onCaughtUp: () => {
+      listener.wake();
+      seals.wake();
+    },
   });
+  const { sealBucket: bucket, pollSeconds } = config;
+  const seals = createSealWatch({ store, objects, logger, bucket, pollSeconds });
   const service = createService({
     name: 'the reactor',
     start: async () => {
@@ -177,6 +190,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await notifications.start();
       await fence.start();
       await listener.start();
+      await seals.start();
     },
     stop: async () => {
       stopping = true;
@@ -186,7 +200,7 @@ export function createReactor(options: LibraryOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        await Promise.all([notifications.stop(), listener.stop()]);
+        await Promise.all([notifications.stop(), listener.stop(), seals.stop()]);
         await notes?.stop();
         await fence.stop();
       });

@@ -70,6 +70,7 @@ export type { Reconciliation } from './reactor/reconcile.ts';
 export type { Verification } from './reactor/verify.ts';
 export type { Keeper, KeeperRequest } from './store/keepers.ts';
 export type { DueGroup, Selection } from './store/selection.ts';
+export type { StampAccount } from './store/receipts.ts';
 export type { Head, SealProblem } from './store/seals.ts';
 export type { JudgedHead, SealVerification } from './proof/verify-seals.ts';
 export type { SealExport } from './proof/export-seals.ts';

@@ -21,6 +21,7 @@ export const SQLSTATE = {
   invalid_schema_name: '3F000',
   disk_full: '53100',
   too_many_connections: '53300',
+  object_not_in_prerequisite_state: '55000',
   lock_not_available: '55P03',
   query_canceled: '57014',
   admin_shutdown: '57P01',

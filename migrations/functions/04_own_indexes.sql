@@ -92,3 +92,5 @@ create index if not exists receipt_seal on retention.receipt (seal_id, settled_a
 create index if not exists change_seal on retention.change (seal_id, change_id);
 
 create index if not exists seal_unpruned on retention.seal (sealed_at) where pruned_at is null;
+
+create index if not exists receipt_settled on retention.receipt (settled_at);

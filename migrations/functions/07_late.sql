@@ -171,6 +171,9 @@ create or replace function retention._put_to_work(
 language plpgsql
 set work_mem = '128MB'
 as $$
+declare
+  -- What was set aside goes since a person has released it.
+  v_asked_by text := case when p_surge_id is not null then session_user end;
 begin
   insert into retention.bucket (bucket)
   select distinct p.bucket
@@ -180,8 +183,8 @@ begin
   if p_but = '{}' then
     -- Packed as they are.
     with moved as (
-      insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
-      select p.bucket, p.results, p.oldest, p.newest, p.due_since, p_late_since, p.run_ids, p.keys, p.tenants
+      insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, asked_by, run_ids, keys, tenants)
+      select p.bucket, p.results, p.oldest, p.newest, p.due_since, p_late_since, v_asked_by, p.run_ids, p.keys, p.tenants
       from retention.surge_part p
       where p.surge_id is not distinct from p_surge_id
       order by p.oldest, p.part_id
@@ -192,8 +195,8 @@ begin
     return;
   end if;
   with moved as (
-    insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
-    select n.bucket, count(*), min(n.oldest), max(n.newest), min(n.due_since), p_late_since,
+    insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, asked_by, run_ids, keys, tenants)
+    select n.bucket, count(*), min(n.oldest), max(n.newest), min(n.due_since), p_late_since, v_asked_by,
       array_agg(n.run_id order by n.place), array_agg(n.key order by n.place), array_agg(n.tenant_id order by n.place)
     from (
       select p.bucket, p.oldest, p.newest, p.due_since, u.run_id, u.key, u.tenant_id,

@@ -32,7 +32,7 @@ begin
   end;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-    attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+    attempts, postponed, code, error, failed_at, dead_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.early, p_batch.flagged_at,
     coalesce(v_retry_at, clock_timestamp()),
@@ -42,6 +42,9 @@ begin
     left(p_error, 500),
     clock_timestamp(),
     case when v_is_dead then clock_timestamp() end,
+    p_batch.why,
+    p_batch.asked_by,
+    p_batch.request_ids,
     array_agg(u.run_id order by u.n),
     array_agg(u.key order by u.n),
     array_agg(u.tenant_id order by u.n)

@@ -249,6 +249,8 @@ declare
   v_asks_by_etag boolean;
   v_etags text[];
   v_maybe_shared bigint[];
+  v_is_early boolean;
+  v_why text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -298,12 +300,21 @@ begin
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
+  v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
+  if v_is_early and v_before.why = 'early' then
+    v_why := 'early';
+  elsif exists (select from retention.returned_result) then
+    v_why := retention._tell_returned(v_batch_id);
+  end if;
 
   update retention.batch b
   set lease = p_lease,
     leased_at = clock_timestamp(),
     leased_by = p_by,
-    early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
+    early = case when v_is_early then b.early end,
+    why = v_why,
+    asked_by = case when b.early is null or v_is_early then b.asked_by end,
+    revision = (select max(c.change_id) from retention.change c),
     -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
     etags = case when v_asks_by_etag then retention._read_conditions(b) end,
     visible_at = clock_timestamp() + p_lease_for,

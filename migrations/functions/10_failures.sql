@@ -119,7 +119,8 @@ begin
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
       bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-      attempts, postponed, stuck_since, code, error, failed_at, dead_at, run_ids, keys, tenants
+      attempts, postponed, stuck_since, code, error, failed_at, dead_at, why, asked_by, request_ids,
+      run_ids, keys, tenants
     )
     values (
       p_batch.bucket,
@@ -137,6 +138,9 @@ begin
       v_kind.reason,
       clock_timestamp(),
       case when v_kind.is_dead then clock_timestamp() end,
+      p_batch.why,
+      p_batch.asked_by,
+      p_batch.request_ids,
       v_kind.run_ids,
       v_kind.keys,
       v_kind.tenants

@@ -34,12 +34,15 @@ $$;
 -- counted), or changed (S3 holds another version than the claim's etag: the result is spared, and asked for again much
 -- later, or when its row has another etag). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 -- neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
--- the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
+-- the claim. p_unanswered: the keys that S3 may still delete later. For the receipt: p_ends says how keys ended that were
+-- not simply deleted ({"<key>": {"end": "gone", "marker" or "purged", "version"}}), p_request_ids how S3 names the requests,
+-- and p_client the client's version. cleared: how many results are done; stamped:
 -- how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
 -- it was settled under p_lease gets the same answer. When p_lease is no longer the batch's lease, settled is false
 -- and nothing is changed.
 -- For the listener.
 -- Locks the batch, its bucket, and the rows that it stamps.
+-- Raises invalid_parameter_value for p_ends that say anything else.
 create or replace function retention.settle(
   p_batch_id bigint,
   p_lease uuid,
@@ -47,7 +50,10 @@ create or replace function retention.settle(
   p_all boolean default false,
   p_failed jsonb default '[]',
   p_ms integer default null,
-  p_unanswered text[] default '{}'
+  p_unanswered text[] default '{}',
+  p_ends jsonb default null,
+  p_request_ids text[] default null,
+  p_client text default null
 )
 returns table (
   settled boolean,
@@ -123,8 +129,16 @@ begin
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
+  -- What is remembered of it says the same as its receipt.
+  select e.ends, e.versions into v_batch.ends, v_batch.versions from retention._ends(v_done.run_ids, v_done.keys, p_ends) e;
+  v_batch.request_ids := nullif(v_batch.request_ids || p_request_ids, '{}');
+  v_batch.settled_session := session_user;
+  v_batch.product := left(p_client, 100);
   select * into strict v_stamps
   from retention._stamp_or_remember(v_batch, v_done.run_ids, v_done.keys, v_done.tenants);
+  if v_batch.why is not null then
+    delete from retention.returned_result t where t.run_id = any (v_done.run_ids) and t.bucket = v_batch.bucket;
+  end if;
 
   return query
   update retention.batch b
@@ -137,20 +151,27 @@ begin
     dead = v_dead + v_stamps.dead,
     problems = nullif(v_problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
-    settled_at = clock_timestamp()
+    settled_at = clock_timestamp(),
+    ends = v_batch.ends,
+    versions = v_batch.versions,
+    request_ids = v_batch.request_ids,
+    settled_session = v_batch.settled_session,
+    product = v_batch.product
   where b.batch_id = p_batch_id
   returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_retry_at, v_stamps.retry_at),
     coalesce(b.problems, '[]');
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set (run_ids, keys, tenants, etags) = (
+    set (run_ids, keys, tenants, etags, ends, versions) = (
       select coalesce(array_agg(u.run_id order by u.n), '{}'),
         coalesce(array_agg(u.key order by u.n), '{}'),
         coalesce(array_agg(u.tenant_id order by u.n), '{}'),
-        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
-      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags) with ordinality
-        as u (run_id, key, tenant_id, etag, n)
+        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end,
+        case when v_batch.ends is not null then coalesce(array_agg(u.word order by u.n), '{}') end,
+        case when v_batch.versions is not null then coalesce(array_agg(u.version order by u.n), '{}') end
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags, v_batch.ends, v_batch.versions) with ordinality
+        as u (run_id, key, tenant_id, etag, word, version, n)
       where u.n not in (select unnest(v_stamps.left_out))
     )
     where b.batch_id = p_batch_id;
@@ -271,7 +292,8 @@ $$;
 -- Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
 -- counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
 -- of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
--- p_unanswered: the keys that S3 may still delete later. Returns when the batch may be claimed again, also when asked
+-- p_unanswered: the keys that S3 may still delete later. p_request_ids: how S3 names requests of the call in which it has
+-- deleted something, for the receipt. Returns when the batch may be claimed again, also when asked
 -- again, or null when p_lease is no longer the batch's lease.
 -- For the listener.
 -- Locks the batch and its bucket.
@@ -280,7 +302,8 @@ create or replace function retention.postpone(
   p_lease uuid,
   p_code text,
   p_message text,
-  p_unanswered text[] default '{}'
+  p_unanswered text[] default '{}',
+  p_request_ids text[] default null
 )
 returns timestamptz
 language plpgsql
@@ -315,6 +338,7 @@ begin
     given_back = p_lease,
     visible_at = v_until,
     postponed = b.postponed + 1,
+    request_ids = nullif(b.request_ids || p_request_ids, '{}'),
     problems = jsonb_build_array(jsonb_build_object(
       'code', left(p_code, 64),
       'message', left(p_message, 500),
@@ -387,12 +411,12 @@ begin
   v_half := v_batch.results / 2;
   insert into retention.batch (
     bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    stuck_since, code, error, failed_at, run_ids, keys, tenants
+    stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   values (
     v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
     v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
-    v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
+    v_batch.why, v_batch.asked_by, v_batch.request_ids, v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;
   update retention.batch b

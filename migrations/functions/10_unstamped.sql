@@ -168,7 +168,8 @@ begin
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
       bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-      attempts, postponed, code, error, failed_at, dead_at, deleted_at, run_ids, keys, tenants
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, ends, versions,
+      request_ids, settled_session, product, run_ids, keys, tenants
     )
     values (
       p_batch.bucket,
@@ -186,6 +187,15 @@ begin
       clock_timestamp(),
       case when v_is_dead then clock_timestamp() end,
       coalesce(p_batch.deleted_at, clock_timestamp()),
+      p_batch.leased_by,
+      p_batch.why,
+      p_batch.asked_by,
+      p_batch.revision,
+      case when p_batch.ends is not null then array(select p_batch.ends[i] from unnest(v_kind.places) i order by i) end,
+      case when p_batch.versions is not null then array(select p_batch.versions[i] from unnest(v_kind.places) i order by i) end,
+      p_batch.request_ids,
+      p_batch.settled_session,
+      p_batch.product,
       array(select p_run_ids[i] from unnest(v_kind.places) i order by i),
       array(select p_keys[i] from unnest(v_kind.places) i order by i),
       array(select p_tenants[i] from unnest(v_kind.places) i order by i)
@@ -272,7 +282,9 @@ begin
           settled_at = clock_timestamp(),
           run_ids = array(select v_batch.run_ids[n] from unnest(v_kept) n order by n),
           keys = array(select v_batch.keys[n] from unnest(v_kept) n order by n),
-          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n)
+          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n),
+          ends = case when b.ends is not null then array(select v_batch.ends[n] from unnest(v_kept) n order by n) end,
+          versions = case when b.versions is not null then array(select v_batch.versions[n] from unnest(v_kept) n order by n) end
         where b.batch_id = v_batch.batch_id;
       end if;
       select * into strict v_stamping from retention.stamping;

@@ -5,7 +5,7 @@ Selections: what a narrowed reconcile and a retry work on, put into batches of i
 -- Puts the rows of retention.selection into visible batches of their own: flagged ones that no listener
 -- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
 -- stays where it is: leased names those batches. The caller has taken the lock of the pass. p_early: see
--- retention.batch.early.
+-- retention.batch.early. What is due without it gets batches of its own: their receipts are not of an early deletion.
 create or replace function retention._regroup(p_batch_size integer, p_early interval)
 returns table (batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
 language plpgsql
@@ -77,19 +77,24 @@ begin
   on conflict do nothing;
   with made as (
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, run_ids, keys, tenants
+      bucket, results, oldest, newest, due_since, early, why, asked_by, run_ids, keys, tenants
     )
     select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at), p_early,
+      case when n.is_early then 'early' end,
+      session_user,
       array_agg(n.run_id order by n.place),
       array_agg(retention._pack_key(n.key, n.run_id::text) order by n.place),
       array_agg(n.tenant_id order by n.place)
     from (
-      select s.*,
-        row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
-      from retention.selection s
+      select t.*,
+        row_number() over (partition by t.bucket, t.is_early order by t.completed_at, t.run_id) as place
+      from (
+        select s.*, p_early is not null and (s.due_at < now()) is not true as is_early
+        from retention.selection s
+      ) t
     ) n
-    group by n.bucket, (n.place - 1) / p_batch_size
-    order by n.bucket, min(n.place)
+    group by n.bucket, n.is_early, (n.place - 1) / p_batch_size
+    order by n.bucket, n.is_early, min(n.place)
     returning batch_id, results
   )
   select coalesce(array_agg(m.batch_id), '{}'), coalesce(sum(m.results), 0)
@@ -244,7 +249,10 @@ begin
         error = null,
         failed_at = null,
         dead_at = null,
-        early = null,
+        -- What S3 has deleted went as it went.
+        early = case when b.deleted_at is not null then b.early end,
+        why = case when b.deleted_at is not null then b.why end,
+        asked_by = case when b.deleted_at is not null then b.asked_by else session_user end,
         lease = null,
         visible_at = now()
       where b.batch_id = any (v_batch_ids)

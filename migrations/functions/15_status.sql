@@ -169,7 +169,11 @@ returns table (
   cooling bigint,
   cooling_until timestamptz,
   kept bigint,
-  object_changed bigint
+  object_changed bigint,
+  stamps_without_receipt bigint,
+  receipts_without_stamp bigint,
+  receipts_without_row bigint,
+  stamps_counted_at timestamptz
 )
 language sql
 stable
@@ -217,7 +221,11 @@ as $$
     c.results,
     c.first_at,
     o.kept,
-    o.changed
+    o.changed,
+    m.no_receipt,
+    m.no_stamp,
+    m.no_row,
+    m.counted_at
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
@@ -258,6 +266,13 @@ as $$
     from retention.spared_object n
     where n.until > now()
   ) o
+  cross join (
+    select max(t.results) filter (where t.kind = 'no_receipt') as no_receipt,
+      max(t.results) filter (where t.kind = 'no_stamp') as no_stamp,
+      max(t.results) filter (where t.kind = 'no_row') as no_row,
+      max(t.counted_at) as counted_at
+    from retention.stamp_account t
+  ) m
   cross join lateral (
     select count(*) as policies_pending,
       string_agg(
@@ -313,6 +328,13 @@ comment on column retention.status.kept is
   'objects of due results that a keeper has, as far as they were claimed before';
 comment on column retention.status.object_changed is
   'objects of due results that stay, since S3 holds another version than the row''s etag names';
+comment on column retention.status.stamps_without_receipt is
+  'of the last retention.account_stamps(): stamps that no receipt accounts for, set by hand or by another program';
+comment on column retention.status.receipts_without_stamp is
+  'of the same: results with a receipt whose row has lost its stamp';
+comment on column retention.status.receipts_without_row is
+  'of the same: results with a receipt whose row the application has deleted since';
+comment on column retention.status.stamps_counted_at is 'when that was counted; null: never';
 comment on column retention.status.newest_run is
   'when the newest run completed that is known here; long ago: the application may write to another table';
 

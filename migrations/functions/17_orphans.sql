@@ -219,13 +219,34 @@ begin
 end
 $$;
 
+-- Those of some keys of a list of which no receipt says that they went since its deletion began.
+create or replace function retention._without_receipt(p_list retention.orphan_list, p_keys text[])
+returns text[]
+language sql
+stable
+as $$
+  select coalesce(array_agg(k.key order by k.n), '{}')
+  from unnest(p_keys) with ordinality as k (key, n)
+  where k.key collate "C" not in (
+    select retention._unpack_key(u.key, '') collate "C"
+    from retention.receipt r
+    cross join unnest(r.keys) as u (key)
+    where r.settled_at >= p_list.begun_at
+      and r.kind = 'orphan'
+      and r.bucket = p_list.bucket
+  )
+$$;
+
 -- Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,
 -- p_spared, p_failed: how many of the whole list S3 has named as deleted so far, were left, and were refused; as sums, so
 -- that it may be said twice.
--- p_unanswered: the keys that S3 may still delete. p_code, p_message: why the bucket is to pause; null: it is not. Returns
--- until when it pauses; null: it does not.
+-- p_unanswered: the keys that S3 may still delete. p_code, p_message: why the bucket is to pause; null: it is not.
+-- p_keys: the keys that S3 has named as deleted in this request, which get a receipt (orphan); without a request those that
+-- were found gone after an earlier one, of which those without a receipt get one. p_ends and p_request_ids say of them what
+-- settle is told, and p_client is the client's version. Returns until when it pauses; null: it does not.
 -- For operators.
 -- Locks the row of the list, and the bucket's.
+-- Raises invalid_parameter_value for p_ends that settle would not take.
 create or replace function retention.settle_orphans(
   p_list_id uuid,
   p_request_id bigint,
@@ -234,7 +255,11 @@ create or replace function retention.settle_orphans(
   p_failed bigint,
   p_unanswered text[] default '{}',
   p_code text default null,
-  p_message text default null
+  p_message text default null,
+  p_keys text[] default '{}',
+  p_ends jsonb default null,
+  p_request_ids text[] default null,
+  p_client text default null
 )
 returns timestamptz
 language plpgsql
@@ -244,6 +269,7 @@ set timezone = 'UTC'
 as $$
 declare
   v_list retention.orphan_list;
+  v_keys text[];
 begin
   select * into v_list from retention.orphan_list o where o.list_id = p_list_id and o.begun_at is not null for update;
   if not found then
@@ -255,6 +281,19 @@ begin
     failed = p_failed,
     worked_at = clock_timestamp()
   where o.list_id = p_list_id;
+  v_keys := case
+    when p_request_id is null then retention._without_receipt(v_list, p_keys)
+    -- Said twice, it is written once.
+    when p_deleted > v_list.deleted then p_keys
+  end;
+  if v_keys <> '{}' then
+    perform retention._write_receipts(
+      'orphan', v_list.bucket, '{}', v_keys, '{}', p_client, e.ends, e.versions, p_request_ids
+    )
+    from retention._ends(
+      '{}', array(select E'\x02' || k.key from unnest(v_keys) with ordinality as k (key, n) order by k.n), p_ends
+    ) e;
+  end if;
   if p_unanswered = '{}' then
     delete from retention.unanswered u where u.unanswered_id = p_request_id and u.run_ids is null;
   else

@@ -7,7 +7,12 @@ tenant stands in 15_outlook.
 -- What a scrape asks for beside retention.status: the database's clock, the first p_buckets buckets that pause,
 -- and how much of the server's notification queue is used, from 0 to 1. Cheap at any size. For observers.
 create or replace function retention.vitals(p_buckets integer default 50)
-returns table (as_of timestamptz, paused_bucket_names text[], notify_queue_usage double precision)
+returns table (
+  as_of timestamptz,
+  paused_bucket_names text[],
+  notify_queue_usage double precision,
+  seals_unwritten bigint
+)
 language sql
 volatile
 security definer
@@ -22,7 +27,13 @@ as $$
       order by k.bucket
       limit p_buckets
     ),
-    pg_notification_queue_usage()
+    pg_notification_queue_usage(),
+    (
+      select max(greatest(h.seal_id - c.written_to, 0))
+      from retention.seal_copy c
+      cross join retention.seal_head h
+      where c.looked_at > now() - interval '1 day'
+    )
 $$;
 
 -- The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a

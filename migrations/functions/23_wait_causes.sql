@@ -25,10 +25,18 @@ as $$
   where n.comes_at is null
     and not exists (select from retention.gate())
   union all
-  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem),
+  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem, 'sealing: ' || s.problem),
     null, 'mend what the message names; the next tick tries again'
   from retention.heartbeat h
-  where num_nonnulls(h.pass_problem, h.clean_up_problem) > 0
+  cross join retention.seal_head s
+  where num_nonnulls(h.pass_problem, h.clean_up_problem, s.problem) > 0
+  union all
+  select 'seals in bucket ' || c.bucket, null,
+    format('those from %s on are not written there: %s', c.written_to + 1, c.problem), null,
+    'mend what the message names; a listener tries again'
+  from retention.seal_copy c
+  where c.problem is not null
+    and c.looked_at > now() - interval '1 day'
   union all
   (
     select format('bucket %s', k.bucket), w.results, 'pauses after ' || retention._said(k.pause_code, k.pause_error),

@@ -3,7 +3,7 @@ import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
 export interface NotificationLine {
-  /** `flagged`, `cleared`, `failed`, `attention`; or the channel, where the schema did not send it. */
+  /** `flagged`, `cleared`, `failed`, `attention`, `sealed`; or the channel, where the schema did not send it. */
   readonly word: string;
   /** Without control characters: anyone may send one. */
   readonly text: string;
@@ -47,6 +47,7 @@ const READERS: ReadonlyMap<
   ['retention_cleared', { word: 'cleared', read: readCleared }],
   ['retention_failed', { word: 'failed', read: readFailed }],
   ['retention_attention', { word: 'attention', read: readAttention }],
+  ['retention_sealed', { word: 'sealed', read: readSealed }],
 ]);
 
 function readExpired({ batches, results, buckets, oldest }: Fields): string | undefined {
@@ -99,6 +100,12 @@ function readAttention(fields: Fields): string | undefined {
   if (kind !== 'dead' || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
   if (!isCount(results)) return undefined;
   return `${showCount(results, 'result')} dead (${safeText(bucket)}): ${safeText(code)}`;
+}
+
+function readSealed({ seal, digest, sealed_at: sealedAt }: Fields): string | undefined {
+  if (!isCount(seal) || typeof digest !== 'string' || !/^[0-9a-f]{64}$/u.test(digest))
+    return undefined;
+  return isDate(sealedAt) ? `${seal}-${digest}` : undefined;
 }
 
 function isCount(value: unknown): value is number {

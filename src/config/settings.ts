@@ -2,6 +2,7 @@ import { roleName, tableName } from './sql-names.ts';
 import {
   ANY_BUCKET,
   type Kind,
+  bucket,
   buckets,
   endpointUrl,
   filePath,
@@ -193,6 +194,12 @@ export const SETTINGS = {
       'the private key that certificates are signed with, Ed25519 as PEM; made by `retention proof key`',
     requiredBy: ['certificate'],
     defaultText: 'none',
+  }),
+  sealBucket: setting(bucket(), {
+    variable: 'RETENTION_SEAL_BUCKET',
+    meaning:
+      'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
+      'another account, with object lock',
   }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',

@@ -228,6 +228,19 @@ export function buckets(): Kind<readonly string[]> {
   };
 }
 
+/** One bucket, or the ARN of an access point. */
+export function bucket(): Kind<string> {
+  return {
+    ...PLAIN,
+    schema: z
+      .string()
+      .trim()
+      .refine((name) => BUCKET_NAME.test(name) || ACCESS_POINT.test(name)),
+    expected: 'the name of one bucket',
+    remedy: 'Write the bare name, without s3:// and without a path: dpp-seals.',
+  };
+}
+
 const NOT_BOTH: ExpectedText = {
   expected: 'either bucket names or * for any bucket',
   remedy: 'Take out the *, or the names.',

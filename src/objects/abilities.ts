@@ -238,12 +238,18 @@ export interface ConditionalWrites {
   /**
    * Writes an object in place of the one with the etag `instead`, or, without that, where there is none.
    *
+   * @param object `lockedUntil`: an object lock of mode GOVERNANCE until then, in a bucket that has object lock.
    * @returns false: another one is there, or none any more. After a lost reply it may be our own.
    * @throws {ObjectStoreError}
    */
   writeObject(
     bucket: string,
-    object: { readonly key: string; readonly body: string; readonly instead?: string | undefined },
+    object: {
+      readonly key: string;
+      readonly body: string;
+      readonly instead?: string | undefined;
+      readonly lockedUntil?: Date | undefined;
+    },
     options?: { signal?: AbortSignal | undefined },
   ): Promise<boolean>;
 }

@@ -1,6 +1,18 @@
 import type { KeyFailure } from './store-failure.ts';
 import type { LearnedHabits, StoreHabits } from './store-habits.ts';
 
+/** How a key ended that was not simply deleted. */
+export interface KeyEnd {
+  /**
+   * - `gone`: the store says that it had no such object.
+   * - `marker`: a delete marker hides the object, and its versions stay.
+   * - `purged`: all its versions went.
+   */
+  readonly end: 'gone' | 'marker' | 'purged';
+  /** The version of the marker, or the last one that was purged. Undefined: the store names none. */
+  readonly version?: string | undefined;
+}
+
 /** What became of the keys of one call: each is in exactly one of `deleted` and `failures`. */
 export interface DeletionReport {
   /** The keys that the store named as deleted, or as already gone; each once. */
@@ -13,6 +25,10 @@ export interface DeletionReport {
    * whatever became of them otherwise: a second attempt may have been answered.
    */
   readonly unanswered: readonly string[];
+  /** How keys of `deleted` ended. One that is not in it was deleted. Default: all were. */
+  readonly ends?: ReadonlyMap<string, KeyEnd> | undefined;
+  /** How the store names the requests in which it has deleted something. Default: it names none. */
+  readonly requestIds?: readonly string[] | undefined;
   /** What the call has learned of the store, for later calls. */
   readonly learned?: LearnedHabits | undefined;
 }

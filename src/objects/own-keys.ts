@@ -9,6 +9,11 @@ export function fenceKey(fence: string): string {
   return `${OWN_KEY_PREFIX}fence-${fence}`;
 }
 
+/** The key of a seal: by database, in the order of the seals. */
+export function sealKey(database: string, seal: number): string {
+  return `${OWN_KEY_PREFIX}seals/${database}/${String(seal).padStart(12, '0')}.json`;
+}
+
 /** Whether an object is the product's own. */
 export function isOwnKey(key: string): boolean {
   return key.startsWith(OWN_KEY_PREFIX);

@@ -91,6 +91,8 @@ export interface ObjectStoreErrorDetails extends StoreFailure {
   readonly unanswered?: readonly string[] | undefined;
   readonly httpStatus?: number | undefined;
   readonly requestId?: string | undefined;
+  /** How the store names requests of the call in which it has deleted something. Default: there are none. */
+  readonly requestIds?: readonly string[] | undefined;
   /** The right that may be missing (`s3:DeleteObject`, ...), where the store denied the request. */
   readonly missingAction?: string | undefined;
   /** What the call has learned of the store. */
@@ -114,6 +116,7 @@ export class ObjectStoreError extends Error implements StoreFailure {
   readonly unanswered: readonly string[];
   readonly httpStatus: number | undefined;
   readonly requestId: string | undefined;
+  readonly requestIds: readonly string[];
   readonly missingAction: string | undefined;
   readonly learned: LearnedHabits | undefined;
 
@@ -133,13 +136,16 @@ export class ObjectStoreError extends Error implements StoreFailure {
     this.unanswered = details.unanswered ?? [];
     this.httpStatus = details.httpStatus;
     this.requestId = details.requestId;
+    this.requestIds = details.requestIds ?? [];
     this.missingAction = details.missingAction;
     this.learned = details.learned;
   }
 
   /** The same failure, with something that became known of it later. */
   with(
-    more: Partial<Pick<ObjectStoreErrorDetails, 'outcome' | 'unanswered' | 'learned'>>,
+    more: Partial<
+      Pick<ObjectStoreErrorDetails, 'outcome' | 'unanswered' | 'requestIds' | 'learned'>
+    >,
   ): ObjectStoreError {
     return new ObjectStoreError({ ...this.#details, ...more });
   }

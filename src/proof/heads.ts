@@ -6,7 +6,7 @@ export interface KeptHead {
   /** In hexadecimal digits. */
   readonly digest: string;
   readonly seal?: number | undefined;
-  readonly database?: string | undefined;
+  readonly database?: string | null | undefined;
   readonly sealed_at?: string | undefined;
 }
 
@@ -29,13 +29,13 @@ export function showHead({ seal, digest }: { seal: number; digest: string }): st
  *
  * @throws UsageError for what is neither.
  */
-export async function readHeads(given: string): Promise<readonly KeptHead[]> {
-  const alone = parseText(given);
+export async function readHeads(named: string): Promise<readonly KeptHead[]> {
+  const alone = parseText(named);
   if (alone !== undefined) return [alone];
-  const content = await readFile(given);
+  const content = await readFile(named);
   const heads = parseJson(content) ?? content.split('\n').flatMap((line) => parseLine(line));
   if (heads.length === 0 || heads.includes('no head')) {
-    throw new UsageError(`${given} holds no head; expected ${EXPECTED}`, {
+    throw new UsageError(`${shown(named)} holds no head; expected ${EXPECTED}`, {
       remedy: 'Keep what `retention proof head` prints, or an object of RETENTION_SEAL_BUCKET.',
     });
   }
@@ -53,13 +53,13 @@ async function readFile(path: string): Promise<string> {
     }
   } catch (error) {
     throw new UsageError(
-      `expected ${EXPECTED}; given: ${given(path)}, which is no head, and as a file it cannot be read (${describeError(error)})`,
+      `expected ${EXPECTED}; given: ${shown(path)}, which is no head, and as a file it cannot be read (${describeError(error)})`,
       { cause: error },
     );
   }
 }
 
-function given(text: string): string {
+function shown(text: string): string {
   return text.length > 200 ? `${text.slice(0, 200)}...` : text;
 }
 

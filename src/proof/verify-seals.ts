@@ -1,5 +1,6 @@
 import { DatabaseError, RetentionError, SQLSTATE } from '../errors.ts';
 import type { Head, RepeatedResult, SealProblem } from '../store/seals.ts';
+import type { StampAccount } from '../store/receipts.ts';
 import type { Store } from '../store/store.ts';
 import type { KeptHead } from './heads.ts';
 
@@ -37,6 +38,8 @@ export interface SealVerification {
   readonly heads: readonly JudgedHead[];
   /** Results that were deleted again after a first time: restored, or written once more. Breaks nothing. */
   readonly deleted_again: number;
+  /** Stamps and receipts held against each other. None of it breaks a seal. Null: the table is detached. */
+  readonly stamps: readonly StampAccount[] | null;
   /** The latest seal; null: there is none. */
   readonly head: Head | null;
   /** Why what has settled since was not sealed first; null: it was. */
@@ -104,7 +107,8 @@ export async function verifySeals(options: VerifySealsOptions): Promise<SealVeri
   problems.push(...(await store.verifyEnd()));
   const repeats = await store.verifyRepeats();
   problems.push(...repeats.filter((it) => it.was_known).map((it) => addedTwice(it)));
-  const judged = await Promise.all(heads.map((head) => judge(store, head)));
+  const judged: JudgedHead[] = [];
+  for (const head of heads) judged.push(await judge(store, head));
   const [head] = await store.listHeads();
   return {
     holds: problems.length === 0 && judged.every(({ holds }) => holds),
@@ -112,6 +116,7 @@ export async function verifySeals(options: VerifySealsOptions): Promise<SealVeri
     problems,
     heads: judged,
     deleted_again: repeats.filter((it) => !it.was_known).length,
+    stamps: await account(store, since),
     head: head ?? null,
     unsealed_because: unsealed,
   };
@@ -131,4 +136,16 @@ function addedTwice(repeat: RepeatedResult): SealProblem {
 async function judge(store: Store, head: KeptHead): Promise<JudgedHead> {
   const { standing, sealId, message } = await store.verifyHead(head);
   return { seal: sealId, digest: head.digest, holds: standing === 'holds', message };
+}
+
+async function account(store: Store, from: Date | undefined): Promise<SealVerification['stamps']> {
+  try {
+    return await store.accountStamps({ from });
+  } catch (error) {
+    const isDetached =
+      error instanceof DatabaseError &&
+      error.sqlState === SQLSTATE.object_not_in_prerequisite_state;
+    if (isDetached) return null;
+    throw error;
+  }
 }

@@ -66,8 +66,8 @@ export async function restoreRun(options: RestoreOptions, runId: string): Promis
     return { ...nothing, bucket, key, reason: found.reason };
   }
   // From here on the hold stays, also after an error: the object is there.
-  await store.unstamp(runId);
-  const { versionId: version_id = null } = found;
+  const { versionId: version_id = null, isBroughtBack: restored = false } = found;
+  await store.unstamp(runId, { restored, ...(version_id === null ? {} : { version: version_id }) });
   return { run_id: runId, restored: true, bucket, key, version_id, hold_id, reason: null };
 }
 
@@ -91,7 +91,12 @@ async function bringBack(
   { objects }: RestoreOptions,
   bucket: string,
   key: string,
-): Promise<{ readonly versionId?: string | undefined; readonly reason?: string }> {
+): Promise<{
+  readonly versionId?: string | undefined;
+  /** Absent: the object was there already. */
+  readonly isBroughtBack?: true;
+  readonly reason?: string;
+}> {
   try {
     const restoration = await objects.restoration.restoreObject(bucket, key);
     // The object is there already; only its stamp is to be cleared.
@@ -101,7 +106,7 @@ async function bringBack(
     const object = await objects.listing.headObject(bucket, key);
     if (object.state === 'gone') return { reason: `${key} is not back in bucket ${bucket}` };
     // A role that may delete but not read relies on S3's answer to the deletion of the marker.
-    if (restoration.restored) return { versionId: restoration.versionId };
+    if (restoration.restored) return { versionId: restoration.versionId, isBroughtBack: true };
     return { versionId: object.state === 'exists' ? object.versionId : undefined };
   } catch (error) {
     return { reason: describeError(error) };

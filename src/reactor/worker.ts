@@ -90,6 +90,9 @@ const OBJECTS_MISSING = {
   reason: 'most keys that were looked for have no object in this bucket; see retention status',
 } as const;
 
+/** Of a store that was not asked, or has refused everything. */
+const NOTHING_TOLD: Pick<DeletionReport, 'ends' | 'requestIds'> = {};
+
 /** What is kept of a lease for the settle after the last moment for S3. */
 const SETTLE_SHARE_OF_LEASE = 0.1;
 
@@ -113,6 +116,7 @@ type Answer =
       readonly kind: 'whole';
       readonly failure: StoreFailure;
       readonly unanswered: readonly string[];
+      readonly requestIds: readonly string[];
     };
 
 /** Makes a worker, for all slots of a listener. */
@@ -224,7 +228,8 @@ class BatchWorker implements Worker {
     } catch (error) {
       if (!(error instanceof ObjectStoreError) || error.kind === 'aborted') throw error;
       await this.#learn(claim.bucket, error.learned);
-      return { kind: 'whole', failure: error, unanswered: error.unanswered };
+      const { unanswered, requestIds } = error;
+      return { kind: 'whole', failure: error, unanswered, requestIds };
     }
   }
 
@@ -255,8 +260,9 @@ class BatchWorker implements Worker {
     const { claim, lease, unanswered } = leased;
     if (answer.kind === 'whole' && answer.failure.outcome !== 'refused') {
       const { code, reason: message } = answer.failure;
+      const { requestIds } = answer;
       const until = await this.#retry(retryWindow, () =>
-        store.postpone(claim.batchId, lease, { code, message, unanswered }),
+        store.postpone(claim.batchId, lease, { code, message, unanswered, requestIds }),
       );
       this.#log.paused(claim.bucket, code, message, {
         batch: claim.batchId,
@@ -277,9 +283,17 @@ class BatchWorker implements Worker {
       return { leaseLost: !isOurs };
     }
     const { cleared, failed } = sortOut(claim, answer);
+    const { ends, requestIds } = answer.kind === 'report' ? answer.report : NOTHING_TOLD;
     const milliseconds = safeNow() - retryWindow.startedAt;
     const settlement = await this.#retry(retryWindow, () =>
-      store.settle(claim.batchId, lease, { cleared, failed, milliseconds, unanswered }),
+      store.settle(claim.batchId, lease, {
+        cleared,
+        failed,
+        milliseconds,
+        unanswered,
+        ends,
+        requestIds,
+      }),
     );
     this.#log.problems(claim.bucket, settlement.problems);
     if (settlement.cleared > 0) this.#log.works(claim.bucket);
@@ -348,7 +362,7 @@ function notAsked(
   failure: Pick<StoreFailure, 'code' | 'reason'> & Partial<StoreFailure>,
 ): Extract<Answer, { kind: 'whole' }> {
   const defaults = { outcome: 'failed', concerns: 'bucket', final: false } as const;
-  return { kind: 'whole', failure: { ...defaults, ...failure }, unanswered: [] };
+  return { kind: 'whole', failure: { ...defaults, ...failure }, unanswered: [], requestIds: [] };
 }
 
 /** The keys that S3 may still delete, whatever it came to. */

@@ -187,9 +187,10 @@ export function createDiagnosis(database: Queryable): Diagnosis {
           (select g.value from retention.list_guards() g where g.name = 'cool_off' and g.value <> 'none') as cool_off,
           s.cooling, s.cooling_until,
           s.set_aside, s.surges,
-          nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem), '') as tick_problem
+          nullif(concat_ws('; ', h.pass_problem, h.clean_up_problem, 'sealing: ' || l.problem), '') as tick_problem
         from retention.status s
-        cross join retention.heartbeat h`,
+        cross join retention.heartbeat h
+        cross join retention.seal_head l`,
       );
       if (row === undefined) throw new Error('retention.status returned no row');
       return row;

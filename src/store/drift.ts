@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import { PRODUCT_VERSION } from './version.ts';
 
 /** A verify's name for what it sets aside, when it began, and the youngest completion it judges. */
 export interface VerifyStart {
@@ -106,8 +107,8 @@ export async function stampGone(
   gone: readonly MissingResult[],
 ): Promise<number> {
   const [row] = await database.query<{ stamped: number }>(
-    'select retention.stamp_gone($1, $2::text[], $3::text[]) as stamped',
-    [bucket, gone.map((each) => each.runId), gone.map((each) => each.key)],
+    'select retention.stamp_gone($1, $2::text[], $3::text[], $4) as stamped',
+    [bucket, gone.map((each) => each.runId), gone.map((each) => each.key), PRODUCT_VERSION],
   );
   return row?.stamped ?? 0;
 }
@@ -142,8 +143,8 @@ export async function sortStrays(
  */
 export async function requeueReturned(database: Queryable, start: VerifyStart): Promise<number> {
   const [row] = await database.query<{ requeued: number }>(
-    'select retention.requeue_returned($1, $2) as requeued',
-    [start.verifyId, start.startedAt],
+    'select retention.requeue_returned($1, $2, $3) as requeued',
+    [start.verifyId, start.startedAt, PRODUCT_VERSION],
   );
   return row?.requeued ?? 0;
 }

@@ -1,5 +1,6 @@
 import type { Queryable } from '../database/queryable.ts';
 import type { Habits } from './buckets.ts';
+import { type Deed, endsAsJson } from './receipts.ts';
 import { PRODUCT_VERSION } from './version.ts';
 
 const NO_HABITS: Habits = {};
@@ -183,7 +184,8 @@ export async function settle(
     readonly cleared: readonly string[] | 'all';
     readonly failed: readonly Failure[];
     readonly milliseconds: number;
-  } & Unanswered,
+  } & Unanswered &
+    Deed,
 ): Promise<Settlement> {
   const { cleared } = outcome;
   const [row] = await database.query<{
@@ -196,7 +198,7 @@ export async function settle(
     problems: readonly Problem[];
   }>(
     `select settled, cleared, stamped, failed, dead, retry_at, problems
-    from retention.settle($1, $2::uuid, $3::text[], $4, $5::jsonb, $6, $7::text[])`,
+    from retention.settle($1, $2::uuid, $3::text[], $4, $5::jsonb, $6, $7::text[], $8::jsonb, $9::text[], $10)`,
     [
       batchId,
       lease,
@@ -205,6 +207,9 @@ export async function settle(
       JSON.stringify(outcome.failed),
       Math.round(outcome.milliseconds),
       outcome.unanswered ?? [],
+      endsAsJson(outcome.ends),
+      outcome.requestIds ?? null,
+      PRODUCT_VERSION,
     ],
     { name: 'retention-settle' },
   );
@@ -230,11 +235,19 @@ export async function postpone(
   database: Queryable,
   batchId: number,
   lease: string,
-  problem: { readonly code: string; readonly message: string } & Unanswered,
+  problem: { readonly code: string; readonly message: string } & Unanswered &
+    Pick<Deed, 'requestIds'>,
 ): Promise<Date | undefined> {
   const [row] = await database.query<{ until: Date | null }>(
-    'select retention.postpone($1, $2::uuid, $3, $4, $5::text[]) as until',
-    [batchId, lease, problem.code, problem.message, problem.unanswered ?? []],
+    'select retention.postpone($1, $2::uuid, $3, $4, $5::text[], $6::text[]) as until',
+    [
+      batchId,
+      lease,
+      problem.code,
+      problem.message,
+      problem.unanswered ?? [],
+      problem.requestIds ?? null,
+    ],
   );
   return row?.until ?? undefined;
 }

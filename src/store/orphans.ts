@@ -1,5 +1,7 @@
 import type { Queryable } from '../database/queryable.ts';
 import type { Habits } from './buckets.ts';
+import { type Deed, endsAsJson } from './receipts.ts';
+import { PRODUCT_VERSION } from './version.ts';
 
 /** A list of orphans that was just made. */
 export interface MadeOrphanList {
@@ -39,7 +41,7 @@ export interface OrphanClaim {
 }
 
 /** How far the deletion of a list has come, and what a request came to. */
-export interface OrphanSettlement {
+export interface OrphanSettlement extends Deed {
   readonly listId: string;
   readonly requestId: number | null;
   /** Of the whole list so far, as the two after it. */
@@ -48,6 +50,8 @@ export interface OrphanSettlement {
   readonly failed: number;
   /** The keys that S3 may still delete. Default: none. */
   readonly unanswered?: readonly string[];
+  /** What went by this request, or without one what was found gone after an earlier one. Default: nothing. */
+  readonly keys?: readonly string[] | undefined;
   /** Why the bucket is to pause. Default: it is not. */
   readonly pause?: { readonly code: string; readonly reason: string } | undefined;
 }
@@ -149,7 +153,7 @@ export async function settleOrphans(
   it: OrphanSettlement,
 ): Promise<Date | undefined> {
   const [row] = await database.query<{ until: Date | null }>(
-    'select retention.settle_orphans($1::uuid, $2, $3, $4, $5, $6::text[], $7, $8) as until',
+    'select retention.settle_orphans($1::uuid, $2, $3, $4, $5, $6::text[], $7, $8, $9::text[], $10::jsonb, $11::text[], $12) as until',
     [
       it.listId,
       it.requestId,
@@ -159,6 +163,10 @@ export async function settleOrphans(
       it.unanswered ?? [],
       it.pause?.code ?? null,
       it.pause?.reason ?? null,
+      it.keys ?? [],
+      endsAsJson(it.ends),
+      it.requestIds ?? null,
+      PRODUCT_VERSION,
     ],
   );
   return row?.until ?? undefined;

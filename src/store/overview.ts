@@ -13,6 +13,8 @@ export interface Vitals {
   readonly pausedBuckets: readonly string[];
   /** How much of the server's notification queue is used, from 0 to 1. */
   readonly notifyQueueUsage: number;
+  /** How many seals are not yet an object in RETENTION_SEAL_BUCKET; null: no listener has one. */
+  readonly sealsUnwritten: number | null;
   /** Why nothing is flagged or claimed; empty: nothing keeps it from that. */
   readonly gate: readonly GateReason[];
 }
@@ -127,15 +129,21 @@ export const MOST_ROWS = 20;
  */
 export async function readVitals(database: Queryable): Promise<Vitals> {
   const [row] = await database.query<
-    Status & { as_of: Date; paused_bucket_names: readonly string[]; notify_queue_usage: number }
+    Status & {
+      as_of: Date;
+      paused_bucket_names: readonly string[];
+      notify_queue_usage: number;
+      seals_unwritten: number | null;
+    }
   >('select * from retention.status cross join retention.vitals()');
   if (row === undefined) throw new Error('retention.status returned no row');
-  const { as_of, paused_bucket_names, notify_queue_usage, ...status } = row;
+  const { as_of, paused_bucket_names, notify_queue_usage, seals_unwritten, ...status } = row;
   return {
     asOf: as_of,
     status,
     pausedBuckets: paused_bucket_names,
     notifyQueueUsage: notify_queue_usage,
+    sealsUnwritten: seals_unwritten,
     gate: status.halted.length === 0 && isNow(as_of) ? [] : await readGate(database),
   };
 }

@@ -1,4 +1,5 @@
 import type { Queryable } from '../database/queryable.ts';
+import type { Instant } from '../instant.ts';
 
 /** A seal as what leaves the database; keys as in JSON. */
 export interface Head {
@@ -182,4 +183,40 @@ export async function exportSeals(
 export interface ExportedDocument {
   readonly kind: 'seal' | 'receipt' | 'change';
   readonly leaves?: readonly string[];
+}
+
+/**
+ * `retention.seals_to_write`: the seals that are not yet an object in a bucket, oldest first.
+ *
+ * @throws DatabaseError
+ */
+export async function sealsToWrite(
+  database: Queryable,
+  bucket: string,
+  limit = 100,
+): Promise<readonly { readonly head: Head; readonly keptUntil: Instant }[]> {
+  return database.query(
+    'select head, kept_until as "keptUntil" from retention.seals_to_write($1, $2)',
+    [bucket, limit],
+  );
+}
+
+/**
+ * `retention.note_seals_written`.
+ *
+ * @param to each seal up to this one is an object there.
+ * @param problem why the next could not be written.
+ * @throws DatabaseError
+ */
+export async function noteSealsWritten(
+  database: Queryable,
+  bucket: string,
+  to: number,
+  problem?: string,
+): Promise<void> {
+  await database.query('select retention.note_seals_written($1, $2, $3)', [
+    bucket,
+    to,
+    problem ?? null,
+  ]);
 }

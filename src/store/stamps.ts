@@ -4,12 +4,17 @@ import { PRODUCT_VERSION } from './version.ts';
 /**
  * `retention.unstamp`: clears the stamp of a run whose object is back. False: it had none.
  *
+ * @param restored whether the object was brought back just now, and the version that is in sight.
  * @throws DatabaseError
  */
-export async function unstamp(database: Queryable, runId: string): Promise<boolean> {
+export async function unstamp(
+  database: Queryable,
+  runId: string,
+  { restored = false, version }: { readonly restored?: boolean; readonly version?: string } = {},
+): Promise<boolean> {
   const [row] = await database.query<{ unstamped: boolean }>(
-    'select retention.unstamp($1) as unstamped',
-    [runId],
+    'select retention.unstamp($1, $2, $3, $4) as unstamped',
+    [runId, restored, version ?? null, PRODUCT_VERSION],
   );
   return row?.unstamped ?? false;
 }

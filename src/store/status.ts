@@ -45,6 +45,11 @@ export interface Status {
   readonly kept: number;
   /** Objects of due results that stay, since S3 holds another version than the row's etag names. */
   readonly object_changed: number;
+  /** Of the last count of stamps against receipts; null: there was none. */
+  readonly stamps_without_receipt: number | null;
+  readonly receipts_without_stamp: number | null;
+  readonly receipts_without_row: number | null;
+  readonly stamps_counted_at: Date | null;
   /** Late results that wait for the release of a surge; not among the due ones. */
   readonly set_aside: number;
   readonly surges: number;

@@ -60,13 +60,16 @@ import {
 } from './policies.ts';
 import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
+import { accountStamps } from './receipts.ts';
 import { retry } from './retry.ts';
 import { dueGroups, dueRuns, endCutoff, flagSelected, readUnsettled } from './selection.ts';
 import {
   exportSeals,
   listHeads,
+  noteSealsWritten,
   sealNow,
   sealsSince,
+  sealsToWrite,
   verifyEnd,
   verifyHead,
   verifyRepeats,
@@ -175,6 +178,9 @@ const functions = {
   verifyRepeats,
   verifyHead,
   exportSeals,
+  sealsToWrite,
+  noteSealsWritten,
+  accountStamps,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

@@ -141,6 +141,11 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
     help: `How full the server's notification queue is, from 0 to 1; past a half nothing is announced. ${OF_THE_DATABASE}`,
     registers,
   });
+  const seals = new Gauge({
+    name: 'retention_seals_not_written',
+    help: `Seals that are not yet an object in RETENTION_SEAL_BUCKET; absent where no listener has one. ${OF_THE_DATABASE}`,
+    registers,
+  });
   const gauges = STATUS_GAUGES.map(({ name, help, of }) => ({
     gauge: new Gauge({ name, help: `${help} ${OF_THE_DATABASE}`, registers }),
     of,
@@ -150,10 +155,11 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       up.set(reading.ok ? 1 : 0);
       for (const { gauge } of gauges) gauge.remove();
       queue.remove();
+      seals.remove();
       results.reset();
       paused.reset();
       if (!reading.ok) return;
-      const { asOf, status, pausedBuckets, notifyQueueUsage } = reading.value;
+      const { asOf, status, pausedBuckets, notifyQueueUsage, sealsUnwritten } = reading.value;
       for (const { gauge, of } of gauges) {
         const value = of(status, asOf);
         if (value !== undefined) gauge.set(value);
@@ -161,6 +167,7 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       for (const state of STATES) results.set({ state }, status[state]);
       for (const bucket of pausedBuckets) paused.set({ bucket }, 1);
       queue.set(notifyQueueUsage);
+      if (sealsUnwritten !== null) seals.set(sealsUnwritten);
     },
   };
 }

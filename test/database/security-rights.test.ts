@@ -19,6 +19,7 @@ const DENIED = { code: '42501' };
  */
 const CALLABLE = [
   'accept_fence(text)',
+  'account_stamps(timestamp with time zone,timestamp with time zone)',
   'active_holds(integer)',
   'activity(integer)',
   'add_keeper(text,text,text,text,text)',
@@ -88,7 +89,7 @@ const CALLABLE = [
   'pending_policies(integer)',
   'place_hold(text,text,text,interval,text)',
   'place_holds(text,text[],text[],interval,text)',
-  'postpone(bigint,uuid,text,text,text[])',
+  'postpone(bigint,uuid,text,text,text[],text[])',
   'preview_policy(text,interval)',
   'pulse(text,text[])',
   'read_status()',
@@ -97,7 +98,7 @@ const CALLABLE = [
   'release_surge(bigint,bigint,text)',
   'remove_keeper(text,text)',
   'renew_fence(uuid,text,boolean)',
-  'requeue_returned(uuid,timestamp with time zone)',
+  'requeue_returned(uuid,timestamp with time zone,text)',
   'resume()',
   'retry(text[],text,text,text,boolean)',
   'sample_keys(text,integer)',
@@ -106,13 +107,13 @@ const CALLABLE = [
   'set_on_versioned(text,text,boolean)',
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
-  'settle(bigint,uuid,text[],boolean,jsonb,integer,text[])',
+  'settle(bigint,uuid,text[],boolean,jsonb,integer,text[],jsonb,text[],text)',
   'show_surge(bigint)',
-  'settle_orphans(uuid,bigint,bigint,bigint,bigint,text[],text,text)',
+  'settle_orphans(uuid,bigint,bigint,bigint,bigint,text[],text,text,text[],jsonb,text[],text)',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
   'stamp_again(text)',
-  'stamp_gone(text,text[],text[])',
+  'stamp_gone(text,text[],text[],text)',
   'take_turn(bigint[],text,text[])',
   'tenants_due(integer,integer)',
   'tick(text)',
@@ -123,13 +124,23 @@ const CALLABLE = [
   'undated(integer)',
   'unset_policy(text,boolean)',
   'unsettled(bigint[],text,text[],text[])',
-  'unstamp(text)',
+  'unstamp(text,boolean,text,text)',
   'variables(jsonb)',
   'version()',
   'vitals(integer)',
   'wait_causes(integer)',
   'withdraw_approval(bigint)',
   'working_listeners(integer)',
+  'export_seals(bigint,bigint)',
+  'list_heads(bigint,integer)',
+  'note_seals_written(text,bigint,text)',
+  'seal_now()',
+  'seals_since(timestamp with time zone)',
+  'seals_to_write(text,integer)',
+  'verify_end()',
+  'verify_head(bytea,bigint,uuid,timestamp with time zone)',
+  'verify_repeats()',
+  'verify_seals(bigint,bigint)',
 ]
   .map((signature) => `retention.${signature}`)
   .toSorted();
@@ -145,7 +156,7 @@ const OPERATORS_ALONE = (
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
   'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
-  'postpone pulse settle split stamp_again tick try_stamp'
+  'note_seals_written postpone pulse seal_now seals_to_write settle split stamp_again tick try_stamp'
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
@@ -163,8 +174,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter allowance approval batch bucket cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
-  'progress result scan selection setting shared_object spared_object stamping status stray surge surge_part surge_release unanswered variable'
+  'adapter allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness orphan_list pass_lock pgmigrations policy ' +
+  'progress receipt result returned_result scan seal seal_copy seal_head selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

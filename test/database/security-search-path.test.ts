@@ -128,7 +128,18 @@ const LEASE = '00000000-0000-4000-8000-000000000001';
 
 /** A call of each function that runs with its owner's rights; each reaches past its first lines. */
 const CALLS: Readonly<Record<string, string>> = {
+  export_seals: 'select * from retention.export_seals()',
+  list_heads: 'select * from retention.list_heads(0)',
+  note_seals_written: `select retention.note_seals_written('seals', 0, 'AccessDenied')`,
+  seal_now: `select * from retention.settle(1, '${LEASE}', '{}', true); select * from retention.seal_now()`,
+  seals_since: `select * from retention.seals_since('2020-01-01')`,
+  seals_to_write: `select * from retention.seals_to_write('seals')`,
+  verify_end: 'select * from retention.verify_end()',
+  verify_head: `select * from retention.verify_head('\\x00', 1, '${LEASE}')`,
+  verify_repeats: 'select * from retention.verify_repeats()',
+  verify_seals: 'select * from retention.verify_seals()',
   accept_fence: `select retention.accept_fence('a drill')`,
+  account_stamps: 'select kind, results from retention.account_stamps()',
   activity: 'select * from retention.activity(2)',
   add_keeper: `select retention.add_keeper('public.invoices', 'pdf_key', null, 'keep_until')`,
   list_keepers: 'select * from retention.list_keepers()',
@@ -365,7 +376,7 @@ describeDatabase('promise 10: a search path with traps in it', () => {
       where relnamespace = 'retention'::regnamespace and relkind = 'v'`,
     );
     expect(views.map(({ name }) => name).toSorted()).toEqual(
-      ['_live', 'flagged', 'result', 'status'].map((name) => `retention.${name}`),
+      ['_live', '_receipt', 'flagged', 'result', 'status'].map((name) => `retention.${name}`),
     );
     for (const { name } of views) await operator.query(`select * from ${name}`);
     for (const sql of [

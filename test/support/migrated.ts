@@ -98,13 +98,14 @@ export interface MigratedDatabase extends TestDatabase {
 // What is sealed stays as it is, unless its triggers are off.
 const CLEAR = `
 set session_replication_role = replica;
-truncate retention.receipt, retention.change, retention.seal;
+truncate retention.receipt, retention.change, retention.seal, retention.seal_copy;
 delete from retention.seal_head;
 insert into retention.seal_head default values;
 truncate runs, retention.batch, retention.progress, retention.hold,
   retention.bucket, retention.scan, retention.selection, retention.stray, retention.unanswered,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
-  retention.lateness, retention.allowance, retention.held_object, retention.orphan_list;
+  retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,
+  retention.returned_result, retention.stamp_account;
 alter table retention.setting disable trigger guard_setting;
 delete from retention.setting;
 insert into retention.setting default values;
@@ -141,6 +142,8 @@ returning run_id::text`;
 export interface MigratedOptions extends MigrationSettings {
   /** Sets late results aside, as the product does. Default: false, so that any number of fresh rows is flagged. */
   readonly guarded?: boolean;
+  /** Empties it before the first test alone: the others find what was made by those before. Default: false. */
+  readonly keepsRows?: boolean;
   /** SQL to run before the migrations, for a table that differs from the runbook's. */
   readonly before?: string;
 }
@@ -172,7 +175,7 @@ export async function migrateUp(url: string, settings: MigrationSettings = {}): 
  * @param options default: the internal scheduler, and the runbook's table.
  */
 export function useMigrated(options: MigratedOptions = {}): () => MigratedDatabase {
-  const { before, guarded = false, ...settings } = options;
+  const { before, guarded = false, keepsRows = false, ...settings } = options;
   let migrated: MigratedDatabase | undefined;
   let pool: Database | undefined;
   beforeAll(async () => {
@@ -182,7 +185,10 @@ export function useMigrated(options: MigratedOptions = {}): () => MigratedDataba
     if (before !== undefined) await database.query(before);
     await migrateUp(database.url, settings);
   });
+  let isCleared = false;
   beforeEach(async () => {
+    if (keepsRows && isCleared) return;
+    isCleared = true;
     await migrated?.clear();
     if (guarded) await migrated?.set({ surge_guard: '1000' });
   });

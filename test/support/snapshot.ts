@@ -24,6 +24,7 @@ export function snapshotOf(
         status: { ...statusOf(ago), ...columns },
         pausedBuckets: [],
         notifyQueueUsage: 0,
+        sealsUnwritten: null,
         gate: [],
       },
     },
@@ -71,6 +72,10 @@ function statusOf(ago: Ago): Status {
     cooling_until: null,
     kept: 0,
     object_changed: 0,
+    stamps_without_receipt: null,
+    receipts_without_stamp: null,
+    receipts_without_row: null,
+    stamps_counted_at: null,
   };
 }
 

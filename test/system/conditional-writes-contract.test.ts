@@ -60,6 +60,17 @@ function contract(target: () => S3Target): void {
       expect(await conditional.writeObject(bucket.name, { key: KEY, body: 'two' })).toBe(true);
     });
 
+    test('with an object lock it cannot be deleted before its time', async () => {
+      const bucket = await makeBucket(target(), { objectLock: true });
+      const { conditional, versions } = bucket.open();
+      const lockedUntil = new Date(Date.now() + 5_000);
+      const object = { key: KEY, body: 'one', lockedUntil };
+      expect(await conditional.writeObject(bucket.name, object)).toBe(true);
+      expect(await conditional.writeObject(bucket.name, object)).toBe(false);
+      const { failures } = await versions.purgeKeys(bucket.name, [KEY]);
+      expect(failures).toMatchObject([{ key: KEY, code: 'ObjectLocked' }]);
+    });
+
     test('what may not be read or written fails with the right that is missing', async () => {
       const bucket = await makeBucket(target());
       const { conditional } = bucket.open();

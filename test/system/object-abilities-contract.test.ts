@@ -361,10 +361,16 @@ function contract(target: () => S3Target): void {
     test('takes every version and delete marker of a key, and nothing of others', async () => {
       const bucket = await makeBucket(target(), { versioned: true });
       for (let round = 0; round < 3; round += 1) await bucket.put('img', 'img2', 'img/1');
-      await bucket.open().deleteObjects(bucket.name, ['img', 'img2']);
+      const marked = await bucket.open().deleteObjects(bucket.name, ['img', 'img2']);
       const objects = bucket.open();
       const report = await objects.versions.purgeKeys(bucket.name, ['img', 'never/was', '']);
       expect(new Set(report.deleted)).toEqual(new Set(['img', 'never/was']));
+      expect(report.ends).toEqual(
+        new Map([
+          ['img', { end: 'purged', version: marked.ends?.get('img')?.version }],
+          ['never/was', { end: 'gone' }],
+        ]),
+      );
       expect(report.failures).toMatchObject([{ key: '', code: 'EmptyKey' }]);
       const left = await listVersions(bucket.client, bucket.name);
       expect(left.map((it) => it.key).toSorted()).toEqual([

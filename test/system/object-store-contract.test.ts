@@ -30,6 +30,8 @@ function contract(target: () => S3Target): void {
       const keys = ['a', 'runs/1/result.json'];
       const report = await bucket.open().deleteObjects(bucket.name, keys);
       expectAllDeleted(report, keys);
+      expect(report.requestIds).toHaveLength(1);
+      expect(report.ends).toBeUndefined();
       expect(await bucket.keys()).toEqual(['b', 'runs/1', 'runs/1/result.json.bak']);
     });
 
@@ -185,11 +187,12 @@ function contract(target: () => S3Target): void {
       const bucket = await makeBucket(target(), { versioned: true });
       await bucket.put('a');
       const store = bucket.open();
-      expect(new Set((await store.deleteObjects(bucket.name, ['a'])).deleted)).toEqual(
-        new Set(['a']),
-      );
+      const report = await store.deleteObjects(bucket.name, ['a']);
+      expect(new Set(report.deleted)).toEqual(new Set(['a']));
       expect(await bucket.keys()).toEqual([]);
       const versions = await listVersions(bucket.client, bucket.name);
+      const version = versions.find(({ isMarker }) => isMarker)?.id;
+      expect(report.ends).toEqual(new Map([['a', { end: 'marker', version }]]));
       expect(versions.map(({ key, isMarker }) => [key, isMarker])).toContainEqual(['a', true]);
       expect(versions.map(({ key, isMarker }) => [key, isMarker])).toContainEqual(['a', false]);
       const get = bucket.client.send(new GetObjectCommand({ Bucket: bucket.name, Key: 'a' }));

@@ -60,7 +60,10 @@ async function work(deleteObjects: ObjectStore['deleteObjects']): Promise<Told> 
 }
 
 function failing(
-  details: Pick<ObjectStoreErrorDetails, 'kind' | 'code' | 'outcome' | 'concerns' | 'unanswered'>,
+  details: Pick<
+    ObjectStoreErrorDetails,
+    'kind' | 'code' | 'outcome' | 'concerns' | 'unanswered' | 'requestIds'
+  >,
 ): ObjectStore['deleteObjects'] {
   const reason = 'its words';
   return () =>
@@ -102,9 +105,15 @@ describe('a request that fails as a whole', () => {
           outcome,
           concerns: 'store',
           unanswered: ['b'],
+          requestIds: ['R1'],
         }),
       );
-      const problem = { code: 'InternalError', message: 'its words', unanswered: ['b'] };
+      const problem = {
+        code: 'InternalError',
+        message: 'its words',
+        unanswered: ['b'],
+        requestIds: ['R1'],
+      };
       expect(calls).toEqual([['postpone', problem]]);
       expect(logger.lines[0]?.message).toBe('Bucket b pauses: InternalError its words');
     },

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { countOf, showCount } from '../../numbers.ts';
 import { escapeControls } from '../../safe-text.ts';
-import type { ProofRequest } from '../../assembly-proof.ts';
+import type { ProofRequest, exportProof, proofHead, verifyProof } from '../../assembly-proof.ts';
 import type { SealVerification } from '../../proof/verify-seals.ts';
 import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
@@ -71,7 +71,11 @@ Examples:
 /** Runs one of the functions of the library, with progress, until a signal ends it. */
 async function run<Result>(
   work: (
-    assembly: typeof import('../../assembly-proof.ts'),
+    assembly: {
+      readonly verifyProof: typeof verifyProof;
+      readonly proofHead: typeof proofHead;
+      readonly exportProof: typeof exportProof;
+    },
     request: ProofRequest,
   ) => Promise<Result>,
 ): Promise<Result> {
@@ -120,6 +124,12 @@ function print(found: SealVerification): void {
       `${showCount(found.deleted_again, 'result')} deleted again: restored before, or written once more`,
     );
   }
+  for (const { kind, results, because, run_ids: runIds } of found.stamps ?? []) {
+    if (results === 0 || kind === 'accounted') continue;
+    const runs = runIds.slice(0, 3).join(', ');
+    say(`${showCount(results, 'result')} ${because}${runs === '' ? '' : `; for example ${runs}`}`);
+  }
+  if (found.stamps === null) say('Stamps were not counted: the table is detached.');
   if (found.unsealed_because !== null) say(`Not all is sealed: ${found.unsealed_because}`);
   if (found.head !== null) say(`The latest seal: ${found.head.seal}-${found.head.digest}`);
   const broken = found.problems.length + found.heads.filter(({ holds }) => !holds).length;

@@ -5,6 +5,7 @@ import { CallHabits, type StoreHabits } from '../store-habits.ts';
 import type { S3Connection } from './connection.ts';
 import type { S3Deletion } from './deletion.ts';
 import type { S3Purge } from './purge.ts';
+import { DeletionNotes } from './deletion-notes.ts';
 
 /** No object has it: it is that of no content that anybody knows. */
 const ANOTHER_ETAG = '00000000000000000000000000000000';
@@ -84,6 +85,7 @@ async function remove(
   const call = {
     signal,
     unanswered: new Set<string>(),
+    notes: new DeletionNotes(),
     habits: new CallHabits(known),
     etags: new Map([[key, etag]]),
   };
@@ -101,7 +103,12 @@ async function putAway(
   key: string,
   isVersioned: boolean,
 ): Promise<void> {
-  const call = { signal, unanswered: new Set<string>(), habits: new CallHabits(habits) };
+  const call = {
+    signal,
+    unanswered: new Set<string>(),
+    notes: new DeletionNotes(),
+    habits: new CallHabits(habits),
+  };
   const work = isVersioned ? purge.run(bucket, [key], call) : deletion.run(bucket, [key], call);
   await work.catch(() => undefined);
 }

@@ -38,10 +38,23 @@ export async function readObject(
 export async function writeObject(
   connection: S3Connection,
   bucket: string,
-  { key, body, instead }: { key: string; body: string; instead: string | undefined },
+  {
+    key,
+    body,
+    instead,
+    lockedUntil,
+  }: { key: string; body: string; instead: string | undefined; lockedUntil?: Date | undefined },
   outer?: AbortSignal,
 ): Promise<boolean> {
-  const request = { Bucket: bucket, Key: key, Body: body, ContentType: 'application/json' };
+  const request = {
+    Bucket: bucket,
+    Key: key,
+    Body: body,
+    ContentType: 'application/json',
+    ...(lockedUntil === undefined
+      ? {}
+      : { ObjectLockMode: 'GOVERNANCE' as const, ObjectLockRetainUntilDate: lockedUntil }),
+  };
   const write = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<boolean> => {
     try {
       await connection.ask('PutObject', bucket, outer, (sdk, client, signal) =>

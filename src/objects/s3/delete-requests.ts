@@ -4,6 +4,7 @@ import type { DeletionOptions } from '../deletion-report.ts';
 import { ObjectStoreError } from '../store-failure.ts';
 import { CallHabits, type StoreHabits } from '../store-habits.ts';
 import { Attempts } from './attempts.ts';
+import { DeletionNotes } from './deletion-notes.ts';
 import type { S3Connection, Sdk } from './connection.ts';
 import { isOfContent, refusesChecksum } from './failures.ts';
 import { findPlainXmlFault } from './plain-xml-check.ts';
@@ -27,6 +28,8 @@ export interface DeletionCall {
   readonly etags?: DeletionOptions['etags'];
   /** Gets the keys that the store may still delete; complete when the call has ended. */
   readonly unanswered: Set<string>;
+  /** Gets what the store says of what it has deleted. */
+  readonly notes: DeletionNotes;
   /** What the bucket's store is known to do otherwise than S3; gets what is learned of it. */
   readonly habits: CallHabits;
 }
@@ -86,13 +89,13 @@ export class S3DeleteRequests {
    * The same for the current versions of keys that XML carries, past the SDK's slow reading and writing
    * of XML while that works.
    *
-   * @returns `all` when the reply names each key as deleted and says nothing else.
+   * @returns with `all` when the reply names each key as deleted and says nothing else.
    */
   async deleteKeys(
     bucket: string,
     keys: readonly string[],
     call: DeletionCall,
-  ): Promise<DeletionReply | 'all'> {
+  ): Promise<DeletionReply & { readonly all?: true }> {
     if (!(await this.#hasPlainXml())) {
       return this.deleteObjects(
         bucket,
@@ -109,8 +112,11 @@ export class S3DeleteRequests {
           attempts.watch(command);
           const reply = await client.send(command, { abortSignal: call.signal });
           const named = readNamed();
-          if (named === 'all') return named;
-          return named === undefined ? reply : { Deleted: named.map((Key) => ({ Key })) };
+          const { $metadata } = reply;
+          if (named === 'all') return { all: true, $metadata };
+          return named === undefined
+            ? reply
+            : { Deleted: named.map((Key) => ({ Key })), $metadata };
         }),
       ),
     );
@@ -192,7 +198,10 @@ export class S3DeleteRequests {
         rightFor(target),
       ),
     );
-    return versionId === undefined && reply.DeleteMarker ? reply.VersionId : undefined;
+    call.notes.noteRequest(reply.$metadata.requestId);
+    if (versionId !== undefined || reply.DeleteMarker !== true) return undefined;
+    call.notes.noteEnd(key, { end: 'marker', version: reply.VersionId });
+    return reply.VersionId;
   }
 
   /** A DeleteObject request that may take its whole budget, like a request that only reads. */
@@ -205,6 +214,7 @@ export class S3DeleteRequests {
       this.deleteObject(bucket, target, {
         signal: inTime,
         unanswered: new Set(),
+        notes: new DeletionNotes(),
         habits: new CallHabits(),
       }),
     );

@@ -12,6 +12,7 @@ import {
   storeError,
   words,
 } from './failures.ts';
+import { DeletionNotes } from './deletion-notes.ts';
 
 /**
  * Asks to delete a key that cannot exist. In a versioned bucket that makes a delete marker even so,
@@ -24,7 +25,7 @@ export async function probeDeleteRight(
   habits: CallHabits,
   signal: AbortSignal,
 ): Promise<DeleteRight> {
-  const call = { signal, unanswered: new Set<string>(), habits };
+  const call = { signal, unanswered: new Set<string>(), notes: new DeletionNotes(), habits };
   const key = `${prefix}.retention-doctor/${randomUUID()}`;
   let marker: string | undefined;
   try {

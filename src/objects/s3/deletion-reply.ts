@@ -1,4 +1,5 @@
 import { redactSecrets } from '../../safe-text.ts';
+import type { KeyEnd } from '../deletion-report.ts';
 import type { KeyFailure } from '../store-failure.ts';
 import { failureOfCode, isGone, localFailure } from './failures.ts';
 
@@ -6,6 +7,7 @@ import { failureOfCode, isGone, localFailure } from './failures.ts';
 export interface DeletionReply {
   readonly Deleted?: readonly DeletionReplyKey[] | undefined;
   readonly Errors?: readonly DeletionReplyError[] | undefined;
+  readonly $metadata?: { readonly requestId?: string | undefined } | undefined;
 }
 
 /** A key in a reply; with its version where one was asked for. */
@@ -28,6 +30,8 @@ interface DeletionReplyError extends ReplyName {
 export interface ReadReply {
   readonly deleted: string[];
   readonly failures: KeyFailure[];
+  /** How keys of `deleted` ended that were not simply deleted. */
+  readonly ends: ReadonlyMap<string, KeyEnd>;
   /** Sent, and in no part of the reply. */
   readonly unnamed: string[];
   /** The reply names keys that were not sent: it spells some of ours in another way. */
@@ -51,6 +55,7 @@ export function readReply(
   const waiting = new Set(sent);
   const deleted: string[] = [];
   const failures: KeyFailure[] = [];
+  const ends = new Map<string, KeyEnd>();
   let misspelt = false;
   let keyless: DeletionReplyError | undefined;
   for (const error of reply.Errors ?? []) {
@@ -58,16 +63,22 @@ export function readReply(
     const key = nameOf(error);
     if (key === undefined || key === '') keyless ??= error;
     else if (!waiting.delete(key)) misspelt ||= !named.has(key);
-    else if (isGone(code)) deleted.push(key);
-    else failures.push(failureOfCode(key, code, error.Message));
+    else if (isGone(code)) {
+      deleted.push(key);
+      ends.set(key, { end: 'gone' });
+    } else failures.push(failureOfCode(key, code, error.Message));
   }
   for (const entry of reply.Deleted ?? []) {
     const key = nameOf(entry);
     if (key === undefined) continue;
-    if (waiting.delete(key)) deleted.push(key);
-    else misspelt ||= !named.has(key);
+    if (waiting.delete(key)) {
+      deleted.push(key);
+      const { VersionId: asked, DeleteMarker: isMarker, DeleteMarkerVersionId: version } = entry;
+      // Of a version that was asked for it says that this was a marker.
+      if (isMarker === true && asked === undefined) ends.set(key, { end: 'marker', version });
+    } else misspelt ||= !named.has(key);
   }
-  return { deleted, failures, unnamed: [...waiting], misspelt, keyless };
+  return { deleted, failures, ends, unnamed: [...waiting], misspelt, keyless };
 }
 
 /** The failure of a key that the reply does not name. */

@@ -64,6 +64,7 @@ export class S3Deletion {
       const told = learnRefusals(bucket, { deleted, failures }, call);
       const gone = await findGone(this.#connection, bucket, told, call);
       if (gone.size === 0) return { deleted, failures: told };
+      for (const key of gone) call.notes.noteEnd(key, { end: 'gone' });
       return {
         deleted: [...deleted, ...gone],
         failures: told.filter(({ key }) => !gone.has(key)),
@@ -113,8 +114,12 @@ export class S3Deletion {
         this.#requests.requestTimeoutMilliseconds,
         async (part) => {
           const reply = await ask(part);
-          if (reply === 'all') collected.addDeleted(part);
-          else collected.add(judge(bucket, readReply(reply, part), call));
+          const read = reply.all === true ? undefined : readReply(reply, part);
+          if (read === undefined || read.deleted.length > 0) {
+            call.notes.noteRequest(reply.$metadata?.requestId);
+          }
+          if (read === undefined) collected.addDeleted(part);
+          else collected.add(judge(bucket, read, call));
         },
         ask,
       );
@@ -248,7 +253,10 @@ export class S3Deletion {
       return undefined;
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
-      return isGone(error.code) ? undefined : error;
+      if (!isGone(error.code)) return error;
+      call.notes.noteRequest(error.requestId);
+      call.notes.noteEnd(key, { end: 'gone' });
+      return undefined;
     }
   }
 }
@@ -273,7 +281,8 @@ class Collected implements BatchOutcome {
 
 /** Sorts out a reply. Keys that it spells in another way have to be asked for one by one. */
 function judge(bucket: string, reply: ReadReply, call: DeletionCall): BatchOutcome {
-  const { deleted, failures, unnamed, misspelt, keyless } = reply;
+  const { deleted, failures, ends, unnamed, misspelt, keyless } = reply;
+  call.notes.noteEnds(ends);
   const noBucket = failures.find((it) => familyOfKey(it) === 'no-bucket');
   if (noBucket) {
     const { code, reason } = noBucket;

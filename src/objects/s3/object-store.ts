@@ -14,6 +14,7 @@ import { CallHabits, type LearnedHabits, type StoreHabits } from '../store-habit
 import { readObject, writeObject } from './conditional.ts';
 import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
+import { DeletionNotes } from './deletion-notes.ts';
 import { type KeyOutcomes, S3Deletion } from './deletion.ts';
 import { listPages } from './listing.ts';
 import { readObjectState } from './object-state.ts';
@@ -47,20 +48,27 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
       );
     }
     const unanswered = new Set<string>();
+    const notes = new DeletionNotes();
     // The timer of the deadline stands still while the machine is suspended.
     const overAt = Math.min(endsAt ?? Infinity, safeNow() + budget);
     const habits = habitsFor(bucket, given);
     try {
       const { deleted, failures } = await withDeadline(budget, signal, (inTime) =>
-        run({ signal: inTime, endsAt: overAt, unanswered, habits, etags }),
+        run({ signal: inTime, endsAt: overAt, unanswered, notes, habits, etags }),
       );
-      const report = { deleted, all: failures.length === 0, failures, unanswered: [...unanswered] };
+      const report = {
+        deleted,
+        all: failures.length === 0,
+        failures,
+        unanswered: [...unanswered],
+        ...notes.toldOf(deleted),
+      };
       const learned = learnedIn(bucket, habits);
       return learned === undefined ? report : { ...report, learned };
     } catch (error) {
       if (!(error instanceof ObjectStoreError)) throw error;
       const learned = learnedIn(bucket, habits);
-      throw error.with({ unanswered: [...unanswered], learned });
+      throw error.with({ unanswered: [...unanswered], requestIds: notes.requestIds, learned });
     }
   };
   /** What the caller knows, or else what this process has learned. */
@@ -112,8 +120,8 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
     },
     conditional: {
       readObject: (bucket, key, { signal } = {}) => readObject(connection, bucket, key, signal),
-      writeObject: (bucket, { key, body, instead }, { signal } = {}) =>
-        writeObject(connection, bucket, { key, body, instead }, signal),
+      writeObject: (bucket, { key, body, instead, lockedUntil }, { signal } = {}) =>
+        writeObject(connection, bucket, { key, body, instead, lockedUntil }, signal),
     },
     prepare: () => requests.prepare(),
     close: () => connection.close(),

@@ -29,6 +29,8 @@ interface KeyState {
   readonly key: string;
   /** Goes last: under it an older version would come to light. */
   current?: ListedVersion;
+  /** The newest version that was listed, which is the last to go; undefined: none was. */
+  newest?: string;
   readonly refusals: RefusedVersion[];
   failure?: KeyFailure;
 }
@@ -53,9 +55,16 @@ export class S3Purge {
       const portion = new Portion(this.#connection, this.#requests, bucket, plain, call);
       try {
         const states = await portion.purge(all.slice(at, at + KEYS_AT_A_TIME));
-        for (const { key, failure } of states) {
-          if (failure) failures.push(failure);
-          else deleted.push(key);
+        for (const { key, failure, newest } of states) {
+          if (failure) {
+            failures.push(failure);
+            continue;
+          }
+          deleted.push(key);
+          call.notes.noteEnd(
+            key,
+            newest === undefined ? { end: 'gone' } : { end: 'purged', version: newest },
+          );
         }
       } catch (error) {
         const isOwn = error instanceof ObjectStoreError && error.kind !== 'aborted';
@@ -128,6 +137,8 @@ class Portion {
         state.failure = withCondition(otherVersion(key), this.#call.etags);
         return;
       }
+      const newest = page.find((version) => version.isLatest) ?? page[0];
+      if (newest !== undefined) state.newest ??= newest.versionId;
       for (const version of page) {
         // A condition is about the current version, and a name means one version. Only a current `null` may be another
         // one by then: S3 looks again.
@@ -202,6 +213,7 @@ class Portion {
     const read = readReply(reply, [...byName.keys()], ({ Key, VersionId }) =>
       Key === undefined ? Key : nameOf(Key, VersionId),
     );
+    if (read.deleted.length > 0) this.#call.notes.noteRequest(reply.$metadata?.requestId);
     for (const failure of read.failures) {
       for (const version of named(failure.key)) this.#refuse(version, failure);
     }

@@ -14,7 +14,7 @@ import type { Logger } from '../../logger.ts';
 import type { DeletionReport } from '../../objects/deletion-report.ts';
 import type { ObjectStore } from '../../objects/object-store.ts';
 import { ObjectStoreError } from '../../objects/store-failure.ts';
-import type { OrphanClaim } from '../../store/orphans.ts';
+import type { OrphanClaim, OrphanSettlement } from '../../store/orphans.ts';
 import type { Store } from '../../store/store.ts';
 import { OrphanListReader, type OrphanListSummary } from './list-file.ts';
 import { lookAtOrphans } from './look.ts';
@@ -216,7 +216,8 @@ class OrphanRun {
       lookAtOrphans(objects.listing, bucket, page.left, inBucket),
     );
     if (states === undefined) return;
-    const candidates = page.sortOut(states);
+    const { candidates, wentBefore } = page.sortOut(states);
+    if (wentBefore.length > 0) await this.#settle(page, undefined, { keys: wentBefore });
     if (candidates.length === 0) return;
     const turn = await rateLimit.inTurn(
       this.#signal,
@@ -238,7 +239,7 @@ class OrphanRun {
     page.spare(claim.spared);
     if (claim.keys.length === 0) return;
     if (claim.purge && objects.versions === undefined) {
-      await this.#settle(page, claim, [], undefined);
+      await this.#settle(page, claim);
       throw new Stop('every version is to be deleted, and this object store cannot do that');
     }
     this.#progress.ask(number, claim.keys);
@@ -247,7 +248,14 @@ class OrphanRun {
     const report = await this.#asking(page, claim, () => this.#delete(claim, endsAt));
     if (report === undefined) return;
     const failure = page.settle(report);
-    const until = await this.#settle(page, claim, report.unanswered, failure);
+    const { deleted: keys, ends, requestIds, unanswered } = report;
+    const until = await this.#settle(page, claim, {
+      keys,
+      ends,
+      requestIds,
+      unanswered,
+      pause: failure,
+    });
     if (report.deleted.length > 0) this.#pausesInRow = 0;
     if (failure !== undefined) await this.#pauseAfter(failure, until);
   }
@@ -281,10 +289,11 @@ class OrphanRun {
       const { code, reason, outcome, unanswered } = error;
       if (outcome === 'refused') {
         page.fail(code);
-        await this.#settle(page, claim, unanswered, undefined);
+        await this.#settle(page, claim, { unanswered });
         throw new Stop(`S3 refuses it: ${sayFailure(code, reason)}`);
       }
-      const until = await this.#settle(page, claim, unanswered, { code, reason });
+      const pauses = { code, reason };
+      const until = await this.#settle(page, claim, { unanswered, pause: pauses });
       await this.#pauseAfter({ code, reason }, until);
       return undefined;
     }
@@ -293,8 +302,7 @@ class OrphanRun {
   async #settle(
     page: OrphanPage,
     claim: OrphanClaim | undefined,
-    unanswered: readonly string[],
-    failure: { readonly code: string; readonly reason: string } | undefined,
+    it: Pick<OrphanSettlement, 'keys' | 'ends' | 'requestIds' | 'unanswered' | 'pause'> = {},
   ): Promise<Date | undefined> {
     const { deleted, spared, failed } = page.outcome();
     return this.#options.store.settleOrphans({
@@ -303,8 +311,7 @@ class OrphanRun {
       deleted: this.#done.deleted + deleted,
       spared: sum(this.#done.spared.values()) + sum(Object.values(spared)),
       failed: this.#done.failed + failed.length,
-      unanswered,
-      pause: failure,
+      ...it,
     });
   }
 

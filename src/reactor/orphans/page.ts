@@ -36,17 +36,26 @@ export class OrphanPage {
     return [...this.#left.values()];
   }
 
-  /** Ends the keys whose object is not as it was listed; returns the others. */
-  sortOut(states: ReadonlyMap<string, OrphanState>): readonly string[] {
+  /**
+   * Ends the keys whose object is not as it was listed; returns the others, and those that have gone since they were
+   * asked for.
+   */
+  sortOut(states: ReadonlyMap<string, OrphanState>): {
+    readonly candidates: readonly string[];
+    readonly wentBefore: readonly string[];
+  } {
     const candidates: string[] = [];
+    const wentBefore: string[] = [];
     for (const { key } of this.left) {
       const state = states.get(key);
       if (state === 'unchanged') candidates.push(key);
-      else if (state === 'gone' && this.#asked.has(key)) this.#delete(key);
-      else if (state === 'changed' || state === 'gone') this.#spare(key, state);
+      else if (state === 'gone' && this.#asked.has(key)) {
+        this.#delete(key);
+        wentBefore.push(key);
+      } else if (state === 'changed' || state === 'gone') this.#spare(key, state);
       else this.#fail(key, 'AccessDenied');
     }
-    return candidates;
+    return { candidates, wentBefore };
   }
 
   spare(keys: readonly { readonly key: string; readonly reason: string }[]): void {

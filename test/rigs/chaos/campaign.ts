@@ -19,6 +19,7 @@ import { createDeletionRecord, type DeletionRecord } from './deletion-record.ts'
 import { createDraws } from './draws.ts';
 import { createTrouble } from './faults.ts';
 import { readHistory } from './history.ts';
+import { checkReceipts, readReceipts } from './receipt-checker.ts';
 import { LISTENER_ROLE } from './scene.ts';
 
 /** What a campaign is asked for. */
@@ -160,8 +161,10 @@ async function judge(given: Case): Promise<Outcome> {
     application.acknowledged,
     APPLICATION_NAME,
   );
+  const receipts = await readReceipts(ground.postgres.url());
   const violations = [
     ...check({ history, deletions, puts, tooLate: application.tooLate }),
+    ...checkReceipts({ history, deletions, puts, receipts }),
     ...more,
     ...crew.complaints.map((what) => ({ promise: 'a process ends when it is told to', what })),
   ];
@@ -182,6 +185,7 @@ async function judge(given: Case): Promise<Outcome> {
       deletions: deletions.length,
       deletionsDone: deletions.filter(({ doneAt }) => doneAt !== undefined).length,
       stamps: history.stamps.length,
+      receipts: receipts.length,
       holds: history.holds.length,
       processes: crew.started(),
     },

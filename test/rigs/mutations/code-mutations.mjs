@@ -74,8 +74,8 @@ export const codeMutations = [
     promise: 2,
     edits: one(
       ASSEMBLY,
-      'onCaughtUp: () => listener.wake(),',
-      "onCaughtUp: (how) => {\n      if (how === 'connected') listener.wake();\n    },",
+      'onCaughtUp: () => {\n      listener.wake();\n',
+      "onCaughtUp: (how) => {\n      if (how === 'connected') listener.wake();\n",
     ),
     testFile: DELETING_TEST,
     test: 'promise 2: what was announced while no session listened is taken up on reconnecting',
@@ -86,9 +86,8 @@ export const codeMutations = [
     edits: [
       {
         file: ASSEMBLY,
-        search: 'onCaughtUp: () => listener.wake(),',
-        replace:
-          "onCaughtUp: (how) => {\n      if (how === 'reconnected') listener.wake();\n    },",
+        search: 'onCaughtUp: () => {\n      listener.wake();\n',
+        replace: "onCaughtUp: (how) => {\n      if (how === 'reconnected') listener.wake();\n",
       },
       {
         file: LISTENER,
@@ -159,7 +158,7 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      "return { kind: 'whole', failure: error, unanswered: error.unanswered };",
+      "return { kind: 'whole', failure: error, unanswered, requestIds };",
       "return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
     testFile: RECONCILE_TEST,
@@ -216,8 +215,8 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       'src/objects/s3/deletion-reply.ts',
-      '    else failures.push(failureOfCode(key, code, error.Message));\n',
-      '    else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
+      '    } else failures.push(failureOfCode(key, code, error.Message));\n',
+      '    } else if (reply.Deleted?.some((it) => nameOf(it) === key) === true) deleted.push(key);\n' +
         '    else failures.push(failureOfCode(key, code, error.Message));\n',
     ),
     testFile: REPLY_TEST,
@@ -515,8 +514,8 @@ export const codeMutations = [
     promise: 9,
     edits: one(
       ASSEMBLY,
-      '    onNotification: () => {\n      telemetry?.countNotification();\n',
-      '    onNotification: (_channel, payload) => {\n      telemetry?.countNotification();\n' +
+      '    onNotification: (channel) => {\n',
+      '    onNotification: (channel, payload) => {\n' +
         '      const { run_ids: runIds = [] } = (payload ?? {}) as { run_ids?: string[] };\n' +
         "      void database.query('update retention.result set cleared_at = now() where run_id::text = any ($1)', [runIds]);\n",
     ),

@@ -5,8 +5,10 @@ import { peopleMutations } from './promise-13-people.mjs';
 import { leftoverMutations } from './leftover-mutations.mjs';
 import { scopeMutations } from './promise-13-scope.mjs';
 import { surgeMutations } from './promise-13-surges.mjs';
+import { receiptMutations } from './promise-14-receipts.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
+import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
@@ -23,6 +25,8 @@ export const mutations = [
   ...peopleMutations,
   ...scopeMutations,
   ...surgeMutations,
+  ...sealMutations,
+  ...receiptMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {

@@ -162,8 +162,8 @@ export const claimMutations = [
     promise: 1,
     edits: one(
       CLAIM,
-      'early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,',
-      'early = b.early,',
+      'v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);',
+      'v_is_early := v_before.early is not null;',
     ),
     testFile: 'test/database/early-cutoff.test.ts',
     test: ['stands for nothing once its command %s: what is left goes by the policy', 'is gone'],
@@ -491,7 +491,11 @@ export const schemaMutations = [
   {
     name: 'a pass that hit its limit is the last of the day',
     promise: 2,
-    edits: one(TICK, '  if not v_beat.more\n    and v_beat', '  if v_beat'),
+    edits: one(
+      TICK,
+      '  if v_beat.more\n    or v_beat.passed_at is null\n',
+      '  if v_beat.passed_at is null\n',
+    ),
     testFile: FLAGGING_TEST,
     test: 'comes with the next tick when the last one hit its limit',
   },
@@ -518,8 +522,8 @@ export const schemaMutations = [
     promise: 2,
     edits: one(
       SETTLE,
-      '    v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]\n',
-      '    v_batch.run_ids[2:v_half], v_batch.keys[2:v_half], v_batch.tenants[2:v_half]\n',
+      'v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]\n',
+      'v_batch.run_ids[2:v_half], v_batch.keys[2:v_half], v_batch.tenants[2:v_half]\n',
     ),
     testFile: LEASE_TEST,
     test: 'a batch that is split becomes two that hold everything',
