@@ -65,7 +65,8 @@ declare
     'delete from retention.cutoff c where c.until < now()',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',
-    'retention._forget_moved() retention._forget_returned() select',
+    'select retention._forget_moved()',
+    'select retention._forget_returned()',
     'select retention._review_some()',
     'delete from retention.lateness l where l.at < now() - interval ''25 hours''',
     'delete from retention.allowance a using retention.setting s

@@ -3,34 +3,6 @@ What is written directly, and not by a function: a plain statement of the owner 
 functions have. Policies, settings, holds and buckets have theirs in 11_policy and 13_guards.
 */
 
--- Before a table is emptied that must not be: what was set there would begin again with what a new row says.
-create or replace function retention._refuse_truncate()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  raise exception using
-    errcode = 'check_violation',
-    message = format('retention.%s is never emptied: its guards would be gone with it', tg_table_name),
-    hint = case tg_table_name
-      when 'policy' then 'Change a policy with retention.set_policy, or take one away with retention.unset_policy.'
-      when 'setting' then 'Change a setting with retention.configure or retention.set_guard.'
-      else 'Withdraw a request with retention.withdraw_approval.'
-    end;
-end
-$$;
-
-create or replace trigger keep_policies
-before truncate on retention.policy
-for each statement
-execute function retention._refuse_truncate();
-
-create or replace trigger keep_setting
-before truncate on retention.setting
-for each statement
-execute function retention._refuse_truncate();
-
 -- Before a keeper is taken away, or names other objects: that needs two people. What it is asked is always made from
 -- what it names.
 create or replace function retention._guard_keeper()

@@ -57,11 +57,15 @@ as $$
     case r.source when 'batch' then 1 else 2 end,
     r.id,
     r.settled_at,
-    retention._receipt_digest(
-      retention._receipt_header(
-        r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session, r.product
+    -- Without a salt there is none.
+    coalesce(
+      retention._receipt_digest(
+        retention._receipt_header(
+          r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session, r.product
+        ),
+        g.groups
       ),
-      g.groups
+      ''
     )
   from retention._receipt r
   cross join lateral (
@@ -70,7 +74,7 @@ as $$
   ) g
   where r.seal_id between p_from and p_to
   union all
-  select c.seal_id, 3, c.change_id, c.at, retention._change_digest(c.salt, retention._change_text(c))
+  select c.seal_id, 3, c.change_id, c.at, coalesce(retention._change_digest(c.salt, retention._change_text(c)), '')
   from retention.change c
   where c.seal_id between p_from and p_to
 $$;

@@ -188,18 +188,18 @@ export const SETTINGS = {
       'the database that looks identical; none: this process has no fence',
     defaultText: 'none, until it was used',
   }),
-  sealBucket: setting(bucket(), {
-    variable: 'RETENTION_SEAL_BUCKET',
-    meaning:
-      'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
-      'another account, with object lock',
-  }),
   signingKeyFile: setting(filePath(), {
     variable: 'RETENTION_SIGNING_KEY_FILE',
     meaning:
       'the private key that certificates are signed with, Ed25519 as PEM; made by `retention proof key`',
     requiredBy: ['certificate'],
     defaultText: 'none',
+  }),
+  sealBucket: setting(bucket(), {
+    variable: 'RETENTION_SEAL_BUCKET',
+    meaning:
+      'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
+      'another account, with object lock',
   }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',

@@ -106,7 +106,7 @@ describeDatabase('a policy', () => {
     expect(await policyOf()).toMatchObject({ retain_days: 3, confirmed_results: 1_001 });
     for (const table of ['policy', 'setting']) {
       await expect(query(`truncate retention.${table}`)).rejects.toThrow(
-        `retention.${table} is never emptied`,
+        `retention.${table} cannot be emptied`,
       );
     }
   });

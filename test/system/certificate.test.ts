@@ -1,3 +1,8 @@
+import {
+  PutBucketLifecycleConfigurationCommand,
+  PutBucketVersioningCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -16,6 +21,7 @@ import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Certificate, type CertificateRequest, certify, readConfig } from '../../src/index.ts';
+import { DEFAULT_USERS } from '../stack/memory-s3.ts';
 import { startBrowser } from '../support/browser.ts';
 import { useCliStack } from '../support/cli-stack.ts';
 import { describeDatabase } from '../support/database.ts';
@@ -126,6 +132,38 @@ describeDatabase('a certificate of one tenant of fifty', () => {
     await query(`select retention.set_policy('*', '29 days', true, true)`);
     await query(`select retention.set_policy('tenant-8', '20 days', true, true)`);
     await query('update retention.setting set batch_size = 300');
+    await keepVersions();
+  }
+
+  /** Deletions leave markers, and a rule takes away what is under them two weeks later. */
+  async function keepVersions(): Promise<void> {
+    const { endpoint, region } = stack.s3();
+    const client = new S3Client({
+      endpoint,
+      region,
+      forcePathStyle: true,
+      credentials: DEFAULT_USERS[0],
+    });
+    onTestFinished(() => client.destroy());
+    const Bucket = 'dpp-results';
+    await client.send(
+      new PutBucketVersioningCommand({ Bucket, VersioningConfiguration: { Status: 'Enabled' } }),
+    );
+    await client.send(
+      new PutBucketLifecycleConfigurationCommand({
+        Bucket,
+        LifecycleConfiguration: {
+          Rules: [
+            {
+              ID: 'noncurrent',
+              Status: 'Enabled',
+              Filter: { Prefix: '' },
+              NoncurrentVersionExpiration: { NoncurrentDays: 14 },
+            },
+          ],
+        },
+      }),
+    );
   }
 
   const period = async (): Promise<readonly string[]> => {
@@ -187,6 +225,11 @@ describeDatabase('a certificate of one tenant of fifty', () => {
     });
     expect(certificate.beside.results).toMatchObject({ row_gone: 1, early: 0, due_outside: 0 });
     expect(await query(certificate.population.query)).toHaveLength(15);
+    // The bucket keeps versions: each receipt says which marker, and the certificate until when the rest is there.
+    expect(certificate.gone.by_end).toMatchObject({ deleted: 0, marker: 13 });
+    expect(certificate.not_covered.join('\n')).toMatch(
+      /15 results in the bucket dpp-results ended with a delete marker: .* removes it 14 days later/u,
+    );
     expect(certificate).toMatchObject({ leaves: 15, not_sealed: 0, public_key: sha256 });
 
     await isChecked(folder, certificate);
@@ -267,7 +310,7 @@ describeDatabase('a certificate of one tenant of fifty', () => {
       if (own.has(run)) continue;
       const key = `results/${run}.json`;
       const tenant = `tenant-${run % TENANTS}`;
-      const leaf = JSON.stringify([String(run), tenant, key, 'deleted', null]);
+      const leaf = JSON.stringify([String(run), tenant, key, 'marker', null]);
       for (const guess of [
         String(run),
         key,

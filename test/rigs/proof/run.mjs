@@ -29,6 +29,13 @@ await query(`
     'results/' || r.id || '/out.json'
   from (select gen_random_uuid() as id, n from generate_series(1, ${results}) n offset 0) r`);
 await query('vacuum analyze runs');
+// A pass ends after some seconds.
+await query(`create or replace procedure public.flag_all() language plpgsql as $$
+  begin
+    while retention.flag_expired() > 0 loop
+      commit;
+    end loop;
+  end $$`);
 await query(`create or replace procedure public.drain() language plpgsql as $$
   declare
     v_lease uuid;
@@ -51,7 +58,7 @@ await query(`create or replace procedure public.seal_all() language plpgsql as $
 
 const took = {};
 const [{ pid }] = await query('select pg_backend_pid() as pid');
-await step('flag', 'select retention.flag_expired()');
+await step('flag', 'call public.flag_all()');
 await step('claim and settle', 'call public.drain()');
 await step('seal', 'call public.seal_all()');
 const cycle = took['flag'] + took['claim and settle'];
