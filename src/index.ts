@@ -54,7 +54,7 @@ export type {
   ObjectRestoration,
   VersionPurge,
 } from './objects/abilities.ts';
-export type { DeletionOptions, DeletionReport } from './objects/deletion-report.ts';
+export type { DeletionOptions, DeletionReport, KeyEnd } from './objects/deletion-report.ts';
 export type { ObjectStore } from './objects/object-store.ts';
 export type {
   FailureOutcome,

@@ -117,9 +117,11 @@ describeDatabase('what a receipt says', () => {
     }
     expect(await receipts()).toEqual([]);
     expect(await database().countStamped()).toBe(0);
-    await settleAll(claim, { requestIds: ['R1'] });
+    const ends = new Map([[keyOf(runs[1] ?? ''), { end: 'gone' as const }]]);
+    await settleAll(claim, { requestIds: ['R1'], ends });
     await settleAll(claim, { requestIds: ['R2'] });
-    expect(await receipts()).toMatchObject([{ runs: { length: 2 }, request_ids: ['R1'] }]);
+    const told = [{ runs, ends: ['deleted', 'gone'], versions: null, request_ids: ['R1'] }];
+    expect(await receipts()).toMatchObject(told);
   });
 
   test('what is deleted and cannot be stamped keeps what its receipt will say, over retries too', async () => {

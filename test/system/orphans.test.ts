@@ -611,6 +611,13 @@ describeDatabase('retention orphans', () => {
         .database()
         .query('select deleted::int, spared::int, failed::int from retention.orphan_list'),
     ).toEqual([{ deleted: 2_500, spared: 0, failed: 0 }]);
+    // Each that S3 has deleted has one receipt, also those whose answer was lost.
+    expect(
+      await stack.database().query(
+        `select count(*)::int as lines, count(distinct u.key)::int as keys
+        from retention.receipt r cross join unnest(r.keys) as u (key) where r.kind = 'orphan'`,
+      ),
+    ).toEqual([{ lines: 2_500, keys: 2_500 }]);
   });
 
   test('halted in the middle, it deletes nothing more, exits 3 and says how far it came', async () => {

@@ -93,6 +93,18 @@ describeDatabase('versioned buckets', () => {
         expect(await bucket.keys()).toEqual([key]);
         await database().query(`select retention.release_hold(hold_id) from retention.hold`);
         expect(await reconcile(bucket)).toMatchObject({ cleared: 1 });
+        const markers = (await listVersions(bucket.client, bucket.name))
+          .filter(({ isMarker }) => isMarker)
+          .map(({ id }) => id);
+        const told = await database().query(
+          `select source, kind, ends, versions, cardinality(request_ids) as requests
+          from retention._receipt order by settled_at`,
+        );
+        expect(told).toMatchObject([
+          { source: 'batch', kind: 'policy', ends: ['marker'], requests: 1 },
+          { source: 'receipt', kind: 'restored', versions: [runs[0]?.version_id] },
+          { source: 'batch', kind: 'restored', ends: ['marker'], versions: markers, requests: 1 },
+        ]);
       });
 
       test('takes a length for the hold, and clears the stamp of what is there', async () => {

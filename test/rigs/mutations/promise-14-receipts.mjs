@@ -15,7 +15,7 @@ export const receiptMutations = [
     promise: 14,
     edits: [{ file: SETTLE, search: '    ends = v_batch.ends,\n', replace: '' }],
     testFile: RECEIPTS_TEST,
-    test: 'each result has its own end and version, whichever were deleted, and of two runs on one key both',
+    test: 'asked again after its answer was lost, a settle writes nothing twice; ends that are none change nothing',
   },
   {
     name: 'what could not be stamped at once loses how it ended',
