@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { type CliResult, type RunningCli, runCli, startCli } from '../support/cli.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
+import { sealRuns } from '../support/proof.ts';
 import { psql } from '../support/psql.ts';
 import { until } from '../support/until.ts';
 
@@ -44,6 +45,9 @@ describeDatabase('the commands of an operator', () => {
     ['retry'],
     ['watch'],
     ['status'],
+    ['proof', 'verify'],
+    ['proof', 'head'],
+    ['proof', 'export'],
   ])('retention %s %s --help has an example', async (...command) => {
     const { stdout, code } = await runCli([...command, '--help']);
     expect(code).toBe(0);
@@ -94,6 +98,32 @@ describeDatabase('the commands of an operator', () => {
     expect(code).toBe(2);
     expect(stderr).toContain(message);
     expect(await database().store.readBuckets()).toEqual([]);
+  });
+
+  test('proof prints its head, verifies with it, and exits with 1 and a name where something was changed', async () => {
+    const { batchIds } = await sealRuns(database(), 2);
+    const head = (await retention('proof', 'head')).stdout.trim();
+    expect(head).toMatch(/^1-[0-9a-f]{64}$/u);
+    expect(await json('proof', 'head')).toMatchObject({ seal: 1, digest: head.slice(2) });
+    const whole = await retention('proof', 'verify', '--head', head);
+    expect(whole).toMatchObject({ code: 0 });
+    expect(whole.stdout).toMatch(/1 seal with 1 receipt of 2 results[^]*All of it holds\.\n$/u);
+    await database().query(`set session_replication_role = replica;
+      update retention.batch set keys[1] = 'results/another';
+      reset session_replication_role`);
+    const forged = `1-${'ab'.repeat(32)}`;
+    const changed = await retention('proof', 'verify', '--head', forged, '--json');
+    expect(changed.code).toBe(1);
+    expect(JSON.parse(changed.stdout)).toMatchObject({
+      holds: false,
+      problems: [
+        { kind: 'changed', message: `receipt batch-${batchIds[0]} of seal 1 was changed` },
+      ],
+      heads: [{ seal: 1, holds: false }],
+    });
+    const wrong = await retention('proof', 'verify', '--head', 'heads.txt');
+    expect(wrong).toMatchObject({ code: 2, stdout: '' });
+    expect(wrong.stderr).toMatch(/expected a head such as[^]*given: heads\.txt/u);
   });
 
   test('a bucket whose objects are missing is confirmed, and the gate opens', async () => {
