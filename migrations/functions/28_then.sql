@@ -341,7 +341,9 @@ begin
   -- A run that completed again after that has another result.
   if v_last.is_gone and not coalesce(p_completed_at > v_last.settled_at and p_completed_at <= p_at, false) then
     state := 'cleared';
-    because := retention._receipt_words(v_last.receipt, v_last.kind, v_last.how, v_last.bucket, v_last.key, v_last.asked_by)
+    because := retention._receipt_words(
+        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by
+      )
       || format(', at %s', retention._iso(v_last.settled_at))
       || case when v_last.flagged_at is not null then format('; it had been flagged at %s', retention._iso(v_last.flagged_at)) else '' end;
     batch_id := v_last.batch_id;
