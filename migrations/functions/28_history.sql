@@ -71,10 +71,11 @@ begin
 end
 $$;
 
--- What a receipt of a run says, in words.
+-- What a receipt of a run says, in words. p_is_gone: see _run_receipts.
 create or replace function retention._receipt_words(
   p_receipt text,
   p_kind text,
+  p_is_gone boolean,
   p_how text,
   p_bucket text,
   p_key text,
@@ -86,10 +87,10 @@ immutable
 as $$
   select format(
     '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
-    case p_kind
-      when 'found_gone' then 'found gone and stamped'
-      when 'restored' then 'brought back, and its stamp taken away'
-      when 'unstamped' then 'its stamp taken away'
+    case
+      when p_kind = 'found_gone' then 'found gone and stamped'
+      when p_kind = 'restored' and not p_is_gone then 'brought back, and no longer stamped as gone'
+      when not p_is_gone then 'no longer stamped as gone'
       else case p_how
         when 'gone' then 'already gone'
         when 'marker' then 'deleted with a delete marker'
@@ -223,7 +224,7 @@ begin
     where c.change_id = any (retention._changes_of(v_tenant_id, v_run_id::text, p_setting, p_since, p_limit))
     union all
     select r.settled_at,
-      retention._receipt_words(r.receipt, r.kind, r.how, r.bucket, r.key, r.asked_by),
+      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by),
       coalesce(r.settled_session, 'the cycle') || coalesce(' (retention ' || r.product || ')', ''),
       'receipt', r.kind, r.tenant_id, p_run_id, r.receipt, r.settled_session, null, null, null, null, null
     from retention._run_receipts(v_run_id, v_batch_ids, p_since) r

@@ -348,7 +348,11 @@ describeDatabase('promise 14: every change', () => {
         await expect(session.query(sql)).rejects.toMatchObject({ code: '42501' });
       }
     }
-    const count = () => one('select count(*)::int as n from retention.change');
+    const count = () =>
+      one(`select count(*)::int as n from retention.change
+      where subject in ('policy', 'setting')`);
+    await query(`update retention.setting set batch_size = 98;
+      update retention.policy set retain = '31 days'`);
     const before = await count();
     await query('drop trigger record_update on retention.setting');
     await migrateUp(urlAs(OWNER), {
@@ -358,6 +362,6 @@ describeDatabase('promise 14: every change', () => {
     });
     expect(await count()).toEqual(before);
     await query('update retention.setting set batch_size = 99');
-    expect(await said()).toEqual(['batch_size: 1000 -> 99']);
+    expect((await said()).at(-1)).toBe('batch_size: 98 -> 99');
   });
 });

@@ -7,7 +7,7 @@ import { runCampaign } from '../support/then-campaign.ts';
 
 /** Other campaigns, and longer ones: for a long look by hand. */
 const SEED = Number(process.env['RETENTION_SEED'] ?? 6);
-const STEPS = Number(process.env['RETENTION_STEPS'] ?? 150);
+const STEPS = Number(process.env['RETENTION_STEPS'] ?? 110);
 
 describeDatabase('promise 14: what was true then', () => {
   const database = useMigrated();
@@ -22,7 +22,7 @@ describeDatabase('promise 14: what was true then', () => {
   }
 
   test('is the same as the history that a campaign of its own keeps', async () => {
-    const asked = await runCampaign(database(), { seed: SEED, steps: STEPS, moments: 7 });
+    const asked = await runCampaign(database(), { seed: SEED, steps: STEPS, moments: 9 });
     const told = await database().query<{ state: string; days: number; because: string }>(
       `select e.state, extract(epoch from e.retain)::int / 86400 as days, e.because
       from unnest($1::text[], $2::bigint[]) with ordinality as w (run_id, at, n)
@@ -37,7 +37,7 @@ describeDatabase('promise 14: what was true then', () => {
         : [{ ...moment, answer }];
     });
     expect(wrong).toEqual([]);
-    expect(told).toHaveLength(STEPS * 7);
+    expect(told).toHaveLength(STEPS * 9);
     expect(new Set(asked.map(({ state }) => state)).size).toBeGreaterThan(9);
   });
 
@@ -91,7 +91,7 @@ describeDatabase('promise 14: what was true then', () => {
       because: expect.stringContaining(`waited in batch ${batchId}`) as string,
       batch_id: batchId,
       policy: 'the default policy',
-      policy_set_by: 'postgres (retention migrate)',
+      policy_set_by: expect.stringMatching(/^postgres/u) as string,
     });
     expect(await then(runId, inFlight)).toMatchObject({
       state: 'in flight',
