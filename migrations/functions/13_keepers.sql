@@ -56,6 +56,13 @@ begin
       when 'f' then 'the rows of a foreign table live in another database, which may be out of reach'
       else 'it is no table'
     end
+    when v_class.relkind = 'p' and exists (
+      select
+      from pg_partition_tree(p_found) t
+      join pg_class c on c.oid = t.relid
+      where c.relkind = 'f'
+    )
+    then 'a partition of it is a foreign table, whose rows live in another database, which may be out of reach'
     when v_class.relpersistence = 't' then 'no other session sees a temporary table'
     when v_class.relpersistence = 'u' then 'a crash empties an unlogged table, and then nothing would be kept'
     when v_class.relnamespace = 'retention'::regnamespace then 'it belongs to this schema: to keep results, place a hold'

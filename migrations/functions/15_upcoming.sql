@@ -110,12 +110,21 @@ begin
     select f.*,
       case
         when v_setting.check_shared_objects then (
-          select max(
+          select greatest(
+            -- Another run that is set aside keeps it until the release.
             case
-              when o.due_at is null then 'infinity'
-              when v_holds then retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
-              else o.due_at
-            end
+              when count(*) > 0
+                and (select exists (select from retention.surge_part))
+                and retention._is_set_aside_object(f.bucket, f.key)
+              then timestamptz 'infinity'
+            end,
+            max(
+              case
+                when o.due_at is null then 'infinity'
+                when v_holds then retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
+                else o.due_at
+              end
+            )
           )
           from retention._live o
           where o.key = f.key collate "C"

@@ -177,6 +177,25 @@ describeDatabase('a keeper', () => {
       'k',
       'a crash empties an unlogged table',
     ],
+    [
+      'that is a foreign table',
+      `create foreign data wrapper afar; create server afar foreign data wrapper afar;
+      create foreign table elsewhere (k text) server afar`,
+      'elsewhere',
+      'k',
+      'the rows of a foreign table live in another database, which may be out of reach',
+    ],
+    [
+      'with a partition that is a foreign table',
+      `create foreign data wrapper afar; create server afar foreign data wrapper afar;
+      create table partly (k text, y integer) partition by list (y);
+      create table partly_1 partition of partly for values in (1);
+      create index on partly_1 (k);
+      create foreign table partly_2 partition of partly for values in (2) server afar`,
+      'partly',
+      'k',
+      'a partition of it is a foreign table',
+    ],
     ['of this schema', '', 'retention.shared_object', 'key', 'place a hold'],
     [
       'of the runs themselves',
@@ -189,7 +208,7 @@ describeDatabase('a keeper', () => {
     if (sql !== '') await database().query(sql);
     expect((await refusal(add(table, key))).message).toContain(said);
     await database().query(`drop view if exists seen; drop materialized view if exists stored;
-      drop table if exists vague, fragile; drop collation if exists blurred; drop index if exists runs_key`);
+      drop foreign data wrapper if exists afar cascade; drop table if exists vague, fragile, partly; drop collation if exists blurred; drop index if exists runs_key`);
   });
 
   test('may be the table of the runs, where its column names the objects of other runs', async () => {

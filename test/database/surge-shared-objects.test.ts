@@ -57,6 +57,9 @@ describeDatabase('promise 13: an object that a run in a surge shares', () => {
       expect(said?.['because']).toMatch(
         /^it shares its object with run .*, which is set aside in surge (\d+) until it is released: retention surge show \1$/u,
       );
+      expect(
+        await query(`select state, results::int from retention.upcoming(0, 'acme') order by state`),
+      ).toEqual([{ state: 'shared', results: 3 }]);
       // Neither is work for the next sweeps, and nothing of it is found late.
       expect(await store.dueRuns({})).toEqual([]);
       for (let hour = 0; hour < 2; hour += 1) {

@@ -115,6 +115,80 @@ describeDatabase('commands for more than one person', () => {
     expect(wrong.stderr).toContain('expected cool_off as a duration');
   });
 
+  test('what a command changes is one JSON document with --json', async () => {
+    const { insertRun, query } = database();
+    const json = async (...parameters: readonly string[]): Promise<unknown> => {
+      const { stdout, stderr } = await as(OPERATOR, ...parameters, '--json');
+      if (stdout === '') throw new Error(stderr);
+      return JSON.parse(stdout);
+    };
+    const run = await insertRun({ completedAgo: '25 days' });
+    expect(await json('policy', 'set', 'acme', '20d', '--yes')).toMatchObject({
+      tenant_id: 'acme',
+      results: 1,
+      policy: { retain_days: 20, pending_retain_days: null },
+    });
+    expect(await json('policy', 'unset', 'acme')).toMatchObject({
+      tenant_id: 'acme',
+      policy: null,
+    });
+    await query(`update retention.setting set policy_guard = 0;
+      select retention.set_policy('acme', '20 days')`);
+    expect(await json('policy', 'confirm', '--yes')).toMatchObject({
+      policies: [{ tenant_id: 'acme', results: 1, policy: { retain_days: 20 } }],
+    });
+    const [hold] = await query<{ id: number }>(
+      `select hold_id::int as id from retention.place_hold('audit', $1)`,
+      [run],
+    );
+    expect(await json('hold', 'release', String(hold?.id))).toEqual({
+      holds: [{ hold_id: hold?.id, released: true, due: null }],
+    });
+    expect(await json('bucket', 'set', 'b', '--checksum', 'md5', '--new')).toMatchObject({
+      bucket: { bucket: 'b', habits: { checksum: { value: 'md5', by: 'hand' } } },
+    });
+    expect(await json('bucket', 'forget', 'b', '--all')).toMatchObject({ bucket: { habits: {} } });
+    expect(await json('bucket', 'confirm', 'b')).toEqual({
+      bucket: 'b',
+      confirmed: true,
+      reasons: [],
+    });
+  });
+
+  test('restore works while everything is halted, and brings nothing back in a copy', async () => {
+    const { insertRun, query } = database();
+    const run = await insertRun({ clearedAgo: '1 day' });
+    const restore = () =>
+      runCli(['restore', run], {
+        env: {
+          DATABASE_URL: database().urlAs(OPERATOR),
+          S3_RESULT_BUCKET: 'dpp-results',
+          S3_ENDPOINT_URL: 'http://127.0.0.1:1',
+          RETENTION_S3_MAX_ATTEMPTS: '1',
+          LOG_LEVEL: 'WARNING',
+        },
+      });
+    await query(`select retention.halt('incident')`);
+    // It asks S3, which is not there.
+    expect(await restore()).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('not restored') as string,
+    });
+    await query(`select retention.resume();
+      update retention.identity set system_identifier = 'another'`);
+    const inCopy = await restore();
+    await query(
+      `update retention.identity set system_identifier = (select n.system_identifier from retention._identity_now() n)`,
+    );
+    expect(inCopy).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/Nothing was restored: .*copy/u) as string,
+    });
+    expect(await database().query('select from retention.hold where released_at is null')).toEqual(
+      [],
+    );
+  });
+
   test('upcoming says what goes when, as a table, as JSON and in the library', async () => {
     await database().insertRuns({ count: 4 });
     const kept = await database().insertRuns({ count: 2, completedAgo: '28 days' });

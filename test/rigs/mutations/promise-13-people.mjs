@@ -26,7 +26,7 @@ export const peopleMutations = [
     edits: [
       {
         file: TWO_PEOPLE,
-        search: "and p_kind in ('policy', 'setting', 'purge', 'hold'))",
+        search: "and p_kind in ('policy', 'setting', 'purge', 'hold', 'keeper'))",
         replace: 'or true)',
       },
     ],
