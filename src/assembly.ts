@@ -2,7 +2,6 @@ import { openPool, withStore } from './assembly-store.ts';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
-import type { Database } from './database/database.ts';
 import { type MigrationSettings, runMigrations } from './database/migrations.ts';
 import {
   type Notifications,
@@ -29,7 +28,7 @@ import { openWorker } from './reactor/open-worker.ts';
 import { checkSelection, refuseMissing } from './store/scope.ts';
 import type { Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
-import { type Store, createStore } from './store/store.ts';
+import { createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
 

@@ -36,8 +36,8 @@ begin
       (
         select r.completed_at
         from retention._live r
-        where t.tenant_key <> ''
-          and r.tenant_id = substr(t.tenant_key, 2)::retention.tenant_id
+        -- The empty key may be no tenant's text: no cast is to see it.
+        where r.tenant_id = case when t.tenant_key <> '' then substr(t.tenant_key, 2) end::retention.tenant_id
           and r.is_candidate
           and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
         order by r.tenant_id, r.completed_at, r.run_id

@@ -30,7 +30,6 @@ describeDatabase('what a look at how things stand costs', () => {
 
   /** How many pages a statement reads, as the second of its session. */
   async function pages(what: string): Promise<number> {
-    await database().query('vacuum analyze');
     const session = await database().connect();
     try {
       await session.query(`select * from ${what}`);
@@ -54,6 +53,9 @@ describeDatabase('what a look at how things stand costs', () => {
 
   async function pagesOfEach(): Promise<readonly number[]> {
     const found: number[] = [];
+    await database().query(
+      'vacuum analyze runs, retention.batch, retention.progress, retention.ahead',
+    );
     for (const what of LOOKS) found.push(await pages(what));
     return found;
   }
@@ -64,27 +66,27 @@ describeDatabase('what a look at how things stand costs', () => {
     );
   }
 
-  test('the same with 40,000 rows as with 4,000, due or young', async () => {
-    await fill(2_000, 20, '60 days');
-    await fill(2_000, 20, '5 days');
+  test('the same with 20,000 rows as with 2,000, due or young', async () => {
+    await fill(1_000, 20, '60 days');
+    await fill(1_000, 20, '5 days');
     const few = await pagesOfEach();
-    await fill(18_000, 20, '50 days');
-    await fill(18_000, 20, '4 days');
+    await fill(9_000, 20, '50 days');
+    await fill(9_000, 20, '4 days');
     expectAtMost(
       await pagesOfEach(),
       few.map((figure) => figure * 1.5 + 50),
     );
   });
 
-  test('the same with 4,000 tenants as with 400, before a pass and after it', async () => {
+  test('the same with 2,000 tenants as with 400, before a pass and after it', async () => {
     const flag = (): Promise<unknown> => database().store.flagExpired({ by: 'test' });
     await fill(400, 400, '60 days');
     await fill(400, 400, '5 days');
     const before = await pagesOfEach();
     await flag();
     const after = await pagesOfEach();
-    await fill(4_000, 4_000, '60 days');
-    await fill(4_000, 4_000, '5 days');
+    await fill(2_000, 2_000, '60 days');
+    await fill(2_000, 2_000, '5 days');
     await database().query('delete from retention.progress');
     expectAtMost(
       await pagesOfEach(),
@@ -149,5 +151,39 @@ describeDatabase('what a look at how things stand costs', () => {
     await addBatches(30, null);
     await fill(7, 2, '90 days');
     expect(await dueOf()).toEqual({ due: 30_107, due_is_capped: false });
+  });
+});
+
+describeDatabase('a look at tenants of another type, some results without one', () => {
+  const database = useMigrated({
+    before: 'alter table runs alter tenant_id drop not null, alter tenant_id type uuid using null',
+  });
+
+  test('more of them than it looks at: what falls due next is seen of those with a tenant and without', async () => {
+    const { query, store } = database();
+    const insert = (ago: string): Promise<unknown> =>
+      query(
+        `insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
+        select gen_random_uuid(), case when n > 0 then lpad(n::text, 32, '0')::uuid end, 'COMPLETED',
+          now() - $1::interval, 'b', 'results/' || n
+        from generate_series(0, 299) n`,
+        [ago],
+      );
+    await insert('31 days');
+    await insert('3 days');
+    await store.flagExpired({ by: 'test' });
+    expect(await query('select from retention.ahead')).toHaveLength(300);
+    await query(
+      `delete from retention.batch;
+      update runs set result_cleared_at = now() where completed_at < now() - interval '30 days';
+      update runs set completed_at = completed_at - interval '28 days'
+      where tenant_id is null or tenant_id = lpad('299', 32, '0')::uuid;
+      update retention.ahead set due_at = due_at - interval '28 days'
+      where tenant_key in ('', '=' || lpad('299', 32, '0')::uuid)`,
+    );
+    expect(await store.readStatus()).toMatchObject({ due: 2, due_is_capped: true });
+    expect(await query('select tenant_id from retention.tenants_due()')).toHaveLength(2);
+    expect(await store.flagExpired({ by: 'test' })).toBe(2);
+    expect(await query('select from retention.ahead')).toHaveLength(298);
   });
 });

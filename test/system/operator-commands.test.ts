@@ -465,7 +465,7 @@ describeDatabase('the commands of an operator', () => {
       /^\d\d:\d\d:\d\d due 0, flagged 0, leased 0, failed 0, dead 0, held 0, cleared today 0; no tick yet, scheduler never ticked$/u,
     );
     await database().insertRuns({ count: 1_100 });
-    await watching.waitForLine('due 1,100, flagged 0');
+    await watching.waitForLine('due at least 1,000, flagged 0');
     watching.kill('SIGINT');
     expect(await watching.ended()).toMatchObject({ code: 0, signal: null, stderr: '' });
   });

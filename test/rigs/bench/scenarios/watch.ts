@@ -129,10 +129,8 @@ async function besideDrain(database: BenchDatabase): Promise<Record<Path | 'bare
       return performance.now() - startedAt;
     };
     for (const path of PATHS) await get(path);
-    let isDrained = false;
-    const drain = drainShown(database).finally(() => {
-      isDrained = true;
-    });
+    const drained = new AbortController();
+    const drain = drainShown(database).finally(() => drained.abort());
     const took: Record<Path | 'bare', number[]> = {
       '/metrics': [],
       '/status.json': [],
@@ -140,7 +138,7 @@ async function besideDrain(database: BenchDatabase): Promise<Record<Path | 'bare
       '/readyz': [],
       bare: [],
     };
-    while (!isDrained) {
+    while (!drained.signal.aborted) {
       for (const path of PATHS) took[path].push(await get(path));
       took.bare.push(await get('/healthz'));
     }
