@@ -82,13 +82,27 @@ as $$
 declare
   v_surge retention.surge;
   v_part_id bigint;
+  v_part_ids bigint[];
   v_gone bigint := 0;
 begin
   select * into v_surge from retention.surge s where s.surge_id = p_surge_id for update;
   if to_regclass('retention._live') is null then
     return 0;
   end if;
-  for v_part_id in select p.part_id from retention.surge_part p where p.surge_id = p_surge_id order by p.part_id loop
+  if retention._is_large_surge(p_surge_id) then
+    v_part_ids := retention._changed_parts(p_surge_id, v_surge.found_at);
+    update retention.surge_part p
+    set looked_at = clock_timestamp()
+    where p.surge_id = p_surge_id
+      and p.part_id not in (select unnest(v_part_ids));
+  end if;
+  for v_part_id in
+    select p.part_id
+    from retention.surge_part p
+    where p.surge_id = p_surge_id
+      and (v_part_ids is null or p.part_id = any (v_part_ids))
+    order by p.part_id
+  loop
     v_gone := v_gone + retention._review_part(v_part_id, v_surge.found_at);
   end loop;
   if v_gone > 0 then

@@ -88,7 +88,7 @@ $$;
 -- One surge by tenant and bucket, the largest first: how many results are set aside, when the run of the oldest
 -- completed, since when they have been due, and how many are due now and would go. run_ids: up to ten of them, and
 -- because says why the first one was found late. It first looks at its results again: what has been undone leaves
--- the surge. It costs a probe for each result.
+-- the surge. It costs a probe for each result, or where they are many a reading of the table.
 -- For observers.
 -- Locks the surge.
 -- Raises no_data_found for a surge that is not there.
@@ -107,12 +107,12 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
-set enable_seqscan = off
-set enable_mergejoin = off
 set jit = off
 set work_mem = '128MB'
 as $$
 #variable_conflict use_column
+declare
+  v_is_large boolean := retention._is_large_surge(p_surge_id);
 begin
   if not exists (select from retention.surge s where s.surge_id = p_surge_id) then
     raise exception using
@@ -134,15 +134,9 @@ begin
   end if;
   return query
   with listed as materialized (
-    select u.tenant_id, p.bucket, u.run_id, l.completed_at, l.due_at, l.is_due
-    from retention.surge_part p
-    cross join lateral unnest(p.run_ids, p.tenants) as u (run_id, tenant_id)
-    cross join lateral (
-      select min(r.completed_at) as completed_at, max(r.due_at) as due_at, bool_or(r.is_due) as is_due
-      from retention._live r
-      where r.run_id = u.run_id
-    ) l
-    where p.surge_id = p_surge_id
+    select l.* from retention._surge_rows_at_once(p_surge_id) l where v_is_large
+    union all
+    select l.* from retention._surge_rows(p_surge_id) l where not v_is_large
   )
   select g.tenant_id, g.bucket, g.results, g.oldest, g.due_since, g.still_due, g.run_ids,
     (select e.because from retention.explain(g.run_ids[1]) e)

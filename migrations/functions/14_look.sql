@@ -4,36 +4,6 @@ objects that other runs, holds and keepers need are joined. The same rules as 14
 index, and which a row that cannot be read falls back to. The statements are texts, since each keeper is another table.
 */
 
--- How many results are looked up one by one. With more of them it is cheaper to read the table as a whole:
--- one for eight of its pages, by its size on disk and not by statistics.
-create or replace function retention._few_results()
-returns bigint
-language sql
-stable
-as $$
-  select least(greatest(sum(pg_relation_size(p.relid)) / current_setting('block_size')::integer / 8, 1000), 100000)::bigint
-  from retention.adapter a
-  cross join lateral (
-    select t.relid from pg_partition_tree(a.table_oid) t where t.isleaf
-    union
-    select a.table_oid
-  ) p
-$$;
-
--- Whether any hold may keep a result: one that is in force, or that ended less than setting.release_spread ago.
-create or replace function retention._may_hold()
-returns boolean
-language sql
-stable
-as $$
-  select exists (
-    select
-    from retention.hold h
-    cross join retention.setting s
-    where retention._hold_end(h.released_at, h.expires_at) + s.release_spread > now()
-  )
-$$;
-
 -- The statement of the results that are past their date, as in retention.selection. $1: only those that completed
 -- before; $2: of this tenant only. p_early: also those that no policy makes due and that no date of their own keeps.
 -- p_is_exact: without what is held and what waits for a person. Not exact it is a few more, and Postgres can read the

@@ -2,6 +2,60 @@
 Selections: what a narrowed reconcile and a retry work on, put into batches of its own.
 */
 
+-- Takes the results that are in retention.selection out of batches that are not settled, and ends their leases; a batch
+-- without any left goes. Returns how many results it took. As one statement, for a backlog of thousands of batches that
+-- each have a few of them. The caller has locked the batches.
+create or replace function retention._take_out_selected(p_batch_ids bigint[])
+returns bigint
+language plpgsql
+set jit = off
+set work_mem = '128MB'
+as $$
+declare
+  v_taken bigint;
+begin
+  with remaining as materialized (
+    select u.batch_id,
+      count(*) as before,
+      count(*) filter (where not u.is_selected) as results,
+      array_agg(u.run_id order by u.n) filter (where not u.is_selected) as run_ids,
+      array_agg(u.key order by u.n) filter (where not u.is_selected) as keys,
+      array_agg(u.tenant_id order by u.n) filter (where not u.is_selected) as tenants
+    from (
+      select b.batch_id, e.run_id, e.key, e.tenant_id, e.n,
+        e.run_id in (select s.run_id from retention.selection s) as is_selected
+      from retention.batch b
+      cross join unnest(b.run_ids, b.keys, b.tenants) with ordinality as e (run_id, key, tenant_id, n)
+      where b.batch_id in (select unnest(p_batch_ids))
+        and b.settled_at is null
+      offset 0
+    ) u
+    group by u.batch_id
+  ),
+  emptied as (
+    delete from retention.batch b
+    using remaining r
+    where b.batch_id = r.batch_id
+      and r.results = 0
+  ),
+  shortened as (
+    update retention.batch b
+    set results = r.results,
+      run_ids = r.run_ids,
+      keys = r.keys,
+      tenants = r.tenants,
+      etags = null,
+      visible_at = case when b.lease is null then b.visible_at else clock_timestamp() end,
+      lease = null
+    from remaining r
+    where b.batch_id = r.batch_id
+      and r.results between 1 and r.before - 1
+  )
+  select coalesce(sum(r.before - r.results), 0) into v_taken from remaining r;
+  return v_taken;
+end
+$$;
+
 -- Puts the rows of retention.selection into visible batches of their own: flagged ones that no listener
 -- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
 -- stays where it is: leased names those batches. The caller has taken the lock of the pass. p_early: see
@@ -15,10 +69,9 @@ as $$
 declare
   v_candidates bigint[] := '{}';
   v_found bigint[];
-  v_batch record;
   v_batch_ids bigint[];
   v_selected bigint;
-  v_taken bigint := 0;
+  v_taken bigint;
   v_leased bigint[] := '{}';
 begin
   -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
@@ -26,11 +79,16 @@ begin
   loop
     v_found := array(
       select distinct b.batch_id
-      from retention.batch b
+      from (
+        -- Left out before their results are looked at.
+        select o.batch_id, o.run_ids
+        from retention.batch o
+        where o.settled_at is null
+          and o.batch_id not in (select unnest(v_candidates))
+        offset 0
+      ) b
       cross join unnest(b.run_ids) as u (run_id)
-      where b.settled_at is null
-        and b.batch_id <> all (v_candidates)
-        and u.run_id in (select s.run_id from retention.selection s)
+      where u.run_id in (select s.run_id from retention.selection s)
     );
     exit when v_found = '{}';
     perform
@@ -40,36 +98,42 @@ begin
     for update;
     v_candidates := v_candidates || v_found;
   end loop;
-  for v_batch in
-    select b.*,
-      b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null as is_leased,
-      array(
-        select u.run_id
-        from unnest(b.run_ids) as u (run_id)
-        where u.run_id in (select s.run_id from retention.selection s)
-      ) as chosen
+  with leased as (
+    select b.batch_id
     from retention.batch b
     where b.batch_id = any (v_candidates)
       and b.settled_at is null
-  loop
-    if v_batch.is_leased then
-      delete from retention.selection s where s.run_id = any (v_batch.chosen);
-      v_leased := v_leased || v_batch.batch_id;
-      continue;
-    end if;
-    if v_batch.lease is not null then
-      -- It loses its lease here, and its last holder may still be asking S3.
-      perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
-      from retention.batch b
-      where b.batch_id = v_batch.batch_id;
-      update retention.batch b
-      set lease = null,
-        visible_at = clock_timestamp()
-      where b.batch_id = v_batch.batch_id;
-    end if;
-    v_taken := v_taken + cardinality(v_batch.chosen);
-    perform retention._take_out(v_batch.batch_id, v_batch.chosen);
-  end loop;
+      and (b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null)
+  ),
+  kept as (
+    delete from retention.selection s
+    where s.run_id in (
+      select unnest(b.run_ids)
+      from leased l
+      join retention.batch b on b.batch_id = l.batch_id
+    )
+  )
+  select coalesce(array_agg(l.batch_id), '{}') into v_leased from leased l;
+  v_candidates := array(select unnest(v_candidates) except select unnest(v_leased));
+  -- Such a one loses its lease here, and its last holder may still be asking S3.
+  perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+    and b.settled_at is null
+    and b.lease is not null
+    and exists (
+      select
+      from unnest(b.run_ids) as u (run_id)
+      where u.run_id in (select s.run_id from retention.selection s)
+    );
+  perform retention._note_left(
+    b,
+    array(select u.run_id from unnest(b.run_ids) as u (run_id) where u.run_id in (select s.run_id from retention.selection s))
+  )
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+    and b.settled_at is null;
+  v_taken := retention._take_out_selected(v_candidates);
 
   insert into retention.bucket (bucket)
   select distinct s.bucket

@@ -134,6 +134,34 @@ describeDatabase('first looks', () => {
     ]);
   });
 
+  test('a large surge shows and loses the same as a small one: what was cleared, changed or moved leaves it', async () => {
+    const { query, insertRuns, one } = database();
+    const ids = await insertRuns({ count: 1_800 });
+    await query(`
+      insert into retention.surge (found_by, found, tenants, rule) values ('test', 1800, 1, 'tenant');
+      insert into retention.surge_part (surge_id, bucket, results, oldest, newest, run_ids, keys, tenants)
+      select (select max(surge_id) from retention.surge), 'dpp-results', count(*), min(completed_at), max(completed_at),
+        array_agg(run_id), array_agg(retention._pack_key(result_s3_key, run_id::text)), array_agg(tenant_id)
+      from (select *, row_number() over (order by run_id) / 300 as part from runs) r
+      group by part`);
+    const { id } = await one<{ id: number }>('select max(surge_id) as id from retention.surge');
+    const change = (places: readonly number[], what: string): Promise<unknown> =>
+      query(`update runs set ${what} where run_id = any ($1)`, [places.map((place) => ids[place])]);
+    await change([0, 1, 2], 'result_cleared_at = now()');
+    await change([700], `result_s3_key = 'other'`);
+    await change([701], `result_s3_bucket = 'other'`);
+    await change([702], 'completed_at = now()');
+    await query(`insert into retention.hold (run_id, reason) values ('${ids[800]}', 'audit')`);
+    const rows = (way: string): string =>
+      `select run_id, tenant_id, bucket, completed_at, due_at, is_due from retention.${way}(${id})`;
+    expect(await difference(rows('_surge_rows'), rows('_surge_rows_at_once'))).toEqual([]);
+    const shown = `select tenant_id, results::int, still_due::int from retention.show_surge(${id})`;
+    expect(await query(shown)).toEqual([{ tenant_id: 'acme', results: 1_794, still_due: 1_793 }]);
+    expect(await one(`select retention.release_surge(${id}, 1794)::int as released`)).toEqual({
+      released: 1_794,
+    });
+  });
+
   test('a dry run lists exactly what then goes', async () => {
     const { query, store } = database();
     await insertRandomRuns(database(), { seed: 4 });
@@ -180,8 +208,8 @@ describeDatabase('first looks', () => {
         for await (const page of store.readDueRuns({})) pages.push(page);
         expect(pages.map((page) => page.length)).toEqual([5_000, 2_000]);
         expect(groups).toMatchObject([{ results: 7_000 }]);
-        const order = pages.flat().map((run) => run.completed_at);
-        expect(order).toEqual(order.toSorted());
+        const order = pages.flat().map((run) => String(run.completed_at));
+        expect(order).toEqual(order.toSorted((one, other) => one.localeCompare(other)));
       });
       const writing = pool.withSnapshot((client) =>
         client.query(`update public.runs set status = 'x'`),

@@ -438,8 +438,8 @@ export const claimMutations = [
     promise: 5,
     edits: one(
       SELECT,
-      '      from retention.batch b\n      where b.batch_id = v_batch.batch_id;\n',
-      '      from retention.batch b\n      where false;\n',
+      '    and b.lease is not null\n    and exists (\n',
+      '    and false\n    and exists (\n',
     ),
     testFile: IN_FLIGHT_TEST,
     test: [
