@@ -89,7 +89,7 @@ describeDatabase('a tick', () => {
   ])('flags all the same when its housekeeping fails: %s', async (_, breakIt, mendIt, problem) => {
     const { insertRuns, query, one } = database();
     await query(`insert into retention.batch (bucket, results, oldest, newest, settled_at, cleared, run_ids, keys, tenants)
-      values ('b', 0, now(), now(), now() - interval '30 years', 1, '{}', '{}', '{}')`);
+      values ('b', 0, now(), now(), now() - interval '30 years', 0, '{}', '{}', '{}')`);
     await query(`insert into retention.scan (started_at, ms, asked_by, looked_at, flagged, batches, without_place, hit_limit)
       values (now() - interval '1 year', 1, 'old', 1, 1, 1, 0, false)`);
     await query(breakIt);

@@ -218,6 +218,7 @@ describeDatabase('the README', () => {
     expect(
       (await guide.run(`retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11`)).stdout,
     ).toContain(live);
+    await guide.run('retention history --tenant tenant_abc --since 90d');
     await guide.run('retention upcoming --days 30 --tenant tenant_abc');
     await guide.run('retention policy list --json');
     await guide.run('retention policy set tenant_abc 90d');

@@ -25,7 +25,7 @@ await query(`
   update retention.setting
   set surge_guard = null, flag_limit = 2000000000, backlog_limit = 2000000000;
   insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
-  select r.id, 'tenant-' || r.n % 50, 'COMPLETED', now() - interval '40 days' + r.n * interval '1 second', 'results',
+  select r.id, 'tenant-' || r.n % 50, 'COMPLETED', now() - interval '40 days' + r.n * interval '0.5 seconds', 'results',
     'results/' || r.id || '/out.json'
   from (select gen_random_uuid() as id, n from generate_series(1, ${results}) n offset 0) r`);
 await query('vacuum analyze runs');
