@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { mutations } from '../rigs/mutations/mutations.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PROMISES = 13;
+const PROMISES = 14;
 
 const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
 
