@@ -92,10 +92,11 @@ begin
   select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
   -- All at once: taken off one by one, the rest would be written again at every claim.
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
     stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
+    v_batch.late_since,
     v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
     v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at, v_batch.why, v_batch.asked_by, v_batch.request_ids,
     v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]

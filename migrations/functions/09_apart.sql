@@ -31,10 +31,10 @@ begin
     )
   end;
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
     attempts, postponed, code, error, failed_at, dead_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
-  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.early, p_batch.flagged_at,
+  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.late_since, p_batch.early, p_batch.flagged_at,
     coalesce(v_retry_at, clock_timestamp()),
     p_batch.attempts + p_counts::integer,
     p_batch.postponed + (not p_counts)::integer,

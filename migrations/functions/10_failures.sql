@@ -118,7 +118,7 @@ begin
     end;
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
       attempts, postponed, stuck_since, code, error, failed_at, dead_at, why, asked_by, request_ids,
       run_ids, keys, tenants
     )
@@ -128,6 +128,7 @@ begin
       p_batch.oldest,
       p_batch.newest,
       p_batch.due_since,
+      p_batch.late_since,
       p_batch.early,
       p_batch.flagged_at,
       coalesce(v_retry_at, clock_timestamp()),

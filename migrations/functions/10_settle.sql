@@ -421,11 +421,11 @@ begin
   perform retention._note_attempt(v_batch, clock_timestamp());
   v_half := v_batch.results / 2;
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, attempts, postponed,
     stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   values (
-    v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
+    v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.late_since, v_batch.early, v_batch.flagged_at,
     v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
     v_batch.why, v_batch.asked_by, v_batch.request_ids, v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )

@@ -167,7 +167,7 @@ begin
     end;
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
+      bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
       attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, ends, versions,
       request_ids, settled_session, product, run_ids, keys, tenants
     )
@@ -177,6 +177,7 @@ begin
       p_batch.oldest,
       p_batch.newest,
       p_batch.due_since,
+      p_batch.late_since,
       p_batch.early,
       p_batch.flagged_at,
       coalesce(v_retry_at, clock_timestamp()),

@@ -86,7 +86,6 @@ export function beginWith(
   );
 }
 
-
 /** Sets a session whatever lends it: for work that has a session for itself. */
 export function setForSession(limits: SessionLimits): string {
   return `select set_config(s.name, s.value, false) from ${valuesOf(settingsOf(limits))}`;

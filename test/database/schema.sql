@@ -6,6 +6,27 @@ CREATE DOMAIN retention.run_id AS uuid;
 
 CREATE DOMAIN retention.tenant_id AS text;
 
+CREATE FUNCTION retention._account_words(p_kind text, OUT because text, OUT remedy text) RETURNS record
+    LANGUAGE sql STABLE
+    AS $$
+  select case p_kind
+      when 'accounted' then 'stamped, and a receipt says that the object went'
+      when 'no_receipt' then 'stamped, and no receipt says that the object which the row names went: stamped by hand or by another program, or the row names another object since'
+      when 'before_adoption' then format('stamped before %s, when this schema was adopted; it has no receipts of that time', retention._iso(i.adopted_at))
+      when 'receipt_pruned' then format('stamped longer ago than receipts are kept (%s)', s.receipts_kept)
+      when 'no_stamp' then 'a receipt says that the object went, and the row is as it was then, without a stamp: it was taken away by hand, or the row was put back from a backup'
+      when 'no_row' then 'a receipt says that the object went, and the application has deleted the row since'
+      when 'another_result' then 'a receipt says that the object went, and the row has another result since'
+      when 'returned' then 'a receipt says that the object went, and a later one that it is back: restored, found by a verify, or the stamp was taken away by retention.unstamp'
+    end,
+    case p_kind
+      when 'no_receipt' then 'retention verify --dry-run says whether the objects are there'
+      when 'no_stamp' then 'nothing, where they fall due again: they are then deleted once more and stamped. retention verify stamps those whose object is gone'
+    end
+  from retention.identity i
+  cross join retention.setting s
+$$;
+
 CREATE FUNCTION retention._act(p_kind text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -84,6 +105,7 @@ begin
   then
     -- What was seen of another table says nothing of this one.
     delete from retention.progress;
+    delete from retention.ahead;
     delete from retention.shared_object;
     perform retention._drop_views();
     v_changed := true;
@@ -155,6 +177,7 @@ begin
     from after a
     join before b on b.batch_id = a.batch_id
     where a.lease is null
+      and a.seal_id is null
   loop
     if v_batch.is_back then
       perform pg_notify('retention_expired', row_to_json(p)::text)
@@ -257,6 +280,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._approval_words(p_before jsonb, p_after jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select format('request %s for %s, %s: ', r.it ->> 'approval_id', retention._act(r.it ->> 'kind'), left(r.it ->> 'what', 200))
+    || case
+      when p_before is null then 'asked'
+      when p_after is null then 'removed'
+      when p_before ->> 'withdrawn_at' is null and p_after ->> 'withdrawn_at' is not null then 'withdrawn'
+      when p_before ->> 'used_at' is null and p_after ->> 'used_at' is not null then 'used'
+      when p_before ->> 'approved_at' is null and p_after ->> 'approved_at' is not null then 'approved'
+      else retention._differences(p_before, p_after)
+    end
+  from (select coalesce(p_after, p_before) as it) r
+$$;
+
 CREATE FUNCTION retention._asked_results(p_kind text, p_what jsonb) RETURNS bigint
     LANGUAGE plpgsql STABLE
     AS $$
@@ -329,11 +367,23 @@ CREATE TABLE retention.batch (
     keys text[] NOT NULL COLLATE pg_catalog."C",
     tenants text[] NOT NULL,
     etags text[] COLLATE pg_catalog."C",
+    why text,
+    asked_by text,
+    revision bigint,
+    ends text[],
+    versions text[] COLLATE pg_catalog."C",
+    request_ids text[],
+    settled_session text,
+    product text,
+    salt bytea,
+    seal_id bigint,
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
     CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL))),
-    CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL)))
+    CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
+    CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL))),
+    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['early'::text, 'verify'::text, 'restored'::text])))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
@@ -365,6 +415,56 @@ COMMENT ON COLUMN retention.batch.run_ids IS 'its results: run_ids[i] of tenants
 
 COMMENT ON COLUMN retention.batch.etags IS 'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 
+COMMENT ON COLUMN retention.batch.why IS 'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
+
+COMMENT ON COLUMN retention.batch.asked_by IS 'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
+
+COMMENT ON COLUMN retention.batch.revision IS 'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
+
+COMMENT ON COLUMN retention.batch.ends IS 'of a receipt: ends[i] says how the result of keys[i] ended: deleted, gone (the store had none), marker or purged. Null: all were deleted';
+
+COMMENT ON COLUMN retention.batch.versions IS 'of a receipt: versions[i] is the version of the delete marker, or the last version that was purged; null: the store named none';
+
+COMMENT ON COLUMN retention.batch.request_ids IS 'how the store names the requests in which it deleted something of it, also where the call failed after that; null: it names none';
+
+COMMENT ON COLUMN retention.batch.settled_session IS 'of a receipt: the session user who wrote down what S3 has deleted; product: the version of that client';
+
+COMMENT ON COLUMN retention.batch.salt IS 'what the salts of its leaves are made from; null: it is not sealed';
+
+COMMENT ON COLUMN retention.batch.seal_id IS 'the seal that covers it; null: it is not sealed';
+
+CREATE FUNCTION retention._batch_at(p_batch retention.batch, p_at timestamp with time zone, OUT state text, OUT because text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_batch.dead_at <= p_at then
+    state := 'dead';
+    because := format('S3 had refused it for good at %s: %s', retention._iso(p_batch.dead_at), retention._said(p_batch.code, p_batch.error));
+  elsif p_batch.deleted_at <= p_at then
+    state := 'failed';
+    because := format('S3 had deleted its object at %s, and the run could not be stamped yet', retention._iso(p_batch.deleted_at));
+  -- As long as the lease was valid; its deadline stays with a settled batch.
+  elsif p_batch.leased_at <= p_at
+    and coalesce(
+      p_batch.deleted_at,
+      case when p_batch.settled_at is not null then least(p_batch.settled_at, p_batch.visible_at) end,
+      case when p_batch.lease is not null then p_batch.visible_at end
+    ) > p_at
+  then
+    state := 'in flight';
+    because := format('%s worked on it from %s on, in batch %s', coalesce(p_batch.leased_by, 'a listener'),
+      retention._iso(p_batch.leased_at), p_batch.batch_id);
+  elsif p_batch.failed_at <= p_at then
+    state := 'failed';
+    because := format('it had failed at %s: %s', retention._iso(p_batch.failed_at), retention._said(p_batch.code, p_batch.error));
+  else
+    state := 'flagged';
+    because := format('it had been flagged at %s and waited in batch %s', retention._iso(p_batch.flagged_at), p_batch.batch_id)
+      || case when p_batch.early is not null then '; a person had asked for it before its time' else '' end;
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._batch_of(p_run_id retention.run_id, p_completed_at timestamp with time zone) RETURNS retention.batch
     LANGUAGE plpgsql STABLE
     AS $$
@@ -389,6 +489,54 @@ begin
     limit 1;
   end if;
   return v_batch;
+end
+$$;
+
+CREATE FUNCTION retention._batches_with(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_cleared_at timestamp with time zone, p_everywhere boolean, p_since timestamp with time zone) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_batch_ids bigint[];
+begin
+  if p_run_id is null then
+    return '{}';
+  end if;
+  if p_everywhere then
+    return array(
+      select b.batch_id
+      from retention.batch b
+      where b.settled_at >= coalesce(p_since, '-infinity')
+        and b.cleared > 0
+        and p_run_id = any (b.run_ids)
+    );
+  end if;
+  v_batch_ids := array(
+    select b.batch_id
+    from retention.batch b
+    where b.settled_at is not null
+      and b.cleared > 0
+      and tstzrange(b.oldest, b.newest, '[]') @> p_completed_at
+      and p_run_id = any (b.run_ids)
+  );
+  -- When it completed has changed since.
+  if p_cleared_at is not null and not exists (
+    select
+    from retention.batch b
+    where b.batch_id = any (v_batch_ids)
+      and b.settled_at >= p_cleared_at
+  ) then
+    v_batch_ids := v_batch_ids || array(
+      select b.batch_id
+      from retention.batch b
+      where b.settled_at between p_cleared_at and p_cleared_at + interval '1 hour'
+        and b.cleared > 0
+        and p_run_id = any (b.run_ids)
+        and b.batch_id <> all (v_batch_ids)
+    );
+  end if;
+  return v_batch_ids;
 end
 $$;
 
@@ -441,6 +589,21 @@ CREATE FUNCTION retention._begins_unique(p_table oid, p_column text) RETURNS boo
   )
 $$;
 
+CREATE FUNCTION retention._being_deleted(p_bucket text) RETURNS TABLE(run_id retention.run_id)
+    LANGUAGE sql STABLE
+    AS $$
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.bucket = p_bucket
+    and b.lease is not null
+  union all
+  select unnest(b.run_ids)
+  from retention.batch b
+  where b.bucket = p_bucket
+    and b.deleted_at is not null
+    and b.settled_at is null
+$$;
+
 CREATE FUNCTION retention._book_failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, OUT failed bigint, OUT dead bigint, OUT retry_at timestamp with time zone, OUT problems jsonb) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -466,8 +629,9 @@ begin
     end;
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-      attempts, postponed, stuck_since, code, error, failed_at, dead_at, run_ids, keys, tenants
+      bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
+      attempts, postponed, stuck_since, code, error, failed_at, dead_at, why, asked_by, request_ids,
+      run_ids, keys, tenants
     )
     values (
       p_batch.bucket,
@@ -475,6 +639,7 @@ begin
       p_batch.oldest,
       p_batch.newest,
       p_batch.due_since,
+      p_batch.late_since,
       p_batch.early,
       p_batch.flagged_at,
       coalesce(v_retry_at, clock_timestamp()),
@@ -485,6 +650,9 @@ begin
       v_kind.reason,
       clock_timestamp(),
       case when v_kind.is_dead then clock_timestamp() end,
+      p_batch.why,
+      p_batch.asked_by,
+      p_batch.request_ids,
       v_kind.run_ids,
       v_kind.keys,
       v_kind.tenants
@@ -611,6 +779,265 @@ CREATE FUNCTION retention._candidate(p_columns jsonb, p_view boolean) RETURNS te
   )
 $$;
 
+CREATE TABLE retention.seal (
+    seal_id bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    complete_to timestamp with time zone,
+    snapshot_xmin xid8,
+    snapshot_xmax xid8,
+    system_identifier text,
+    batches bigint[] NOT NULL,
+    receipts bigint[] NOT NULL,
+    changes bigint[] NOT NULL,
+    results bigint NOT NULL,
+    digests bytea NOT NULL,
+    previous bytea,
+    digest bytea NOT NULL,
+    pruned_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.seal IS 'one row for each seal: a digest over receipts and changes and over the seal before';
+
+COMMENT ON COLUMN retention.seal.complete_to IS 'whatever was settled before then is covered by this seal or one before: nothing can be added there any more';
+
+COMMENT ON COLUMN retention.seal.snapshot_xmin IS 'between here and snapshot_xmax were the transactions that were open when it was made; system_identifier: of the server whose they are';
+
+COMMENT ON COLUMN retention.seal.digests IS 'SHA-256 of each member, 32 bytes each, of batches, then receipts, then changes; they stay when receipts are pruned';
+
+COMMENT ON COLUMN retention.seal.pruned_at IS 'when its receipts were removed, after setting.receipts_kept; null: they are there';
+
+CREATE FUNCTION retention._chain_problems(p_seal retention.seal, p_before_id bigint, p_before_digest bytea) RETURNS SETOF jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select jsonb_build_object('kind', w.kind, 'seal', p_seal.seal_id, 'member', null, 'message', w.message)
+  from (
+    select 'missing' as kind,
+      case p_seal.seal_id - p_before_id
+        when 2 then format('seal %s is missing', p_before_id + 1)
+        else format('seals %s to %s are missing', p_before_id + 1, p_seal.seal_id - 1)
+      end as message
+    where p_seal.seal_id - p_before_id > 1
+    union all
+    select 'reordered', format('the members of seal %s were reordered', p_seal.seal_id)
+    where p_seal.batches <> array(select unnest(p_seal.batches) order by 1)
+      or p_seal.receipts <> array(select unnest(p_seal.receipts) order by 1)
+      or p_seal.changes <> array(select unnest(p_seal.changes) order by 1)
+    union all
+    select 'changed', format('seal %s was changed: it does not give its own digest', p_seal.seal_id)
+    where p_seal.digest is distinct from retention._seal_digest(
+        p_seal.previous, retention._seal_header(p_seal.seal_id, p_seal.sealed_at, p_seal.complete_to), p_seal.digests
+      )
+      or length(p_seal.digests)
+        <> 32 * (cardinality(p_seal.batches) + cardinality(p_seal.receipts) + cardinality(p_seal.changes))
+    union all
+    select 'removed',
+      format(
+        'the receipts of seal %s were removed %s after it was made, and are kept for %s',
+        p_seal.seal_id, date_trunc('second', p_seal.pruned_at - p_seal.sealed_at), k.kept
+      )
+    from (select t.receipts_kept as kept from retention.setting t) k
+    where p_seal.pruned_at is not null
+      and p_seal.sealed_at > p_seal.pruned_at - k.kept
+      and not exists (
+        select
+        from retention.change c
+        cross join lateral unnest(array[c.before, c.after]) as v (value)
+        where c.subject = 'setting'
+          and p_seal.sealed_at <= p_seal.pruned_at - (v.value ->> 'receipts_kept')::interval
+      )
+    union all
+    select 'rewritten', format('seal %s does not follow seal %s: that one was rewritten', p_seal.seal_id, p_before_id)
+    where p_seal.seal_id - p_before_id = 1
+      and p_seal.previous is distinct from p_before_digest
+  ) w
+$$;
+
+CREATE FUNCTION retention._change_digest(p_salt bytea, p_text text) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN sha256((p_salt || convert_to(p_text, 'UTF8'::name)));
+
+CREATE TABLE retention.change (
+    change_id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    subject text NOT NULL,
+    action text NOT NULL,
+    tenant_id text,
+    run_id text,
+    name text,
+    before jsonb,
+    after jsonb,
+    session_name text DEFAULT SESSION_USER NOT NULL,
+    role_name text,
+    application text,
+    salt bytea DEFAULT uuid_send(gen_random_uuid()) NOT NULL,
+    seal_id bigint,
+    CONSTRAINT a_change_has_a_side CHECK ((num_nonnulls(before, after) > 0)),
+    CONSTRAINT action_is_known CHECK ((action = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text])))
+);
+
+COMMENT ON TABLE retention.change IS 'every change of a policy, hold, setting, keeper, bucket, surge, allowance or approval; append-only. Not what the cycle writes there: a bucket''s pauses and what is learned and looked for, the use of an allowance, the objects that a hold finds';
+
+COMMENT ON COLUMN retention.change.at IS 'when the row was written; others see it from the end of that transaction on';
+
+COMMENT ON COLUMN retention.change.subject IS 'the table: policy, hold, setting, keeper, bucket, surge, surge_release, allowance, approval';
+
+COMMENT ON COLUMN retention.change.tenant_id IS 'as the row has it; ''*'': the default policy; null: it names no tenant';
+
+COMMENT ON COLUMN retention.change.name IS 'what it is called within its subject: a policy''s tenant, a hold''s number, a table, a bucket, the number of a surge, allowance or approval; of the settings, the columns that changed';
+
+COMMENT ON COLUMN retention.change.before IS 'the whole row before; null: it was inserted';
+
+COMMENT ON COLUMN retention.change.role_name IS 'the role that the session had set; null: none beside its own user';
+
+COMMENT ON COLUMN retention.change.application IS 'the application_name of the session, which anybody may choose';
+
+CREATE FUNCTION retention._change_text(p_change retention.change) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select row_to_json(t)::text
+  from (
+    select p_change.change_id as change,
+      retention._iso_exactly(p_change.at) as at,
+      p_change.subject,
+      p_change.action,
+      p_change.tenant_id,
+      p_change.run_id,
+      p_change.name,
+      p_change.before,
+      p_change.after,
+      p_change.session_name as session,
+      p_change.role_name as role,
+      p_change.application
+  ) t
+$$;
+
+CREATE FUNCTION retention._change_words(p_subject text, p_before jsonb, p_after jsonb) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case p_subject
+    when 'policy' then retention._policy_words(p_before, p_after)
+    when 'hold' then retention._hold_words(p_before, p_after)
+    when 'setting' then retention._setting_words(p_before, p_after)
+    when 'approval' then retention._approval_words(p_before, p_after)
+    when 'keeper' then format('keeper %s, column %s: ', r.it ->> 'table_name', r.it ->> 'key_column')
+      || coalesce(w.word, retention._differences(p_before, p_after, '{question, seen}'))
+    when 'bucket' then format('bucket %s: ', r.it ->> 'bucket')
+      || case
+        when p_before is null then 'first seen'
+        else coalesce(
+          w.word,
+          retention._differences(
+            p_before,
+            p_after,
+            '{versioning, described_at, paused_until, pauses, pause_code, pause_error, refused_in_row, looked_at, set_at, set_session, missing_confirmed_session}'
+          )
+        )
+      end
+    when 'surge' then format('surge %s: ', r.it ->> 'surge_id')
+      || case
+        when p_before is null
+        then format('%s late results of %s set aside', p_after ->> 'found',
+          case when p_after ->> 'tenants' = '1' then '1 tenant' else (p_after ->> 'tenants') || ' tenants' end)
+        when p_before ->> 'closed_at' is null and p_after ->> 'closed_at' is not null
+        then 'closed, nothing of it is set aside any more'
+        else coalesce(w.word, retention._differences(p_before, p_after))
+      end
+    when 'surge_release' then format('surge %s: ', r.it ->> 'surge_id')
+      || case
+        when p_before is null
+        then format('%s results%s released', p_after ->> 'results', coalesce(' of tenant ' || (p_after ->> 'tenant_id'), ''))
+        else 'its release ' || coalesce(w.word, retention._differences(p_before, p_after))
+      end
+    when 'allowance' then format('allowance %s: ', r.it ->> 'allowance_id')
+      || case
+        when p_before is null
+        then format(
+          '%s late results of %s may go, by %s', p_after ->> 'granted',
+          case when p_after ->> 'tenant_key' = '' then 'no tenant' else 'tenant ' || substr(p_after ->> 'tenant_key', 2) end,
+          p_after ->> 'reason'
+        )
+        else coalesce(w.word, retention._differences(p_before, p_after))
+      end
+    else format('%s: ', p_subject) || coalesce(w.word, retention._differences(p_before, p_after))
+  end
+  from (select coalesce(p_after, p_before) as it) r
+  cross join (select case when p_before is null then 'added' when p_after is null then 'removed' end as word) w
+$$;
+
+CREATE FUNCTION retention._changed_parts(p_surge_id bigint, p_found_at timestamp with time zone) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+begin
+  return (
+    select coalesce(array_agg(distinct s.part_id), '{}')
+    from (
+      select p.part_id, p.bucket, u.run_id, retention._unpack_key(u.key, u.run_id::text) as key
+      from retention.surge_part p
+      cross join lateral unnest(p.run_ids, p.keys) as u (run_id, key)
+      where p.surge_id = p_surge_id
+      offset 0
+    ) s
+    where not exists (
+      select
+      from retention._live r
+      where r.run_id = s.run_id
+        and coalesce(r.key, '') = s.key collate "C"
+        and r.bucket = s.bucket
+        and coalesce(r.due_at < p_found_at, false)
+    )
+  );
+end
+$$;
+
+CREATE FUNCTION retention._changes_of(p_tenant_id text, p_run_id text, p_setting text, p_since timestamp with time zone, p_limit integer) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+declare
+  v_since timestamptz := coalesce(p_since, '-infinity');
+begin
+  if p_setting is not null then
+    return array(
+      select c.change_id
+      from retention.change c
+      where c.at >= v_since
+        and (
+          c.subject = 'setting' and p_setting <> 'retain' and (
+            c.name is null
+            or p_setting = any (string_to_array(c.name, ', '))
+            or p_setting = 'halt' and c.name like '%halted\_%'
+          )
+          or p_setting = 'retain' and c.subject = 'policy' and c.tenant_id = '*'
+        )
+      order by c.change_id desc
+      limit p_limit
+    );
+  elsif p_run_id is not null then
+    return array(
+      select c.change_id
+      from retention.change c
+      where c.at >= v_since
+        and (c.run_id = p_run_id or c.tenant_id = any (array[p_tenant_id, '*']) and c.subject in ('policy', 'hold'))
+      order by c.change_id desc
+      limit p_limit
+    );
+  elsif p_tenant_id is not null then
+    return array(
+      select c.change_id
+      from retention.change c
+      where c.at >= v_since
+        and (c.tenant_id = p_tenant_id or c.tenant_id = '*' and c.subject = 'policy')
+      order by c.change_id desc
+      limit p_limit
+    );
+  end if;
+  return array(select c.change_id from retention.change c where c.at >= v_since order by c.change_id desc limit p_limit);
+end
+$$;
+
 CREATE FUNCTION retention._check(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[], OUT failed bigint[], OUT codes text[], OUT errors text[], OUT is_late boolean) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -635,10 +1062,11 @@ begin
     v_lasts := trim_array(v_lasts, 1);
     begin
       if v_first = 1 and v_last = p_batch.results then
-        select h.spared, h.keys
+        select a.spared, a.keys
         into strict spared, keys
         from retention._may_go(p_batch, p_shared) m
-        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h;
+        cross join lateral retention._spare_held(p_batch, m.spared, m.keys) h
+        cross join lateral retention._spare_set_aside(p_batch, h.spared, h.keys, m.shares) a;
         perform retention._check_text(keys);
         return;
       end if;
@@ -647,10 +1075,11 @@ begin
       v_part.run_ids := p_batch.run_ids[v_first:v_last];
       v_part.keys := p_batch.keys[v_first:v_last];
       v_part.tenants := p_batch.tenants[v_first:v_last];
-      select h.spared, h.keys
+      select a.spared, a.keys
       into strict v_checked
       from retention._may_go(v_part, p_shared) m
-      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h;
+      cross join lateral retention._spare_held(v_part, m.spared, m.keys) h
+      cross join lateral retention._spare_set_aside(v_part, h.spared, h.keys, m.shares) a;
       perform retention._check_text(v_checked.keys);
       spared := spared || array(select s.n + v_first - 1 from unnest(v_checked.spared) as s (n));
       keys := keys || v_checked.keys;
@@ -696,6 +1125,39 @@ begin
   if v_failed.message is not null then
     raise exception using errcode = v_failed.code, message = v_failed.message, hint = v_failed.hint;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._check_certificate(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if p_from is null or p_to is null or not isfinite(p_from) or not isfinite(p_to)
+    or p_from < timestamptz '0001-01-01 00:00Z'
+  then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected when the period begins and when it is over, given: %s and %s', coalesce(p_from::text, 'null'), coalesce(p_to::text, 'null'));
+  end if;
+  if p_from >= p_to then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a period that begins before it is over, given: from %s to %s', retention._iso(p_from), retention._iso(p_to)),
+      hint = 'The end is the first moment that is no longer in it: of one day it is the next day.';
+  end if;
+  if p_to > now() then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a period that is over, given: until %s, and it is %s', retention._iso(p_to), retention._iso(now())),
+      hint = format('The latest whole day ends at %s.', retention._iso(date_trunc('day', now(), 'UTC')));
+  end if;
+  if to_regclass('retention.result') is null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'the application''s table is detached, so nothing is known of its runs',
+      hint = 'Run: retention migrate up.';
+  end if;
+  return retention._read_tenant_id(p_tenant_id)::text;
 end
 $$;
 
@@ -748,6 +1210,44 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._check_history(p_tenant_id text, p_run_id text, p_setting text, p_since timestamp with time zone, p_limit integer) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_known text[] := array(
+    select a.attname
+    from pg_attribute a
+    where a.attrelid = 'retention.setting'::regclass
+      and a.attnum > 0
+      and not a.attisdropped
+      and a.attname <> 'singleton'
+    order by a.attname
+  ) || '{halt, retain}'::text[];
+begin
+  if num_nonnulls(p_tenant_id, p_run_id, p_setting) > 1 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'history: expected a tenant, a run or a setting, given: more than one of them';
+  end if;
+  if p_setting is not null and p_setting <> all (v_known) then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('history: expected the name of a setting, given: %s', left(p_setting, 100)),
+      hint = format('There are: %s. retain is the default policy.', array_to_string(v_known, ', '));
+  end if;
+  if p_since > clock_timestamp() then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('history: expected a time that has passed, given: %s', retention._iso(p_since));
+  end if;
+  if p_limit is null or p_limit not between 1 and 100000 then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('history: expected a limit from 1 to 100000, given: %s', coalesce(p_limit::text, 'null'));
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._check_indexes() RETURNS void
     LANGUAGE plpgsql STABLE
     AS $$
@@ -787,6 +1287,13 @@ begin
       when 'f' then 'the rows of a foreign table live in another database, which may be out of reach'
       else 'it is no table'
     end
+    when v_class.relkind = 'p' and exists (
+      select
+      from pg_partition_tree(p_found) t
+      join pg_class c on c.oid = t.relid
+      where c.relkind = 'f'
+    )
+    then 'a partition of it is a foreign table, whose rows live in another database, which may be out of reach'
     when v_class.relpersistence = 't' then 'no other session sees a temporary table'
     when v_class.relpersistence = 'u' then 'a crash empties an unlogged table, and then nothing would be kept'
     when v_class.relnamespace = 'retention'::regnamespace then 'it belongs to this schema: to keep results, place a hold'
@@ -1067,12 +1574,17 @@ declare
   v_steps text[] := array[
     'delete from retention.batch b
     using retention.setting s
-    where b.settled_at < now() - case when b.cleared > 0 then s.receipts_kept else s.history_kept end',
+    where b.settled_at < now() - s.history_kept
+      and b.cleared = 0',
+    'select retention._prune_receipts()',
     'delete from retention.scan c using retention.setting s where c.started_at < now() - s.history_kept',
     'delete from retention.unanswered u where u.until < now()',
+    'delete from retention.past_work p using retention.setting s where p.until < now() - s.history_kept',
     'delete from retention.cutoff c where c.until < now()',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',
+    'select retention._forget_moved()',
+    'select retention._forget_returned()',
     'select retention._review_some()',
     'delete from retention.lateness l where l.at < now() - interval ''25 hours''',
     'delete from retention.allowance a using retention.setting s
@@ -1216,6 +1728,25 @@ CREATE FUNCTION retention._column_type(p_table oid, p_column text) RETURNS TABLE
   where t.typtype <> 'd'
 $$;
 
+CREATE FUNCTION retention._complete_to(p_sealed_at timestamp with time zone, p_snapshot pg_snapshot, p_system text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+    when not exists (
+      select from pg_snapshot_xip(p_snapshot) x where x is distinct from pg_current_xact_id_if_assigned()
+    ) then p_sealed_at
+    else (
+      select s.sealed_at
+      from retention.seal s
+      where s.snapshot_xmax <= pg_snapshot_xmin(p_snapshot)
+        and s.system_identifier is not distinct from p_system
+        and s.sealed_at <= p_sealed_at
+      order by s.seal_id desc
+      limit 1
+    )
+  end - interval '1 second'
+$$;
+
 CREATE FUNCTION retention._condition(p_etag text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_etag IS NULL) THEN NULL::text WHEN ((octet_length(p_etag) <= 257) AND (p_etag ~ '^("[A-Za-z0-9+/=_.:~-]+"|[A-Za-z0-9+/=_.:~-]+)$'::text)) THEN btrim(p_etag, '"'::text) ELSE '!'::text END;
@@ -1294,6 +1825,59 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._count_due_before(p_tenant_id retention.tenant_id, OUT due_before bigint, OUT retain interval) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+begin
+  select p.retain
+  into retain
+  from retention.policy p
+  where p.tenant_id in ('*', p_tenant_id::text)
+  order by p.tenant_id = '*'
+  limit 1;
+  select count(*)
+  into due_before
+  from retention._past(p_tenant_id, null, null, now() - retention._in_seconds(retain), null) r
+  where r.has_place
+    and coalesce(r.retain_until, '-infinity') < now()
+    and r.run_id not in (
+      select a.run_id
+      from retention._set_aside_between('-infinity', now() - retention._in_seconds(retain)) as a (run_id)
+      where a.run_id is not null
+    );
+end
+$$;
+
+CREATE FUNCTION retention._count_many(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, early bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+declare
+  v_look record;
+begin
+  select * into strict v_look from retention._look_many(p_tenant_id, p_older_than, p_early, p_limit);
+  return query execute format(
+    'select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.due_at >= now())
+    from (%s) d
+    group by d.tenant_id, d.bucket',
+    v_look.statement
+  )
+  using v_look.before, p_tenant_id::retention.tenant_id, v_look.shared_buckets, v_look.shared_keys, v_look.not_due,
+    v_look.kept_buckets, v_look.kept_keys;
+end
+$$;
+
 CREATE FUNCTION retention._count_set_aside(p_surge_id bigint, p_tenant_id text) RETURNS bigint
     LANGUAGE sql STABLE
     AS $$
@@ -1311,7 +1895,7 @@ CREATE FUNCTION retention._count_set_aside(p_surge_id bigint, p_tenant_id text) 
   where p.surge_id = p_surge_id
 $$;
 
-CREATE FUNCTION retention._count_unknown(p_tenant_id retention.tenant_id, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS bigint
+CREATE FUNCTION retention._count_unknown(p_tenant_id retention.tenant_id, p_from timestamp with time zone, p_to timestamp with time zone, p_dated_before timestamp with time zone DEFAULT now()) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1326,7 +1910,7 @@ begin
     select count(*)
     from retention._past(p_tenant_id, p_from, null, p_to, null) r
     where r.has_place
-      and coalesce(r.retain_until, '-infinity') < now()
+      and coalesce(r.retain_until, '-infinity') < p_dated_before
       and not (
         r.held
         and exists (
@@ -1354,12 +1938,13 @@ begin
   select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
   -- All at once: taken off one by one, the rest would be written again at every claim.
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
-    stuck_since, code, error, failed_at, run_ids, keys, tenants
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
+    stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   select v_batch.bucket, least(p_most, v_batch.results - n), v_batch.oldest, v_batch.newest, v_batch.due_since,
+    v_batch.late_since,
     v_batch.early, v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed,
-    v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
+    v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at, v_batch.why, v_batch.asked_by, v_batch.request_ids,
     v_batch.run_ids[n + 1:n + p_most], v_batch.keys[n + 1:n + p_most], v_batch.tenants[n + 1:n + p_most]
   from generate_series(p_most, v_batch.results - 1, p_most) n;
   update retention.batch b
@@ -1424,6 +2009,20 @@ begin
   end if;
   perform retention._note_lateness(v_keys, v_results, v_uncovered, v_rules);
 end
+$$;
+
+CREATE FUNCTION retention._differences(p_before jsonb, p_after jsonb, p_but text[] DEFAULT '{}'::text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select coalesce(
+    string_agg(
+      format('%s: %s -> %s', a.key, retention._shown(p_before ->> a.key), retention._shown(a.value)), ', ' order by a.key
+    ),
+    'written again'
+  )
+  from jsonb_each_text(p_after) a
+  where a.key <> all (p_but)
+    and p_before ->> a.key is distinct from a.value
 $$;
 
 CREATE FUNCTION retention._differs(p_shipped text, p_table text, p_columns text, p_scheduler text, p_role text, p_operator_role text DEFAULT NULL::text, p_observer_role text DEFAULT NULL::text) RETURNS text[]
@@ -1554,36 +2153,99 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._early_asked(p_tenant_id text, p_run_ids text[], p_older_than interval, p_limit bigint, p_expected bigint) RETURNS jsonb
+CREATE FUNCTION retention._due_words(p_at timestamp with time zone, p_due_at timestamp with time zone, p_retain_until timestamp with time zone, p_retain interval, p_policy text, p_set_by text, p_set_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
     AS $$
-  select jsonb_strip_nulls(jsonb_build_object(
-    'all', case when p_tenant_id is null and p_run_ids is null then true end,
-    'tenant_id', p_tenant_id,
-    'run_ids', (select jsonb_agg(distinct i.id order by i.id) from unnest(p_run_ids) as i (id)),
-    'older_than_seconds', extract(epoch from p_older_than)::bigint,
-    'limit', p_limit,
-    'expected', p_expected
-  ))
+  select case
+    when p_due_at >= p_at and p_retain_until = p_due_at then format('its own retain-until date kept it %s', retention._until(p_due_at))
+    when p_due_at >= p_at then format('%s kept results for %s', p_policy, p_retain)
+    else format('it had been due since %s by %s, %s', retention._iso(p_due_at), p_policy, p_retain)
+  end
+  || coalesce(format(', set by %s at %s', p_set_by, retention._iso(p_set_at)), '')
+  || case when p_due_at >= p_at and p_retain_until is distinct from p_due_at then ': due at ' || retention._iso(p_due_at) else '' end
+$$;
+
+CREATE FUNCTION retention._ends(p_run_ids retention.run_id[], p_keys text[], p_ends jsonb, OUT ends text[], OUT versions text[]) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+  if coalesce(p_ends, '{}') = '{}' then
+    return;
+  end if;
+  if jsonb_typeof(p_ends) = 'object' then
+    select array_agg(e.word order by e.n),
+      case when count(e.version) > 0 then array_agg(e.version order by e.n) end
+    into ends, versions
+    from (
+      select u.n,
+        case when x.it is null then 'deleted' else coalesce(x.it ->> 'end', 'none') end as word,
+        x.it ->> 'version' as version
+      from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+      cross join lateral (select p_ends -> retention._unpack_key(u.key, u.run_id::text) as it offset 0) x
+    ) e;
+  end if;
+  if jsonb_typeof(p_ends) <> 'object' or not ends <@ array['deleted', 'gone', 'marker', 'purged'] then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected how keys ended as a JSON object, given: %s', left(p_ends::text, 200)),
+      hint = 'For example {"results/a.json": {"end": "marker", "version": "3sL4kq"}}; an end is deleted, gone, marker or purged.';
+  end if;
+  if ends <@ array['deleted'] then
+    ends := null;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._entries_of(p_tenant_id text, p_first timestamp with time zone, p_last timestamp with time zone) RETURNS TABLE(receipt text, seal_id bigint, kind text, goes boolean, settled_at timestamp with time zone, bucket text, run_id retention.run_id, key text, how text, version text, is_last boolean, is_last_of_key boolean)
+    LANGUAGE sql STABLE
+    AS $$
+  select e.*,
+    row_number() over (partition by e.run_id order by e.settled_at desc, e.receipt desc) = 1,
+    row_number() over (partition by e.run_id, e.key collate "C" order by e.settled_at desc, e.receipt desc) = 1
+  from (
+    select r.source || '-' || r.id as receipt,
+      r.seal_id,
+      r.kind,
+      r.source = 'batch' or r.kind = 'found_gone' as goes,
+      r.settled_at,
+      r.bucket,
+      u.run_id,
+      retention._unpack_key(u.key, u.run_id::text) as key,
+      coalesce(u.how, 'deleted') as how,
+      u.version
+    from retention._receipt r
+    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) as u (run_id, key, tenant_id, how, version)
+    where r.settled_at >= p_first
+      and r.settled_at < p_last
+      and u.run_id is not null
+      and u.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
+  ) e
 $$;
 
 CREATE FUNCTION retention._estimate_live() RETURNS bigint
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
     AS $$
+begin
   -- By way of the index: partitions that came later have indexes under names of Postgres's choice.
-  select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)::bigint
-  from retention.adapter a
-  join pg_index i on i.indrelid = a.table_oid
-  join retention._index_plan() w on w.purpose = 'retention_live'
-    and obj_description(i.indexrelid, 'pg_class') = w.mark
-  cross join lateral (
-    select i.indexrelid as relid
-    union
-    select p.relid
-    from pg_partition_tree(i.indexrelid) p
-  ) t
-  join pg_class c on c.oid = t.relid
+  return (
+    select coalesce(sum(greatest(c.reltuples, 0)) filter (where c.relkind = 'i'), 0)
+    from retention.adapter a
+    join pg_index i on i.indrelid = a.table_oid
+    join pg_description d on d.objoid = i.indexrelid
+      and d.classoid = 'pg_class'::regclass
+      and d.objsubid = 0
+      and d.description = a.index_marks[1]
+    cross join lateral (
+      select i.indexrelid as relid
+      union
+      select p.relid
+      from pg_partition_tree(i.indexrelid) p
+    ) t
+    join pg_class c on c.oid = t.relid
+  );
+end
 $$;
 
 CREATE FUNCTION retention._explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
@@ -1717,6 +2379,75 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._explain_at(p_run_id text, p_at timestamp with time zone) RETURNS TABLE(run_id text, at timestamp with time zone, state text, because text, tenant_id text, completed_at timestamp with time zone, bucket text, key text, retain interval, policy text, policy_set_by text, policy_set_at timestamp with time zone, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, receipt text, settled_at timestamp with time zone, not_known text[])
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id := retention._run_id_or_null(p_run_id);
+  v_run record;
+  v_work record;
+  v_rule record;
+  v_setting jsonb := retention._row_at('setting', null, p_at);
+  v_completed text := (select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') from retention.adapter a);
+begin
+  run_id := p_run_id;
+  at := p_at;
+  select * into v_run from retention._row_of(v_run_id);
+  select * into v_work
+  from retention._work_at(v_run_id, v_run.completed_at, v_run.cleared_at, v_run.is_there, p_at);
+  tenant_id := case when v_run.is_there then v_run.tenant_id else v_work.tenant_id end;
+  completed_at := v_run.completed_at;
+  bucket := coalesce(retention._bucket(v_run.bucket, v_setting ->> 'default_bucket'), v_work.bucket);
+  key := coalesce(v_run.key, v_work.key);
+  flagged_at := v_work.flagged_at;
+  batch_id := v_work.batch_id;
+  select * into v_rule from retention._policy_at(tenant_id, p_at);
+  retain := v_rule.retain;
+  policy := v_rule.policy;
+  policy_set_by := v_rule.set_by;
+  policy_set_at := v_rule.set_at;
+  if v_run.completed_at > '-infinity' then
+    due_at := greatest(
+      least(v_run.completed_at, timestamptz '290000-01-01 00:00Z') + retention._in_seconds(v_rule.retain), v_run.retain_until
+    );
+  end if;
+  holds := retention._holds_at(
+    v_run_id, tenant_id, _explain_at.bucket, v_run.key, (v_setting ->> 'release_spread')::interval, p_at
+  );
+  if v_work.state in ('cleared', 'stamped') then
+    state := v_work.state;
+    because := v_work.because;
+    if v_work.state = 'cleared' then
+      bucket := v_work.bucket;
+      key := v_work.key;
+      receipt := v_work.receipt;
+      settled_at := v_work.settled_at;
+    end if;
+  elsif not v_run.is_there then
+    state := coalesce(v_work.state, 'unknown');
+    because := coalesce(
+      v_work.because,
+      case
+        when v_run_id is null then 'there is no run with this id; it does not even have the form of one'
+        when to_regclass('retention.result') is null then 'the table is detached, so nothing is known of its runs; remedy: retention migrate up'
+        when v_work.receipt is null then 'there is no run with this id, and no receipt names it'
+        else format('its row is not there any more; the receipt nearest to then is %s, of %s', v_work.receipt, retention._iso(v_work.settled_at))
+      end
+    );
+  else
+    select s.state, s.because
+    into state, because
+    from retention._state_at(v_run, v_work, v_setting, v_completed, due_at, _explain_at.bucket, holds, v_run_id, p_at) s;
+    because := coalesce(because, retention._due_words(
+      p_at, due_at, v_run.retain_until, v_rule.retain, v_rule.policy, v_rule.set_by, v_rule.set_at
+    ));
+  end if;
+  not_known := retention._not_known(state, v_run.is_there, v_run.cleared_at, p_at);
+  return next;
+end
+$$;
+
 CREATE FUNCTION retention._failures(p_batch retention.batch, p_cleared text[], p_failed jsonb, p_max_attempts integer) RETURNS TABLE(code text, reason text, counted boolean, is_stuck boolean, is_dead boolean, run_ids retention.run_id[], keys text[], tenants text[])
     LANGUAGE sql STABLE
     SET enable_hashjoin TO 'on'
@@ -1795,6 +2526,18 @@ CREATE FUNCTION retention._fence_head() RETURNS jsonb
       limit 1
     )
   )
+$$;
+
+CREATE FUNCTION retention._few_results() RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+  select least(greatest(sum(pg_relation_size(p.relid)) / current_setting('block_size')::integer / 8, 1000), 100000)::bigint
+  from retention.adapter a
+  cross join lateral (
+    select t.relid from pg_partition_tree(a.table_oid) t where t.isleaf
+    union
+    select a.table_oid
+  ) p
 $$;
 
 CREATE FUNCTION retention._find_columns(p_table text, p_columns text) RETURNS jsonb
@@ -2250,6 +2993,73 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._forget_moved() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_batch retention.batch;
+  v_gone retention.run_id[];
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  for v_batch in
+    select b.*
+    from retention.batch b
+    where b.settled_at is null
+      and b.dead_at is null
+      and b.deleted_at is null
+      and b.lease is null
+      and b.visible_at < now() - interval '1 hour'
+      and (
+        b.batch_id % 24 = extract(hour from now())
+        or (select count(*) from retention.batch x where x.settled_at is null and x.dead_at is null) <= 100
+      )
+    for update skip locked
+  loop
+    select array_agg(u.run_id)
+    into v_gone
+    from retention._results(v_batch) as u
+    where not exists (
+      select
+      from retention._live r
+      where r.run_id = u.run_id
+        and r.key = u.key
+        and r.bucket = v_batch.bucket
+    );
+    if v_gone is not null then
+      perform retention._take_out(v_batch.batch_id, v_gone);
+    end if;
+  end loop;
+end
+$$;
+
+CREATE FUNCTION retention._forget_returned() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+begin
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  delete from retention.returned_result t
+  where not exists (
+    select
+    from retention._live r
+    where r.run_id = t.run_id
+      and r.key = t.key
+      and r.bucket = t.bucket
+  );
+end
+$$;
+
 CREATE FUNCTION retention._free_at(p_run_id retention.run_id, p_tenant_id text, p_due_at timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$
@@ -2275,15 +3085,20 @@ CREATE FUNCTION retention._grant_ended_holds(p_tenant_id text DEFAULT NULL::text
 declare
   v_hold record;
   v_count bigint;
+  v_slipped bigint;
+  v_guard integer := (select s.surge_guard from retention.setting s);
   v_sum bigint := 0;
 begin
-  if to_regclass('retention._live') is null or (select s.surge_guard is null from retention.setting s) then
+  if to_regclass('retention._live') is null or v_guard is null then
     return 0;
   end if;
   for v_hold in
     select h.tenant_id,
       array_agg(h.hold_id order by retention._hold_end(h.released_at, h.expires_at) desc, h.hold_id) as hold_ids,
       max(retention._hold_end(h.released_at, h.expires_at)) as ended,
+      min(h.placed_at) as placed_at,
+      (array_agg(h.due_before order by h.placed_at, h.hold_id))[1] as due_before,
+      (array_agg(h.retain order by h.placed_at, h.hold_id))[1] as retain,
       min(coalesce(h.released_by, h.placed_by)) as ended_by
     from retention.hold h
     where h.tenant_id is not null
@@ -2298,19 +3113,35 @@ begin
       where h.tenant_id = v_hold.tenant_id
         and retention._hold_end(h.released_at, h.expires_at) > now()
     );
-    select coalesce(sum(retention._count_unknown(t.tenant_id, null, now() - retention._in_seconds(t.retain))), 0)
-    into v_count
+    select coalesce(sum(retention._count_unknown(t.tenant_id, null, now() - retention._in_seconds(t.retain))), 0),
+      coalesce(
+        sum(
+          retention._count_unknown(
+            t.tenant_id,
+            null,
+            least(v_hold.placed_at - retention._in_seconds(v_hold.retain), now() - retention._in_seconds(t.retain)),
+            v_hold.placed_at
+          )
+        ) - v_hold.due_before,
+        0
+      )
+    into v_count, v_slipped
     from retention._tenants() t
     where t.tenant_id::text = v_hold.tenant_id;
+    v_slipped := greatest(v_slipped, 0);
+    if v_slipped > 0 then
+      raise notice '% results of tenant % are due since before hold % was placed, and were not then: they are late',
+        v_slipped, v_hold.tenant_id, v_hold.hold_ids[cardinality(v_hold.hold_ids)];
+    end if;
     insert into retention.allowance (tenant_key, results, granted, reason, granted_by, hold_id, valid_until, dropped_at)
     select retention._tenant_key(v_hold.tenant_id),
-      case when u.n = 1 then v_count else 0 end,
-      case when u.n = 1 then v_count else 0 end,
+      case when u.n = 1 and v_slipped <= v_guard then v_count - v_slipped else 0 end,
+      case when u.n = 1 then v_count - v_slipped else 0 end,
       format('the end of hold %s', u.hold_id),
       v_hold.ended_by,
       u.hold_id,
       v_hold.ended + s.release_spread,
-      case when u.n > 1 or v_count = 0 then now() end
+      case when u.n > 1 or v_count = 0 or v_slipped > v_guard then now() end
     from unnest(v_hold.hold_ids) with ordinality as u (hold_id, n)
     cross join retention.setting s
     on conflict (hold_id) do nothing;
@@ -2430,6 +3261,83 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._groups(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[]) RETURNS TABLE(tenant_id text, digest bytea)
+    LANGUAGE sql STABLE ROWS 20
+    AS $$
+  select l.tenant_id, sha256(string_agg(l.digest, ''))
+  from (
+    select l.tenant_id collate "C" as tenant_id, retention._leaf_digest(l.leaf_salt, l.leaf_text) as digest
+    from retention._leaves(p_salt, p_run_ids, p_keys, p_tenants, p_ends, p_versions) l
+    -- In the order of i within a tenant, by one sort: ordered within the aggregate, each tenant would be sorted by itself.
+    order by 1, l.i
+  ) l
+  group by l.tenant_id
+$$;
+
+CREATE FUNCTION retention._guard_approval() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_op = 'INSERT' then
+    new.asked_at := clock_timestamp();
+    new.approved_by := null;
+    new.approved_at := null;
+    new.used_at := null;
+    new.used_in := null;
+    return new;
+  end if;
+  if (new.kind, new.what, new.results, new.asked_by) is distinct from (old.kind, old.what, old.results, old.asked_by)
+    or new.asked_at > old.asked_at
+    or new.approved_by is distinct from old.approved_by and (old.approved_by is not null or new.approved_by <> session_user)
+    or old.used_at is not null and (new.used_at is null or new.used_in is distinct from old.used_in)
+    or old.withdrawn_at is not null and new.withdrawn_at is null
+  then
+    raise exception using
+      errcode = 'check_violation',
+      message = format('request %s is approved by the session of another person, and stays as it was asked for', old.approval_id),
+      hint = format('Approve it with: retention approval approve %s', old.approval_id);
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_emptying() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_table_name = 'keeper' and exists (select from retention.keeper) then
+    perform retention._two_people('keeper', '{"truncate": true}');
+  elsif tg_table_name = 'held_object' and exists (select from retention.held_object) then
+    perform retention._two_people('hold', '{"truncate": "held_object"}');
+  end if;
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._guard_held_object() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_holds jsonb;
+begin
+  if not (select s.four_eyes from retention.setting s) then
+    return null;
+  end if;
+  select jsonb_agg(h.hold_id order by h.hold_id)
+  into v_holds
+  from retention.hold h
+  where retention._hold_end(h.released_at, h.expires_at) > clock_timestamp()
+    and h.hold_id in (select g.hold_id from gone g);
+  if v_holds is not null then
+    perform retention._two_people('hold', jsonb_build_object('objects_of', v_holds));
+  end if;
+  return null;
+end
+$$;
+
 CREATE FUNCTION retention._guard_hold() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2485,6 +3393,25 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._guard_keeper() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_op = 'DELETE'
+    or (new.table_name, new.table_oid, new.key_column, new.bucket_column, new.until_column)
+      is distinct from (old.table_name, old.table_oid, old.key_column, old.bucket_column, old.until_column)
+  then
+    perform retention._two_people('keeper', jsonb_build_object('keeper_id', old.keeper_id, 'table', old.table_name));
+  end if;
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  new.question := retention._keeper_question(new);
+  return new;
+end
+$$;
+
 CREATE FUNCTION retention._guard_policy() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2499,14 +3426,32 @@ begin
     new.retain := retention._in_days(new.retain);
     new.tenant_id := retention._policy_tenant(new.tenant_id);
   end if;
-  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at then
-    -- confirm_policy: what is due now was counted there.
+  if tg_op = 'UPDATE' and new.confirmed_at is distinct from old.confirmed_at and new.retain = old.pending_retain
+    and new.pending_retain is null
+    and new.confirmed_results is not null
+  then
+    -- confirm_policy, or what says the same: of a wish that waits, and with a number.
+    v_due := retention._newly_due(new.tenant_id, new.retain);
+    if v_due > new.confirmed_results then
+      raise exception using
+        errcode = 'check_violation',
+        message = format(
+          'the policy would make %s results due at once by now, more than the %s that were expected', v_due, new.confirmed_results
+        );
+    end if;
     if new.retain < old.retain then
       perform retention._two_people('policy', retention._policy_act(new.tenant_id, new.retain));
     end if;
+    new.confirmed_results := v_due;
     delete from retention.progress;
     perform retention._grant_policy(new.tenant_id, old.retain, new.retain);
     return new;
+  end if;
+  if tg_op <> 'DELETE' and new.confirmed_at is not null then
+    -- Nothing else is a confirmation, whatever is written beside it.
+    new.confirmed_results := case when tg_op = 'UPDATE' then old.confirmed_results end;
+    new.confirmed_at := case when tg_op = 'UPDATE' then old.confirmed_at end;
+    new.confirmed_by := case when tg_op = 'UPDATE' then old.confirmed_by end;
   end if;
   if tg_op = 'DELETE' then
     if old.tenant_id = '*' then
@@ -2575,7 +3520,54 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._guard_selection(p_expected bigint, p_found_by text, OUT set_aside bigint, OUT surge_id bigint) RETURNS record
+CREATE FUNCTION retention._guard_seal() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_op = 'UPDATE'
+    and old.pruned_at is null
+    and to_jsonb(new) - 'pruned_at' = to_jsonb(old) - 'pruned_at'
+    and old.sealed_at < now() - (select s.receipts_kept from retention.setting s)
+  then
+    return new;
+  end if;
+  raise exception using
+    errcode = 'RR060',
+    message = format('seal %s stays as it is', old.seal_id),
+    hint = 'Its receipts are removed by the tick when setting.receipts_kept has passed.';
+end
+$$;
+
+CREATE FUNCTION retention._guard_sealed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_table_name = 'change' then
+    if tg_op = 'UPDATE' and old.seal_id is null and to_jsonb(new) - 'seal_id' = to_jsonb(old) - 'seal_id' then
+      return new;
+    end if;
+    raise exception using
+      errcode = 'RR060',
+      message = format('the log of changes is only appended to: change %s stays as it is', old.change_id);
+  end if;
+  if tg_op = 'DELETE'
+    and exists (select from retention.seal s where s.seal_id = old.seal_id and s.pruned_at is not null)
+  then
+    return old;
+  end if;
+  raise exception using
+    errcode = 'RR060',
+    message = format(
+      'receipt %s of seal %s stays as it is',
+      tg_table_name || '-' || (to_jsonb(old) ->> (tg_table_name || '_id')), old.seal_id
+    ),
+    hint = 'What happened later is a receipt of its own.';
+end
+$$;
+
+CREATE FUNCTION retention._guard_selection(p_expected bigint, p_found_by text, p_asked jsonb, OUT set_aside bigint, OUT surge_id bigint) RETURNS record
     LANGUAGE plpgsql
     SET jit TO 'off'
     SET work_mem TO '128MB'
@@ -2622,7 +3614,7 @@ begin
   from retention._judge(v_keys, v_results) j;
   if p_expected is not null then
     if set_aside > 0 then
-      perform retention._two_people('surge', jsonb_build_object('selected', v_selected, 'late', set_aside, 'expected', p_expected));
+      perform retention._two_people('surge', p_asked || jsonb_build_object('late', set_aside));
     end if;
     set_aside := 0;
     return;
@@ -2712,6 +3704,74 @@ begin
     perform retention._two_people('setting', v_weaker);
   end if;
   return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_surge() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if new.closed_at is not null
+    and old.closed_at is null
+    and exists (select from retention.surge_part p where p.surge_id = new.surge_id)
+  then
+    raise exception using
+      errcode = 'check_violation',
+      message = format(
+        'surge %s has %s results that are set aside, and closes by itself when there are none',
+        new.surge_id, retention._count_set_aside(new.surge_id, null)
+      ),
+      hint = format('Release them with: retention surge release %s --expect <number>', new.surge_id);
+  end if;
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_surge_release() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_left bigint := (
+    select s.found - retention._count_set_aside(s.surge_id, null)
+      - (select coalesce(sum(r.results), 0) from retention.surge_release r where r.surge_id = s.surge_id)
+    from retention.surge s
+    where s.surge_id = new.surge_id
+  );
+begin
+  if new.results > v_left then
+    raise exception using
+      errcode = 'check_violation',
+      message = format(
+        'expected a release of at most %s results, which have left surge %s, given: %s', v_left, new.surge_id, new.results
+      ),
+      hint = 'retention.release_surge releases, and writes this down.';
+  end if;
+  new.released_by := session_user;
+  return new;
+end
+$$;
+
+CREATE FUNCTION retention._guard_truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_is_sealed boolean;
+begin
+  execute format(
+    'select exists (select from retention.%I where %s)',
+    tg_table_name,
+    case when tg_table_name in ('batch', 'receipt') then 'seal_id is not null' else 'true' end
+  )
+  into v_is_sealed;
+  if v_is_sealed then
+    raise exception using
+      errcode = 'RR060',
+      message = format('retention.%I is not emptied: what is sealed stays as it is', tg_table_name);
+  end if;
+  return null;
 end
 $$;
 
@@ -2870,6 +3930,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._head(p_seal_id bigint) RETURNS json
+    LANGUAGE sql STABLE
+    AS $$
+  select row_to_json(h)
+  from (
+    select s.seal_id as seal,
+      encode(s.digest, 'hex') as digest,
+      encode(s.previous, 'hex') as previous,
+      retention._iso_exactly(s.sealed_at) as sealed_at,
+      (select i.fence from retention.identity i) as database
+    from retention.seal s
+    where s.seal_id = p_seal_id
+  ) h
+$$;
+
 CREATE FUNCTION retention._hides_rows(p_table oid, p_role oid) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2886,15 +3961,87 @@ CREATE FUNCTION retention._hold_end(p_released_at timestamp with time zone, p_ex
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (LEAST(p_released_at, p_expires_at) < '290000-01-01 00:00:00+00'::timestamp with time zone) THEN LEAST(p_released_at, p_expires_at) ELSE 'infinity'::timestamp with time zone END;
 
-CREATE FUNCTION retention._hold_in_force(p_holds jsonb) RETURNS text
+CREATE FUNCTION retention._hold_in_force(p_holds jsonb, p_at timestamp with time zone DEFAULT now()) RETURNS text
     LANGUAGE sql STABLE
     AS $$
   select format('hold %s on its %s, placed by %s: %s', h ->> 'hold_id', h ->> 'on', h ->> 'placed_by', h ->> 'reason')
     || coalesce('; it ends at ' || retention._iso((h ->> 'ends')::timestamptz), '')
   from jsonb_array_elements(p_holds) h
   where (h ->> 'ends') is null
-    or (h ->> 'ends')::timestamptz > now()
+    or (h ->> 'ends')::timestamptz > p_at
   limit 1
+$$;
+
+CREATE FUNCTION retention._hold_words(p_before jsonb, p_after jsonb) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select format('hold %s on %s: ', r.it ->> 'hold_id',
+      coalesce('run ' || (r.it ->> 'run_id'), 'tenant ' || (r.it ->> 'tenant_id')))
+    || case
+      when p_before is null
+      then format('placed, %s', p_after ->> 'reason')
+        || coalesce(', until ' || retention._iso((p_after ->> 'expires_at')::timestamptz), '')
+        || case when p_after ->> 'placed_by' <> p_after ->> 'placed_session' then format(', in the name of %s', p_after ->> 'placed_by') else '' end
+        || coalesce('; released at ' || retention._iso((p_after ->> 'released_at')::timestamptz), '')
+      when p_after is null then format('removed (%s)', p_before ->> 'reason')
+      when p_before ->> 'released_at' is null and p_after ->> 'released_at' is not null
+      then 'released'
+        || case when p_after ->> 'released_by' <> p_after ->> 'released_session' then format(' in the name of %s', p_after ->> 'released_by') else '' end
+        || format(' (%s)', p_after ->> 'reason')
+      else retention._differences(p_before, p_after)
+    end
+  from (select coalesce(p_after, p_before) as it) r
+$$;
+
+CREATE FUNCTION retention._holds_at(p_run_id retention.run_id, p_tenant_id text, p_bucket text, p_key text, p_spread interval, p_at timestamp with time zone) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return (
+    with named as (
+      select c.name
+      from retention.change c
+      where c.subject = 'hold'
+        and (c.run_id = p_run_id::text or c.tenant_id = p_tenant_id)
+      union
+      select h.hold_id::text
+      from retention.hold h
+      where h.run_id = p_run_id
+        or h.tenant_id = p_tenant_id
+        or h.bucket = p_bucket and h.key = p_key collate "C"
+      union
+      select o.hold_id::text
+      from retention.held_object o
+      where o.bucket = p_bucket
+        and o.key = p_key collate "C"
+    ), was as (
+      select w.row,
+        (w.row ->> 'hold_id')::bigint as hold_id,
+        case
+          when w.row ->> 'run_id' = p_run_id::text then 'run'
+          when w.row ->> 'tenant_id' = p_tenant_id then 'tenant'
+          else 'object'
+        end as on_what,
+        retention._hold_end((w.row ->> 'released_at')::timestamptz, (w.row ->> 'expires_at')::timestamptz) as ends
+      from named n
+      cross join lateral (select retention._row_at('hold', n.name, p_at) as row) w
+      where w.row is not null
+    )
+    select jsonb_agg(
+      jsonb_build_object(
+        'hold_id', w.hold_id,
+        'reason', w.row ->> 'reason',
+        'placed_by', w.row ->> 'placed_by',
+        'placed_at', retention._iso((w.row ->> 'placed_at')::timestamptz),
+        'on', w.on_what,
+        'ends', retention._iso(nullif(w.ends, 'infinity'))
+      )
+      order by w.hold_id
+    )
+    from was w
+    where w.ends + case when w.on_what = 'tenant' then p_spread * retention._place_in_line(p_run_id::text) else interval '0' end > p_at
+  );
+end
 $$;
 
 CREATE FUNCTION retention._how_to_set(p_name text, p_value text) RETURNS text
@@ -3297,6 +4444,30 @@ CREATE FUNCTION retention._is_known_shared(p_bucket text, p_key text) RETURNS bo
   )
 $$;
 
+CREATE FUNCTION retention._is_known_tenant(p_tenant_id text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_known boolean := p_tenant_id is null
+    or exists (select from retention.policy p where p.tenant_id = p_tenant_id)
+    or exists (select from retention.hold h where h.tenant_id = p_tenant_id);
+begin
+  if not v_known then
+    execute format('select exists (select from retention.result r where r.tenant_id = %L)', p_tenant_id) into v_known;
+  end if;
+  -- Last, since it reads them all: a tenant that has left, with its rows.
+  return v_known or exists (select from retention._receipt r where p_tenant_id = any (r.tenants));
+end
+$$;
+
+CREATE FUNCTION retention._is_large_surge(p_surge_id bigint) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(sum(p.results), 0) > retention._few_results()
+  from retention.surge_part p
+  where p.surge_id = p_surge_id
+$$;
+
 CREATE FUNCTION retention._is_late(p_run_id retention.run_id, p_bucket text, p_key text, p_seen_at timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -3373,6 +4544,17 @@ CREATE FUNCTION retention._is_read_whole(p_type oid, p_text text, p_read text) R
     LANGUAGE sql IMMUTABLE
     RETURN CASE p_type WHEN 'numeric'::regtype THEN ((p_text)::numeric = (p_read)::numeric) WHEN 'name'::regtype THEN (p_text = p_read) ELSE true END;
 
+CREATE FUNCTION retention._is_set_aside_object(p_bucket text, p_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (select from retention.surge_part)
+    and cardinality(retention._set_aside_keys(p_bucket, array[p_key])) > 0
+$$;
+
+CREATE FUNCTION retention._is_shown(p_change retention.change) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN (((p_change).tenant_id <> '*'::text) OR (num_nonnulls(((p_change).before ->> 'pending_results'::text), ((p_change).before ->> 'confirmed_results'::text), ((p_change).after ->> 'pending_results'::text), ((p_change).after ->> 'confirmed_results'::text)) = 0));
+
 CREATE FUNCTION retention._is_spared_for_now(p_bucket text, p_key text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -3404,9 +4586,77 @@ CREATE FUNCTION retention._is_wanted(p_bucket text, p_key text, p_etag text) RET
   end
 $$;
 
+CREATE FUNCTION retention._is_wide_outlook(p_tenant_id text, p_end timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_few bigint := retention._few_results();
+begin
+  return (
+    select count(*) > v_few
+    from (
+      select
+      from retention._tenant_ids() as n (tenant_id)
+      join retention.policy d on d.tenant_id = '*'
+      left join retention.policy p on p.tenant_id = n.tenant_id::text
+        and p.tenant_id <> '*'
+      cross join lateral retention._past(
+        n.tenant_id, null, null,
+        p_end - coalesce((select s.cool_off from retention.setting s), '0') - retention._in_seconds(coalesce(p.retain, d.retain)),
+        v_few + 1
+      ) r
+      where p_tenant_id is null or n.tenant_id::text = p_tenant_id
+      limit v_few + 1
+    ) s
+  );
+end
+$$;
+
+CREATE FUNCTION retention._is_wide_preview(p_tenant_id text, p_retain interval) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_few bigint := retention._few_results();
+begin
+  return (
+    select count(*) > v_few
+    from (
+      select
+      from retention._tenants() t
+      left join retention.policy p on p.tenant_id = t.tenant_id::text
+        and p.tenant_id <> '*'
+      cross join lateral retention._past(
+        t.tenant_id, now() - retention._in_seconds(t.retain), null, now() - retention._in_seconds(p_retain), v_few + 1
+      ) r
+      where p_retain < t.retain
+        and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+      limit v_few + 1
+    ) s
+  );
+end
+$$;
+
 CREATE FUNCTION retention._iso(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (NOT isfinite(p_at)) THEN (p_at)::text ELSE (to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text) || CASE WHEN (p_at < '0001-01-01 00:00:00+00'::timestamp with time zone) THEN ' BC'::text ELSE ''::text END) END;
+
+CREATE FUNCTION retention._iso_exactly(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN isfinite(p_at) THEN to_char((p_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text) ELSE (p_at)::text END;
 
 CREATE FUNCTION retention._judge(p_tenant_keys text[], p_results bigint[]) RETURNS TABLE(tenant_key text, results bigint, uncovered bigint, rule text)
     LANGUAGE sql STABLE
@@ -3454,6 +4704,91 @@ CREATE FUNCTION retention._judge(p_tenant_keys text[], p_results bigint[]) RETUR
       then 'all'
     end
   from judged j
+$$;
+
+CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(run_id retention.run_id, kind text)
+    LANGUAGE sql STABLE
+    AS $$
+  with event as (
+    -- A stamp has the time at which its transaction began, and its receipt the time of the statement: a day lies between
+    -- at most.
+    select u.run_id,
+      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0) as key,
+      hashtext(b.bucket) as bucket,
+      b.settled_at as gone_at,
+      b.newest,
+      null::timestamptz as back_at,
+      null::timestamptz as stamped_at
+    from retention.batch b
+    cross join unnest(b.run_ids, b.keys) as u (run_id, key)
+    where b.settled_at is not null
+      and b.cleared > 0
+      and (p_from is null or b.settled_at >= p_from - interval '1 day')
+      and (p_to is null or b.settled_at < p_to + interval '1 day')
+    union all
+    select u.run_id,
+      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0),
+      hashtext(r.bucket),
+      case when r.kind = 'found_gone' then r.settled_at end,
+      r.settled_at,
+      case when r.kind <> 'found_gone' then r.settled_at end,
+      null
+    from retention.receipt r
+    cross join unnest(r.run_ids, r.keys) as u (run_id, key)
+    where r.kind <> 'orphan'
+    union all
+    select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at
+    from retention.result s
+    where s.cleared_at is not null
+      and (p_from is null or s.cleared_at >= p_from - interval '1 day')
+      and (p_to is null or s.cleared_at < p_to + interval '1 day')
+  ),
+  result as (
+    select e.run_id,
+      e.key,
+      max(e.gone_at) as gone_at,
+      max(e.newest) as newest,
+      max(e.back_at) as back_at,
+      max(e.stamped_at) as stamped_at,
+      max(e.bucket) filter (where e.stamped_at is not null) as bucket,
+      min(e.bucket) filter (where e.gone_at is not null) as first_bucket,
+      max(e.bucket) filter (where e.gone_at is not null) as last_bucket
+    from event e
+    group by e.run_id, e.key
+  )
+  select x.run_id,
+    case
+      when x.stamped_at is not null and x.gone_at > coalesce(x.back_at, '-infinity')
+        and (x.bucket is null or x.bucket in (x.first_bucket, x.last_bucket))
+      then 'accounted'
+      when x.stamped_at < i.adopted_at then 'before_adoption'
+      when x.stamped_at < now() - s.receipts_kept then 'receipt_pruned'
+      when x.stamped_at is not null then 'no_receipt'
+      when x.back_at >= coalesce(x.gone_at, '-infinity') then 'returned'
+      else (
+        select case
+          when count(*) = 0 then 'no_row'
+          -- Its stamp was given another time.
+          when bool_or(hashtextextended(r.key::text, 0) = x.key and r.cleared_at is not null) then 'accounted'
+          when bool_or(
+            hashtextextended(r.key::text, 0) = x.key
+            and coalesce(hashtext(nullif(r.bucket, '')) in (x.first_bucket, x.last_bucket), true)
+            and r.status::text = coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED')
+            and r.completed_at <= x.newest
+          )
+          then 'no_stamp'
+          else 'another_result'
+        end
+        from retention.result r
+        where r.run_id = x.run_id
+      )
+    end
+  from result x
+  cross join retention.identity i
+  cross join retention.setting s
+  cross join retention.adapter a
+  where (p_from is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) >= p_from)
+    and (p_to is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) < p_to)
 $$;
 
 CREATE FUNCTION retention._keeper_collation(p_table oid, p_column text) RETURNS text
@@ -3592,6 +4927,25 @@ CREATE FUNCTION retention._keeper_index(p_table regclass, p_column text) RETURNS
   where c.oid = p_table
 $$;
 
+CREATE FUNCTION retention._keeper_join(p_keeper retention.keeper, p_bucket text, p_key text, p_default_bucket text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $_$
+  select format(
+    '%1$s t on t.%2$I = %3$s collate %4$s
+      and coalesce(%5$s, ''infinity'') > now()
+      and coalesce(retention._bucket(%6$s, %7$s), %8$s) = %8$s',
+    p_keeper.table_oid::regclass,
+    p_keeper.key_column,
+    p_key,
+    retention._keeper_collation(p_keeper.table_oid, p_keeper.key_column),
+    retention._keeper_until(p_keeper),
+    -- Without the column, a row keeps its key in every bucket: the default would have to be no other.
+    case when p_keeper.bucket_column is null then p_bucket else format('t.%I::text', p_keeper.bucket_column) end,
+    p_default_bucket,
+    p_bucket
+  )
+$_$;
+
 CREATE FUNCTION retention._keeper_of(p_bucket text, p_key text, OUT kept_by text, OUT until timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -3648,24 +5002,12 @@ CREATE FUNCTION retention._keeper_question(p_keeper retention.keeper) RETURNS te
     LANGUAGE sql STABLE
     AS $_$
   select format(
-    'select k.key, $4, max(coalesce(%1$s, ''infinity''))
+    'select k.key, $4, max(coalesce(%s, ''infinity''))
     from unnest($2) as k (key)
-    join %2$s t on t.%3$I = k.key collate %4$s
-    where coalesce(%1$s, ''infinity'') > now()
-      and coalesce(retention._bucket(%5$s, $3), $1) = $1
+    join %s
     group by k.key',
-    -- A point in time as everywhere here: without a time zone it is UTC's, and a date begins at midnight.
-    case (select t.oid from retention._column_type(p_keeper.table_oid, p_keeper.until_column) t)
-      when 'timestamptz'::regtype then format('t.%I', p_keeper.until_column)
-      when 'timestamp'::regtype then format('(t.%I at time zone ''UTC'')', p_keeper.until_column)
-      when 'date'::regtype then format('(t.%I::timestamp at time zone ''UTC'')', p_keeper.until_column)
-      else 'null::timestamptz'
-    end,
-    p_keeper.table_oid::regclass,
-    p_keeper.key_column,
-    retention._keeper_collation(p_keeper.table_oid, p_keeper.key_column),
-    -- Without the column, a row keeps its key in every bucket: the default would have to be no other.
-    case when p_keeper.bucket_column is null then '$1' else format('t.%I::text', p_keeper.bucket_column) end
+    retention._keeper_until(p_keeper),
+    retention._keeper_join(p_keeper, '$1', 'k.key', '$3')
   )
 $_$;
 
@@ -3721,6 +5063,17 @@ begin
     v_attributes, v_indexes
   );
 end
+$$;
+
+CREATE FUNCTION retention._keeper_until(p_keeper retention.keeper) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select case (select t.oid from retention._column_type(p_keeper.table_oid, p_keeper.until_column) t)
+    when 'timestamptz'::regtype then format('t.%I', p_keeper.until_column)
+    when 'timestamp'::regtype then format('(t.%I at time zone ''UTC'')', p_keeper.until_column)
+    when 'date'::regtype then format('(t.%I::timestamp at time zone ''UTC'')', p_keeper.until_column)
+    else 'null::timestamptz'
+  end
 $$;
 
 CREATE FUNCTION retention._kept(p_bucket text, p_keys text[], p_is_open boolean DEFAULT false) RETURNS TABLE(key text, kept_by text, until timestamp with time zone)
@@ -3781,6 +5134,46 @@ begin
       ),
       'None is known yet: a bucket is known once a result in it was flagged.'
     );
+end
+$$;
+
+CREATE FUNCTION retention._known_first(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(is_flagged boolean, run_ids retention.run_id[], horizon timestamp with time zone)
+    LANGUAGE sql STABLE ROWS 20
+    AS $$
+  with overlapping as materialized (
+    (
+      select true as is_flagged, b.oldest, b.run_ids, row_number() over (order by b.oldest) as place
+      from retention.batch b
+      where b.settled_at is null
+        and b.oldest <= p_to
+        and b.newest >= p_from
+      order by b.oldest
+      limit 6
+    )
+    union all
+    (
+      select false, p.oldest, p.run_ids, row_number() over (order by p.oldest)
+      from retention.surge_part p
+      where p.oldest <= p_to
+        and p.newest >= p_from
+      order by p.oldest
+      limit 6
+    )
+  )
+  select o.is_flagged,
+    case when o.place <= 5 then o.run_ids end,
+    case when o.place > 5 then o.oldest end
+  from overlapping o
+$$;
+
+CREATE FUNCTION retention._known_since() RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return (
+    select greatest(i.adopted_at, (select min(c.at) from retention.change c where c.subject = 'setting'))
+    from retention.identity i
+  );
 end
 $$;
 
@@ -3847,6 +5240,66 @@ CREATE FUNCTION retention._last_due(p_bucket text, p_key text, p_run_id retentio
     and r.is_due
 $$;
 
+CREATE FUNCTION retention._last_holds() RETURNS TABLE(run_id retention.run_id, tenant_id text, ended_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+  select h.run_id, h.tenant_id, max(retention._hold_end(h.released_at, h.expires_at))
+  from retention.hold h
+  group by h.run_id, h.tenant_id
+$$;
+
+CREATE FUNCTION retention._latest_sharers(p_keys text[]) RETURNS TABLE(bucket text, key text, run_id retention.run_id, free_at timestamp with time zone, next_free_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+  with sharer as materialized (
+    select o.bucket, o.key, o.run_id,
+      case
+        when o.due_at is null then 'infinity'
+        else retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
+      end as free_at
+    from unnest(p_keys) as k (key)
+    join retention._live o on o.key = k.key collate "C"
+    where o.bucket is not null
+      and o.run_id is not null
+  ),
+  latest as (
+    select distinct on (s.bucket, s.key) s.bucket, s.key, s.run_id, s.free_at
+    from sharer s
+    order by s.bucket, s.key, s.free_at desc nulls last
+  )
+  select l.bucket, l.key, l.run_id, l.free_at, max(s.free_at) filter (where s.run_id <> l.run_id)
+  from latest l
+  join sharer s on s.bucket = l.bucket
+    and s.key = l.key
+  group by l.bucket, l.key, l.run_id, l.free_at
+$$;
+
+CREATE FUNCTION retention._leaf_digest(p_leaf_salt bytea, p_leaf_text text) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN sha256((p_leaf_salt || convert_to(p_leaf_text, 'UTF8'::name)));
+
+CREATE FUNCTION retention._leaves(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[]) RETURNS TABLE(i integer, tenant_id text, leaf_salt bytea, leaf_text text)
+    LANGUAGE sql STABLE
+    AS $$
+  select u.n::integer,
+    u.tenant_id,
+    substr(s.stream, 16 * u.n::integer - 15, 16),
+    array_to_json(array[
+      u.run_id::text,
+      u.tenant_id,
+      case when u.run_id is null then u.key else retention._unpack_key(u.key, u.run_id::text) end,
+      coalesce(u.how, 'deleted'),
+      u.version
+    ])::text
+  from (
+    select string_agg(sha512(p_salt || int4send(g.n)), '' order by g.n) as stream
+    from generate_series(0, (cardinality(p_run_ids) - 1) / 4) g (n)
+    offset 0
+  ) s
+  cross join unnest(p_run_ids, p_keys, p_tenants, p_ends, p_versions) with ordinality
+    as u (run_id, key, tenant_id, how, version, n)
+$$;
+
 CREATE FUNCTION retention._lines(p_tenant_keys text[]) RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, before timestamp with time zone, after_completed_at timestamp with time zone, after_run_id retention.run_id, seen_at timestamp with time zone)
     LANGUAGE sql STABLE ROWS 100
     AS $$
@@ -3864,6 +5317,201 @@ CREATE FUNCTION retention._lines(p_tenant_keys text[]) RETURNS TABLE(tenant_id r
   left join retention.progress g on g.tenant_key = t.tenant_key
   where p_tenant_keys is null
     or t.tenant_key = any (p_tenant_keys)
+$$;
+
+CREATE UNLOGGED TABLE retention.selection (
+    run_id retention.run_id NOT NULL,
+    tenant_id text,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    completed_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+
+CREATE FUNCTION retention._list_carefully(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+declare
+  v_left bigint := p_limit;
+  v_rows retention.selection[] := '{}';
+  v_row retention.selection;
+  v_tenant record;
+  v_next record;
+  v_is_careful boolean;
+  v_is_full boolean;
+  v_found bigint;
+begin
+  for v_tenant in
+    select t.tenant_id,
+      now() - retention._in_seconds(
+        case when p_early then p_older_than else greatest(t.retain, coalesce(p_older_than, t.retain)) end
+      ) as before,
+      null::timestamptz as completed_at,
+      null::retention.run_id as run_id
+    from retention._tenants() t
+    where p_tenant_id is null or t.tenant_id::text = p_tenant_id
+  loop
+    v_is_careful := false;
+    loop
+      v_is_full := false;
+      begin
+        if v_is_careful then
+          select a.completed_at, a.run_id
+          into v_next
+          from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) a;
+          exit when not found;
+        end if;
+        for v_row in
+          select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at
+          from retention._past(
+            v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before,
+            case when v_is_careful then 1 end
+          ) s
+          where s.has_place
+            and not s.held
+            and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
+            and s.run_id is not null
+            and s.run_id not in (select retention._waiting_run_ids())
+        loop
+          v_rows := v_rows || v_row;
+          v_tenant.completed_at := v_row.completed_at;
+          v_tenant.run_id := v_row.run_id;
+          v_is_full := cardinality(v_rows) >= case when v_left < 5000 then 2 * v_left + 100 else 10000 end;
+          exit when v_is_full;
+        end loop;
+        if v_is_careful then
+          v_tenant.completed_at := v_next.completed_at;
+          v_tenant.run_id := v_next.run_id;
+        end if;
+        exit when not v_is_full and not v_is_careful;
+      exception
+        when others then
+          if retention._is_passing(sqlstate) then
+            raise;
+          end if;
+          -- From here row by row, until the one that raises has been passed by.
+          if v_is_careful then
+            raise warning 'run % cannot be read and is passed by: % %', v_next.run_id, sqlstate, sqlerrm;
+            v_tenant.completed_at := v_next.completed_at;
+            v_tenant.run_id := v_next.run_id;
+          end if;
+          v_is_careful := not v_is_careful;
+      end;
+      if v_is_full then
+        return query select u.* from retention._unshared_carefully(v_rows, v_left) u;
+        get diagnostics v_found = row_count;
+        v_left := v_left - v_found;
+        v_rows := '{}';
+        if v_left <= 0 then
+          return;
+        end if;
+      end if;
+    end loop;
+  end loop;
+  return query select u.* from retention._unshared_carefully(v_rows, v_left) u;
+end
+$$;
+
+CREATE FUNCTION retention._list_few(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint, OUT results retention.selection[], OUT is_complete boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_few bigint := retention._few_results();
+  v_rows retention.selection[];
+  v_seen bigint;
+begin
+  -- Of a few that are wanted, most are found among twice as many.
+  if p_limit < v_few / 2 then
+    v_few := 2 * p_limit + 100;
+  end if;
+  select coalesce(
+      array_agg(p.result) filter (
+        where p.is_due
+          and (p.result).run_id not in (select retention._waiting_run_ids())
+      ),
+      '{}'
+    ),
+    count(*)
+  into v_rows, v_seen
+  from retention._past_policy(p_tenant_id, p_older_than, p_early, v_few + 1) p;
+  is_complete := v_seen <= v_few;
+  if is_complete or p_limit <= cardinality(v_rows) then
+    results := array(select u from retention._unshared(v_rows, p_limit) u);
+    is_complete := is_complete or cardinality(results) >= p_limit;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._list_many(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_look record;
+begin
+  select * into strict v_look from retention._look_many(p_tenant_id, p_older_than, p_early, p_limit);
+  -- In their order after the last that can raise: what a statement has returned before it raises stays returned.
+  return query execute format(
+    'select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
+    from (%s) d
+    order by d.tenant, d.completed_at, d.run_id',
+    v_look.statement
+  )
+  using v_look.before, p_tenant_id::retention.tenant_id, v_look.shared_buckets, v_look.shared_keys, v_look.not_due,
+    v_look.kept_buckets, v_look.kept_keys;
+end
+$$;
+
+CREATE FUNCTION retention._list_runs(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) RETURNS SETOF retention.selection
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_run_ids retention.run_id[] := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
+  v_rows retention.selection[];
+begin
+  v_rows := array(
+    select row(
+        r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
+      )::retention.selection
+    -- Found by their ids before anything else is asked: with is_candidate, a plan without statistics reads the
+    -- whole index over live results.
+    from (select distinct i as run_id from unnest(v_run_ids) i) u
+    cross join lateral (select l.* from retention._live l where l.run_id = u.run_id offset 0) r
+    where r.is_candidate
+      and r.has_place
+      and not r.held
+      and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
+      and (p_older_than is null or r.completed_at < now() - p_older_than)
+      and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
+      and r.run_id is not null
+      and r.run_id not in (select retention._waiting_run_ids())
+    order by r.completed_at, r.run_id
+  );
+  return query select u.* from retention._unshared_carefully(v_rows, p_limit) u;
+end
 $$;
 
 CREATE FUNCTION retention._lock_holds(p_mode text) RETURNS void
@@ -3931,6 +5579,239 @@ begin
       where k.keeper_id = v_keeper.keeper_id;
     end if;
   end loop;
+end
+$$;
+
+CREATE FUNCTION retention._look_kept(p_source text, p_before timestamp with time zone, p_tenant_id retention.tenant_id, OUT buckets text[], OUT keys text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    SET row_security TO 'off'
+    AS $_$
+declare
+  v_keeper retention.keeper;
+  v_fault record;
+  v_found record;
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+begin
+  buckets := '{}';
+  keys := '{}';
+  for v_keeper in
+    select * from retention.keeper k order by k.keeper_id
+  loop
+    select * into v_fault from retention._keeper_fault(v_keeper);
+    if v_fault.fault is not null then
+      raise exception using
+        errcode = 'RR051',
+        message = format('the keeper %s cannot be asked: %s', v_keeper.table_name, v_fault.fault),
+        hint = v_fault.remedy;
+    end if;
+    execute format(
+      'select coalesce(array_agg(n.bucket), ''{}'') as buckets, coalesce(array_agg(n.key), ''{}'') as keys
+      from (
+        select distinct d.bucket, d.key
+        from (%s) d
+        join %s
+      ) n',
+      p_source, retention._keeper_join(v_keeper, 'd.bucket', 'd.key', '$3')
+    )
+    into v_found
+    using p_before, p_tenant_id, v_default_bucket;
+    buckets := buckets || v_found.buckets;
+    keys := keys || v_found.keys;
+  end loop;
+end
+$_$;
+
+CREATE FUNCTION retention._look_many(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint, OUT statement text, OUT before timestamp with time zone, OUT shared_buckets text[], OUT shared_keys text[], OUT not_due bigint[], OUT kept_buckets text[], OUT kept_keys text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_source text := retention._look_source(p_early, p_tenant_id, true);
+  v_tenant_id retention.tenant_id := p_tenant_id;
+  v_retain interval := (select min(retention._in_seconds(p.retain)) from retention.policy p);
+begin
+  before := now() - case when p_early then p_older_than else greatest(v_retain, p_older_than) end;
+  select s.buckets, s.keys, s.not_due
+  into shared_buckets, shared_keys, not_due
+  from retention._look_shared(retention._look_source(p_early, p_tenant_id, false), before, v_tenant_id) s;
+  select k.buckets, k.keys
+  into kept_buckets, kept_keys
+  from retention._look_kept(v_source, before, v_tenant_id) k;
+  statement := retention._look_statement(v_source, shared_keys is not null, kept_keys <> '{}', p_limit);
+end
+$$;
+
+CREATE FUNCTION retention._look_shared(p_source text, p_before timestamp with time zone, p_tenant_id retention.tenant_id, OUT buckets text[], OUT keys text[], OUT not_due bigint[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_keys text[] := retention._look_shared_keys(p_source, p_before, p_tenant_id);
+begin
+  if v_keys is null then
+    return;
+  elsif cardinality(v_keys) <= retention._few_results() then
+    select n.buckets, n.keys, n.not_due
+    into buckets, keys, not_due
+    from retention._look_up_sharers(v_keys) n;
+  else
+    -- Of its own, so that the rules are asked only of rows that have one of the keys.
+    select array_agg(n.bucket), array_agg(n.key), array_agg(n.not_due)
+    into buckets, keys, not_due
+    from (
+      select o.bucket, o.key, count(*) filter (where not o.is_due) as not_due
+      from unnest(v_keys) as k (key)
+      join retention._live o on o.key = k.key collate "C"
+      where o.bucket is not null
+      group by o.bucket, o.key
+    ) n
+    where n.not_due > 0;
+  end if;
+  if v_keys <> '{}' and exists (select from retention.surge_part) then
+    select array_agg(n.bucket), array_agg(n.key), array_agg(n.not_due)
+    into buckets, keys, not_due
+    from (
+      select a.bucket, a.key, max(a.not_due) as not_due
+      from (
+        select u.bucket, u.key, u.not_due
+        from unnest(buckets, keys, not_due) as u (bucket, key, not_due)
+        union all
+        select p.bucket, k.key, 1000000000
+        from (select distinct s.bucket from retention.surge_part s) p
+        cross join lateral unnest(retention._set_aside_keys(p.bucket, v_keys)) as k (key)
+      ) a
+      group by a.bucket, a.key
+    ) n;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._look_shared_keys(p_source text, p_before timestamp with time zone, p_tenant_id retention.tenant_id) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_keys text[];
+begin
+  if not (select s.check_shared_objects from retention.setting s) then
+    return null;
+  end if;
+  execute format(
+    'select array_agg(distinct o.key)
+    from retention._live o
+    where exists (
+      select
+      from (%s) d
+      where d.key = o.key
+        and (d.run_id, d.completed_at, d.tenant, d.status, d.retain_until)
+          is distinct from (o.run_id, o.completed_at, o.tenant_id, o.status, o.retain_until)
+    )',
+    p_source
+  )
+  into v_keys
+  using p_before, p_tenant_id;
+  return v_keys;
+end
+$$;
+
+CREATE FUNCTION retention._look_source(p_early boolean, p_tenant_id text, p_is_exact boolean) RETURNS text
+    LANGUAGE sql STABLE
+    AS $_$
+  select format(
+    'select r.run_id::retention.run_id as run_id, r.tenant_id::text as tenant_id, r.bucket::text as bucket,
+      r.key::text collate "C" as key, r.completed_at, r.due_at, r.tenant_id as tenant, r.status, r.retain_until
+    from retention._live r
+    where r.is_candidate
+      and r.completed_at < $1
+      and %s
+      and r.has_place
+      and (coalesce(r.due_at < now(), false)%s)
+      and r.run_id is not null%s%s',
+    case when p_tenant_id is null then '$2 is null' else 'r.tenant_id = $2' end,
+    case when p_early then ' or r.due_at is not null and coalesce(r.retain_until, ''-infinity'') < now()' end,
+    case
+      when p_is_exact and retention._may_hold()
+      then ' and not r.held'
+    end,
+    case
+      when p_is_exact and exists (select from retention._waiting_run_ids())
+      then ' and not exists (select from retention._waiting_run_ids() as w (run_id) where w.run_id = r.run_id)'
+    end
+  )
+$_$;
+
+CREATE FUNCTION retention._look_statement(p_source text, p_is_shared boolean, p_is_kept boolean, p_limit bigint) RETURNS text
+    LANGUAGE sql STABLE
+    AS $_$
+  select format('select d.* from (%s) d ', p_source)
+    || case
+      when p_is_shared
+      -- One that is early is itself not due.
+      then 'left join unnest($3::text[], $4::text[], $5::bigint[]) as n (bucket, key, not_due)
+          on n.bucket = d.bucket and n.key collate "C" = d.key
+        where coalesce(n.not_due, 0) <= (d.due_at is null or d.due_at >= now())::integer '
+      else 'where $3::text[] is null and $4::text[] is null and $5::bigint[] is null '
+    end
+    || case
+      when p_is_kept
+      then 'and not exists (
+          select
+          from unnest($6::text[], $7::text[]) as k (bucket, key)
+          where k.bucket = d.bucket and k.key collate "C" = d.key
+        ) '
+      else 'and $6::text[] is not null and $7::text[] is not null '
+    end
+    || case
+      when exists (select from retention.held_object)
+      then 'and not exists (
+          select
+          from retention.held_object o
+          join retention.hold h on h.hold_id = o.hold_id
+          where o.bucket = d.bucket
+            and o.key = d.key
+            and retention._hold_end(h.released_at, h.expires_at) > now()
+        ) '
+      else ''
+    end
+    || case
+      when p_limit is not null
+      then format('order by d.tenant, d.completed_at, d.run_id limit %s', p_limit)
+      else ''
+    end
+$_$;
+
+CREATE FUNCTION retention._look_up_sharers(p_keys text[], OUT buckets text[], OUT keys text[], OUT not_due bigint[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+  select array_agg(b.bucket), array_agg(k.key), array_agg(b.not_due)
+  into buckets, keys, not_due
+  from unnest(p_keys) as k (key)
+  -- The aggregate keeps this a probe by key.
+  cross join lateral (
+    select array_agg(o.bucket) as buckets
+    from retention._live o
+    where o.key = k.key collate "C"
+      and not o.is_due
+  ) o
+  cross join lateral (
+    select u.bucket, count(*) as not_due
+    from unnest(o.buckets) as u (bucket)
+    where u.bucket is not null
+    group by u.bucket
+  ) b;
 end
 $$;
 
@@ -4088,7 +5969,7 @@ CREATE FUNCTION retention._max_stamps() RETURNS integer
   select s.most from retention.stamping s
 $$;
 
-CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
+CREATE FUNCTION retention._may_go(p_batch retention.batch, p_shared boolean, OUT spared bigint[], OUT keys text[], OUT shares boolean) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
 declare
@@ -4110,27 +5991,32 @@ begin
     group by k.key
     having count(*) > 1
   ) then
-    select m.spared, m.keys into spared, keys from retention._may_go_by_object(p_batch, p_shared, v_early) m;
+    select m.spared, m.keys, m.shares
+    into spared, keys, shares
+    from retention._may_go_by_object(p_batch, p_shared, v_early) m;
     return;
   end if;
   -- The aggregates keep this a probe by key, or by run id: joined to the view as a whole, it is a scan.
   if p_shared and v_early is null then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}'),
+      bool_or(o.runs > 1)
+    into spared, keys, shares
     from retention._results(p_batch) e
     cross join lateral (
       -- By its key, one probe finds the run itself and any other that needs the object.
       select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
-        and bool_and(r.is_due) as may_go
+        and bool_and(r.is_due) as may_go,
+        count(*) as runs
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   elsif p_shared then
     select coalesce(array_agg(e.n) filter (where o.may_go is not true), '{}'),
-      coalesce(array_agg(e.key) filter (where o.may_go), '{}')
-    into spared, keys
+      coalesce(array_agg(e.key) filter (where o.may_go), '{}'),
+      bool_or(o.runs > 1)
+    into spared, keys, shares
     from retention._results(p_batch) e
     cross join lateral (
       select bool_or(r.run_id = e.run_id and r.completed_at between p_batch.oldest and p_batch.newest)
@@ -4139,7 +6025,8 @@ begin
           or r.run_id = e.run_id
             and not r.held
             and retention._is_past(r.due_at, r.completed_at, v_early, r.retain_until)
-        ) as may_go
+        ) as may_go,
+        count(*) as runs
       from retention._live r
       where r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
@@ -4166,11 +6053,12 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared boolean, p_early interval, OUT spared bigint[], OUT keys text[]) RETURNS record
+CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared boolean, p_early interval, OUT spared bigint[], OUT keys text[], OUT shares boolean) RETURNS record
     LANGUAGE sql STABLE
     AS $$
   select coalesce(array_agg(x.n order by x.n) filter (where x.may_go is not true), '{}'),
-    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}')
+    coalesce(array_agg(distinct x.key) filter (where x.may_go), '{}'),
+    p_shared
   from (
     select k.key,
       u.n,
@@ -4208,6 +6096,17 @@ CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared bo
   ) x
 $$;
 
+CREATE FUNCTION retention._may_hold() RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+  select exists (
+    select
+    from retention.hold h
+    cross join retention.setting s
+    where retention._hold_end(h.released_at, h.expires_at) + s.release_spread > now()
+  )
+$$;
+
 CREATE FUNCTION retention._may_stamp() RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -4231,6 +6130,68 @@ begin
       and b.code = 'StampLater'
   );
 end
+$$;
+
+CREATE FUNCTION retention._member_problem(p_seal_id bigint, p_name text, p_stated bytea, p_found bytea, p_seal_now bigint, p_is_there boolean) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_stated is null then jsonb_build_object(
+      'kind', 'added', 'seal', p_seal_id, 'member', p_name,
+      'message', format('%s was added: seal %s does not know it', p_name, p_seal_id)
+    )
+    when p_found is not null and p_found <> p_stated then jsonb_build_object(
+      'kind', 'changed', 'seal', p_seal_id, 'member', p_name,
+      'message', format('%s of seal %s was changed', p_name, p_seal_id)
+    )
+    when p_found is null and p_is_there then jsonb_build_object(
+      'kind', 'changed', 'seal', p_seal_id, 'member', p_name,
+      'message', format(
+        '%s of seal %s was changed: it now %s', p_name, p_seal_id,
+        case
+          when p_seal_now is null then 'belongs to no seal'
+          when p_seal_now = p_seal_id then 'is no receipt any more'
+          else format('belongs to seal %s', p_seal_now)
+        end
+      )
+    )
+    when p_found is null then jsonb_build_object(
+      'kind', 'removed', 'seal', p_seal_id, 'member', p_name,
+      'message', format('%s of seal %s was removed', p_name, p_seal_id)
+    )
+  end
+$$;
+
+CREATE FUNCTION retention._members_found(p_from bigint, p_to bigint) RETURNS TABLE(seal_id bigint, part integer, id bigint, settled_at timestamp with time zone, digest bytea)
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    AS $$
+  select r.seal_id,
+    case r.source when 'batch' then 1 else 2 end,
+    r.id,
+    r.settled_at,
+    -- Without a salt there is none.
+    coalesce(
+      retention._receipt_digest(
+        retention._receipt_header(
+          r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session, r.product
+        ),
+        g.groups
+      ),
+      ''
+    )
+  from retention._receipt r
+  cross join lateral (
+    select string_agg(x.digest, null order by x.digest) as groups
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+  ) g
+  where r.seal_id between p_from and p_to
+  union all
+  select c.seal_id, 3, c.change_id, c.at, coalesce(retention._change_digest(c.salt, retention._change_text(c)), '')
+  from retention.change c
+  where c.seal_id between p_from and p_to
 $$;
 
 CREATE FUNCTION retention._missing_indexes() RETURNS text
@@ -4257,6 +6218,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._most_watched() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 250;
+
 CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp with time zone, OUT run_id retention.run_id) RETURNS record
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
@@ -4268,7 +6233,10 @@ CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp
       when bool_or(r.is_due) then greatest(
         max(case when r.held or r.due_at is null or r.due_at < now() then 'infinity' else r.due_at end)
           filter (where not r.is_due),
-        case when retention._is_held_object(p_bucket, p_key) then timestamptz 'infinity' end
+        case
+          when retention._is_held_object(p_bucket, p_key) or retention._is_set_aside_object(p_bucket, p_key)
+          then timestamptz 'infinity'
+        end
       )
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]
@@ -4277,7 +6245,7 @@ CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp
     and r.bucket = p_bucket
 $$;
 
-CREATE FUNCTION retention._newest_run() RETURNS timestamp with time zone
+CREATE FUNCTION retention._newest_of(p_tenant_ids retention.tenant_id[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4288,37 +6256,30 @@ CREATE FUNCTION retention._newest_run() RETURNS timestamp with time zone
 declare
   v_newest timestamptz;
 begin
-  if retention._can_look() then
-    select max(n.completed_at)
-    into v_newest
-    from retention._tenant_ids() as t (tenant_id)
-    cross join lateral (
-      (
-        select r.completed_at
-        from retention._live r
-        where r.is_candidate
-          and r.tenant_id = t.tenant_id
-          and r.completed_at <= now()
-        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-        limit 1
-      )
-      union all
-      (
-        select r.completed_at
-        from retention._live r
-        where t.tenant_id is null
-          and r.is_candidate
-          and r.tenant_id is null
-          and r.completed_at <= now()
-        order by r.tenant_id desc, r.completed_at desc, r.run_id desc
-        limit 1
-      )
-    ) n;
+  select max(n.completed_at)
+  into v_newest
+  from unnest(p_tenant_ids) as t (tenant_id)
+  cross join lateral (
+    select r.completed_at
+    from retention._live r
+    where r.is_candidate
+      and r.tenant_id = t.tenant_id
+      and r.completed_at <= now()
+    order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+    limit 1
+  ) n;
+  if array_position(p_tenant_ids, null) is not null then
+    v_newest := greatest(v_newest, (
+      select r.completed_at
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is null
+        and r.completed_at <= now()
+      order by r.tenant_id desc, r.completed_at desc, r.run_id desc
+      limit 1
+    ));
   end if;
-  return coalesce(
-    nullif(v_newest, '-infinity'),
-    (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
-  );
+  return nullif(v_newest, '-infinity');
 end
 $$;
 
@@ -4426,6 +6387,149 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._not_known(p_state text, p_is_there boolean, p_cleared_at timestamp with time zone, p_at timestamp with time zone) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  return (
+    select array_remove(
+      array[
+        case when p_is_there and p_state not in ('cleared', 'stamped')
+          then 'earlier values of its row: its status, dates, bucket and key are taken as they are now' end,
+        case when p_state in ('due', 'flagged') then 'whether a keeper needed its object, or a run that is cleared by now' end,
+        case when p_state in ('due', 'flagged', 'failed') and p_at < clock_timestamp() - s.history_kept
+          then 'batches that spared it, and attempts before the last one' end,
+        case when p_state = 'cleared' and p_is_there and p_cleared_at is null
+          then 'by what change of its row it carries no stamp now' end,
+        case when p_at < clock_timestamp() - s.receipts_kept then 'receipts that were pruned since' end
+      ],
+      null
+    )
+    from retention.setting s
+  );
+end
+$$;
+
+CREATE FUNCTION retention._note_ahead() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  with passed as materialized (
+    select a.tenant_key
+    from retention.ahead a
+    where a.due_at <= now()
+    union
+    select g.tenant_key
+    from retention.progress g
+    where not exists (select from retention.ahead a where a.tenant_key = g.tenant_key)
+  ),
+  next as materialized (
+    select t.tenant_key,
+      -- A date so late that nothing can be added to it is no error.
+      case
+        when n.completed_at is not null
+        then least(n.completed_at, timestamptz '290000-01-01 00:00Z') + retention._in_seconds(coalesce(p.retain, d.retain))
+      end as due_at
+    from passed t
+    join retention.policy d on d.tenant_id = '*'
+    left join retention.policy p on p.tenant_id = substr(t.tenant_key, 2)
+      and p.tenant_id <> '*'
+    left join retention.progress g on g.tenant_key = t.tenant_key
+    left join lateral (
+      (
+        select r.completed_at
+        from retention._live r
+        -- The empty key may be no tenant's text: no cast is to see it.
+        where r.tenant_id = case when t.tenant_key <> '' then substr(t.tenant_key, 2) end::retention.tenant_id
+          and r.is_candidate
+          and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
+        order by r.tenant_id, r.completed_at, r.run_id
+        limit 1
+      )
+      union all
+      (
+        select r.completed_at
+        from retention._live r
+        where t.tenant_key = ''
+          and r.tenant_id is null
+          and r.is_candidate
+          and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
+        order by r.tenant_id, r.completed_at, r.run_id
+        limit 1
+      )
+    ) n on true
+  ),
+  gone as (
+    delete from retention.ahead a
+    using next n
+    where a.tenant_key = n.tenant_key
+      and n.due_at is null
+  )
+  insert into retention.ahead (tenant_key, due_at)
+  select n.tenant_key, n.due_at
+  from next n
+  where n.due_at is not null
+  on conflict (tenant_key) do update
+  set due_at = excluded.due_at;
+exception
+  when others then
+    if retention._is_passing(sqlstate) then
+      raise;
+    end if;
+end
+$$;
+
+CREATE FUNCTION retention._note_attempt(p_batch retention.batch, p_until timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.past_work (batch_id, state, since, until, because)
+  select p_batch.batch_id, w.state, w.since, w.until, w.because
+  from (
+    values ('in flight', p_batch.leased_at, least(p_batch.visible_at, p_until, clock_timestamp()), coalesce(p_batch.leased_by, 'a listener')),
+      ('failed', p_batch.failed_at, p_batch.leased_at, retention._said(p_batch.code, p_batch.error))
+  ) as w (state, since, until, because)
+  where w.since < w.until
+$$;
+
+CREATE FUNCTION retention._note_change(p_subject text, p_action text, p_before jsonb, p_after jsonb) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.change (subject, action, tenant_id, run_id, name, before, after, role_name, application)
+  select p_subject,
+    p_action,
+    -- A request says what it likes, and an index takes no text of any length.
+    left(
+      case p_subject
+        when 'allowance' then case when r.it ->> 'tenant_key' like '=%' then substr(r.it ->> 'tenant_key', 2) end
+        when 'approval' then r.it -> 'what' ->> 'tenant_id'
+        else r.it ->> 'tenant_id'
+      end,
+      1024
+    ),
+    r.it ->> 'run_id',
+    case p_subject
+      when 'policy' then left(r.it ->> 'tenant_id', 1024)
+      when 'hold' then r.it ->> 'hold_id'
+      when 'keeper' then r.it ->> 'table_name'
+      when 'bucket' then r.it ->> 'bucket'
+      when 'surge' then r.it ->> 'surge_id'
+      when 'surge_release' then r.it ->> 'surge_id'
+      when 'allowance' then r.it ->> 'allowance_id'
+      when 'approval' then r.it ->> 'approval_id'
+      when 'setting' then (
+        select string_agg(a.key, ', ' order by a.key)
+        from jsonb_each(p_after) a
+        where p_before is not null
+          and a.value is distinct from p_before -> a.key
+      )
+    end,
+    p_before,
+    p_after,
+    nullif(current_setting('role'), 'none'),
+    nullif(current_setting('application_name'), '')
+  from (select coalesce(p_after, p_before) as it) r
+$$;
+
 CREATE FUNCTION retention._note_changed(p_batch retention.batch, p_keys text[]) RETURNS void
     LANGUAGE sql
     AS $$
@@ -4440,6 +6544,18 @@ CREATE FUNCTION retention._note_changed(p_batch retention.batch, p_keys text[]) 
     run_id = excluded.run_id,
     times = s.times + 1,
     noted_at = now()
+$$;
+
+CREATE FUNCTION retention._note_failure(p_batch retention.batch) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.past_work (batch_id, state, since, until, because)
+  select p_batch.batch_id,
+    case when p_batch.dead_at is null then 'failed' else 'dead' end,
+    coalesce(p_batch.dead_at, p_batch.failed_at),
+    clock_timestamp(),
+    retention._said(p_batch.code, p_batch.error)
+  where coalesce(p_batch.dead_at, p_batch.failed_at) is not null
 $$;
 
 CREATE FUNCTION retention._note_gate() RETURNS void
@@ -4550,6 +6666,15 @@ begin
   where a.allowance_id = t.allowance_id
     and t.used > 0;
 end
+$$;
+
+CREATE FUNCTION retention._note_left(p_batch retention.batch, p_run_ids retention.run_id[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.past_work (batch_id, state, since, until, oldest, newest, run_ids)
+  select p_batch.batch_id, 'flagged', p_batch.flagged_at, clock_timestamp(), p_batch.oldest, p_batch.newest, p_run_ids
+  where cardinality(p_run_ids) > 0;
+  select retention._note_failure(p_batch) where cardinality(p_run_ids) > 0
 $$;
 
 CREATE FUNCTION retention._note_load(p_bucket text, p_failed jsonb) RETURNS void
@@ -4997,6 +7122,24 @@ CREATE FUNCTION retention._pack_key(p_key text, p_run_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN ((strpos(p_key, ''::text) > 0) OR starts_with(p_key, ''::text)) THEN (''::text || p_key) ELSE replace(p_key, p_run_id, ''::text) END;
 
+CREATE FUNCTION retention._page_end(p_after bigint, p_results bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(max(w.seal_id) filter (where w.before < greatest(p_results, 1)), p_after)
+  from (
+    select s.seal_id,
+      -- Each seal has a cost of its own.
+      sum(s.cost) over (order by s.seal_id rows unbounded preceding) - s.cost as before
+    from (
+      select n.seal_id, n.results + 50 as cost
+      from retention.seal n
+      where n.seal_id > p_after
+      order by n.seal_id
+      limit 500
+    ) s
+  ) w
+$$;
+
 CREATE FUNCTION retention._parse_columns(p_columns text) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE
     AS $_$
@@ -5200,6 +7343,153 @@ CREATE FUNCTION retention._past(p_tenant_id retention.tenant_id, p_after_complet
   )
 $$;
 
+CREATE FUNCTION retention._past_at(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_is_there boolean, p_batch_id bigint, p_at timestamp with time zone, OUT batch_id bigint, OUT flagged_at timestamp with time zone, OUT left_at timestamp with time zone, OUT state text, OUT because text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  select p.batch_id, p.since, p.until
+  into batch_id, flagged_at, left_at
+  from retention.past_work p
+  where p.run_ids is not null
+    and p.state = 'flagged'
+    and (not p_is_there or tstzrange(p.oldest, p.newest, '[]') @> p_completed_at)
+    and p.since <= p_at
+    and p.until > p_at
+    and p_run_id = any (p.run_ids)
+  order by p.since desc, p.batch_id
+  limit 1;
+  select p.state,
+    case p.state
+      when 'in flight'
+      then format('%s worked on it from %s to %s, in batch %s', p.because, retention._iso(p.since), retention._iso(p.until), p.batch_id)
+      when 'dead'
+      then format('it had failed for good at %s: %s', retention._iso(p.since), p.because)
+      else format('it had failed at %s: %s', retention._iso(p.since), p.because)
+    end
+  into state, because
+  from retention.past_work p
+  where p.batch_id in (_past_at.batch_id, p_batch_id)
+    and p.state in ('in flight', 'dead', 'failed')
+    and p.since <= p_at
+    and p.until > p_at
+  order by array_position('{in flight, dead, failed}'::text[], p.state), p.since desc
+  limit 1;
+end
+$$;
+
+CREATE FUNCTION retention._past_each(p_tenant_ids retention.tenant_id[], p_after_completed_at timestamp with time zone[], p_after_run_ids retention.run_id[], p_befores timestamp with time zone[], p_limit bigint) RETURNS TABLE(place bigint, run_id retention.run_id, bucket text, key text, completed_at timestamp with time zone, due_at timestamp with time zone, is_due boolean, has_place boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select s.place, r.run_id::retention.run_id, r.bucket::text, r.key::text, r.completed_at, r.due_at, r.is_due, r.has_place
+  from unnest(p_tenant_ids, p_after_completed_at, p_after_run_ids, p_befores) with ordinality
+    as s (tenant_id, after_completed_at, after_run_id, before, place)
+  cross join lateral (
+    select l.run_id, l.bucket, l.key, l.completed_at, l.due_at, l.is_due, l.has_place
+    from retention._live l
+    where l.tenant_id = s.tenant_id
+      and l.is_candidate
+      and l.completed_at < s.before
+      and (l.completed_at, l.run_id) > (coalesce(s.after_completed_at, '-infinity'), s.after_run_id)
+    order by l.tenant_id, l.completed_at, l.run_id
+    limit p_limit
+  ) r;
+  if array_position(p_tenant_ids, null) is null then
+    return;
+  end if;
+  return query
+  select s.place, r.run_id, r.bucket, r.key, r.completed_at, r.due_at, r.is_due, r.has_place
+  from unnest(p_tenant_ids, p_after_completed_at, p_after_run_ids, p_befores) with ordinality
+    as s (tenant_id, after_completed_at, after_run_id, before, place)
+  cross join lateral retention._past(null, s.after_completed_at, s.after_run_id, s.before, p_limit) r
+  where s.tenant_id is null;
+end
+$$;
+
+CREATE FUNCTION retention._past_policy(p_tenant_id text, p_older_than interval, p_early boolean, p_limit bigint) RETURNS TABLE(result retention.selection, is_due boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_tenant_id retention.tenant_id := p_tenant_id;
+begin
+  return query
+  -- As _tenant_ids, which would walk over all of them first.
+  with recursive name(tenant_id) as (
+    (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id is not null
+        and p_tenant_id is null
+      order by r.tenant_id
+      limit 1
+    )
+    union all
+    select (
+      select r.tenant_id
+      from retention._live r
+      where r.is_candidate
+        and r.tenant_id > n.tenant_id
+      order by r.tenant_id
+      limit 1
+    )
+    from name n
+    where n.tenant_id is not null
+  )
+  select row(s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at)::retention.selection,
+    s.has_place
+      and not s.held
+      and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
+      and s.run_id is not null
+  from (
+    select n.tenant_id::retention.tenant_id as tenant_id
+    from name n
+    where n.tenant_id is not null
+    union all
+    select v_tenant_id
+  ) t
+  cross join lateral (
+    select retention._in_seconds(
+      coalesce(
+        (select p.retain from retention.policy p where p.tenant_id = t.tenant_id::text and p.tenant_id <> '*'),
+        (select d.retain from retention.policy d where d.tenant_id = '*')
+      )
+    ) as retain
+  ) p
+  cross join lateral retention._past(
+    t.tenant_id, null, null,
+    now() - case when p_early then p_older_than else greatest(p.retain, p_older_than) end,
+    null
+  ) s
+  where not exists (
+    select
+    from retention.hold h
+    where h.tenant_id = t.tenant_id::text
+      and retention._hold_end(h.released_at, h.expires_at) > now()
+  )
+  limit p_limit;
+end
+$$;
+
 CREATE FUNCTION retention._pause_bucket(p_bucket text, p_code text, p_error text) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     AS $$
@@ -5230,6 +7520,38 @@ CREATE FUNCTION retention._policy_act(p_tenant_id text, p_retain interval) RETUR
   select jsonb_build_object('tenant_id', p_tenant_id, 'retain_days', trim_scale(extract(epoch from p_retain) / 86400))
 $$;
 
+CREATE FUNCTION retention._policy_at(p_tenant_id text, p_at timestamp with time zone, OUT retain interval, OUT policy text, OUT set_by text, OUT set_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_name text := case when p_tenant_id <> '*' then p_tenant_id end;
+  v_row jsonb := case when v_name is not null then retention._row_at('policy', v_name, p_at) end;
+begin
+  policy := 'the policy of tenant ' || v_name;
+  if v_row is null then
+    v_name := '*';
+    v_row := retention._row_at('policy', v_name, p_at);
+    policy := 'the default policy';
+  end if;
+  retain := (v_row ->> 'retain')::interval;
+  select c.at, retention._who(c.session_name, c.role_name, c.application)
+  into set_at, set_by
+  from retention.change c
+  where c.subject = 'policy'
+    and c.name = v_name
+    and c.at <= p_at
+    and c.after ->> 'retain' is distinct from c.before ->> 'retain'
+  order by c.change_id desc
+  limit 1;
+  set_at := coalesce(set_at, (v_row ->> 'set_at')::timestamptz);
+  set_by := coalesce(set_by, v_row ->> 'set_by');
+end
+$$;
+
+CREATE FUNCTION retention._policy_name(p_tenant_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE p_tenant_id WHEN '*'::text THEN 'default policy'::text ELSE ('policy of '::text || p_tenant_id) END;
+
 CREATE FUNCTION retention._policy_tenant(p_tenant_id text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5242,6 +7564,68 @@ begin
   return retention._read_tenant_id(p_tenant_id)::text;
 end
 $$;
+
+CREATE FUNCTION retention._policy_words(p_before jsonb, p_after jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_before is null
+    then retention._policy_name(p_after ->> 'tenant_id') || ': ' || (p_after ->> 'retain')
+    when p_after is null
+    then retention._policy_name(p_before ->> 'tenant_id') || ': ' || (p_before ->> 'retain') || ', removed'
+    when p_before ->> 'retain' <> p_after ->> 'retain'
+    then format('%s: %s -> %s', retention._policy_name(p_after ->> 'tenant_id'), p_before ->> 'retain', p_after ->> 'retain')
+      || case
+        when p_after ->> 'confirmed_at' is distinct from p_before ->> 'confirmed_at'
+        then format(', asked for by %s and confirmed by %s with %s results due at once',
+          p_before ->> 'pending_by', p_after ->> 'confirmed_by', p_after ->> 'confirmed_results')
+        else ''
+      end
+    when p_after ->> 'pending_retain' is not null
+    then format('%s: stays %s; %s would make %s results due at once, and waits for a confirmation',
+      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    when p_before ->> 'pending_retain' is not null
+    then format('%s: stays %s; %s, which waited for a confirmation, is withdrawn',
+      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_before ->> 'pending_retain')
+    else retention._policy_name(p_after ->> 'tenant_id') || ': ' || retention._differences(p_before, p_after)
+  end
+  || case
+    when p_before is null and p_after ->> 'pending_retain' is not null
+    then format('; %s would make %s results due at once, and waits for a confirmation',
+      p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    else ''
+  end
+$$;
+
+CREATE FUNCTION retention._population(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET "IntervalStyle" TO 'postgres'
+    AS $_$
+  select format(
+    $query$select r.run_id, r.completed_at, r.bucket, r.key, r.cleared_at,
+  greatest(r.completed_at + %1$s, r.retain_until) as due_at
+from retention.result r
+where %2$s
+  and r.status = %3$L
+  and (r.key is not null or r.cleared_at is not null)
+  and r.completed_at > '-infinity'
+  and r.completed_at < timestamptz %5$L - %1$s
+  and (r.retain_until is null or r.retain_until < timestamptz %5$L)
+  and (r.completed_at >= timestamptz %4$L - %1$s or r.retain_until >= timestamptz %4$L)$query$,
+    coalesce(
+      'interval ''' || trim_scale(extract(epoch from retention._retain_of(p_tenant_id))) || ' seconds''',
+      -- Without a policy for everybody nothing falls due.
+      'null::interval'
+    ),
+    case when p_tenant_id is null then 'r.tenant_id is null' else format('r.tenant_id = %L', p_tenant_id) end,
+    coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED'),
+    p_from,
+    p_to
+  )
+  from retention.adapter a
+$_$;
 
 CREATE FUNCTION retention._prepare_allowances(p_whole boolean) RETURNS void
     LANGUAGE plpgsql
@@ -5259,10 +7643,126 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._preview_at_once(p_tenant_id text, p_retain interval) RETURNS TABLE(tenant_id text, results bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $_$
+begin
+  return query execute
+    'select r.tenant_id::text, count(*)
+    from retention._live r
+    where r.is_candidate
+      and r.completed_at < $1
+      and r.completed_at > $2
+      and $3 < r.retain
+      and r.completed_at > now() - retention._in_seconds(r.retain)
+      and coalesce(r.retain_until, ''-infinity'') < now()'
+    || case
+      when p_tenant_id = '*'
+      then ' and $4 is null
+        and not exists (select from retention.policy p where p.tenant_id = r.tenant_id::text and p.tenant_id <> ''*'')'
+      else ' and r.tenant_id = $4'
+    end
+    || case when retention._may_hold() then ' and not r.held' else '' end
+    || case
+      when exists (select from retention.batch b where b.settled_at is null and b.early is not null)
+      then ' and not exists (
+        select
+        from retention.batch b
+        cross join unnest(b.run_ids) as u (run_id)
+        where b.settled_at is null
+          and b.early is not null
+          and u.run_id = r.run_id
+      )'
+      else ''
+    end
+    || ' group by r.tenant_id::text'
+  using now() - retention._in_seconds(p_retain),
+    now() - (select max(retention._in_seconds(p.retain)) from retention.policy p),
+    p_retain,
+    case when p_tenant_id <> '*' then p_tenant_id end::retention.tenant_id;
+end
+$_$;
+
+CREATE FUNCTION retention._preview_by_tenant(p_tenant_id text, p_retain interval) RETURNS TABLE(tenant_id text, results bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select t.tenant_id::text, c.results
+  from retention._tenants() t
+  left join retention.policy p on p.tenant_id = t.tenant_id::text
+    and p.tenant_id <> '*'
+  cross join lateral (
+    select count(*) as results
+    from retention._past(
+      t.tenant_id, now() - retention._in_seconds(t.retain), null, now() - retention._in_seconds(p_retain), null
+    ) r
+    where not r.held
+      and coalesce(r.retain_until, '-infinity') < now()
+      -- Not yet due, and flagged nevertheless: only with a cutoff that a person confirmed.
+      and r.run_id not in (
+        select unnest(b.run_ids)
+        from retention.batch b
+        where b.settled_at is null
+          and b.early is not null
+      )
+  ) c
+  where p_retain < t.retain
+    and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
+    and c.results > 0;
+end
+$$;
+
+CREATE FUNCTION retention._prune_receipts() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_seals bigint[] := array(
+    select w.seal_id
+    from (
+      select o.seal_id,
+        sum(cardinality(o.batches) + cardinality(o.receipts)) over (order by o.seal_id rows unbounded preceding) as receipts
+      from (
+        select s.seal_id, s.batches, s.receipts
+        from retention.seal s
+        where s.pruned_at is null
+          and s.sealed_at < now() - (select t.receipts_kept from retention.setting t)
+        order by s.sealed_at
+        limit 1000
+      ) o
+    ) w
+    where w.receipts <= 20000
+  );
+begin
+  update retention.seal s set pruned_at = clock_timestamp() where s.seal_id = any (v_seals);
+  delete from retention.batch b
+  where b.seal_id = any (v_seals)
+    and b.settled_at is not null
+    and b.cleared > 0;
+  delete from retention.receipt r where r.seal_id = any (v_seals);
+end
+$$;
+
 CREATE FUNCTION retention._put_to_work(p_surge_id bigint, p_but text[], p_late_since timestamp with time zone, OUT flagged bigint, OUT batches bigint, OUT oldest timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET work_mem TO '128MB'
     AS $$
+declare
+  -- What was set aside goes since a person has released it.
+  v_asked_by text := case when p_surge_id is not null then session_user end;
 begin
   insert into retention.bucket (bucket)
   select distinct p.bucket
@@ -5272,8 +7772,8 @@ begin
   if p_but = '{}' then
     -- Packed as they are.
     with moved as (
-      insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
-      select p.bucket, p.results, p.oldest, p.newest, p.due_since, p_late_since, p.run_ids, p.keys, p.tenants
+      insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, asked_by, run_ids, keys, tenants)
+      select p.bucket, p.results, p.oldest, p.newest, p.due_since, p_late_since, v_asked_by, p.run_ids, p.keys, p.tenants
       from retention.surge_part p
       where p.surge_id is not distinct from p_surge_id
       order by p.oldest, p.part_id
@@ -5284,8 +7784,8 @@ begin
     return;
   end if;
   with moved as (
-    insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, run_ids, keys, tenants)
-    select n.bucket, count(*), min(n.oldest), max(n.newest), min(n.due_since), p_late_since,
+    insert into retention.batch (bucket, results, oldest, newest, due_since, late_since, asked_by, run_ids, keys, tenants)
+    select n.bucket, count(*), min(n.oldest), max(n.newest), min(n.due_since), p_late_since, v_asked_by,
       array_agg(n.run_id order by n.place), array_agg(n.key order by n.place), array_agg(n.tenant_id order by n.place)
     from (
       select p.bucket, p.oldest, p.newest, p.due_since, u.run_id, u.key, u.tenant_id,
@@ -5392,6 +7892,12 @@ begin
   end loop;
   return v_conditions;
 end
+$$;
+
+CREATE FUNCTION retention._read_older_than(p_older_than interval) RETURNS interval
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case when p_older_than is not null then retention._in_seconds(least(p_older_than, '2000000 days')) end
 $$;
 
 CREATE FUNCTION retention._read_run_id(p_run_id text) RETURNS retention.run_id
@@ -5516,6 +8022,89 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._receipt_digest(p_header text, p_groups bytea) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN sha256((sha256(convert_to(p_header, 'UTF8'::name)) || p_groups));
+
+CREATE FUNCTION retention._receipt_header(p_source text, p_id bigint, p_kind text, p_bucket text, p_settled_at timestamp with time zone, p_request_ids text[], p_asked_by text, p_revision bigint, p_session text, p_product text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select row_to_json(h)::text
+  from (
+    select p_source || '-' || p_id as receipt,
+      p_kind as kind,
+      p_bucket as bucket,
+      retention._iso_exactly(p_settled_at) as settled_at,
+      p_request_ids as request_ids,
+      p_asked_by as asked_by,
+      p_revision as revision,
+      p_session as session,
+      p_product as product
+  ) h
+$$;
+
+CREATE FUNCTION retention._receipt_words(p_receipt text, p_kind text, p_is_gone boolean, p_how text, p_bucket text, p_key text, p_asked_by text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select format(
+    '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
+    case
+      when p_kind = 'found_gone' then 'found gone and stamped'
+      when p_kind = 'restored' and not p_is_gone then 'brought back, and no longer stamped as gone'
+      when not p_is_gone then 'no longer stamped as gone'
+      else case p_how
+        when 'gone' then 'already gone'
+        when 'marker' then 'deleted with a delete marker'
+        when 'purged' then 'deleted with all its versions'
+        else 'deleted'
+      end || case p_kind
+        when 'early' then ', asked for before its time'
+        when 'verify' then ', its object had returned'
+        when 'restored' then ', it was restored and fell due again'
+        else ', by its policy'
+      end
+    end,
+    coalesce(', asked for by ' || p_asked_by, '')
+  )
+$$;
+
+CREATE FUNCTION retention._record_change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+declare
+  v_before jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+begin
+  if tg_op = 'UPDATE'
+    and tg_table_name in ('policy', 'hold')
+    and (v_before ->> 'tenant_id', v_before ->> 'run_id') is distinct from (v_after ->> 'tenant_id', v_after ->> 'run_id')
+  then
+    perform retention._note_change(tg_table_name, 'delete', v_before, null);
+    perform retention._note_change(tg_table_name, 'insert', null, v_after);
+  else
+    perform retention._note_change(tg_table_name, lower(tg_op), v_before, v_after);
+  end if;
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._record_truncate() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+begin
+  execute format(
+    'select retention._note_change(%L, ''delete'', to_jsonb(t), null) from %s t', tg_table_name, tg_relid::regclass
+  );
+  return null;
+end
+$$;
+
 CREATE FUNCTION retention._recorded_roles() RETURNS TABLE(role text, kind text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5534,6 +8123,21 @@ CREATE FUNCTION retention._recorded_roles() RETURNS TABLE(role text, kind text)
   ) as r (role, kind, place)
   where r.role is not null
   order by r.role, r.place
+$$;
+
+CREATE FUNCTION retention._refuse_emptying() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception using
+    errcode = 'check_violation',
+    message = format('retention.%s cannot be emptied: without its rows nothing is flagged or claimed any more', tg_table_name),
+    hint = case tg_table_name
+      when 'policy' then 'End the policy of a tenant with: retention policy unset TENANT; change the default with: retention policy set ''*'' DURATION.'
+      else 'To stop the reactor: retention halt. To take the schema away: retention migrate down.'
+    end;
+end
 $$;
 
 CREATE FUNCTION retention._refuse_orphans(p_because text, p_hint text) RETURNS void
@@ -5560,6 +8164,17 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._refuse_unreadable(p_sqlstate text, p_message text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  raise exception using
+    errcode = p_sqlstate,
+    message = format('the rows of this tenant cannot all be read, so they cannot be counted: %s', left(p_message, 500)),
+    hint = 'Correct the value that the message names. retention explain RUN says whether a run can be read.';
+end
+$$;
+
 CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql
     SET work_mem TO '128MB'
@@ -5568,10 +8183,9 @@ CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETUR
 declare
   v_candidates bigint[] := '{}';
   v_found bigint[];
-  v_batch record;
   v_batch_ids bigint[];
   v_selected bigint;
-  v_taken bigint := 0;
+  v_taken bigint;
   v_leased bigint[] := '{}';
 begin
   -- Found without a lock. Until it is there, a batch may be settled or split, and what failed goes on in a
@@ -5579,11 +8193,16 @@ begin
   loop
     v_found := array(
       select distinct b.batch_id
-      from retention.batch b
+      from (
+        -- Left out before their results are looked at.
+        select o.batch_id, o.run_ids
+        from retention.batch o
+        where o.settled_at is null
+          and o.batch_id not in (select unnest(v_candidates))
+        offset 0
+      ) b
       cross join unnest(b.run_ids) as u (run_id)
-      where b.settled_at is null
-        and b.batch_id <> all (v_candidates)
-        and u.run_id in (select s.run_id from retention.selection s)
+      where u.run_id in (select s.run_id from retention.selection s)
     );
     exit when v_found = '{}';
     perform
@@ -5593,36 +8212,42 @@ begin
     for update;
     v_candidates := v_candidates || v_found;
   end loop;
-  for v_batch in
-    select b.*,
-      b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null as is_leased,
-      array(
-        select u.run_id
-        from unnest(b.run_ids) as u (run_id)
-        where u.run_id in (select s.run_id from retention.selection s)
-      ) as chosen
+  with leased as (
+    select b.batch_id
     from retention.batch b
     where b.batch_id = any (v_candidates)
       and b.settled_at is null
-  loop
-    if v_batch.is_leased then
-      delete from retention.selection s where s.run_id = any (v_batch.chosen);
-      v_leased := v_leased || v_batch.batch_id;
-      continue;
-    end if;
-    if v_batch.lease is not null then
-      -- It loses its lease here, and its last holder may still be asking S3.
-      perform retention._note_unanswered(b, null, b.visible_at)
-      from retention.batch b
-      where b.batch_id = v_batch.batch_id;
-      update retention.batch b
-      set lease = null,
-        visible_at = clock_timestamp()
-      where b.batch_id = v_batch.batch_id;
-    end if;
-    v_taken := v_taken + cardinality(v_batch.chosen);
-    perform retention._take_out(v_batch.batch_id, v_batch.chosen);
-  end loop;
+      and (b.lease is not null and b.visible_at > clock_timestamp() or b.deleted_at is not null)
+  ),
+  kept as (
+    delete from retention.selection s
+    where s.run_id in (
+      select unnest(b.run_ids)
+      from leased l
+      join retention.batch b on b.batch_id = l.batch_id
+    )
+  )
+  select coalesce(array_agg(l.batch_id), '{}') into v_leased from leased l;
+  v_candidates := array(select unnest(v_candidates) except select unnest(v_leased));
+  -- Such a one loses its lease here, and its last holder may still be asking S3.
+  perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+    and b.settled_at is null
+    and b.lease is not null
+    and exists (
+      select
+      from unnest(b.run_ids) as u (run_id)
+      where u.run_id in (select s.run_id from retention.selection s)
+    );
+  perform retention._note_left(
+    b,
+    array(select u.run_id from unnest(b.run_ids) as u (run_id) where u.run_id in (select s.run_id from retention.selection s))
+  )
+  from retention.batch b
+  where b.batch_id = any (v_candidates)
+    and b.settled_at is null;
+  v_taken := retention._take_out_selected(v_candidates);
 
   insert into retention.bucket (bucket)
   select distinct s.bucket
@@ -5630,19 +8255,24 @@ begin
   on conflict do nothing;
   with made as (
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, run_ids, keys, tenants
+      bucket, results, oldest, newest, due_since, early, why, asked_by, run_ids, keys, tenants
     )
     select n.bucket, count(*), min(n.completed_at), max(n.completed_at), min(n.due_at), p_early,
+      case when n.is_early then 'early' end,
+      session_user,
       array_agg(n.run_id order by n.place),
       array_agg(retention._pack_key(n.key, n.run_id::text) order by n.place),
       array_agg(n.tenant_id order by n.place)
     from (
-      select s.*,
-        row_number() over (partition by s.bucket order by s.completed_at, s.run_id) as place
-      from retention.selection s
+      select t.*,
+        row_number() over (partition by t.bucket, t.is_early order by t.completed_at, t.run_id) as place
+      from (
+        select s.*, p_early is not null and (s.due_at < now()) is not true as is_early
+        from retention.selection s
+      ) t
     ) n
-    group by n.bucket, (n.place - 1) / p_batch_size
-    order by n.bucket, min(n.place)
+    group by n.bucket, n.is_early, (n.place - 1) / p_batch_size
+    order by n.bucket, n.is_early, min(n.place)
     returning batch_id, results
   )
   select coalesce(array_agg(m.batch_id), '{}'), coalesce(sum(m.results), 0)
@@ -5691,8 +8321,9 @@ begin
     end;
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
-      bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-      attempts, postponed, code, error, failed_at, dead_at, deleted_at, run_ids, keys, tenants
+      bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, ends, versions,
+      request_ids, settled_session, product, run_ids, keys, tenants
     )
     values (
       p_batch.bucket,
@@ -5700,6 +8331,7 @@ begin
       p_batch.oldest,
       p_batch.newest,
       p_batch.due_since,
+      p_batch.late_since,
       p_batch.early,
       p_batch.flagged_at,
       coalesce(v_retry_at, clock_timestamp()),
@@ -5710,6 +8342,15 @@ begin
       clock_timestamp(),
       case when v_is_dead then clock_timestamp() end,
       coalesce(p_batch.deleted_at, clock_timestamp()),
+      p_batch.leased_by,
+      p_batch.why,
+      p_batch.asked_by,
+      p_batch.revision,
+      case when p_batch.ends is not null then array(select p_batch.ends[i] from unnest(v_kind.places) i order by i) end,
+      case when p_batch.versions is not null then array(select p_batch.versions[i] from unnest(v_kind.places) i order by i) end,
+      p_batch.request_ids,
+      p_batch.settled_session,
+      p_batch.product,
       array(select p_run_ids[i] from unnest(v_kind.places) i order by i),
       array(select p_keys[i] from unnest(v_kind.places) i order by i),
       array(select p_tenants[i] from unnest(v_kind.places) i order by i)
@@ -5986,6 +8627,9 @@ declare
   v_respelled text;
 begin
   alter table retention.policy disable trigger user;
+  if exists (select from pg_trigger t where t.tgrelid = 'retention.policy'::regclass and t.tgname = 'record_update') then
+    alter table retention.policy enable trigger record_change, enable trigger record_update;
+  end if;
   for v_tenant in
     select p.tenant_id from retention.policy p where p.tenant_id <> '*'
     union
@@ -6028,6 +8672,16 @@ CREATE FUNCTION retention._results(p_batch retention.batch) RETURNS TABLE(run_id
   from unnest(p_batch.run_ids, p_batch.keys, p_batch.tenants) with ordinality as u (run_id, key, tenant_id, n)
   -- Unpacked once, however often it is named.
   offset 0
+$$;
+
+CREATE FUNCTION retention._retain_of(p_tenant_id text) RETURNS interval
+    LANGUAGE sql STABLE
+    AS $$
+  select retention._in_seconds(coalesce(p.retain, d.retain))
+  from retention.policy d
+  left join retention.policy p on p.tenant_id = p_tenant_id
+    and p.tenant_id <> '*'
+  where d.tenant_id = '*'
 $$;
 
 CREATE FUNCTION retention._retype(p_domain text, p_type text) RETURNS void
@@ -6164,6 +8818,14 @@ begin
       where r.run_id = u.run_id
     );
   select p.results into v_before from retention.surge_part p where p.part_id = p_part_id;
+  if v_left.results < v_before then
+    insert into retention.past_work (batch_id, state, since, until, oldest, newest, run_ids)
+    select p.surge_id, 'set aside', p_found_at, clock_timestamp(), p.oldest, p.newest,
+      array(select u.run_id from unnest(p.run_ids) as u (run_id) where u.run_id not in (select unnest(v_left.run_ids)))
+    from retention.surge_part p
+    where p.part_id = p_part_id
+      and p.surge_id is not null;
+  end if;
   if v_left.results = v_before then
     update retention.surge_part p set looked_at = clock_timestamp() where p.part_id = p_part_id;
   elsif v_left.results = 0 then
@@ -6309,13 +8971,27 @@ CREATE FUNCTION retention._review_surge(p_surge_id bigint) RETURNS bigint
 declare
   v_surge retention.surge;
   v_part_id bigint;
+  v_part_ids bigint[];
   v_gone bigint := 0;
 begin
   select * into v_surge from retention.surge s where s.surge_id = p_surge_id for update;
   if to_regclass('retention._live') is null then
     return 0;
   end if;
-  for v_part_id in select p.part_id from retention.surge_part p where p.surge_id = p_surge_id order by p.part_id loop
+  if retention._is_large_surge(p_surge_id) then
+    v_part_ids := retention._changed_parts(p_surge_id, v_surge.found_at);
+    update retention.surge_part p
+    set looked_at = clock_timestamp()
+    where p.surge_id = p_surge_id
+      and p.part_id not in (select unnest(v_part_ids));
+  end if;
+  for v_part_id in
+    select p.part_id
+    from retention.surge_part p
+    where p.surge_id = p_surge_id
+      and (v_part_ids is null or p.part_id = any (v_part_ids))
+    order by p.part_id
+  loop
     v_gone := v_gone + retention._review_part(v_part_id, v_surge.found_at);
   end loop;
   if v_gone > 0 then
@@ -6360,6 +9036,82 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._row_at(p_subject text, p_name text, p_at timestamp with time zone) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_change record;
+begin
+  select c.after as row
+  into v_change
+  from retention.change c
+  where c.subject = p_subject
+    and (p_name is null or c.name = p_name)
+    and c.at <= p_at
+  order by c.change_id desc
+  limit 1;
+  if not found then
+    select c.before as row
+    into v_change
+    from retention.change c
+    where c.subject = p_subject
+      and (p_name is null or c.name = p_name)
+      and c.at > p_at
+    order by c.change_id
+    limit 1;
+  end if;
+  if found then
+    return v_change.row;
+  end if;
+  return case p_subject
+    when 'policy' then (select to_jsonb(p) from retention.policy p where p.tenant_id = p_name and p.set_at <= p_at)
+    when 'hold' then (select to_jsonb(h) from retention.hold h where h.hold_id::text = p_name and h.placed_at <= p_at)
+    else (select to_jsonb(s) from retention.setting s)
+  end;
+end
+$$;
+
+CREATE FUNCTION retention._row_of(p_run_id retention.run_id, OUT is_there boolean, OUT tenant_id text, OUT status text, OUT completed_at timestamp with time zone, OUT retain_until timestamp with time zone, OUT bucket text, OUT key text, OUT cleared_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  is_there := false;
+  if to_regclass('retention.result') is null then
+    return;
+  end if;
+  select true, r.tenant_id::text, r.status::text, r.completed_at, r.retain_until::timestamptz, r.bucket::text, r.key::text,
+    r.cleared_at::timestamptz
+  into is_there, tenant_id, status, completed_at, retain_until, bucket, key, cleared_at
+  from retention.result r
+  where r.run_id = p_run_id
+  limit 1;
+  is_there := coalesce(is_there, false);
+end
+$$;
+
+CREATE FUNCTION retention._rule_changes(p_tenant_id text, p_from timestamp with time zone) RETURNS SETOF retention.change
+    LANGUAGE sql STABLE
+    AS $$
+  select c.*
+  from retention.change c
+  where c.subject = 'policy'
+    and c.tenant_id in ('*', p_tenant_id)
+    and c.before ->> 'retain' is distinct from c.after ->> 'retain'
+    -- The last one before the period says by which rule it began.
+    and c.at >= coalesce(
+      (
+        select max(e.at)
+        from retention.change e
+        where e.subject = 'policy'
+          and e.tenant_id = c.tenant_id
+          and e.before ->> 'retain' is distinct from e.after ->> 'retain'
+          and e.at < p_from
+      ),
+      '-infinity'
+    )
+  order by c.change_id
+$$;
+
 CREATE FUNCTION retention._run_id_or_null(p_run_id text) RETURNS retention.run_id
     LANGUAGE plpgsql STABLE
     AS $$
@@ -6368,6 +9120,45 @@ begin
 exception
   when data_exception then
     return null;
+end
+$$;
+
+CREATE FUNCTION retention._run_receipts(p_run_id retention.run_id, p_batch_ids bigint[], p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(receipt text, kind text, is_gone boolean, settled_at timestamp with time zone, bucket text, key text, tenant_id text, how text, asked_by text, settled_session text, product text, batch_id bigint, flagged_at timestamp with time zone, began_at timestamp with time zone, deleted_at timestamp with time zone, early interval, late_since timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select format('%s-%s', r.source, r.id),
+    r.kind,
+    r.kind not in ('restored', 'unstamped') or r.source = 'batch',
+    r.settled_at,
+    r.bucket,
+    retention._unpack_key(r.keys[p.place], p_run_id::text),
+    r.tenants[p.place],
+    coalesce(r.ends[p.place], 'deleted'),
+    r.asked_by,
+    r.settled_session,
+    r.product,
+    b.batch_id,
+    b.flagged_at,
+    b.leased_at,
+    b.deleted_at,
+    b.early,
+    b.late_since
+  from (
+    select x.* from retention._receipt x where x.source = 'batch' and x.id = any (p_batch_ids)
+    union all
+    select x.*
+    from retention._receipt x
+    where x.source = 'receipt'
+      and x.kind <> 'orphan'
+      and x.settled_at >= coalesce(p_since, '-infinity')
+      and p_run_id = any (x.run_ids)
+  ) r
+  cross join lateral (select array_position(r.run_ids, p_run_id) as place) p
+  left join retention.batch b on r.source = 'batch' and b.batch_id = r.id
+  order by r.settled_at, r.source, r.id;
 end
 $$;
 
@@ -6536,6 +9327,161 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._seal_digest(p_previous bytea, p_header text, p_members bytea) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN sha256(((COALESCE(p_previous, '\x'::bytea) || sha256(convert_to(p_header, 'UTF8'::name))) || sha256(p_members)));
+
+CREATE FUNCTION retention._seal_header(p_seal_id bigint, p_sealed_at timestamp with time zone, p_complete_to timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select row_to_json(h)::text
+  from (
+    select p_seal_id as seal,
+      retention._iso_exactly(p_sealed_at) as sealed_at,
+      retention._iso_exactly(p_complete_to) as complete_to
+  ) h
+$$;
+
+CREATE FUNCTION retention._seal_in_tick() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_until timestamptz := clock_timestamp() + interval '3 seconds';
+  v_problem text;
+begin
+  -- On most ticks of a quiet database there is nothing: three looks at the end of an index.
+  if cardinality((select u.batches || u.receipts || u.changes from retention._unsealed(1) u)) = 0 then
+    return;
+  end if;
+  perform from retention.seal_head for update skip locked;
+  if not found then
+    return;
+  end if;
+  begin
+    while retention._seal_once() loop
+      exit when clock_timestamp() >= v_until;
+    end loop;
+  exception
+    when query_canceled or assert_failure or others then
+      v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
+  end;
+  update retention.seal_head
+  set problem = v_problem,
+    problem_at = case when v_problem is not null then clock_timestamp() end
+  where problem is distinct from v_problem
+    or v_problem is not null;
+  if v_problem is not null then
+    raise warning 'sealing failed: %', v_problem;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._seal_once(p_most integer DEFAULT 500) RETURNS boolean
+    LANGUAGE plpgsql
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    AS $$
+declare
+  -- Before the snapshot is taken: what is settled later is not claimed to be covered.
+  v_sealed_at timestamptz := case
+    when current_setting('transaction_isolation') = 'read committed' then clock_timestamp()
+    else transaction_timestamp()
+  end;
+  v_snapshot pg_snapshot := pg_current_snapshot();
+  v_system text := (select n.system_identifier from retention._identity_now() n);
+  v_head retention.seal_head;
+  v_before retention.seal;
+  v_new record;
+  v_made record;
+  v_seal_id bigint;
+  v_complete_to timestamptz;
+  v_digest bytea;
+begin
+  select * into v_new from retention._unsealed(p_most);
+  if cardinality(v_new.batches || v_new.receipts || v_new.changes) = 0 or exists (select from retention._copy_reason()) then
+    return false;
+  end if;
+  select * into strict v_head from retention.seal_head;
+  select * into v_before from retention.seal s where s.seal_id = v_head.seal_id;
+  v_seal_id := v_head.seal_id + 1;
+  v_complete_to := case when v_new.is_all then retention._complete_to(v_sealed_at, v_snapshot, v_system) end;
+  -- It grows, unless the clock was set back.
+  if v_before.complete_to < v_sealed_at then
+    v_complete_to := greatest(v_before.complete_to, v_complete_to);
+  end if;
+
+  with batches as (
+    update retention.batch b
+    set salt = uuid_send(gen_random_uuid()),
+      seal_id = v_seal_id
+    where b.batch_id = any (v_new.batches)
+    returning 'batch' as source, b.batch_id as id, coalesce(b.why, 'policy') as kind, b.bucket, b.cleared as results,
+      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids, b.keys,
+      b.tenants, b.ends, b.versions
+  ),
+  receipts as (
+    update retention.receipt r
+    set salt = uuid_send(gen_random_uuid()),
+      seal_id = v_seal_id
+    where r.receipt_id = any (v_new.receipts)
+    returning 'receipt' as source, r.receipt_id as id, r.kind, r.bucket, r.results, r.settled_at, r.request_ids,
+      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions
+  ),
+  changes as (
+    update retention.change c
+    set seal_id = v_seal_id
+    where c.change_id = any (v_new.changes)
+    returning c.change_id as id, retention._change_digest(c.salt, retention._change_text(c)) as digest
+  ),
+  members as (
+    select case r.source when 'batch' then 1 else 2 end as part, r.id, r.results,
+      retention._receipt_digest(
+        retention._receipt_header(
+          r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session,
+          r.product
+        ),
+        g.groups
+      ) as digest
+    from (select * from batches union all select * from receipts) r
+    cross join lateral (
+      select string_agg(x.digest, null order by x.digest) as groups
+      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+    ) g
+    union all
+    select 3, c.id, 0, c.digest
+    from changes c
+  )
+  select coalesce(array_agg(m.id order by m.id) filter (where m.part = 1), '{}') as batches,
+    coalesce(array_agg(m.id order by m.id) filter (where m.part = 2), '{}') as receipts,
+    coalesce(array_agg(m.id order by m.id) filter (where m.part = 3), '{}') as changes,
+    sum(m.results) as results,
+    string_agg(m.digest, null order by m.part, m.id) as digests
+  into strict v_made
+  from members m;
+
+  v_digest := retention._seal_digest(
+    v_head.digest, retention._seal_header(v_seal_id, v_sealed_at, v_complete_to), v_made.digests
+  );
+  insert into retention.seal (
+    seal_id, sealed_at, complete_to, snapshot_xmin, snapshot_xmax, system_identifier, batches, receipts, changes, results,
+    digests, previous, digest
+  )
+  values (
+    v_seal_id, v_sealed_at, v_complete_to, pg_snapshot_xmin(v_snapshot), pg_snapshot_xmax(v_snapshot), v_system,
+    v_made.batches, v_made.receipts, v_made.changes, v_made.results, v_made.digests, v_head.digest, v_digest
+  );
+  update retention.seal_head
+  set seal_id = v_seal_id,
+    digest = v_digest,
+    sealed_at = v_sealed_at;
+  if pg_notification_queue_usage() <= 0.5 then
+    perform pg_notify('retention_sealed', retention._head(v_seal_id)::text);
+  end if;
+  return true;
+end
+$$;
+
 CREATE FUNCTION retention._seen() RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$
@@ -6556,6 +9502,26 @@ CREATE FUNCTION retention._seen_of(p_tenant_id text) RETURNS timestamp with time
     where h.tenant_id = p_tenant_id
       and retention._hold_end(h.released_at, h.expires_at) <= now()
   ) e
+$$;
+
+CREATE FUNCTION retention._selection_asked(p_tenant_id text, p_run_ids text[], p_older_than interval, p_limit bigint, p_expected bigint) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select jsonb_strip_nulls(jsonb_build_object(
+    'all', case when p_tenant_id is null and p_run_ids is null then true end,
+    'tenant_id', p_tenant_id,
+    'run_ids', case when r.runs <= 100 then r.run_ids end,
+    'runs', case when r.runs > 100 then r.runs end,
+    'first_run_id', case when r.runs > 100 then r.run_ids -> 0 end,
+    'runs_sha256', case when r.runs > 100 then encode(sha256(convert_to(r.run_ids::text, 'UTF8')), 'hex') end,
+    'older_than_seconds', extract(epoch from p_older_than)::bigint,
+    'limit', p_limit,
+    'expected', p_expected
+  ))
+  from (
+    select jsonb_agg(i.id order by i.id collate "C") as run_ids, count(*) as runs
+    from (select distinct u.id from unnest(p_run_ids) as u (id)) i
+  ) r
 $$;
 
 CREATE FUNCTION retention._serves(p_kind text, p_least_role text) RETURNS boolean
@@ -6586,10 +9552,10 @@ begin
     )
   end;
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, visible_at,
-    attempts, postponed, code, error, failed_at, dead_at, run_ids, keys, tenants
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
+    attempts, postponed, code, error, failed_at, dead_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
-  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.early, p_batch.flagged_at,
+  select p_batch.bucket, count(*), p_batch.oldest, p_batch.newest, p_batch.due_since, p_batch.late_since, p_batch.early, p_batch.flagged_at,
     coalesce(v_retry_at, clock_timestamp()),
     p_batch.attempts + p_counts::integer,
     p_batch.postponed + (not p_counts)::integer,
@@ -6597,6 +9563,9 @@ begin
     left(p_error, 500),
     clock_timestamp(),
     case when v_is_dead then clock_timestamp() end,
+    p_batch.why,
+    p_batch.asked_by,
+    p_batch.request_ids,
     array_agg(u.run_id order by u.n),
     array_agg(u.key order by u.n),
     array_agg(u.tenant_id order by u.n)
@@ -6633,7 +9602,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[]) RETURNS void
+CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_nestloop TO 'off'
@@ -6642,9 +9611,9 @@ CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys tex
     SET jit TO 'off'
     AS $$
 begin
-  insert into retention.stray (verify_id, bucket, key, bytes, modified_at)
-  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at
-  from unnest(p_keys, p_bytes, p_modified) as k (key, bytes, modified_at)
+  insert into retention.stray (verify_id, bucket, key, bytes, modified_at, etag)
+  select p_verify_id, p_bucket, k.key, k.bytes, k.modified_at, k.etag
+  from unnest(p_keys, p_bytes, p_modified, p_etags) as k (key, bytes, modified_at, etag)
   where not exists (
     select
     from retention._live r
@@ -6664,6 +9633,74 @@ CREATE FUNCTION retention._set_aside_between(p_from timestamp with time zone, p_
   from retention.surge_part p
   where p.oldest <= p_to
     and p.newest >= p_from
+$$;
+
+CREATE FUNCTION retention._set_aside_keys(p_bucket text, p_keys text[]) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_found record;
+begin
+  select array_agg(k.key) as keys,
+    array_agg(l.run_id) as run_ids,
+    min(l.completed_at) as first_completed_at,
+    max(l.completed_at) as completed_at
+  into v_found
+  from unnest(p_keys) as k (key)
+  cross join lateral (
+    select r.run_id, r.completed_at
+    from retention._live r
+    where r.key = k.key collate "C"
+      and r.bucket = p_bucket
+    offset 0
+  ) l;
+  return array(
+    select distinct s.key
+    from unnest(v_found.keys, v_found.run_ids) as s (key, run_id)
+    -- As an expression it is hashed: as a join it would compare each with all.
+    where (
+      s.run_id in (
+        select a.run_id
+        from retention._set_aside_between(v_found.first_completed_at, v_found.completed_at) as a (run_id)
+      )
+    ) is true
+  );
+end
+$$;
+
+CREATE FUNCTION retention._setting_words(p_before jsonb, p_after jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case
+    when p_before is null then 'settings: written whole'
+    when p_after is null then 'settings: removed'
+    else concat_ws(
+      ', ',
+      case
+        when p_before ->> 'halted_at' is null and p_after ->> 'halted_at' is not null
+        then 'halted: ' || (p_after ->> 'halted_reason')
+          || case when p_after ->> 'halted_by' <> p_after ->> 'halted_session' then format(' (in the name of %s)', p_after ->> 'halted_by') else '' end
+        when p_before ->> 'halted_at' is not null and p_after ->> 'halted_at' is null
+        then format('resumed (was halted: %s)', p_before ->> 'halted_reason')
+      end,
+      nullif(
+        retention._differences(
+          p_before,
+          p_after,
+          case
+            when (p_before ->> 'halted_at' is null) <> (p_after ->> 'halted_at' is null)
+            then '{halted_at, halted_by, halted_reason, halted_session}'
+            else '{}'
+          end::text[]
+        ),
+        'written again'
+      )
+    )
+  end
 $$;
 
 CREATE FUNCTION retention._settled_before(p_batch_id bigint, p_lease uuid) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
@@ -6698,7 +9735,105 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
-    and not o.is_due
+    and (
+      not o.is_due
+      or exists (select from retention._part_of(o.run_id)) and not exists (select from retention._part_of(p_run_id))
+    )
+$$;
+
+CREATE FUNCTION retention._sharer_at(p_run_id retention.run_id, p_bucket text, p_key text, p_setting jsonb, p_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  v_other record;
+  v_due_at timestamptz;
+begin
+  if not (p_setting ->> 'check_shared_objects')::boolean or not retention._can_look() then
+    return null;
+  end if;
+  for v_other in
+    select l.run_id, l.tenant_id::text as tenant_id, l.completed_at, l.retain_until::timestamptz as retain_until, l.due_at
+    from retention._live l
+    where l.key = p_key collate "C"
+      and l.bucket = p_bucket
+      and l.run_id <> p_run_id
+    limit 1000
+  loop
+    v_due_at := case
+      when v_other.due_at is not null
+      then greatest(
+        least(v_other.completed_at, timestamptz '290000-01-01 00:00Z')
+          + retention._in_seconds((select p.retain from retention._policy_at(v_other.tenant_id, p_at) p)),
+        v_other.retain_until
+      )
+    end;
+    if v_due_at is null
+      or v_due_at >= p_at
+      or retention._holds_at(
+        v_other.run_id, v_other.tenant_id, p_bucket, p_key, (p_setting ->> 'release_spread')::interval, p_at
+      ) is not null
+    then
+      return format('it shared its object with run %s, which %s', v_other.run_id,
+        case when v_due_at < p_at then 'was held' else 'was not due' end);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+CREATE FUNCTION retention._shown(p_value text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN COALESCE(NULLIF("left"(p_value, 200), ''::text), 'none'::text);
+
+CREATE FUNCTION retention._some_tenant_ids(p_most integer) RETURNS SETOF retention.tenant_id
+    LANGUAGE plpgsql STABLE ROWS 250
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+  return query
+  select null::retention.tenant_id
+  where exists (
+    select
+    from retention._live r
+    where r.is_candidate
+      and r.tenant_id is null
+  )
+  union all
+  (
+    -- Read no further than its limit.
+    with recursive name(tenant_id) as (
+      (
+        select r.tenant_id
+        from retention._live r
+        where r.is_candidate
+          and r.tenant_id is not null
+        order by r.tenant_id
+        limit 1
+      )
+      union all
+      select (
+        select r.tenant_id
+        from retention._live r
+        where r.is_candidate
+          and r.tenant_id > n.tenant_id
+        order by r.tenant_id
+        limit 1
+      )
+      from name n
+      where n.tenant_id is not null
+    )
+    select n.tenant_id::retention.tenant_id
+    from name n
+    where n.tenant_id is not null
+    limit p_most
+  )
+  limit p_most;
+end
 $$;
 
 CREATE FUNCTION retention._sort_out(p_batch retention.batch, p_spared bigint[], p_failed bigint[], p_codes text[], p_errors text[], p_maybe_shared bigint[] DEFAULT NULL::bigint[]) RETURNS jsonb
@@ -6720,6 +9855,7 @@ begin
       || retention._set_apart(p_batch, v_kind.places, v_kind.code, v_kind.error, v_kind.code !~ '^(42|3D|3F|28)');
   end loop;
   v_kept := retention._without(p_batch, p_spared || p_failed);
+  perform retention._note_left(p_batch, array(select p_batch.run_ids[n] from unnest(p_spared || p_failed) n));
   update retention.batch b
   set results = v_kept.results,
     run_ids = v_kept.run_ids,
@@ -6862,6 +9998,33 @@ begin
         and e.n not in (select unnest(spared))
     ) o;
   end if;
+end
+$$;
+
+CREATE FUNCTION retention._spare_set_aside(p_batch retention.batch, p_spared bigint[], p_keys text[], p_shares boolean, OUT spared bigint[], OUT keys text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_set_aside text[];
+begin
+  spared := p_spared;
+  keys := p_keys;
+  if p_shares is not true or not exists (select from retention.surge_part) then
+    return;
+  end if;
+  v_set_aside := retention._set_aside_keys(p_batch.bucket, array(select distinct k.key from unnest(p_keys) as k (key)));
+  if v_set_aside = '{}' then
+    return;
+  end if;
+  keys := array(
+    select k.key from unnest(p_keys) as k (key) where k.key collate "C" not in (select unnest(v_set_aside) collate "C")
+  );
+  spared := array(
+    select n.place from unnest(p_spared) as n (place)
+    union
+    select e.n from retention._results(p_batch) e where e.key collate "C" in (select unnest(v_set_aside) collate "C")
+    order by 1
+  );
 end
 $$;
 
@@ -7251,6 +10414,125 @@ CREATE FUNCTION retention._stamp_until() RETURNS timestamp with time zone
   )
 $$;
 
+CREATE FUNCTION retention._standing(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_work text, p_is_parked boolean, OUT category text, OUT state text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_live record;
+begin
+  select l.* into v_live from retention._live l where l.run_id = p_run_id and l.completed_at = p_completed_at limit 1;
+  state := null;
+  if not found or not v_live.is_candidate or not v_live.has_place and v_live.bucket is not null then
+    category := 'without_place';
+  elsif p_work in ('dead', 'in flight') then
+    category := case p_work when 'dead' then 'dead' else 'not_yet' end;
+    state := p_work;
+  elsif v_live.bucket is null then
+    category := 'without_place';
+  elsif v_live.held or exists (select from retention.held_object) and retention._is_held_object(v_live.bucket, v_live.key) then
+    category := 'held';
+  elsif (select s.check_shared_objects from retention.setting s) and exists (
+    select
+    from retention._live o
+    where o.key = v_live.key collate "C"
+      and o.bucket = v_live.bucket
+      and o.run_id <> p_run_id
+      and not o.is_due
+  ) then
+    category := 'shared';
+  elsif p_is_parked then
+    category := 'surge';
+  else
+    if exists (select from retention.keeper) or exists (select from retention.spared_object) then
+      select case w.state when 'kept' then 'kept' when 'object changed' then 'spared' end
+      into category
+      from retention._why_spared(p_run_id, v_live.bucket, v_live.key, null) w;
+    end if;
+    if category is null then
+      category := 'not_yet';
+      state := coalesce(p_work, 'due');
+    end if;
+  end if;
+exception
+  when others then
+    if retention._is_passing(sqlstate) or sqlstate in ('42P01', '42703', '42883') then
+      raise;
+    end if;
+    category := 'unreadable';
+    state := null;
+end
+$$;
+
+CREATE FUNCTION retention._state_at(p_run record, p_work record, p_setting jsonb, p_completed text, p_due_at timestamp with time zone, p_bucket text, p_holds jsonb, p_run_id retention.run_id, p_at timestamp with time zone, OUT state text, OUT because text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_held text := retention._hold_in_force(p_holds, p_at);
+  v_shared text := retention._sharer_at(p_run_id, p_bucket, p_run.key, p_setting, p_at);
+begin
+  if p_run.status is distinct from p_completed then
+    state := 'not completed';
+    because := format('its status is %s; only results of %s runs expire', coalesce(p_run.status, 'null'), p_completed);
+  elsif p_run.completed_at is null or p_run.completed_at = '-infinity' then
+    state := 'no date';
+    because := format('the run is %s but has no completion date, so nothing says when it falls due', p_completed);
+  elsif p_run.completed_at > p_at then
+    state := 'not completed';
+    because := format('the run completed later, at %s', retention._iso(p_run.completed_at));
+  elsif coalesce(p_run.key, '') = '' then
+    state := 'no key';
+    because := 'the run names no object, so there is nothing to delete';
+  elsif p_work.state in ('dead', 'in flight') then
+    state := p_work.state;
+    because := p_work.because;
+  elsif p_bucket is null then
+    state := 'no bucket';
+    because := 'the run names no bucket, and there was no single default (S3_RESULT_BUCKET)';
+  elsif v_held is not null then
+    state := 'held';
+    because := v_held;
+  elsif p_holds is not null then
+    state := 'coming back';
+    because := format(
+      'a hold on its tenant had ended; its results came back over %s, this one at %s',
+      p_setting ->> 'release_spread',
+      retention._iso(
+        (select max((h ->> 'ends')::timestamptz) from jsonb_array_elements(p_holds) h where h ->> 'on' = 'tenant')
+          + (p_setting ->> 'release_spread')::interval * retention._place_in_line(p_run_id::text)
+      )
+    );
+  elsif p_due_at is null then
+    state := 'kept';
+    because := 'there was no default policy, so nothing was due';
+  elsif p_due_at >= p_at and p_work.early is null then
+    state := 'kept';
+  elsif v_shared is not null then
+    state := 'shared';
+    because := v_shared;
+  elsif p_work.surge_id is not null then
+    state := 'set aside';
+    because := format('it was late: due since %s and unknown to the last complete walk; it was set aside%s',
+      retention._iso(p_due_at), coalesce(' in surge ' || nullif(p_work.surge_id, 0), ''));
+  elsif p_setting ->> 'halted_at' is not null then
+    state := 'halted';
+    because := format('it was due since %s, but everything was halted by %s since %s: %s', retention._iso(p_due_at),
+      p_setting ->> 'halted_by', retention._iso((p_setting ->> 'halted_at')::timestamptz), p_setting ->> 'halted_reason');
+  elsif not (p_setting ->> 'enabled')::boolean then
+    state := 'disabled';
+    because := format('it was due since %s, but retention was switched off', retention._iso(p_due_at));
+  elsif p_work.state is not null then
+    state := p_work.state;
+    because := p_work.because;
+  else
+    state := 'due';
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._state_of_batch(p_batch retention.batch, p_bucket retention.bucket, p_run_id text, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $_$
@@ -7403,6 +10685,101 @@ CREATE FUNCTION retention._subscription_of(p_table oid) RETURNS text
   join pg_subscription s on s.oid = r.srsubid
   where r.srrelid in (select t.relid from pg_partition_tree(p_table) t union select p_table)
   limit 1
+$$;
+
+CREATE FUNCTION retention._surge_at(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_is_there boolean, p_flagged_at timestamp with time zone, p_at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  v_surge_id bigint;
+  v_past record;
+  v_flagged timestamptz[] := array[p_flagged_at];
+begin
+  select coalesce(p.surge_id, 0)
+  into v_surge_id
+  from retention.surge_part p
+  left join retention.surge g on g.surge_id = p.surge_id
+  where p_run_id = any (p.run_ids)
+    and least(p.parked_at, g.found_at) <= p_at
+  limit 1;
+  if found then
+    return v_surge_id;
+  end if;
+  for v_past in
+    select p.state, p.batch_id, p.since, p.until
+    from retention.past_work p
+    where p.run_ids is not null
+      and (not p_is_there or tstzrange(p.oldest, p.newest, '[]') @> p_completed_at)
+      and p.until > p_at
+      and p_run_id = any (p.run_ids)
+  loop
+    if v_past.state = 'set aside' and v_past.since <= p_at then
+      return v_past.batch_id;
+    end if;
+    v_flagged := v_flagged || v_past.since;
+  end loop;
+  return (
+    select g.surge_id
+    from retention.surge_release r
+    join retention.surge g on g.surge_id = r.surge_id
+    where r.released_at = any (v_flagged)
+      and r.released_at > p_at
+      and g.found_at <= p_at
+    order by r.released_at, g.surge_id
+    limit 1
+  );
+end
+$$;
+
+CREATE FUNCTION retention._surge_rows(p_surge_id bigint) RETURNS TABLE(tenant_id text, bucket text, run_id retention.run_id, completed_at timestamp with time zone, due_at timestamp with time zone, is_due boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select u.tenant_id, p.bucket, u.run_id, l.completed_at, l.due_at, l.is_due
+  from retention.surge_part p
+  cross join lateral unnest(p.run_ids, p.tenants) as u (run_id, tenant_id)
+  cross join lateral (
+    select min(r.completed_at) as completed_at, max(r.due_at) as due_at, bool_or(r.is_due) as is_due
+    from retention._live r
+    where r.run_id = u.run_id
+  ) l
+  where p.surge_id = p_surge_id;
+end
+$$;
+
+CREATE FUNCTION retention._surge_rows_at_once(p_surge_id bigint) RETURNS TABLE(tenant_id text, bucket text, run_id retention.run_id, completed_at timestamp with time zone, due_at timestamp with time zone, is_due boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  with listed as materialized (
+    select u.tenant_id, p.bucket, u.run_id
+    from retention.surge_part p
+    cross join lateral unnest(p.run_ids, p.tenants) as u (run_id, tenant_id)
+    where p.surge_id = p_surge_id
+  ),
+  found as materialized (
+    select r.run_id::retention.run_id as run_id, min(r.completed_at) as completed_at, max(r.due_at) as due_at,
+      bool_or(r.is_due) as is_due
+    from retention._live r
+    where r.run_id in (select s.run_id from listed s)
+    group by r.run_id
+  )
+  select s.tenant_id, s.bucket, s.run_id, f.completed_at, f.due_at, f.is_due
+  from listed s
+  left join found f on f.run_id = s.run_id;
+end
 $$;
 
 CREATE FUNCTION retention._table_faults(p_table regclass, p_found jsonb) RETURNS TABLE(code text, message text, hint text)
@@ -7586,6 +10963,7 @@ CREATE FUNCTION retention._take_out(p_batch_id bigint, p_run_ids retention.run_i
 declare
   v_left record;
 begin
+  perform retention._note_left(b, p_run_ids) from retention.batch b where b.batch_id = p_batch_id;
   select count(*) as results,
     array_agg(u.run_id order by u.n) as run_ids,
     array_agg(u.key order by u.n) as keys,
@@ -7609,6 +10987,56 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._take_out_selected(p_batch_ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $$
+declare
+  v_taken bigint;
+begin
+  with remaining as materialized (
+    select u.batch_id,
+      count(*) as before,
+      count(*) filter (where not u.is_selected) as results,
+      array_agg(u.run_id order by u.n) filter (where not u.is_selected) as run_ids,
+      array_agg(u.key order by u.n) filter (where not u.is_selected) as keys,
+      array_agg(u.tenant_id order by u.n) filter (where not u.is_selected) as tenants
+    from (
+      select b.batch_id, e.run_id, e.key, e.tenant_id, e.n,
+        e.run_id in (select s.run_id from retention.selection s) as is_selected
+      from retention.batch b
+      cross join unnest(b.run_ids, b.keys, b.tenants) with ordinality as e (run_id, key, tenant_id, n)
+      where b.batch_id in (select unnest(p_batch_ids))
+        and b.settled_at is null
+      offset 0
+    ) u
+    group by u.batch_id
+  ),
+  emptied as (
+    delete from retention.batch b
+    using remaining r
+    where b.batch_id = r.batch_id
+      and r.results = 0
+  ),
+  shortened as (
+    update retention.batch b
+    set results = r.results,
+      run_ids = r.run_ids,
+      keys = r.keys,
+      tenants = r.tenants,
+      etags = null,
+      visible_at = case when b.lease is null then b.visible_at else clock_timestamp() end,
+      lease = null
+    from remaining r
+    where b.batch_id = r.batch_id
+      and r.results between 1 and r.before - 1
+  )
+  select coalesce(sum(r.before - r.results), 0) into v_taken from remaining r;
+  return v_taken;
+end
+$$;
+
 CREATE FUNCTION retention._take_pass_lock() RETURNS void
     LANGUAGE plpgsql
     SET lock_timeout TO '60s'
@@ -7622,6 +11050,56 @@ exception
       message = 'another transaction has been flagging results for longer than a minute',
       detail = retention._lockers('retention.pass_lock'),
       hint = 'Try again when it has ended. An idle one is ended with: select pg_terminate_backend(<process>)';
+end
+$$;
+
+CREATE FUNCTION retention._tell_returned(p_batch_id bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'on'
+    SET enable_hashjoin TO 'on'
+    AS $$
+declare
+  v_batch retention.batch;
+  v_whys text[];
+  v_is_told boolean;
+begin
+  select * into strict v_batch from retention.batch b where b.batch_id = p_batch_id;
+  select array_agg(r.why order by e.n)
+  into v_whys
+  from retention._results(v_batch) e
+  left join retention.returned_result r on r.run_id = e.run_id
+    and r.bucket = v_batch.bucket
+    and r.key = e.key collate "C";
+  if v_whys[1] is null and array_remove(v_whys, null) = '{}' or v_whys[1] = all (v_whys) then
+    return v_whys[1];
+  end if;
+  -- As claim does: a check that comes through is not suspect.
+  v_is_told := coalesce(v_batch.code not in ('ClaimLost', 'ClaimSuspect'), false);
+  insert into retention.batch (
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at, leased_at, attempts, postponed,
+    stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
+  )
+  select v_batch.bucket, count(*), v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.late_since, v_batch.early,
+    v_batch.flagged_at, v_batch.visible_at, v_batch.leased_at, v_batch.attempts, v_batch.postponed, v_batch.stuck_since,
+    case when v_is_told then v_batch.code end,
+    case when v_is_told then v_batch.error end,
+    case when v_is_told then v_batch.failed_at end,
+    v_batch.why, v_batch.asked_by, v_batch.request_ids,
+    array_agg(u.run_id order by u.n), array_agg(u.key order by u.n), array_agg(u.tenant_id order by u.n)
+  from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants, v_whys) with ordinality as u (run_id, key, tenant_id, why, n)
+  where u.why is distinct from v_whys[1]
+  group by u.why;
+  update retention.batch b
+  set (results, run_ids, keys, tenants) = (
+      select count(*), array_agg(u.run_id order by u.n), array_agg(u.key order by u.n), array_agg(u.tenant_id order by u.n)
+      from unnest(v_batch.run_ids, v_batch.keys, v_batch.tenants, v_whys) with ordinality
+        as u (run_id, key, tenant_id, why, n)
+      where u.why is not distinct from v_whys[1]
+    ),
+    -- The claim reads them again.
+    etags = null
+  where b.batch_id = p_batch_id;
+  return v_whys[1];
 end
 $$;
 
@@ -7674,6 +11152,17 @@ CREATE FUNCTION retention._tenant_key(p_tenant_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_tenant_id IS NULL) THEN ''::text ELSE ('='::text || p_tenant_id) END;
 
+CREATE FUNCTION retention._tenant_of_history(p_tenant_id text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+  if exists (select from retention.change c where c.tenant_id = p_tenant_id) then
+    return p_tenant_id;
+  end if;
+  return retention._policy_tenant(p_tenant_id);
+end
+$$;
+
 CREATE FUNCTION retention._tenants() RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval)
     LANGUAGE plpgsql STABLE ROWS 100
     SET enable_seqscan TO 'off'
@@ -7705,13 +11194,8 @@ $$;
 
 CREATE FUNCTION retention._tenants_due_of(p_tenants integer, p_bound integer, p_tenant_keys text[]) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
     LANGUAGE plpgsql STABLE
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
-    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 begin
@@ -7719,34 +11203,52 @@ begin
     return;
   end if;
   return query
-  with waiting as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, f.due_at
-    from retention._tenants() t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), 1) f
-    where p_tenant_keys is null
-      or t.tenant_key = any (p_tenant_keys)
-    order by f.due_at, t.tenant_key
-    limit p_tenants
+  with tenant as materialized (
+    select row_number() over () as place, t.tenant_id, t.tenant_key, t.retain,
+      now() - retention._in_seconds(t.retain) as before
+    from retention._watched() t
+    where not t.is_held
+      and (p_tenant_keys is null or t.tenant_key = any (p_tenant_keys))
+  ),
+  waiting as materialized (
+    select row_number() over (order by w.due_at, w.tenant_key) as place, w.*
+    from (
+      select t.tenant_id, t.tenant_key, t.retain, t.before, r.due_at
+      from (
+        select array_agg(t.tenant_id order by t.place) as tenant_ids, array_agg(t.before order by t.place) as befores
+        from tenant t
+      ) e
+      cross join lateral retention._past_each(e.tenant_ids, null, null, e.befores, 1) r
+      join tenant t on t.place = r.place
+      order by r.due_at, t.tenant_key
+      limit p_tenants
+    ) w
   ),
   seen as materialized (
-    select t.tenant_id, t.tenant_key, t.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
-      count(*) over (partition by t.tenant_key) as looked_at
-    from waiting t
-    cross join lateral retention._past(t.tenant_id, null, null, now() - retention._in_seconds(t.retain), p_bound) r
+    select w.tenant_id, w.tenant_key, w.retain, r.run_id, r.completed_at, r.due_at, r.is_due,
+      count(*) over (partition by w.place) as looked_at
+    from (
+      select array_agg(w.tenant_id order by w.place) as tenant_ids, array_agg(w.before order by w.place) as befores
+      from waiting w
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, null, null, e.befores, p_bound) r
+    join waiting w on w.place = r.place
+  ),
+  known as materialized (
+    select case when k.is_flagged then k.run_ids end as run_ids, case when k.is_flagged then k.horizon end as horizon
+    from (
+      select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+      from seen s
+    ) b
+    cross join lateral retention._known_first(b.first_completed_at, b.last_completed_at) k
   )
   select s.tenant_id::text,
     (extract(epoch from s.retain) / 86400)::double precision,
     min(s.completed_at),
     min(s.due_at),
     count(*),
-    count(*) filter (
-      where s.run_id in (
-        select retention._flagged_between(
-          (select min(x.completed_at) from seen x), (select max(x.completed_at) from seen x)
-        )
-      )
-    ),
-    min(s.looked_at) >= p_bound
+    count(*) filter (where s.run_id in (select unnest(k.run_ids) from known k)),
+    min(s.looked_at) >= p_bound or coalesce(max(s.completed_at) >= (select min(k.horizon) from known k), false)
   from seen s
   where s.is_due
     and s.run_id is not null
@@ -7984,7 +11486,7 @@ begin
     and a.withdrawn_at is null
     and a.asked_at between clock_timestamp() - interval '24 hours' and clock_timestamp() + interval '1 minute'
     -- What only says how things shall be may be said twice in one transaction.
-    and (a.used_at is null or a.used_in = pg_current_xact_id() and p_kind in ('policy', 'setting', 'purge', 'hold'))
+    and (a.used_at is null or a.used_in = pg_current_xact_id() and p_kind in ('policy', 'setting', 'purge', 'hold', 'keeper'))
   order by a.used_at nulls last, a.approval_id
   limit 1
   for update;
@@ -8063,7 +11565,7 @@ exception
 end
 $$;
 
-CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
+CREATE FUNCTION retention._unflagged(p_bound integer) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone, newest timestamp with time zone)
     LANGUAGE plpgsql STABLE
     AS $$
 #variable_conflict use_variable
@@ -8078,7 +11580,7 @@ exception
     if retention._is_passing(sqlstate) then
       raise;
     end if;
-    v_keys := array(select t.tenant_key from retention._tenants() t);
+    v_keys := array(select t.tenant_key from retention._watched() t);
     due := 0;
     is_capped := true;
     v_parts := jsonb_build_array(to_jsonb(v_keys));
@@ -8090,6 +11592,7 @@ exception
         due := due + v_part.due;
         completed_at := least(completed_at, v_part.completed_at);
         due_at := least(due_at, v_part.due_at);
+        newest := greatest(newest, v_part.newest);
       exception
         when others then
           if retention._is_passing(sqlstate) then
@@ -8102,122 +11605,141 @@ exception
 end
 $$;
 
-CREATE FUNCTION retention._unflagged_of(p_bound integer, p_tenant_keys text[]) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone)
+CREATE FUNCTION retention._unflagged_of(p_bound integer, p_tenant_keys text[]) RETURNS TABLE(due bigint, is_capped boolean, completed_at timestamp with time zone, due_at timestamp with time zone, newest timestamp with time zone)
     LANGUAGE plpgsql STABLE
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     SET max_parallel_workers_per_gather TO '0'
+    SET join_collapse_limit TO '1'
     SET jit TO 'off'
-    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 begin
   if not retention._can_look() then
-    return query select 0::bigint, false, null::timestamptz, null::timestamptz;
-  else
-    return query
-    with tenant as materialized (
-      select t.tenant_id,
-        now() - retention._in_seconds(t.retain) as before,
-        g.completed_at as seen_completed_at,
-        g.run_id as seen_run_id
-      from retention._tenants() t
-      left join retention.progress g on g.tenant_key = t.tenant_key
-      where p_tenant_keys is null
-        or t.tenant_key = any (p_tenant_keys)
-    ),
-    side as materialized (
-      select t.*, false as is_behind, t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
+    return query select 0::bigint, false, null::timestamptz, null::timestamptz, null::timestamptz;
+    return;
+  end if;
+  return query
+  with tenant as materialized (
+    select w.*,
+      now() - retention._in_seconds(w.retain) as before
+    from retention._watched() w
+    where p_tenant_keys is null
+      or w.tenant_key = any (p_tenant_keys)
+  ),
+  side as materialized (
+    select row_number() over () as place,
+      greatest(p_bound / count(*) over (), 1) as share,
+      s.*
+    from (
+      select t.tenant_id, t.before, false as is_behind, t.seen_completed_at, t.seen_run_id,
+        t.seen_completed_at as after_completed_at, t.seen_run_id as after_run_id
       from tenant t
+      where not t.is_held
       union all
       select t.tenant_id,
         -- The progress itself may have others of its very moment beside it.
         least(t.before, t.seen_completed_at + interval '1 microsecond'),
-        t.seen_completed_at,
-        t.seen_run_id,
-        true,
-        null,
-        null
+        true, t.seen_completed_at, t.seen_run_id, null, null
       from tenant t
-      where t.seen_completed_at is not null
-    ),
-    stretch as materialized (
-      select row_number() over () as place,
-        greatest(p_bound / count(*) over (), 1) as share,
-        s.*
+      where not t.is_held
+        and t.seen_completed_at is not null
+    ) s
+  ),
+  first as materialized (
+    select s.place, s.share, s.tenant_id, s.before, s.is_behind, s.seen_completed_at, s.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.bucket, r.key, r.is_due and r.has_place as may_go,
+      row_number() over (partition by s.place order by r.completed_at, r.run_id) as n
+    from (
+      select array_agg(s.tenant_id order by s.place) as tenant_ids,
+        array_agg(s.after_completed_at order by s.place) as after_completed_at,
+        array_agg(s.after_run_id order by s.place) as after_run_ids,
+        array_agg(s.before order by s.place) as befores,
+        min(s.share) as share
       from side s
-      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, 1) r
-    ),
-    first as materialized (
-      select s.place, s.is_behind, s.seen_completed_at, s.seen_run_id,
-        r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not (
-          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
-          or (select exists (select from retention.spared_object))
-            and retention._is_spared_for_now(r.bucket, r.key)
-        ) as may_go
-      from stretch s
-      cross join lateral retention._past(s.tenant_id, s.after_completed_at, s.after_run_id, s.before, s.share) r
-    ),
-    wanting as materialized (
-      select s.*,
-        l.completed_at as last_completed_at,
-        l.run_id as last_run_id,
-        greatest((p_bound - (select count(*) from first)) / count(*) over (), 0) as more
-      from stretch s
-      join (select f.place, count(*) as results from first f group by f.place) n on n.place = s.place
-        and n.results >= s.share
-      join (
-        select distinct on (f.place) f.place, f.completed_at, f.run_id
-        from first f
-        order by f.place, f.completed_at desc, f.run_id desc
-      ) l on l.place = s.place
-    ),
-    second as materialized (
-      select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
-        r.run_id, r.completed_at, r.due_at,
-        r.is_due and r.has_place and not (
-          (select exists (select from retention.shared_object)) and retention._is_known_shared(r.bucket, r.key)
-          or (select exists (select from retention.spared_object))
-            and retention._is_spared_for_now(r.bucket, r.key)
-        ) as may_go
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, e.after_completed_at, e.after_run_ids, e.befores, e.share) r
+    join side s on s.place = r.place
+  ),
+  wanting as materialized (
+    select row_number() over () as place,
+      w.*,
+      -- Probing each again for a row or two is not worth it.
+      case when w.rest >= 10 then w.rest else 0 end as more
+    from (
+      select f.is_behind, f.tenant_id, f.before, f.seen_completed_at, f.seen_run_id, f.completed_at, f.run_id,
+        (p_bound - (select count(*) from first)) / count(*) over () as rest
+      from first f
+      where f.n = f.share
+    ) w
+  ),
+  second as materialized (
+    select w.place, w.is_behind, w.seen_completed_at, w.seen_run_id,
+      r.run_id, r.completed_at, r.due_at, r.bucket, r.key, r.is_due and r.has_place as may_go
+    from (
+      select array_agg(w.tenant_id order by w.place) as tenant_ids,
+        array_agg(w.completed_at order by w.place) as after_completed_at,
+        array_agg(w.run_id order by w.place) as after_run_ids,
+        array_agg(w.before order by w.place) as befores,
+        min(w.more) as more
       from wanting w
-      cross join lateral retention._past(w.tenant_id, w.last_completed_at, w.last_run_id, w.before, w.more) r
-      where w.more > 0
-    ),
-    seen as materialized (
-      select x.*
-      from (select f.* from first f union all select s.* from second s) x
-      where not x.is_behind
-        or x.completed_at < x.seen_completed_at
-        or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
-    ),
-    -- Each side by itself: together they would span all the batches between them.
-    flagged as materialized (
-      select f.run_id
-      from (
-        select min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
-        from seen s
-        group by s.is_behind
-      ) b
-      cross join lateral retention._known_between(b.first_completed_at, b.last_completed_at) as f (run_id)
-    )
-    select count(*),
-      exists (
+    ) e
+    cross join lateral retention._past_each(e.tenant_ids, e.after_completed_at, e.after_run_ids, e.befores, e.more) r
+    join wanting w on w.place = r.place
+  ),
+  seen as materialized (
+    select x.*
+    from (
+      select f.is_behind, f.seen_completed_at, f.seen_run_id, f.run_id, f.completed_at, f.due_at, f.bucket, f.key, f.may_go
+      from first f
+      union all
+      select s.is_behind, s.seen_completed_at, s.seen_run_id, s.run_id, s.completed_at, s.due_at, s.bucket, s.key, s.may_go
+      from second s
+    ) x
+    where not x.is_behind
+      or x.completed_at < x.seen_completed_at
+      or x.completed_at = x.seen_completed_at and coalesce(x.run_id <= x.seen_run_id, x.seen_run_id is null)
+  ),
+  -- Each side by itself: together they would span all the batches between them.
+  known as materialized (
+    select b.is_behind, k.run_ids, k.horizon
+    from (
+      select s.is_behind, min(s.completed_at) as first_completed_at, max(s.completed_at) as last_completed_at
+      from seen s
+      group by s.is_behind
+    ) b
+    cross join lateral retention._known_first(b.first_completed_at, b.last_completed_at) k
+  ),
+  judged as materialized (
+    select s.*,
+      s.completed_at >= (select min(k.horizon) from known k where not k.is_behind) and not s.is_behind
+        or s.completed_at >= (select min(k.horizon) from known k where k.is_behind) and s.is_behind as is_unknown
+    from seen s
+  )
+  select count(*) filter (where w.is_work),
+    not coalesce((select t.is_all from tenant t limit 1), true)
+      or exists (
         select
         from wanting w
-        where (select count(*) from second s where s.place = w.place) >= w.more
-      ),
-      min(s.completed_at),
-      min(s.due_at)
-    from seen s
-    where s.may_go
-      and s.run_id is not null
-      and s.run_id not in (select f.run_id from flagged f);
-  end if;
+        left join second s on s.place = w.place
+        group by w.place, w.more
+        having count(s.place) >= w.more
+      )
+      or exists (select from judged j where j.is_unknown),
+    min(w.completed_at) filter (where w.is_work),
+    min(w.due_at) filter (where w.is_work),
+    (select retention._newest_of(array(select t.tenant_id from tenant t)))
+  from (
+    select j.completed_at,
+      j.due_at,
+      j.may_go
+        and j.run_id is not null
+        and j.is_unknown is not true
+        and j.run_id not in (select unnest(k.run_ids) from known k)
+        and not (
+          (select exists (select from retention.shared_object)) and retention._is_known_shared(j.bucket, j.key)
+          or (select exists (select from retention.spared_object)) and retention._is_spared_for_now(j.bucket, j.key)
+        ) as is_work
+    from judged j
+  ) w;
 end
 $$;
 
@@ -8257,16 +11779,50 @@ begin
 end
 $$;
 
-CREATE UNLOGGED TABLE retention.selection (
-    run_id retention.run_id NOT NULL,
-    tenant_id text,
-    bucket text NOT NULL,
-    key text NOT NULL COLLATE pg_catalog."C",
-    completed_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone
-);
-
-COMMENT ON TABLE retention.selection IS 'what a narrowed reconcile works with; empty between calls';
+CREATE FUNCTION retention._unsealed(p_most integer, OUT batches bigint[], OUT receipts bigint[], OUT changes bigint[], OUT is_all boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  -- So many results are hashed within a second.
+  v_most_results constant bigint := 100000;
+  v_most_receipts integer;
+  v_looked_at bigint;
+begin
+  select coalesce(array_agg(w.batch_id) filter (where w.before < v_most_results), '{}'), count(*)
+  into strict batches, v_looked_at
+  from (
+    select b.batch_id, sum(b.results) over (order by b.settled_at, b.batch_id rows unbounded preceding) - b.results as before
+    from (
+      select u.batch_id, u.settled_at, u.cleared as results
+      from retention.batch u
+      where u.seal_id is null
+        and u.settled_at is not null
+        and u.cleared > 0
+      order by u.settled_at
+      limit p_most
+    ) b
+  ) w;
+  v_most_receipts := greatest(least(p_most - cardinality(batches), v_most_results / 1000), 1);
+  receipts := array(
+    select r.receipt_id
+    from retention.receipt r
+    where r.seal_id is null
+    order by r.settled_at
+    limit v_most_receipts
+  );
+  changes := array(
+    select c.change_id
+    from retention.change c
+    where c.seal_id is null
+    order by c.change_id
+    limit p_most
+  );
+  is_all := v_looked_at < p_most
+    and cardinality(batches) = v_looked_at
+    and cardinality(receipts) < v_most_receipts
+    and cardinality(changes) < p_most;
+end
+$$;
 
 CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint) RETURNS SETOF retention.selection
     LANGUAGE sql STABLE
@@ -8281,7 +11837,7 @@ CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint
     group by x.bucket, x.key collate "C"
   ) k
   cross join lateral (
-    select count(*) filter (where not r.is_due) as not_due
+    select count(*) filter (where not r.is_due) as not_due, count(*) as runs
     from retention._live r
     where (select s.check_shared_objects from retention.setting s)
       and r.key = k.key
@@ -8292,6 +11848,11 @@ CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint
   -- One that is early is itself not due.
   where o.not_due <= (u.due_at is null or u.due_at >= now())::integer
     and not ((select exists (select from retention.held_object)) and retention._is_held_object(k.bucket, k.key))
+    and not (
+      (select s.check_shared_objects and exists (select from retention.surge_part) from retention.setting s)
+      and o.runs > 1
+      and retention._is_set_aside_object(k.bucket, k.key)
+    )
   order by u.place
   limit p_limit
 $$;
@@ -8330,6 +11891,55 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._unstamp(p_run_ids retention.run_id[], p_before timestamp with time zone, p_kind text, p_why text, p_version text, p_client text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET lock_timeout TO '500ms'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'on'
+    AS $$
+declare
+  v_default_bucket text := (select s.default_bucket from retention.setting s);
+  v_before retention.run_id[] := array(
+    select r.run_id
+    from retention.result r
+    where r.run_id = any (p_run_ids)
+      and r.cleared_at < p_before
+    for no key update
+  );
+  v_part record;
+  v_unstamped bigint := 0;
+begin
+  if v_before = '{}' then
+    return 0;
+  end if;
+  perform retention._clear_stamps(v_before, p_before);
+  for v_part in
+    -- What a trigger has put back is no deed.
+    select retention._bucket(r.bucket, v_default_bucket) as bucket,
+      array_agg(r.run_id::retention.run_id order by r.run_id) as run_ids,
+      array_agg(coalesce(r.key::text, '') order by r.run_id) as keys,
+      array_agg(r.tenant_id::text order by r.run_id) as tenants
+    from retention.result r
+    where r.run_id = any (v_before)
+      and r.cleared_at is null
+    group by 1
+  loop
+    v_unstamped := v_unstamped + cardinality(v_part.run_ids);
+    perform retention._write_receipts(
+      p_kind, coalesce(v_part.bucket, ''), v_part.run_ids, v_part.keys, v_part.tenants, p_client,
+      p_versions => case when p_version is not null then array_fill(p_version, array[cardinality(v_part.run_ids)]) end
+    );
+    insert into retention.returned_result (run_id, bucket, key, why)
+    select distinct u.run_id, coalesce(v_part.bucket, ''), u.key, p_why
+    from unnest(v_part.run_ids, v_part.keys) as u (run_id, key)
+    on conflict (run_id, bucket, key) do update
+    set why = excluded.why,
+      noted_at = now();
+  end loop;
+  return v_unstamped;
+end
+$$;
+
 CREATE FUNCTION retention._unsupported(p_table oid, OUT reason text, OUT remedy text) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8363,33 +11973,109 @@ CREATE FUNCTION retention._until(p_at timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN (p_at = 'infinity'::timestamp with time zone) THEN 'for ever'::text ELSE ('until '::text || retention._iso(p_at)) END;
 
-CREATE FUNCTION retention._upcoming_flagged(p_tenant_id text) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
-    LANGUAGE sql STABLE
-    AS $$
-  select case
-      when b.dead_at is not null then null
-      when b.lease is not null then now()
-      else greatest(b.visible_at, now())
-    end,
-    case when b.dead_at is not null then 'dead' else 'flagged' end,
-    u.tenant_id,
-    b.bucket,
-    count(*)
-  from retention.batch b
-  cross join unnest(b.tenants) as u (tenant_id)
-  where b.settled_at is null
-    and (p_tenant_id is null or u.tenant_id = p_tenant_id)
-  group by b.batch_id, u.tenant_id
-  union all
-  select null, 'set aside', u.tenant_id, p.bucket, count(*)
-  from retention.surge_part p
-  cross join unnest(p.tenants) as u (tenant_id)
-  where p_tenant_id is null or u.tenant_id = p_tenant_id
-  group by u.tenant_id, p.bucket
-$$;
-
-CREATE FUNCTION retention._upcoming_unflagged(p_tenant_id text, p_end timestamp with time zone) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+CREATE FUNCTION retention._upcoming_at_once(p_tenant_id text, p_end timestamp with time zone) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
     LANGUAGE plpgsql STABLE
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
+    AS $_$
+#variable_conflict use_column
+declare
+  v_cool_off interval := coalesce((select s.cool_off from retention.setting s), '0');
+  v_spread interval := (select s.release_spread from retention.setting s);
+  v_before timestamptz := p_end - v_cool_off - (select min(retention._in_seconds(p.retain)) from retention.policy p);
+  v_source text := format(
+    'select r.run_id::retention.run_id as run_id, r.tenant_id::text as tenant_id, r.bucket::text as bucket,
+      r.key::text collate "C" as key, r.completed_at, r.due_at, r.tenant_id as tenant, r.status, r.retain_until
+    from retention._live r
+    where r.is_candidate
+      and r.completed_at < $1
+      and %s
+      and r.has_place
+      and r.run_id is not null
+      and r.due_at < %L::timestamptz',
+    case when p_tenant_id is null then '$2 is null' else 'r.tenant_id = $2' end,
+    p_end - v_cool_off
+  );
+  v_shared text[] := retention._look_shared_keys(v_source, v_before, p_tenant_id);
+  v_holds boolean := exists (select from retention.hold);
+begin
+  return query execute format(
+    'with freed as (
+      select d.run_id, d.tenant_id, d.bucket, d.key, %s as free_at
+      from (%s) d
+      %s
+      where not exists (
+        select
+        from retention._known_between(''-infinity'', ''infinity'') as f (run_id)
+        where f.run_id = d.run_id
+      )
+    ),
+    -- An object goes when the last of the runs that point at it is free.
+    shared as (
+      select f.*, %s as sharers_free_at, %s as is_spared
+      from freed f
+      %s
+      %s
+    )
+    select date_trunc(''day'', j.at), j.state, j.tenant_id, j.bucket, count(*)
+    from (
+      select case
+          when s.is_spared is not true and greatest(s.free_at, s.sharers_free_at) + $4 < $3
+          then greatest(s.free_at, s.sharers_free_at, now()) + $4
+        end as at,
+        case
+          when s.is_spared then ''spared''
+          when greatest(s.free_at, s.sharers_free_at) < now() then ''due''
+          when greatest(s.free_at, s.sharers_free_at) + $4 < $3 then ''upcoming''
+          when s.free_at + $4 >= $3 then ''held''
+          else ''shared''
+        end as state,
+        s.tenant_id,
+        s.bucket
+      from shared s
+    ) j
+    group by 1, j.state, j.tenant_id, j.bucket',
+    case
+      when v_holds
+      then 'greatest(d.due_at, r.ended_at, t.ended_at + $5 * retention._place_in_line(d.run_id::text))'
+      else 'd.due_at'
+    end,
+    v_source,
+    case
+      when v_holds
+      then 'left join retention._last_holds() r on r.run_id = d.run_id
+        left join retention._last_holds() t on t.tenant_id = d.tenant_id'
+    end,
+    case when v_shared is null then 'null::timestamptz' else 'case when o.run_id <> f.run_id then o.free_at else o.next_free_at end' end,
+    case when exists (select from retention.spared_object) then 'x.key is not null' else 'false' end,
+    case
+      when v_shared is not null
+      then 'left join retention._latest_sharers($6) o on o.bucket = f.bucket and o.key = f.key'
+    end,
+    case
+      when exists (select from retention.spared_object)
+      then 'left join (
+        select distinct n.bucket, n.key
+        from retention.spared_object n
+        where retention._is_spared_for_now(n.bucket, n.key)
+      ) x on x.bucket = f.bucket and x.key = f.key'
+    end
+  )
+  using v_before, p_tenant_id::retention.tenant_id, p_end, v_cool_off, v_spread, v_shared;
+end
+$_$;
+
+CREATE FUNCTION retention._upcoming_by_tenant(p_tenant_keys text[], p_end timestamp with time zone) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 declare
@@ -8397,10 +12083,6 @@ declare
   v_cool_off interval;
   v_holds boolean := exists (select from retention.hold);
 begin
-  -- Nothing is known of the table while it is detached.
-  if to_regclass('retention._live') is null then
-    return;
-  end if;
   select * into strict v_setting from retention.setting;
   v_cool_off := coalesce(v_setting.cool_off, '0');
   return query
@@ -8410,8 +12092,8 @@ begin
     join retention.policy d on d.tenant_id = '*'
     left join retention.policy p on p.tenant_id = n.tenant_id::text
       and p.tenant_id <> '*'
-    where p_tenant_id is null
-      or n.tenant_id::text = p_tenant_id
+    where p_tenant_keys is null
+      or retention._tenant_key(n.tenant_id::text) = any (p_tenant_keys)
   ),
   seen as materialized (
     select r.run_id, r.tenant_id, r.bucket, r.key, r.completed_at, r.due_at
@@ -8436,12 +12118,21 @@ begin
     select f.*,
       case
         when v_setting.check_shared_objects then (
-          select max(
+          select greatest(
+            -- Another run that is set aside keeps it until the release.
             case
-              when o.due_at is null then 'infinity'
-              when v_holds then retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
-              else o.due_at
-            end
+              when count(*) > 0
+                and (select exists (select from retention.surge_part))
+                and retention._is_set_aside_object(f.bucket, f.key)
+              then timestamptz 'infinity'
+            end,
+            max(
+              case
+                when o.due_at is null then 'infinity'
+                when v_holds then retention._free_at(o.run_id::retention.run_id, o.tenant_id::text, o.due_at)
+                else o.due_at
+              end
+            )
           )
           from retention._live o
           where o.key = f.key collate "C"
@@ -8476,6 +12167,78 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._upcoming_flagged(p_tenant_id text) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE sql STABLE
+    AS $$
+  select case
+      when b.dead_at is not null then null
+      when b.lease is not null then now()
+      else greatest(b.visible_at, now())
+    end,
+    case when b.dead_at is not null then 'dead' else 'flagged' end,
+    u.tenant_id,
+    b.bucket,
+    count(*)
+  from retention.batch b
+  cross join unnest(b.tenants) as u (tenant_id)
+  where b.settled_at is null
+    and (p_tenant_id is null or u.tenant_id = p_tenant_id)
+  group by b.batch_id, u.tenant_id
+  union all
+  select null, 'set aside', u.tenant_id, p.bucket, count(*)
+  from retention.surge_part p
+  cross join unnest(p.tenants) as u (tenant_id)
+  where p_tenant_id is null or u.tenant_id = p_tenant_id
+  group by u.tenant_id, p.bucket
+$$;
+
+CREATE FUNCTION retention._upcoming_unflagged(p_tenant_id text, p_end timestamp with time zone) RETURNS TABLE(at timestamp with time zone, state text, tenant_id text, bucket text, results bigint)
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  v_keys text[] := case when p_tenant_id is not null then array[retention._tenant_key(p_tenant_id)] end;
+  v_parts jsonb;
+begin
+  -- Nothing is known of the table while it is detached.
+  if to_regclass('retention._live') is null then
+    return;
+  end if;
+  begin
+    if retention._is_wide_outlook(p_tenant_id, p_end) then
+      return query select u.* from retention._upcoming_at_once(p_tenant_id, p_end) u;
+    else
+      return query select u.* from retention._upcoming_by_tenant(v_keys, p_end) u;
+    end if;
+    return;
+  exception
+    when others then
+      if retention._is_passing(sqlstate) then
+        raise;
+      end if;
+  end;
+  v_keys := coalesce(v_keys, array(select retention._tenant_key(n.tenant_id::text) from retention._tenant_ids() as n (tenant_id)));
+  v_parts := jsonb_build_array(to_jsonb(v_keys));
+  while jsonb_array_length(v_parts) > 0 loop
+    v_keys := array(select jsonb_array_elements_text(v_parts -> 0));
+    v_parts := v_parts - 0;
+    begin
+      return query select u.* from retention._upcoming_by_tenant(v_keys, p_end) u;
+    exception
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+        if cardinality(v_keys) = 1 then
+          raise warning 'a row of tenant % cannot be read, and the tenant is left out: % %',
+            coalesce(nullif(substr(v_keys[1], 2), ''), '(none)'), sqlstate, sqlerrm;
+        end if;
+        v_parts := v_parts || retention._halves(v_keys);
+    end;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION retention._waiting_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
     AS $$
@@ -8486,6 +12249,72 @@ CREATE FUNCTION retention._waiting_run_ids() RETURNS SETOF retention.run_id
   union all
   select unnest(p.run_ids)
   from retention.surge_part p
+$$;
+
+CREATE FUNCTION retention._watched(p_most integer DEFAULT retention._most_watched()) RETURNS TABLE(tenant_id retention.tenant_id, tenant_key text, retain interval, seen_completed_at timestamp with time zone, seen_run_id retention.run_id, is_held boolean, is_all boolean)
+    LANGUAGE plpgsql STABLE ROWS 250
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_ids retention.tenant_id[];
+  v_is_all boolean;
+begin
+  v_is_all := (select count(*) from (select from retention.ahead limit p_most + 1) a) <= p_most;
+  if v_is_all then
+    v_ids := array(select i from retention._some_tenant_ids(p_most + 1) i);
+    v_is_all := cardinality(v_ids) <= p_most;
+  end if;
+  if not v_is_all then
+    v_ids := array(
+      select case when c.tenant_key <> '' then substr(c.tenant_key, 2) end::retention.tenant_id
+      from (
+        (select a.tenant_key, 1 as place from retention.ahead a order by a.due_at limit p_most / 2)
+        union all
+        (
+          select retention._tenant_key(u.tenant_id), 2
+          from (
+            (select b.tenants from retention.batch b where b.settled_at is null order by b.oldest limit 1)
+            union all
+            (select p.tenants from retention.surge_part p order by p.oldest limit 1)
+          ) o
+          cross join lateral unnest(o.tenants) as u (tenant_id)
+        )
+        union all
+        (select a.tenant_key, 3 from retention.ahead a order by a.due_at limit p_most)
+        union all
+        select retention._tenant_key(i::text), 4 from unnest(v_ids) i
+      ) c
+      group by c.tenant_key
+      order by min(c.place)
+      limit p_most
+    );
+  end if;
+  return query
+  select i.tenant_id,
+    retention._tenant_key(i.tenant_id::text),
+    coalesce(p.retain, d.retain),
+    g.completed_at,
+    g.run_id,
+    exists (
+      select
+      from retention.hold h
+      where h.tenant_id = i.tenant_id::text
+        and retention._hold_end(h.released_at, h.expires_at) > now()
+    ),
+    v_is_all
+  from unnest(v_ids) as i (tenant_id)
+  join retention.policy d on d.tenant_id = '*'
+  left join retention.policy p on p.tenant_id = i.tenant_id::text
+    and p.tenant_id <> '*'
+  left join retention.progress g on g.tenant_key = retention._tenant_key(i.tenant_id::text);
+end
 $$;
 
 CREATE FUNCTION retention._when_back(p_holds jsonb, p_run_id retention.run_id) RETURNS text
@@ -8501,6 +12330,10 @@ CREATE FUNCTION retention._when_back(p_holds jsonb, p_run_id retention.run_id) R
   )
   from retention.setting s
 $$;
+
+CREATE FUNCTION retention._who(p_session text, p_role text, p_application text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN ((p_session || COALESCE((' as '::text || NULLIF(p_role, p_session)), ''::text)) || COALESCE(((' ('::text || p_application) || ')'::text), ''::text));
 
 CREATE FUNCTION retention._why_due(p_due_at timestamp with time zone, p_policy text) RETURNS text
     LANGUAGE sql STABLE
@@ -8644,6 +12477,13 @@ CREATE FUNCTION retention._why_shared(p_sharer text) RETURNS text
           when l.held then 'which is held'
           when l.due_at is null then format('which does not fall due: its status is %s', coalesce(l.status::text, 'null'))
           when l.due_at >= now() then format('which keeps it %s', retention._until(l.due_at))
+          when l.is_due then (
+            select case
+              when p.surge_id is null then 'which is late; the walk that found it is not complete yet'
+              else format('which is set aside in surge %s until it is released: retention surge show %s', p.surge_id, p.surge_id)
+            end
+            from retention._part_of(l.run_id::retention.run_id) p
+          )
           else 'which is not due'
         end
         from retention._live l
@@ -8760,6 +12600,139 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._without_receipt(p_list retention.orphan_list, p_keys text[]) RETURNS text[]
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(array_agg(k.key order by k.n), '{}')
+  from unnest(p_keys) with ordinality as k (key, n)
+  where k.key collate "C" not in (
+    select retention._unpack_key(u.key, '') collate "C"
+    from retention.receipt r
+    cross join unnest(r.keys) as u (key)
+    where r.settled_at >= p_list.begun_at
+      and r.kind = 'orphan'
+      and r.bucket = p_list.bucket
+  )
+$$;
+
+CREATE FUNCTION retention._work_at(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_cleared_at timestamp with time zone, p_is_there boolean, p_at timestamp with time zone, OUT state text, OUT because text, OUT receipt text, OUT settled_at timestamp with time zone, OUT batch_id bigint, OUT flagged_at timestamp with time zone, OUT early interval, OUT tenant_id text, OUT bucket text, OUT key text, OUT surge_id bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+#variable_conflict use_column
+declare
+  -- A run that completed later than then may have had another result before, under another date.
+  v_batch_ids bigint[] := retention._batches_with(
+    p_run_id, p_completed_at, p_cleared_at, not p_is_there or coalesce(p_completed_at > p_at, true), null
+  );
+  v_last record;
+  v_next record;
+  v_past record;
+  v_batch retention.batch;
+begin
+  select * into v_last from retention._run_receipts(p_run_id, v_batch_ids) r where r.settled_at <= p_at order by r.settled_at desc limit 1;
+  select * into v_next from retention._run_receipts(p_run_id, v_batch_ids) r where r.settled_at > p_at order by r.settled_at limit 1;
+  receipt := coalesce(v_last.receipt, v_next.receipt);
+  settled_at := coalesce(v_last.settled_at, v_next.settled_at);
+  tenant_id := coalesce(v_last.tenant_id, v_next.tenant_id);
+  bucket := coalesce(v_last.bucket, v_next.bucket);
+  key := coalesce(v_last.key, v_next.key);
+  -- A run that completed again after that has another result.
+  if v_last.is_gone and not coalesce(p_completed_at > v_last.settled_at and p_completed_at <= p_at, false) then
+    state := 'cleared';
+    because := retention._receipt_words(
+        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by
+      )
+      || format(', at %s', retention._iso(v_last.settled_at))
+      || case when v_last.flagged_at is not null then format('; it had been flagged at %s', retention._iso(v_last.flagged_at)) else '' end;
+    batch_id := v_last.batch_id;
+    flagged_at := v_last.flagged_at;
+    return;
+  end if;
+  if p_cleared_at <= p_at
+    and coalesce(p_cleared_at > v_last.settled_at, true)
+    and not coalesce(
+      v_next.is_gone and p_cleared_at between coalesce(v_next.began_at, v_next.settled_at - interval '1 hour') and v_next.settled_at,
+      false
+    )
+  then
+    state := 'stamped';
+    because := format('it was stamped at %s, and no receipt says that its result was deleted', retention._iso(p_cleared_at));
+    return;
+  end if;
+  if v_next.is_gone and v_next.batch_id is not null then
+    select * into v_batch from retention.batch b where b.batch_id = v_next.batch_id;
+  elsif v_next.receipt is null then
+    v_batch := retention._batch_of(p_run_id, p_completed_at);
+  end if;
+  surge_id := retention._surge_at(p_run_id, p_completed_at, p_is_there, v_batch.flagged_at, p_at);
+  select * into v_past
+  from retention._past_at(p_run_id, p_completed_at, p_is_there, case when v_batch.flagged_at <= p_at then v_batch.batch_id end, p_at);
+  if v_past.batch_id is null and coalesce(v_batch.flagged_at > p_at, true) then
+    return;
+  end if;
+  if v_batch.flagged_at <= p_at then
+    batch_id := v_batch.batch_id;
+    flagged_at := v_batch.flagged_at;
+    early := v_batch.early;
+    select w.state, w.because into state, because from retention._batch_at(v_batch, p_at) w;
+  else
+    batch_id := v_past.batch_id;
+    flagged_at := v_past.flagged_at;
+    state := 'flagged';
+    because := format('it had been flagged at %s, waited in batch %s, and left it uncleared at %s',
+      retention._iso(v_past.flagged_at), v_past.batch_id, retention._iso(v_past.left_at));
+  end if;
+  if v_past.state is not null then
+    state := v_past.state;
+    because := v_past.because;
+  end if;
+end
+$$;
+
+CREATE FUNCTION retention._work_of(p_tenant_id text) RETURNS TABLE(run_id retention.run_id, state text)
+    LANGUAGE sql STABLE
+    AS $$
+  select distinct on (u.run_id) u.run_id,
+    case
+      when b.dead_at is not null then 'dead'
+      when b.deleted_at is not null then 'deleted, not stamped yet'
+      when b.lease is not null and b.visible_at > now() then 'in flight'
+      when b.failed_at is not null then 'failed'
+      else 'flagged'
+    end
+  from retention.batch b
+  cross join lateral unnest(b.run_ids, b.tenants) as u (run_id, tenant_id)
+  where b.settled_at is null
+    and u.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
+  order by u.run_id, b.batch_id
+$$;
+
+CREATE FUNCTION retention._write_receipts(p_kind text, p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_client text, p_ends text[] DEFAULT NULL::text[], p_versions text[] DEFAULT NULL::text[], p_request_ids text[] DEFAULT NULL::text[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+  insert into retention.receipt (
+    kind, bucket, results, run_ids, keys, tenants, asked_by, revision, ends, versions, request_ids, product
+  )
+  select p_kind,
+    p_bucket,
+    count(*),
+    array_agg(u.run_id order by u.n),
+    array_agg(
+      case when u.run_id is null then E'\x02' || u.key else retention._pack_key(u.key, u.run_id::text) end order by u.n
+    ),
+    array_agg(u.tenant_id order by u.n),
+    session_user,
+    (select max(c.change_id) from retention.change c),
+    case when p_ends is not null then array_agg(u.word order by u.n) end,
+    case when p_versions is not null then array_agg(u.version order by u.n) end,
+    nullif(p_request_ids, '{}'),
+    left(p_client, 100)
+  from unnest(p_run_ids, p_keys, p_tenants, p_ends, p_versions) with ordinality
+    as u (run_id, key, tenant_id, word, version, n)
+  group by (u.n - 1) / 1000
+  order by min(u.n)
+$$;
+
 CREATE FUNCTION retention.accept_fence(p_reason text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8781,7 +12754,8 @@ begin
     accepted_by = excluded.accepted_by,
     accepted_reason = excluded.accepted_reason;
   update retention.fence
-  set taking = renewed_at is not null,
+  -- It may have been lost before it was ever renewed from here: the copy is older than the first renewal.
+  set taking = renewed_at is not null or lost_at is not null,
     lost_at = null,
     lost_because = null;
   perform retention._note_gate();
@@ -8795,6 +12769,80 @@ retention.fence() and retention.fence_losses() before. p_reason: why, for those 
 where there was nothing to accept.
 For operators. Never for the listener''s role.
 Locks the rows of retention.identity and retention.fence.';
+
+CREATE FUNCTION retention.account_stamps(p_from timestamp with time zone DEFAULT NULL::timestamp with time zone, p_to timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(kind text, results bigint, run_ids text[], because text, remedy text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    SET work_mem TO '32MB'
+    SET enable_sort TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_kinds text[] := array[
+    'accounted', 'no_receipt', 'before_adoption', 'receipt_pruned', 'no_stamp', 'no_row', 'another_result', 'returned'
+  ];
+  v_counts bigint[] := array_fill(0::bigint, array[8]);
+  v_runs jsonb := '{}';
+  v_found record;
+  v_place integer;
+  v_counted_at timestamptz := clock_timestamp();
+begin
+  if to_regclass('retention.result') is null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'stamps cannot be counted while the table is detached',
+      hint = 'Attach it first: select retention.attach(), or retention migrate up';
+  end if;
+  if p_to <= p_from then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected an end after the beginning, given: from %s to %s', p_from, p_to);
+  end if;
+  for v_found in
+    -- Two runs of each of many heaps: the first ten of millions without keeping millions.
+    select j.kind,
+      count(*) as results,
+      case when j.kind <> 'accounted' then array[min(j.run_id::text), max(j.run_id::text)] end as run_ids
+    from retention._judge_stamps(p_from, p_to) j
+    group by j.kind, case when j.kind <> 'accounted' then hashtext(j.run_id::text) & 4095 end
+  loop
+    v_place := array_position(v_kinds, v_found.kind);
+    v_counts[v_place] := v_counts[v_place] + v_found.results;
+    if jsonb_array_length(coalesce(v_runs -> v_found.kind, '[]')) < 10 and v_found.run_ids[1] is not null then
+      v_runs := jsonb_set(
+        v_runs, array[v_found.kind],
+        coalesce(v_runs -> v_found.kind, '[]') || to_jsonb(v_found.run_ids[1:least(v_found.results, 2)])
+      );
+    end if;
+  end loop;
+  if p_from is null and p_to is null and not current_setting('transaction_read_only')::boolean then
+    insert into retention.stamp_account as a (kind, results, run_ids, counted_at)
+    select v_kinds[n], v_counts[n], array(select jsonb_array_elements_text(v_runs -> v_kinds[n])), v_counted_at
+    from generate_series(1, cardinality(v_kinds)) n
+    on conflict (kind) do update
+    set results = excluded.results,
+      run_ids = excluded.run_ids,
+      counted_at = excluded.counted_at,
+      counted_by = excluded.counted_by;
+  end if;
+  return query
+  select v_kinds[n], v_counts[n], array(select jsonb_array_elements_text(v_runs -> v_kinds[n]) order by 1), w.because, w.remedy
+  from generate_series(1, cardinality(v_kinds)) n
+  cross join lateral retention._account_words(v_kinds[n]) w
+  order by n;
+end
+$$;
+
+COMMENT ON FUNCTION retention.account_stamps(p_from timestamp with time zone, p_to timestamp with time zone) IS 'Holds stamps against receipts, and counts by kind: accounted; no_receipt, before_adoption and receipt_pruned (a stamp
+without a receipt); no_stamp, no_row, another_result and returned (a receipt without a stamp). because says each in
+words, remedy what a person can do, and run_ids names up to ten runs of what is not as usual. p_from and p_to: only
+stamps and receipts from p_from on and before p_to, so that consecutive stretches add up but for results that were deleted
+twice; by default all, which is what status shows afterwards. It reads the whole table once for each stretch, and keeps no more in memory for more rows.
+For observers.
+Raises object_not_in_prerequisite_state while the table is detached, and invalid_parameter_value where p_to is not after
+p_from.';
 
 CREATE FUNCTION retention.active_holds(p_limit integer DEFAULT 20) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -9315,6 +13363,297 @@ COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and 
 bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
 their indexes. For observers.';
 
+CREATE FUNCTION retention.certificate_changes(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(change_id bigint, seal_id bigint, salt text, change_text text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+  select c.change_id, c.seal_id, encode(c.salt, 'hex'), retention._change_text(c)
+  from retention._rule_changes(retention._check_certificate(p_tenant_id, p_from, p_to), p_from) c
+  where c.seal_id is not null
+    and retention._is_shown(c);
+end
+$$;
+
+COMMENT ON FUNCTION retention.certificate_changes(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) IS 'The changes of the rule that a certificate can prove, with what their digests are made of.
+For observers.
+Raises what certificate_results raises.';
+
+CREATE FUNCTION retention.certificate_facts(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET "IntervalStyle" TO 'postgres'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_tenant_id text := retention._check_certificate(p_tenant_id, p_from, p_to);
+  v_query text := retention._population(v_tenant_id, p_from, p_to);
+  v_counted bigint;
+begin
+  execute format('select count(*) from (%s) p', v_query) into v_counted;
+  return jsonb_build_object(
+    'as_of', retention._iso(now()),
+    'session', session_user,
+    'tenant', v_tenant_id,
+    'database', (select i.fence from retention.identity i),
+    'adopted_at', (select retention._iso(i.adopted_at) from retention.identity i),
+    'receipts_kept', (select s.receipts_kept::text from retention.setting s),
+    'is_known', retention._is_known_tenant(v_tenant_id),
+    'rule', jsonb_build_object(
+      'retain', retention._in_days(retention._retain_of(v_tenant_id))::text,
+      'in_force', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+          'policy_of', p.tenant_id,
+          'retain', retention._in_days(p.retain)::text,
+          'set_at', retention._iso(p.set_at),
+          'set_by', p.set_by
+        ) order by p.tenant_id), '[]')
+        from retention.policy p
+        where p.tenant_id in ('*', v_tenant_id)
+      ),
+      'changes', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+          'change', c.change_id,
+          'at', retention._iso(c.at),
+          'policy_of', c.tenant_id,
+          'before', retention._in_days((c.before ->> 'retain')::interval)::text,
+          'after', retention._in_days((c.after ->> 'retain')::interval)::text,
+          'by', c.session_name,
+          'role', c.role_name,
+          'application', c.application,
+          'seal', case when retention._is_shown(c) then c.seal_id end
+        ) order by c.change_id), '[]')
+        from retention._rule_changes(v_tenant_id, p_from) c
+      ),
+      'changes_known_since', (select retention._iso(min(c.at)) from retention.change c where c.change_id = (select min(m.change_id) from retention.change m))
+    ),
+    'query', v_query,
+    'counted', v_counted,
+    'head', (
+      select jsonb_build_object(
+        'seal', s.seal_id,
+        'digest', encode(s.digest, 'hex'),
+        'sealed_at', retention._iso(s.sealed_at),
+        'complete_to', retention._iso(s.complete_to)
+      )
+      from retention.seal s
+      order by s.seal_id desc
+      limit 1
+    )
+  );
+exception
+  when data_exception or raise_exception then
+    perform retention._refuse_unreadable(sqlstate, sqlerrm);
+end
+$$;
+
+COMMENT ON FUNCTION retention.certificate_facts(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) IS 'What a certificate says beside its results, as one object: as_of, session, database (the fence), adopted_at,
+receipts_kept, is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
+counted (what it counts), and head (the last seal; null: there is none).
+For observers.
+Raises what certificate_results raises.';
+
+CREATE FUNCTION retention.certificate_leaves(p_tenant_id text, p_batches bigint[], p_receipts bigint[]) RETURNS TABLE(receipt text, seal_id bigint, header text, others json, salts json, texts json)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  select r.source || '-' || r.id,
+    r.seal_id,
+    retention._receipt_header(
+      r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session, r.product
+    ),
+    o.others,
+    l.salts,
+    l.texts
+  from (
+    select * from retention._receipt b where b.source = 'batch' and b.id = any (p_batches)
+    union all
+    select * from retention._receipt e where e.source = 'receipt' and e.id = any (p_receipts)
+  ) r
+  cross join lateral (
+    select json_agg(encode(e.leaf_salt, 'hex') order by e.i) as salts, json_agg(e.leaf_text order by e.i) as texts
+    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) e
+    where e.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
+  ) l
+  cross join lateral (
+    select coalesce(json_agg(encode(g.digest, 'hex') order by g.digest), '[]') as others
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) g
+    where g.tenant_id collate "C" is distinct from p_tenant_id collate "C"
+  ) o
+  where r.seal_id is not null
+    and r.salt is not null
+  order by r.seal_id, r.settled_at, r.source, r.id
+$$;
+
+COMMENT ON FUNCTION retention.certificate_leaves(p_tenant_id text, p_batches bigint[], p_receipts bigint[]) IS 'A tenant''s share of sealed receipts: of each its header, the digests of the groups of others, and of the tenant the salts and the texts
+of its leaves in their order. Receipts that are not sealed are left out. p_tenant_id: null: results
+without a tenant.
+For observers.';
+
+CREATE FUNCTION retention.certificate_results(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(part text, category text, state text, run_id text, completed_at timestamp with time zone, due_at timestamp with time zone, cleared_at timestamp with time zone, bucket text, key text, receipt text, kind text, settled_at timestamp with time zone, ended text, version text, is_sealed boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    SET work_mem TO '64MB'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $_$
+declare
+  v_tenant_id text := retention._check_certificate(p_tenant_id, p_from, p_to);
+begin
+  return query execute format(
+    $query$
+    with population as materialized (
+      %1$s
+    ),
+    -- A stamp is written in the transaction of its receipt. What has none may have a receipt of any time since.
+    entry as materialized (
+      select e.*
+      from retention._entries_of(
+        $1,
+        (select least($2, min(p.cleared_at)) - interval '1 hour' from population p),
+        (
+          select case when bool_or(p.cleared_at is null) then 'infinity' else greatest($3, max(p.cleared_at)) + interval '1 hour' end
+          from population p
+        )
+      ) e
+    ),
+    judged as materialized (
+      select p.*,
+        e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id, e.goes, e.bucket as receipt_bucket, e.key as receipt_key,
+        w.state as work,
+        p.cleared_at is null and p.run_id in (select u.run_id from retention.surge_part s cross join unnest(s.run_ids) as u (run_id)) as is_parked
+      from population p
+      left join entry e on e.run_id = p.run_id
+        and e.goes
+        -- An application may empty the key of a row whose result has gone.
+        and case when coalesce(p.key, '') = '' then e.is_last else e.is_last_of_key and e.key collate "C" = p.key::text collate "C" end
+      left join retention._work_of($1) w on w.run_id = p.run_id
+        and p.cleared_at is null
+    ),
+    sorted as materialized (
+      select j.*,
+        case
+          when j.cleared_at is null and s.state = 'due' and j.goes then 'unstamped'
+          when j.cleared_at is null then s.category
+          when j.goes then 'gone'
+          when j.cleared_at < (select i.adopted_at from retention.identity i) then 'stamped_before_adoption'
+          when j.cleared_at < now() - (select t.receipts_kept from retention.setting t) then 'stamped_receipt_pruned'
+          else 'stamped_without_receipt'
+        end as category,
+        s.state
+      from judged j
+      -- As a condition of the join it would be asked of each cleared row as well.
+      left join lateral (
+        select n.category, n.state
+        from retention._standing(j.run_id, j.completed_at, j.work, j.is_parked) n
+        where j.cleared_at is null
+      ) s on true
+    ),
+    -- What a receipt says of a run that was flagged again since is no answer to where it stands.
+    known as (
+      select s.*, s.category in ('gone', 'unstamped') as is_proven from sorted s
+    )
+    (
+      select 'population', k.category, case when k.category = 'not_yet' then k.state end,
+        k.run_id::text, k.completed_at, k.due_at, k.cleared_at,
+        case when k.is_proven then k.receipt_bucket else retention._bucket(k.bucket, (select s.default_bucket from retention.setting s)) end,
+        case when k.is_proven then k.receipt_key else k.key::text end,
+        case when k.is_proven then k.receipt end, case when k.is_proven then k.kind end, case when k.is_proven then k.settled_at end,
+        case when k.is_proven then k.how end, case when k.is_proven then k.version end, case when k.is_proven then k.seal_id is not null end
+      from known k
+      order by k.due_at, k.run_id::text
+    )
+    union all
+    (
+      select 'beside',
+        case
+          when not e.goes then case e.kind when 'restored' then 'restored' else 'stamp_taken_away' end
+          when not r.is_there then 'row_gone'
+          when not e.is_last then 'earlier'
+          when e.kind = 'early' then 'early'
+          else 'due_outside'
+        end,
+        null, e.run_id::text, null, null, null, e.bucket, e.key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null
+      from entry e
+      left join known k on k.is_proven
+        and k.run_id = e.run_id
+        and k.receipt = e.receipt
+      cross join lateral (
+        select k.run_id is not null or exists (select from retention.result t where t.run_id = e.run_id and %2$s) as is_there
+      ) r
+      where e.settled_at >= $2
+        and e.settled_at < $3
+        and k.run_id is null
+      order by e.settled_at, e.run_id::text
+    )
+    $query$,
+    retention._population(v_tenant_id, p_from, p_to),
+    case when v_tenant_id is null then 't.tenant_id is null' else format('t.tenant_id = %L', v_tenant_id) end
+  )
+  using v_tenant_id, p_from, p_to;
+exception
+  when data_exception or raise_exception then
+    perform retention._refuse_unreadable(sqlstate, sqlerrm);
+end
+$_$;
+
+COMMENT ON FUNCTION retention.certificate_results(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) IS 'What a certificate of a tenant counts: a row for each result. part is population (the run fell due from p_from on and
+before p_to, by the policy in force now) or beside (it went in that period, and is not of the population). Of the
+population category is one of gone (a receipt says so), held, dead, shared, kept (by a keeper), surge, not_yet (state says how far it is),
+spared (S3 holds another version of its object), without_place (its row names no object that could be deleted), unreadable (looking at its row raises an error), stamped_before_adoption, stamped_receipt_pruned, stamped_without_receipt
+and unstamped (a receipt says that it went, and its row has no stamp). Beside it is one of early, due_outside
+(the run falls due outside the period), row_gone (the tenant has no such run any more), earlier (deleted, and restored or written since), restored and stamp_taken_away.
+receipt: which one says so. p_tenant_id: null: results without a tenant. Reads the rows of the tenant and the receipts since the
+period began; changes nothing.
+For observers.
+Raises invalid_parameter_value for what cannot be a tenant id and for a period that is none or is not over yet, and
+object_not_in_prerequisite_state while the table is detached.';
+
+CREATE FUNCTION retention.certificate_seals(p_after bigint, p_limit integer, p_shown bigint[]) RETURNS TABLE(seal_id bigint, header text, previous text, body text, digests json, names json)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  select s.seal_id,
+    retention._seal_header(s.seal_id, s.sealed_at, s.complete_to),
+    encode(s.previous, 'hex'),
+    encode(sha256(s.digests), 'hex'),
+    case when s.seal_id = any (p_shown) then m.digests end,
+    case when s.seal_id = any (p_shown) then m.names end
+  from retention.seal s
+  cross join lateral (
+    select json_agg(encode(substr(s.digests, 32 * n.place::integer - 31, 32), 'hex') order by n.place) as digests,
+      json_agg(n.name order by n.place) as names
+    from (
+      select 'batch-' || u.id as name, u.place from unnest(s.batches) with ordinality as u (id, place)
+      union all
+      select 'receipt-' || u.id, cardinality(s.batches) + u.place from unnest(s.receipts) with ordinality as u (id, place)
+      union all
+      select 'change-' || u.id, cardinality(s.batches) + cardinality(s.receipts) + u.place from unnest(s.changes) with ordinality as u (id, place)
+    ) n
+    where s.seal_id = any (p_shown)
+  ) m
+  where s.seal_id > p_after
+  order by s.seal_id
+  limit p_limit
+$$;
+
+COMMENT ON FUNCTION retention.certificate_seals(p_after bigint, p_limit integer, p_shown bigint[]) IS 'Seals after p_after, at most p_limit, each with its header and the digest of the one before. Of those in p_shown also
+the digests of their members and which they are; of the others only the digest over all of them: all that the way to the head
+takes.
+For observers.';
+
 CREATE FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by text DEFAULT NULL::text, p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb, habits jsonb, looked_in text, etags text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9339,6 +13678,8 @@ declare
   v_asks_by_etag boolean;
   v_etags text[];
   v_maybe_shared bigint[];
+  v_is_early boolean;
+  v_why text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -9377,6 +13718,7 @@ begin
   if v_before.lease is not null then
     -- Its lease has run out, and its last holder may still be asking S3.
     perform retention._note_unanswered(v_before, null, v_before.visible_at);
+    perform retention._note_attempt(v_before, v_before.visible_at);
   end if;
   select * into v_bucket from retention.bucket k where k.bucket = v_before.bucket;
   -- By etag where rows name one, unless a person has said that the bucket's store cannot and any version may go.
@@ -9388,12 +13730,21 @@ begin
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
+  v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
+  if v_is_early and v_before.why = 'early' then
+    v_why := 'early';
+  elsif exists (select from retention.returned_result) then
+    v_why := retention._tell_returned(v_batch_id);
+  end if;
 
   update retention.batch b
   set lease = p_lease,
     leased_at = clock_timestamp(),
     leased_by = p_by,
-    early = case when p_batch_ids is not null and retention._has_command(b.flagged_at) then b.early end,
+    early = case when v_is_early then b.early end,
+    why = v_why,
+    asked_by = case when b.early is null or v_is_early then b.asked_by end,
+    revision = (select max(c.change_id) from retention.change c),
     -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
     etags = case when v_asks_by_etag then retention._read_conditions(b) end,
     visible_at = clock_timestamp() + p_lease_for,
@@ -9580,7 +13931,7 @@ One of both is wrong. Where it is this server''s, results would go before their 
 server that is behind deletes too late, and is no reason. p_at: the time by the caller''s clock; null: not asked.
 For observers.';
 
-CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
+CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[] DEFAULT NULL::text[]) RETURNS TABLE(run_id text, key text, is_due boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -9594,7 +13945,7 @@ CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_pre
 begin
   perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
-    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified);
+    perform retention._set_aside(p_verify_id, p_bucket, p_keys, p_bytes, p_modified, p_etags);
   end if;
 
   return query
@@ -9614,8 +13965,8 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone) IS 'Compares one stretch of a bucket''s listing with the rows. p_keys: all keys that S3 listed in this stretch,
-in the order of bytes, with p_bytes and p_modified of each. The stretch begins after p_after (null: with
+COMMENT ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[]) IS 'Compares one stretch of a bucket''s listing with the rows. p_keys: all keys that S3 listed in this stretch,
+in the order of bytes, with p_bytes, p_modified and p_etags of each (null: not told). The stretch begins after p_after (null: with
 the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
 rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
 because their object may be younger than the listing. At least 1,000 rows come back where there are so
@@ -9751,11 +14102,10 @@ CREATE FUNCTION retention.confirm_policy(p_tenant_id text, p_expected bigint DEF
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
-  v_policy retention.policy;
   v_due bigint;
 begin
   p_tenant_id := retention._policy_tenant(p_tenant_id);
-  select * into v_policy
+  perform
   from retention.policy p
   where p.tenant_id = p_tenant_id
     and p.pending_retain is not null
@@ -9763,12 +14113,7 @@ begin
   if not found then
     return 0;
   end if;
-  v_due := retention._newly_due(p_tenant_id, v_policy.pending_retain);
-  if v_due > p_expected then
-    raise exception using
-      errcode = 'check_violation',
-      message = format('the policy would make %s results due at once by now, more than the %s that were expected', v_due, p_expected);
-  end if;
+  -- What falls due by it is counted by the guard, once.
   update retention.policy p
   set retain = p.pending_retain,
     set_at = now(),
@@ -9777,10 +14122,11 @@ begin
     pending_results = null,
     pending_at = null,
     pending_by = null,
-    confirmed_results = v_due,
+    confirmed_results = coalesce(p_expected, 9223372036854775807),
     confirmed_at = clock_timestamp(),
     confirmed_by = session_user
-  where p.tenant_id = p_tenant_id;
+  where p.tenant_id = p_tenant_id
+  returning p.confirmed_results into v_due;
   return v_due;
 end
 $$;
@@ -9810,13 +14156,47 @@ that are not settled, and nothing without a cool-off.
 For observers.';
 
 CREATE FUNCTION retention.count_due(p_tenant_id text DEFAULT NULL::text, p_run_ids text[] DEFAULT NULL::text[], p_older_than interval DEFAULT NULL::interval, p_early boolean DEFAULT false, p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, early bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
+#variable_conflict use_column
+declare
+  v_older_than interval := retention._read_older_than(p_older_than);
+  v_few record;
+begin
+  perform retention._check_indexes();
+  perform retention._check_narrowing(p_run_ids, p_tenant_id);
+  p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
+  if p_run_ids is null then
+    begin
+      select * into strict v_few from retention._list_few(p_tenant_id, v_older_than, p_early, p_limit);
+      if v_few.is_complete then
+        return query
+        select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.due_at >= now())
+        from unnest(v_few.results) d
+        group by d.tenant_id, d.bucket
+        order by d.tenant_id, d.bucket;
+      else
+        return query
+        select c.*
+        from retention._count_many(p_tenant_id, v_older_than, p_early, p_limit) c
+        order by c.tenant_id, c.bucket;
+      end if;
+      return;
+    exception
+      when others then
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+    end;
+  end if;
+  return query
   select d.tenant_id, d.bucket, count(*), min(d.completed_at), count(*) filter (where d.early)
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d
   group by d.tenant_id, d.bucket
-  order by d.tenant_id, d.bucket
+  order by d.tenant_id, d.bucket;
+end
 $$;
 
 COMMENT ON FUNCTION retention.count_due(p_tenant_id text, p_run_ids text[], p_older_than interval, p_early boolean, p_limit bigint) IS 'What list_due lists, counted by tenant and bucket: when the oldest of each completed, and how many are not due
@@ -9948,6 +14328,124 @@ unknown, cleared, not completed, no date, no key, too long, no bucket, held, com
 date or a keeper), shared, object changed, in flight, dead, failed, flagged, set aside, due, unreadable (looking at its
 row raises an error), or a reason of the gate (disabled, halted,
 detached, table replaced, index missing and others).
+For observers.';
+
+CREATE FUNCTION retention.explain_at(p_run_id text, p_at timestamp with time zone) RETURNS TABLE(run_id text, at timestamp with time zone, state text, because text, tenant_id text, completed_at timestamp with time zone, bucket text, key text, retain interval, policy text, policy_set_by text, policy_set_at timestamp with time zone, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, receipt text, settled_at timestamp with time zone, not_known text[])
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  if p_at is null or p_at > clock_timestamp() then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected a time that has passed, given: %s', coalesce(retention._iso(p_at), 'null')),
+      hint = 'What is true now: retention explain <run_id>; what comes: retention upcoming.';
+  end if;
+  if p_at < retention._known_since() then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format(
+        'nothing is known of %s: changes are recorded since %s', retention._iso(p_at), retention._iso(retention._known_since())
+      );
+  end if;
+  return query select e.* from retention._explain_at(p_run_id, p_at) e;
+exception
+  when others then
+    if retention._is_passing(sqlstate)
+      or sqlstate in ('42P01', '42703', '42883')
+      or p_at is null
+      or p_at not between retention._known_since() and clock_timestamp()
+    then
+      raise;
+    end if;
+    run_id := p_run_id;
+    at := p_at;
+    state := 'unreadable';
+    because := format(
+      'its row cannot be read: %s (SQLSTATE %s), so nothing can be said of then either', left(sqlerrm, 500), sqlstate
+    );
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.explain_at(p_run_id text, p_at timestamp with time zone) IS 'Why the result of a run was kept at a time that has passed, or what had become of it, in plain words. It always returns one row.
+state is as in explain, of that time: unknown, cleared (receipt says by which), stamped (without a receipt), not
+completed, no date, no key, no bucket, in flight, dead, held, coming back, kept, shared, set aside, halted, disabled, failed,
+flagged, due or unreadable. retain, policy, policy_set_by, policy_set_at: the policy that was in force, and who had
+set it. holds: as in explain. not_known: what the rows of today cannot say of then.
+Of a run whose row is gone, or that completed later, it reads every receipt, which takes long where there are years of
+them.
+For observers.
+Raises invalid_parameter_value for a time that has not come, and for one before changes were recorded.';
+
+CREATE FUNCTION retention.export_seals(p_after bigint DEFAULT 0, p_results bigint DEFAULT 10000) RETURNS TABLE(seal_id bigint, document json)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  with seals as materialized (
+    select s.* from retention.seal s where s.seal_id between p_after + 1 and retention._page_end(p_after, p_results)
+  ),
+  documents as (
+    select s.seal_id, 0 as part, 0::bigint as id,
+      json_build_object(
+        'kind', 'seal',
+        'seal', s.seal_id,
+        'header', retention._seal_header(s.seal_id, s.sealed_at, s.complete_to),
+        'previous', encode(s.previous, 'hex'),
+        'digest', encode(s.digest, 'hex'),
+        'members', array(select 'batch-' || b from unnest(s.batches) b)
+          || array(select 'receipt-' || r from unnest(s.receipts) r)
+          || array(select 'change-' || c from unnest(s.changes) c),
+        'digests', encode(s.digests, 'hex'),
+        'pruned', s.pruned_at is not null
+      ) as document
+    from seals s
+    union all
+    select r.seal_id, case r.source when 'batch' then 1 else 2 end, r.id,
+      json_build_object(
+        'kind', 'receipt',
+        'seal', r.seal_id,
+        'receipt', r.source || '-' || r.id,
+        'header', retention._receipt_header(
+          r.source, r.id, r.kind, r.bucket, r.settled_at, r.request_ids, r.asked_by, r.revision, r.settled_session, r.product
+        ),
+        'salt', encode(r.salt, 'hex'),
+        'leaves', array(
+          select l.leaf_text
+          from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) l
+          order by l.i
+        )
+      )
+    from retention._receipt r
+    where r.seal_id between p_after + 1 and retention._page_end(p_after, p_results)
+    union all
+    select c.seal_id, 3, c.change_id,
+      json_build_object(
+        'kind', 'change',
+        'seal', c.seal_id,
+        'change', c.change_id,
+        'salt', encode(c.salt, 'hex'),
+        'text', retention._change_text(c)
+      )
+    from retention.change c
+    where c.seal_id between p_after + 1 and retention._page_end(p_after, p_results)
+  )
+  select d.seal_id, d.document
+  from documents d
+  order by d.seal_id, d.part, d.id
+$$;
+
+COMMENT ON FUNCTION retention.export_seals(p_after bigint, p_results bigint) IS 'Seals after p_after with their members, as JSON documents in the order in which they are checked, until about p_results
+results are among them. For each seal {"kind": "seal", "seal", "header", "previous", "digest", "members", "digests",
+"pruned"}, and then for each member that is there {"kind": "receipt", "seal", "receipt", "header", "salt", "leaves"}
+or {"kind": "change", "seal", "change", "salt", "text"}. header, text and each of leaves are texts: what was hashed.
+Bytes are in hexadecimal digits. No row: p_after is the last seal.
 For observers.';
 
 CREATE FUNCTION retention.fence() RETURNS TABLE(is_copy boolean, because text, accepted_system_identifier text, accepted_database text, accepted_timeline integer, system_identifier text, database text, timeline integer, adopted_at timestamp with time zone, accepted_at timestamp with time zone, accepted_by text, accepted_reason text, fence uuid, fence_in_use boolean, bucket text, renewed_at timestamp with time zone, renewed_by text, lost_at timestamp with time zone)
@@ -10178,6 +14676,7 @@ begin
   end loop;
 
   if not v_more then
+    perform retention._note_ahead();
     v_decided := retention._decide_late(coalesce(p_asked_by, session_user));
     v_pass.flagged := v_pass.flagged + v_decided.flagged;
     v_pass.batches := v_pass.batches + v_decided.batches;
@@ -10217,6 +14716,7 @@ CREATE FUNCTION retention.flag_selected(p_tenant_id text DEFAULT NULL::text, p_r
 declare
   v_setting retention.setting;
   v_guarded record;
+  v_asked jsonb := retention._selection_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected);
 begin
   perform retention._check_narrowing(p_run_ids, p_tenant_id);
   perform retention._check_scope('flag_selected', num_nonnulls(p_tenant_id, p_run_ids) > 0, p_all, 'p_tenant_id or p_run_ids');
@@ -10236,9 +14736,7 @@ begin
   select d.run_id, d.tenant_id, d.bucket, d.key, d.completed_at, d.due_at
   from retention.list_due(p_tenant_id, p_run_ids, p_older_than, p_early, p_limit) d;
   if p_early then
-    perform retention._confirm_early(
-      p_expected, retention._early_asked(p_tenant_id, p_run_ids, p_older_than, p_limit, p_expected)
-    );
+    perform retention._confirm_early(p_expected, v_asked);
     insert into retention.cutoff (flagged_at, until)
     values (now(), now() + interval '15 minutes')
     on conflict (flagged_at) do update
@@ -10246,7 +14744,7 @@ begin
   end if;
 
   select * into strict v_guarded
-  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile');
+  from retention._guard_selection(case when not p_early then p_expected end, 'reconcile', v_asked);
 
   return query
   select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
@@ -10555,6 +15053,66 @@ COMMENT ON FUNCTION retention.health() IS 'One row of what the tables of the sch
 time zone, as `completed_at (timestamp without time zone)`. default_bucket: of results whose row names none.
 installed_seconds_ago: since the functions were installed. Cheap at any size. For observers.';
 
+CREATE FUNCTION retention.history(p_tenant_id text DEFAULT NULL::text, p_run_id text DEFAULT NULL::text, p_setting text DEFAULT NULL::text, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_limit integer DEFAULT 100) RETURNS TABLE(at timestamp with time zone, what text, done_by text, subject text, action text, tenant_id text, run_id text, name text, session_name text, role_name text, application text, before jsonb, after jsonb, change_id bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run_id retention.run_id;
+  v_tenant_id text;
+  v_batch_ids bigint[];
+begin
+  perform retention._check_history(p_tenant_id, p_run_id, p_setting, p_since, p_limit);
+  if p_run_id is not null then
+    v_run_id := retention._read_run_id(p_run_id);
+    select w.tenant_id, retention._batches_with(v_run_id, w.completed_at, w.cleared_at, not w.is_there, p_since)
+    into v_tenant_id, v_batch_ids
+    from retention._row_of(v_run_id) w;
+    v_tenant_id := coalesce(
+      v_tenant_id, (select max(r.tenant_id) from retention._run_receipts(v_run_id, v_batch_ids, p_since) r)
+    );
+  elsif p_tenant_id is not null then
+    v_tenant_id := retention._tenant_of_history(p_tenant_id);
+  end if;
+  return query
+  select h.*
+  from (
+    select c.at,
+      retention._change_words(c.subject, c.before, c.after),
+      retention._who(c.session_name, c.role_name, c.application),
+      c.subject, c.action, c.tenant_id, c.run_id, c.name, c.session_name, c.role_name, c.application, c.before, c.after,
+      c.change_id
+    from retention.change c
+    where c.change_id = any (retention._changes_of(v_tenant_id, v_run_id::text, p_setting, p_since, p_limit))
+    union all
+    select r.settled_at,
+      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by),
+      coalesce(r.settled_session, 'the cycle') || coalesce(' (retention ' || r.product || ')', ''),
+      'receipt', r.kind, r.tenant_id, p_run_id, r.receipt, r.settled_session, null, null, null, null, null
+    from retention._run_receipts(v_run_id, v_batch_ids, p_since) r
+    where v_run_id is not null
+      and r.settled_at >= coalesce(p_since, '-infinity')
+    order by 1 desc, 14 desc nulls first
+    limit p_limit
+  ) h
+  order by 1, 14 nulls last;
+end
+$$;
+
+COMMENT ON FUNCTION retention.history(p_tenant_id text, p_run_id text, p_setting text, p_since timestamp with time zone, p_limit integer) IS 'Who changed what, and when: the newest p_limit changes, oldest first. Without an argument, of everything: policies,
+holds, settings, keepers, buckets, surges and their releases, allowances and requests for a second person.
+p_tenant_id: what names this tenant, and the default policy; ''*'': that alone. p_run_id: the holds and policies of the run and
+its tenant, and its receipts (what was deleted, restored or un-stamped). p_setting: of this setting; retain is the default
+policy, and halt what retention.halt and retention.resume did. p_since: nothing before. what: in words; done_by: the
+user of the session, with the role that it had set and the program. before, after: the row.
+Of a run whose row is gone, it reads every receipt since p_since, which takes long where there are years of them.
+For observers.
+Raises invalid_parameter_value for more than one of tenant, run and setting, for what can be none of them, for a time
+that has not come, and for a limit that is not from 1 to 100000.';
+
 CREATE FUNCTION retention.index_state() RETURNS TABLE(name text, is_there boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10791,128 +15349,42 @@ CREATE FUNCTION retention.list_due(p_tenant_id text DEFAULT NULL::text, p_run_id
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
-    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 declare
-  v_run_ids retention.run_id[];
-  v_older_than interval := case
-    when p_older_than is not null then retention._in_seconds(least(p_older_than, '2000000 days'))
-  end;
-  v_left bigint := p_limit;
-  v_rows retention.selection[] := '{}';
-  v_row retention.selection;
-  v_tenant record;
-  v_next record;
-  v_is_careful boolean;
-  v_is_full boolean;
-  v_found bigint;
+  v_older_than interval := retention._read_older_than(p_older_than);
+  v_few record;
 begin
   perform retention._check_indexes();
   perform retention._check_narrowing(p_run_ids, p_tenant_id);
   p_tenant_id := retention._read_tenant_id(p_tenant_id)::text;
   if p_run_ids is not null then
-    v_run_ids := array(select retention._read_run_id(i) from unnest(p_run_ids) i);
-    v_rows := array(
-      select row(
-          r.run_id::retention.run_id, r.tenant_id::text, r.bucket::text, r.key::text, r.completed_at, r.due_at
-        )::retention.selection
-      -- Found by their ids before anything else is asked: with is_candidate, a plan without statistics reads the
-      -- whole index over live results.
-      from (select distinct i as run_id from unnest(v_run_ids) i) u
-      cross join lateral (select l.* from retention._live l where l.run_id = u.run_id offset 0) r
-      where r.is_candidate
-        and r.has_place
-        and not r.held
-        and (p_tenant_id is null or r.tenant_id::text = p_tenant_id)
-        and (p_older_than is null or r.completed_at < now() - v_older_than)
-        and (r.is_due or p_early and r.due_at is not null and coalesce(r.retain_until, '-infinity') < now())
-        and r.run_id is not null
-        and r.run_id not in (select retention._waiting_run_ids())
-      order by r.completed_at, r.run_id
-    );
     return query
     select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
-    from retention._unshared_carefully(v_rows, p_limit) u;
+    from retention._list_runs(p_tenant_id, p_run_ids, v_older_than, p_early, p_limit) u;
     return;
   end if;
-  for v_tenant in
-    select t.tenant_id,
-      now() - retention._in_seconds(
-        case when p_early then v_older_than else greatest(t.retain, coalesce(v_older_than, t.retain)) end
-      ) as before,
-      null::timestamptz as completed_at,
-      null::retention.run_id as run_id
-    from retention._tenants() t
-    where p_tenant_id is null or t.tenant_id::text = p_tenant_id
-  loop
-    v_is_careful := false;
-    loop
-      v_is_full := false;
-      begin
-        if v_is_careful then
-          select a.completed_at, a.run_id
-          into v_next
-          from retention._row_after(v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before) a;
-          exit when not found;
-        end if;
-        for v_row in
-          select s.run_id, s.tenant_id, s.bucket, s.key, s.completed_at, s.due_at
-          from retention._past(
-            v_tenant.tenant_id, v_tenant.completed_at, v_tenant.run_id, v_tenant.before,
-            case when v_is_careful then 1 end
-          ) s
-          where s.has_place
-            and not s.held
-            and (s.is_due or p_early and s.due_at is not null and coalesce(s.retain_until, '-infinity') < now())
-            and s.run_id is not null
-            and s.run_id not in (select retention._waiting_run_ids())
-        loop
-          v_rows := v_rows || v_row;
-          v_tenant.completed_at := v_row.completed_at;
-          v_tenant.run_id := v_row.run_id;
-          v_is_full := cardinality(v_rows) >= case when v_left < 5000 then 2 * v_left + 100 else 10000 end;
-          exit when v_is_full;
-        end loop;
-        if v_is_careful then
-          v_tenant.completed_at := v_next.completed_at;
-          v_tenant.run_id := v_next.run_id;
-        end if;
-        exit when not v_is_full and not v_is_careful;
-      exception
-        when others then
-          if retention._is_passing(sqlstate) then
-            raise;
-          end if;
-          -- From here row by row, until the one that raises has been passed by.
-          if v_is_careful then
-            raise warning 'run % cannot be read and is passed by: % %', v_next.run_id, sqlstate, sqlerrm;
-            v_tenant.completed_at := v_next.completed_at;
-            v_tenant.run_id := v_next.run_id;
-          end if;
-          v_is_careful := not v_is_careful;
-      end;
-      if v_is_full then
-        return query
-        select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
-        from retention._unshared_carefully(v_rows, v_left) u;
-        get diagnostics v_found = row_count;
-        v_left := v_left - v_found;
-        v_rows := '{}';
-        if v_left <= 0 then
-          return;
-        end if;
+  begin
+    select * into strict v_few from retention._list_few(p_tenant_id, v_older_than, p_early, p_limit);
+    if v_few.is_complete then
+      return query
+      select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+      from unnest(v_few.results) u;
+    else
+      return query
+      select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
+      from retention._list_many(p_tenant_id, v_older_than, p_early, p_limit) u;
+    end if;
+    return;
+  exception
+    when others then
+      if retention._is_passing(sqlstate) then
+        raise;
       end if;
-    end loop;
-  end loop;
+  end;
   return query
   select u.run_id, u.tenant_id, u.bucket, u.key, u.completed_at, u.due_at, u.due_at >= now()
-  from retention._unshared_carefully(v_rows, v_left) u;
+  from retention._list_carefully(p_tenant_id, v_older_than, p_early, p_limit) u;
 end
 $$;
 
@@ -10948,6 +15420,25 @@ CREATE FUNCTION retention.list_guards() RETURNS TABLE(name text, value text, mea
 $$;
 
 COMMENT ON FUNCTION retention.list_guards() IS 'The settings that stop a slip: each with its value as text (none: there is no guard) and what it does.
+For observers.';
+
+CREATE FUNCTION retention.list_heads(p_after bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 100) RETURNS SETOF json
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select retention._head(s.seal_id)
+  from (
+    select s.seal_id
+    from retention.seal s
+    where case when p_after is null then s.seal_id = (select h.seal_id from retention.seal_head h) else s.seal_id > p_after end
+    order by s.seal_id
+    limit greatest(p_limit, 0)
+  ) s
+$$;
+
+COMMENT ON FUNCTION retention.list_heads(p_after bigint, p_limit integer) IS 'The heads of the seals after p_after, oldest first, at most p_limit of them; p_after null: the latest alone. As what
+leaves the database: {"seal", "digest", "previous", "sealed_at", "database"}.
 For observers.';
 
 CREATE FUNCTION retention.list_holds(p_all boolean DEFAULT false) RETURNS TABLE(hold_id bigint, run_id text, tenant_id text, reason text, placed_by text, placed_at timestamp with time zone, expires_at timestamp with time zone, released_at timestamp with time zone, released_by text, active boolean, placed_session text, released_session text, bucket text, key text, objects bigint)
@@ -11157,7 +15648,7 @@ listener. Reads catalogs.
 For observers.
 Raises undefined_object for a role that is not there.';
 
-CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean)
+CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean, etag text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -11180,7 +15671,7 @@ begin
     limit p_limit
   );
   return query
-  select s.key, s.bytes, s.modified_at, n.reason is null
+  select s.key, s.bytes, s.modified_at, n.reason is null, s.etag
   from unnest(v_strays) s
   join retention._orphan_reasons(p_bucket, array(select u.key from unnest(v_strays) u)) n
     on n.key collate "C" = s.key
@@ -11189,16 +15680,19 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) IS 'The next p_limit orphans of a bucket after the key p_after, in the order of keys. Only those older than
-p_margin. still_orphan: nothing needs the object now.
+p_margin. still_orphan: nothing needs the object now. etag: as it was listed, without quotes; null: not told.
 For operators.
 Raises invalid_parameter_value for a margin of less than an hour.';
 
 CREATE FUNCTION retention.next_pass() RETURNS TABLE(comes_at timestamp with time zone, because text)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     SET jit TO 'off'
     AS $$
+#variable_conflict use_column
+begin
+  return query
   with state as (
     select s.loop_interval,
       s.backlog_limit,
@@ -11255,7 +15749,8 @@ CREATE FUNCTION retention.next_pass() RETURNS TABLE(comes_at timestamp with time
       when j.passed_at is null then 'there has been no pass yet, and the next tick begins'
       else format('a tick flags %s after the last pass', retention._in_days(j.loop_interval))
     end
-  from judged j
+  from judged j;
+end
 $$;
 
 COMMENT ON FUNCTION retention.next_pass() IS 'When the next flagging pass is to come, and by what. comes_at is null where none comes by itself: because then
@@ -11342,6 +15837,27 @@ For operators.
 Raises check_violation for a margin of less than an hour, and for more orphans than listed objects. Raises
 invalid_parameter_value for a digest that is none.';
 
+CREATE FUNCTION retention.note_seals_written(p_bucket text, p_to bigint, p_problem text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into retention.seal_copy as c (bucket, written_to, written_at, problem, problem_at)
+  values (
+    p_bucket, p_to, case when p_to > 0 then clock_timestamp() end, left(p_problem, 500),
+    case when p_problem is not null then clock_timestamp() end
+  )
+  on conflict (bucket) do update
+  set written_to = greatest(c.written_to, excluded.written_to),
+    written_at = case when excluded.written_to > c.written_to then excluded.written_at else c.written_at end,
+    looked_at = now(),
+    problem = case when c.written_to <= excluded.written_to then excluded.problem else c.problem end,
+    problem_at = case when c.written_to <= excluded.written_to then excluded.problem_at else c.problem_at end
+$$;
+
+COMMENT ON FUNCTION retention.note_seals_written(p_bucket text, p_to bigint, p_problem text) IS 'Notes that each seal up to p_to is an object in p_bucket, or why the one after it could not be written.
+For the listener.
+Locks the row of retention.seal_copy.';
+
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11371,6 +15887,8 @@ declare
   v_tenant_id retention.tenant_id;
   v_hold_id bigint;
   v_found record;
+  v_due_before bigint;
+  v_retain interval;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -11406,12 +15924,18 @@ begin
   v_hold_id := nextval('retention.hold_hold_id_seq');
   -- Before the lock: a tenant may have many results, and claims wait for it.
   select * into strict v_found from retention._note_held_objects(v_hold_id, v_run_id, v_tenant_id);
+  if p_tenant_id is not null then
+    select c.due_before, c.retain into strict v_due_before, v_retain from retention._count_due_before(v_tenant_id) c;
+  end if;
   perform retention._lock_holds('exclusive');
-  insert into retention.hold (hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects)
+  insert into retention.hold (
+    hold_id, run_id, tenant_id, reason, placed_by, expires_at, bucket, key, objects, due_before, retain
+  )
   overriding system value
   values (
     v_hold_id, v_run_id, v_tenant_id::text, p_reason, coalesce(p_placed_by, session_user), now() + p_for,
-    v_found.bucket, v_found.key, v_found.objects
+    v_found.bucket, v_found.key, v_found.objects,
+    v_due_before, v_retain
   );
 
   return query
@@ -11484,7 +16008,7 @@ COMMENT ON FUNCTION retention.place_holds(p_reason text, p_run_ids text[], p_ten
 a run, when its result was cleared, if it was before. Of several tenants, the results of all but the first are read
 under the lock. For operators. Raises what place_hold raises, and invalid_parameter_value where both lists are empty.';
 
-CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS timestamp with time zone
+CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[], p_request_ids text[] DEFAULT NULL::text[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -11510,12 +16034,14 @@ begin
     );
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  perform retention._note_attempt(v_batch, clock_timestamp());
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
     given_back = p_lease,
     visible_at = v_until,
     postponed = b.postponed + 1,
+    request_ids = nullif(b.request_ids || p_request_ids, '{}'),
     problems = jsonb_build_array(jsonb_build_object(
       'code', left(p_code, 64),
       'message', left(p_message, 500),
@@ -11537,10 +16063,11 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
+COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[], p_request_ids text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
 counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
 of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
-p_unanswered: the keys that S3 may still delete later. Returns when the batch may be claimed again, also when asked
+p_unanswered: the keys that S3 may still delete later. p_request_ids: how S3 names requests of the call in which it has
+deleted something, for the receipt. Returns when the batch may be claimed again, also when asked
 again, or null when p_lease is no longer the batch''s lease.
 For the listener.
 Locks the batch and its bucket.';
@@ -11549,41 +16076,24 @@ CREATE FUNCTION retention.preview_policy(p_tenant_id text, p_retain interval) RE
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
-    SET jit TO 'off'
     AS $$
 #variable_conflict use_column
 declare
   v_tenant_id text := retention._policy_tenant(p_tenant_id);
 begin
-  return query
-  select t.tenant_id::text, c.results
-  from retention._tenants() t
-  left join retention.policy p on p.tenant_id = t.tenant_id::text
-    and p.tenant_id <> '*'
-  cross join lateral (
-    select count(*) as results
-    from retention._past(
-      t.tenant_id, now() - retention._in_seconds(t.retain), null, now() - retention._in_seconds(p_retain), null
-    ) r
-    where not r.held
-      and coalesce(r.retain_until, '-infinity') < now()
-      -- Not yet due, and flagged nevertheless: only with a cutoff that a person confirmed.
-      and r.run_id not in (
-        select unnest(b.run_ids)
-        from retention.batch b
-        where b.settled_at is null
-          and b.early is not null
-      )
-  ) c
-  where p_retain < t.retain
-    and (t.tenant_id::text = v_tenant_id or v_tenant_id = '*' and p.tenant_id is null)
-    and c.results > 0;
+  if retention._is_wide_preview(v_tenant_id, p_retain) then
+    begin
+      return query select c.* from retention._preview_at_once(v_tenant_id, p_retain) c;
+      return;
+    exception
+      when others then
+        -- A row that the policy does not concern may be one that cannot be read.
+        if retention._is_passing(sqlstate) then
+          raise;
+        end if;
+    end;
+  end if;
+  return query select c.* from retention._preview_by_tenant(v_tenant_id, p_retain) c;
 end
 $$;
 
@@ -11647,11 +16157,17 @@ the gate. p_client: the client''s version, for the gate. p_buckets: what is visi
 any. next_stamp_seconds: when stamp_again has something to do; null: nothing waits for it. Cheap at any size.
 For the listener.';
 
-CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone, set_aside bigint, surges bigint, cooling bigint, cooling_until timestamp with time zone, kept bigint, object_changed bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_estimate bigint, due bigint, due_is_capped boolean, flagged bigint, leased bigint, failed bigint, dead bigint, held bigint, cleared_today bigint, spared_today bigint, oldest_due timestamp with time zone, batches bigint, buckets_paused bigint, last_tick timestamp with time zone, last_pass timestamp with time zone, scheduler text, scheduler_health text, loop_interval_seconds bigint, default_retain_days double precision, policies_pending bigint, policy_pending text, due_since timestamp with time zone, halted text[], next_pass timestamp with time zone, next_pass_because text, newest_run timestamp with time zone, set_aside bigint, surges bigint, cooling bigint, cooling_until timestamp with time zone, kept bigint, object_changed bigint, stamps_without_receipt bigint, receipts_without_stamp bigint, receipts_without_row bigint, stamps_counted_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET join_collapse_limit TO '1'
     AS $$
+#variable_conflict use_column
+begin
+  -- In PL/pgSQL, which keeps the plan: planned at each call, it would take as long again.
+  return query
   select s.enabled,
     retention._estimate_live(),
     u.due + w.flagged,
@@ -11685,20 +16201,28 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
     array(select g.reason from retention.gate() g),
     x.comes_at,
     x.because,
-    retention._newest_run(),
+    -- Where nothing is live, of the receipt that was written last.
+    coalesce(
+      u.newest,
+      (select b.newest from retention.batch b where b.settled_at is not null order by b.settled_at desc limit 1)
+    ),
     (select coalesce(sum(p.results), 0)::bigint from retention.surge_part p),
     (select count(*) from retention.surge g where g.closed_at is null),
     c.results,
     c.first_at,
     o.kept,
-    o.changed
+    o.changed,
+    m.no_receipt,
+    m.no_stamp,
+    m.no_row,
+    m.counted_at
   from retention.setting s
   cross join retention.heartbeat h
   cross join retention.adapter a
   cross join retention.next_pass() x
   cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
-  cross join lateral retention._unflagged(10000) u
+  cross join lateral retention._unflagged(1000) u
   cross join lateral (
     select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
       coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
@@ -11713,7 +16237,8 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
   cross join lateral (
     select count(*) as held
     from retention.hold o
-    where retention._hold_end(o.released_at, o.expires_at) > now()
+    where (o.released_at is null or o.released_at > now())
+      and retention._hold_end(o.released_at, o.expires_at) > now()
   ) y
   cross join lateral (
     select coalesce(sum(b.cleared), 0)::bigint as cleared_today,
@@ -11729,9 +16254,20 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
   cross join lateral (
     select count(*) filter (where n.kept_by is not null) as kept,
       count(*) filter (where n.kept_by is null) as changed
-    from retention.spared_object n
-    where n.until > now()
+    from (
+      select s.kept_by
+      from retention.spared_object s
+      where s.until > now()
+      limit 10000
+    ) n
   ) o
+  cross join (
+    select max(t.results) filter (where t.kind = 'no_receipt') as no_receipt,
+      max(t.results) filter (where t.kind = 'no_stamp') as no_stamp,
+      max(t.results) filter (where t.kind = 'no_row') as no_row,
+      max(t.counted_at) as counted_at
+    from retention.stamp_account t
+  ) m
   cross join lateral (
     select count(*) as policies_pending,
       string_agg(
@@ -11743,7 +16279,8 @@ CREATE FUNCTION retention.read_status() RETURNS TABLE(enabled boolean, live_esti
       ) as policy_pending
     from retention.policy p
     where p.pending_retain is not null
-  ) v
+  ) v;
+end
 $$;
 
 COMMENT ON FUNCTION retention.read_status() IS 'The row of the view retention.status, which calls it with the rights of its reader.
@@ -11908,8 +16445,9 @@ begin
       and u.tenant_id is distinct from v_tenant_id;
   end if;
   perform retention._put_to_work(p_surge_id, v_but, coalesce(v_surge.seen_at, 'infinity'));
-  insert into retention.surge_release (surge_id, tenant_id, results)
-  values (p_surge_id, v_tenant_id, v_found);
+  -- The moment that its batches were flagged at: by that, a batch is known to come out of this surge.
+  insert into retention.surge_release (surge_id, tenant_id, results, released_at)
+  values (p_surge_id, v_tenant_id, v_found, now());
   perform retention._close_surge(p_surge_id);
   return v_found;
 end
@@ -11933,10 +16471,6 @@ declare
   v_oid oid;
 begin
   v_oid := retention._typed_table(p_table);
-  perform retention._two_people('keeper', jsonb_build_object('keeper_id', k.keeper_id, 'table', k.table_name))
-  from retention.keeper k
-  where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)
-    and (p_key_column is null or k.key_column in (p_key_column, trim(both '"' from p_key_column)));
   with removed as (
     delete from retention.keeper k
     where (p_table in (k.table_name, replace(k.table_name, 'public.', '')) or k.table_oid = v_oid)
@@ -12009,7 +16543,7 @@ stops, so that the next need not wait.
 For the listener.
 Locks the row of retention.fence.';
 
-CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) RETURNS bigint
+CREATE FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone, p_client text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -12035,12 +16569,14 @@ begin
   for v_first in 1..cardinality(v_run_ids) by 1000 loop
     v_some := v_run_ids[v_first:v_first + 999];
     begin
-      v_requeued := v_requeued + retention._clear_stamps(v_some, p_started_at);
+      v_requeued := v_requeued + retention._unstamp(v_some, p_started_at, 'unstamped', 'verify', null, p_client);
     exception
       when others then
         foreach v_run_id in array v_some loop
           begin
-            v_requeued := v_requeued + retention._clear_stamps(array[v_run_id], p_started_at);
+            v_requeued := v_requeued + retention._unstamp(
+              array[v_run_id], p_started_at, 'unstamped', 'verify', null, p_client
+            );
           exception
             when others then
               raise warning 'the stamp of run % cannot be taken: %', v_run_id, sqlerrm;
@@ -12055,9 +16591,9 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone) IS 'Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
+COMMENT ON FUNCTION retention.requeue_returned(p_verify_id uuid, p_started_at timestamp with time zone, p_client text) IS 'Takes the stamp from rows that were cleared before p_started_at and whose object is back, so that they fall
 due again. A row whose stamp cannot be taken is left out: the next verify finds it again. It reads the whole table
-once. Returns how many rows.
+once. Each has a receipt (unstamped). p_client: the client''s version. Returns how many rows.
 For operators.
 Locks the rows that it changes.';
 
@@ -12115,10 +16651,11 @@ begin
       for update
     );
     -- Such a lease has run out. Its holder may still be asking S3.
-    perform retention._note_unanswered(b, null, b.visible_at)
+    perform retention._note_unanswered(b, null, b.visible_at), retention._note_attempt(b, b.visible_at)
     from retention.batch b
     where b.batch_id = any (v_batch_ids)
       and b.lease is not null;
+    perform retention._note_failure(b) from retention.batch b where b.batch_id = any (v_batch_ids);
     with revived as (
       update retention.batch b
       set attempts = 0,
@@ -12126,7 +16663,10 @@ begin
         error = null,
         failed_at = null,
         dead_at = null,
-        early = null,
+        -- What S3 has deleted went as it went.
+        early = case when b.deleted_at is not null then b.early end,
+        why = case when b.deleted_at is not null then b.why end,
+        asked_by = case when b.deleted_at is not null then b.asked_by else session_user end,
         lease = null,
         visible_at = now()
       where b.batch_id = any (v_batch_ids)
@@ -12237,6 +16777,69 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.sample_keys(p_bucket text, p_limit integer) IS 'The keys of some live results in a bucket, at most p_limit, looked for among a thousand. For observers.';
+
+CREATE FUNCTION retention.seal_now(OUT seal_id bigint, OUT more boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+begin
+  perform from retention.seal_head for update;
+  more := retention._seal_once();
+  if more then
+    update retention.seal_head h set problem = null, problem_at = null where h.problem is not null;
+    more := cardinality((select u.batches || u.receipts || u.changes from retention._unsealed(1) u)) > 0;
+  end if;
+  seal_id := (select h.seal_id from retention.seal_head h);
+end
+$$;
+
+COMMENT ON FUNCTION retention.seal_now(OUT seal_id bigint, OUT more boolean) IS 'Seals what has settled, some 100,000 results at a time, and does not wait for the next tick. seal_id: the latest seal
+afterwards; 0: there is none. more: something is left, so call it again.
+For the listener.
+Locks the row of retention.seal_head, and waits for who seals.';
+
+CREATE FUNCTION retention.seals_since(p_at timestamp with time zone, OUT after bigint, OUT seals bigint, OUT results bigint) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select f.after, count(s.seal_id), coalesce(sum(s.results), 0)
+  from (
+    select coalesce(max(b.seal_id), 0) as after from retention.seal b where b.sealed_at < p_at
+  ) f
+  left join retention.seal s on s.seal_id > f.after
+  group by f.after
+$$;
+
+COMMENT ON FUNCTION retention.seals_since(p_at timestamp with time zone, OUT after bigint, OUT seals bigint, OUT results bigint) IS 'The latest seal that was made before p_at (0: there is none), and of those after it how many there are, with how many
+results.
+For observers.';
+
+CREATE FUNCTION retention.seals_to_write(p_bucket text, p_limit integer DEFAULT 100) RETURNS TABLE(head json, kept_until timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+begin
+  insert into retention.seal_copy as c (bucket)
+  values (p_bucket)
+  on conflict (bucket) do update
+  set looked_at = excluded.looked_at
+  where c.looked_at < now() - interval '1 hour';
+  return query
+  select retention._head(s.seal_id), s.sealed_at + t.receipts_kept
+  from retention.seal s
+  cross join retention.setting t
+  where s.seal_id > (select c.written_to from retention.seal_copy c where c.bucket = p_bucket)
+  order by s.seal_id
+  limit greatest(p_limit, 0);
+end
+$$;
+
+COMMENT ON FUNCTION retention.seals_to_write(p_bucket text, p_limit integer) IS 'The seals that are not yet an object in p_bucket, oldest first: as what leaves the database, and until when receipts of
+that age are kept.
+For the listener.
+Once an hour it writes down that it was asked.';
 
 CREATE FUNCTION retention.set_default_bucket(p_bucket text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12458,7 +17061,7 @@ Locks the policy.
 Raises invalid_parameter_value without a tenant, and for what cannot be a tenant id. Raises no_data_found for a
 tenant without a run, unless p_new_tenant. Raises check_violation for less than 1 day and more than 99 years.';
 
-CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[]) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
+CREATE FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[] DEFAULT '{}'::text[], p_all boolean DEFAULT false, p_failed jsonb DEFAULT '[]'::jsonb, p_ms integer DEFAULT NULL::integer, p_unanswered text[] DEFAULT '{}'::text[], p_ends jsonb DEFAULT NULL::jsonb, p_request_ids text[] DEFAULT NULL::text[], p_client text DEFAULT NULL::text) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -12523,8 +17126,16 @@ begin
   else
     perform retention._note_refusal(v_batch, p_failed);
   end if;
+  -- What is remembered of it says the same as its receipt.
+  select e.ends, e.versions into v_batch.ends, v_batch.versions from retention._ends(v_done.run_ids, v_done.keys, p_ends) e;
+  v_batch.request_ids := nullif(v_batch.request_ids || p_request_ids, '{}');
+  v_batch.settled_session := session_user;
+  v_batch.product := left(p_client, 100);
   select * into strict v_stamps
   from retention._stamp_or_remember(v_batch, v_done.run_ids, v_done.keys, v_done.tenants);
+  if v_batch.why is not null then
+    delete from retention.returned_result t where t.run_id = any (v_done.run_ids) and t.bucket = v_batch.bucket;
+  end if;
 
   return query
   update retention.batch b
@@ -12537,28 +17148,44 @@ begin
     dead = v_dead + v_stamps.dead,
     problems = nullif(v_problems || v_stamps.problems, '[]'),
     ms = coalesce(p_ms, extract(epoch from clock_timestamp() - b.leased_at) * 1000),
-    settled_at = clock_timestamp()
+    settled_at = clock_timestamp(),
+    ends = v_batch.ends,
+    versions = v_batch.versions,
+    request_ids = v_batch.request_ids,
+    settled_session = v_batch.settled_session,
+    product = v_batch.product
   where b.batch_id = p_batch_id
   returning true, b.cleared, b.stamped, b.failed, b.dead, least(v_retry_at, v_stamps.retry_at),
     coalesce(b.problems, '[]');
   if v_done.results - cardinality(v_stamps.left_out) < v_batch.results then
     -- The receipt names what was cleared and nothing else.
     update retention.batch b
-    set (run_ids, keys, tenants, etags) = (
+    set (run_ids, keys, tenants, etags, ends, versions) = (
       select coalesce(array_agg(u.run_id order by u.n), '{}'),
         coalesce(array_agg(u.key order by u.n), '{}'),
         coalesce(array_agg(u.tenant_id order by u.n), '{}'),
-        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end
-      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags) with ordinality
-        as u (run_id, key, tenant_id, etag, n)
+        case when v_done.etags is not null then coalesce(array_agg(u.etag order by u.n), '{}') end,
+        case when v_batch.ends is not null then coalesce(array_agg(u.word order by u.n), '{}') end,
+        case when v_batch.versions is not null then coalesce(array_agg(u.version order by u.n), '{}') end
+      from unnest(v_done.run_ids, v_done.keys, v_done.tenants, v_done.etags, v_batch.ends, v_batch.versions) with ordinality
+        as u (run_id, key, tenant_id, etag, word, version, n)
       where u.n not in (select unnest(v_stamps.left_out))
     )
     where b.batch_id = p_batch_id;
+    perform retention._note_attempt(v_batch, clock_timestamp());
+    perform retention._note_left(
+      v_batch,
+      array(
+        select u.run_id
+        from unnest(v_batch.run_ids) as u (run_id)
+        where u.run_id not in (select unnest(b.run_ids) from retention.batch b where b.batch_id = p_batch_id)
+      )
+    );
   end if;
 end
 $$;
 
-COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[]) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What S3 refused is tried
+COMMENT ON FUNCTION retention.settle(p_batch_id bigint, p_lease uuid, p_cleared text[], p_all boolean, p_failed jsonb, p_ms integer, p_unanswered text[], p_ends jsonb, p_request_ids text[], p_client text) IS 'Takes a batch back after S3 has answered, and stamps the runs of what was deleted. What S3 refused is tried
 again later, or is dead after too many attempts. What S3 has deleted and could not be stamped is remembered and
 stamped later (retention.stamp_again), without asking S3 again. p_cleared: the keys that S3 named as deleted or
 as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "code", "reason", "outcome",
@@ -12566,20 +17193,24 @@ as already gone. p_all: every key of the batch was cleared. p_failed: [{"key", "
 counted), or changed (S3 holds another version than the claim''s etag: the result is spared, and asked for again much
 later, or when its row has another etag). It concerns key, bucket or store. It is final where another attempt cannot help. A key that is in
 neither list is tried again and is not counted. p_ms: how long the request took; by default the time since
-the claim. p_unanswered: the keys that S3 may still delete later. cleared: how many results are done; stamped:
+the claim. p_unanswered: the keys that S3 may still delete later. For the receipt: p_ends says how keys ended that were
+not simply deleted ({"<key>": {"end": "gone", "marker" or "purged", "version"}}), p_request_ids how S3 names the requests,
+and p_client the client''s version. cleared: how many results are done; stamped:
 how many rows were stamped of them. retry_at: when the first of what waits is tried again. Who asks again after
 it was settled under p_lease gets the same answer. When p_lease is no longer the batch''s lease, settled is false
 and nothing is changed.
 For the listener.
-Locks the batch, its bucket, and the rows that it stamps.';
+Locks the batch, its bucket, and the rows that it stamps.
+Raises invalid_parameter_value for p_ends that say anything else.';
 
-CREATE FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[] DEFAULT '{}'::text[], p_code text DEFAULT NULL::text, p_message text DEFAULT NULL::text) RETURNS timestamp with time zone
+CREATE FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[] DEFAULT '{}'::text[], p_code text DEFAULT NULL::text, p_message text DEFAULT NULL::text, p_keys text[] DEFAULT '{}'::text[], p_ends jsonb DEFAULT NULL::jsonb, p_request_ids text[] DEFAULT NULL::text[], p_client text DEFAULT NULL::text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
   v_list retention.orphan_list;
+  v_keys text[];
 begin
   select * into v_list from retention.orphan_list o where o.list_id = p_list_id and o.begun_at is not null for update;
   if not found then
@@ -12591,6 +17222,19 @@ begin
     failed = p_failed,
     worked_at = clock_timestamp()
   where o.list_id = p_list_id;
+  v_keys := case
+    when p_request_id is null then retention._without_receipt(v_list, p_keys)
+    -- Said twice, it is written once.
+    when p_deleted > v_list.deleted then p_keys
+  end;
+  if v_keys <> '{}' then
+    perform retention._write_receipts(
+      'orphan', v_list.bucket, '{}', v_keys, '{}', p_client, e.ends, e.versions, p_request_ids
+    )
+    from retention._ends(
+      '{}', array(select E'\x02' || k.key from unnest(v_keys) with ordinality as k (key, n) order by k.n), p_ends
+    ) e;
+  end if;
   if p_unanswered = '{}' then
     delete from retention.unanswered u where u.unanswered_id = p_request_id and u.run_ids is null;
   else
@@ -12610,24 +17254,27 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[], p_code text, p_message text) IS 'Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,
+COMMENT ON FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[], p_code text, p_message text, p_keys text[], p_ends jsonb, p_request_ids text[], p_client text) IS 'Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,
 p_spared, p_failed: how many of the whole list S3 has named as deleted so far, were left, and were refused; as sums, so
 that it may be said twice.
-p_unanswered: the keys that S3 may still delete. p_code, p_message: why the bucket is to pause; null: it is not. Returns
-until when it pauses; null: it does not.
+p_unanswered: the keys that S3 may still delete. p_code, p_message: why the bucket is to pause; null: it is not.
+p_keys: the keys that S3 has named as deleted in this request, which get a receipt (orphan); without a request those that
+were found gone after an earlier one, of which those without a receipt get one. p_ends and p_request_ids say of them what
+settle is told, and p_client is the client''s version. Returns until when it pauses; null: it does not.
 For operators.
-Locks the row of the list, and the bucket''s.';
+Locks the row of the list, and the bucket''s.
+Raises invalid_parameter_value for p_ends that settle would not take.';
 
 CREATE FUNCTION retention.show_surge(p_surge_id bigint) RETURNS TABLE(tenant_id text, bucket text, results bigint, oldest timestamp with time zone, due_since timestamp with time zone, still_due bigint, run_ids text[], because text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_mergejoin TO 'off'
     SET jit TO 'off'
     SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
+declare
+  v_is_large boolean := retention._is_large_surge(p_surge_id);
 begin
   if not exists (select from retention.surge s where s.surge_id = p_surge_id) then
     raise exception using
@@ -12649,15 +17296,9 @@ begin
   end if;
   return query
   with listed as materialized (
-    select u.tenant_id, p.bucket, u.run_id, l.completed_at, l.due_at, l.is_due
-    from retention.surge_part p
-    cross join lateral unnest(p.run_ids, p.tenants) as u (run_id, tenant_id)
-    cross join lateral (
-      select min(r.completed_at) as completed_at, max(r.due_at) as due_at, bool_or(r.is_due) as is_due
-      from retention._live r
-      where r.run_id = u.run_id
-    ) l
-    where p.surge_id = p_surge_id
+    select l.* from retention._surge_rows_at_once(p_surge_id) l where v_is_large
+    union all
+    select l.* from retention._surge_rows(p_surge_id) l where not v_is_large
   )
   select g.tenant_id, g.bucket, g.results, g.oldest, g.due_since, g.still_due, g.run_ids,
     (select e.because from retention.explain(g.run_ids[1]) e)
@@ -12675,7 +17316,7 @@ $$;
 COMMENT ON FUNCTION retention.show_surge(p_surge_id bigint) IS 'One surge by tenant and bucket, the largest first: how many results are set aside, when the run of the oldest
 completed, since when they have been due, and how many are due now and would go. run_ids: up to ten of them, and
 because says why the first one was found late. It first looks at its results again: what has been undone leaves
-the surge. It costs a probe for each result.
+the surge. It costs a probe for each result, or where they are many a reading of the table.
 For observers.
 Locks the surge.
 Raises no_data_found for a surge that is not there.';
@@ -12772,15 +17413,16 @@ begin
     return p_batch_id;
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
+  perform retention._note_attempt(v_batch, clock_timestamp());
   v_half := v_batch.results / 2;
   insert into retention.batch (
-    bucket, results, oldest, newest, due_since, early, flagged_at, attempts, postponed,
-    stuck_since, code, error, failed_at, run_ids, keys, tenants
+    bucket, results, oldest, newest, due_since, late_since, early, flagged_at, attempts, postponed,
+    stuck_since, code, error, failed_at, why, asked_by, request_ids, run_ids, keys, tenants
   )
   values (
-    v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.early, v_batch.flagged_at,
+    v_batch.bucket, v_half, v_batch.oldest, v_batch.newest, v_batch.due_since, v_batch.late_since, v_batch.early, v_batch.flagged_at,
     v_batch.attempts, v_batch.postponed, v_batch.stuck_since, v_batch.code, v_batch.error, v_batch.failed_at,
-    v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
+    v_batch.why, v_batch.asked_by, v_batch.request_ids, v_batch.run_ids[1:v_half], v_batch.keys[1:v_half], v_batch.tenants[1:v_half]
   )
   returning batch_id into v_batch_id;
   update retention.batch b
@@ -12860,7 +17502,9 @@ begin
           settled_at = clock_timestamp(),
           run_ids = array(select v_batch.run_ids[n] from unnest(v_kept) n order by n),
           keys = array(select v_batch.keys[n] from unnest(v_kept) n order by n),
-          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n)
+          tenants = array(select v_batch.tenants[n] from unnest(v_kept) n order by n),
+          ends = case when b.ends is not null then array(select v_batch.ends[n] from unnest(v_kept) n order by n) end,
+          versions = case when b.versions is not null then array(select v_batch.versions[n] from unnest(v_kept) n order by n) end
         where b.batch_id = v_batch.batch_id;
       end if;
       select * into strict v_stamping from retention.stamping;
@@ -12888,7 +17532,7 @@ person. next_seconds: when the next try is due; null: nothing waits. Costs a few
 For the listener.
 Locks the batches that it works on and the rows that it stamps.';
 
-CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) RETURNS bigint
+CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[], p_client text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -12896,6 +17540,7 @@ CREATE FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys tex
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
+    SET lock_timeout TO '5s'
     AS $$
 declare
   v_batch retention.batch;
@@ -12905,29 +17550,73 @@ declare
     from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
     order by u.n
   );
+  v_places integer[];
+  v_stamped bigint;
+  v_left integer[];
   v_code text;
 begin
   begin
-    return retention._stamp(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity');
+    -- As place_hold does: a claim either committed before this, and its results are left to it, or it waits, and then
+    -- spares what is stamped here. Otherwise a result could have two receipts.
+    lock table retention.hold in exclusive mode;
+    -- Locked, so that what changes from here on is what is stamped here.
+    v_places := array(
+      select n
+      from retention._still_live(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity', true) n
+      where v_run_ids[n] not in (select a.run_id from retention._being_deleted(p_bucket) a)
+      order by n
+    );
+  exception
+    when query_canceled or lock_not_available then
+      v_places := '{}';
+  end;
+  if v_places = '{}' then
+    return 0;
+  end if;
+  v_run_ids := array(select v_run_ids[n] from unnest(v_places) with ordinality as u (n, i) order by i);
+  v_keys := array(select v_keys[n] from unnest(v_places) with ordinality as u (n, i) order by i);
+  begin
+    v_stamped := retention._stamp(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity');
+    v_left := case
+      when v_stamped = cardinality(v_run_ids) then '{}'
+      else array(select retention._still_live(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity'))
+    end;
   exception
     when query_canceled or assert_failure or others then
       get stacked diagnostics v_code = returned_sqlstate;
   end;
-  v_batch.bucket := p_bucket;
-  v_batch.oldest := '-infinity';
-  v_batch.newest := 'infinity';
-  return (
-    select t.stamped
-    from retention._stamp_parts(v_batch, v_run_ids, v_keys, v_code, 1000, retention._stamp_until()) t
-  );
+  if v_code is not null then
+    v_batch.bucket := p_bucket;
+    v_batch.oldest := '-infinity';
+    v_batch.newest := 'infinity';
+    select t.stamped, t.places
+    into strict v_stamped, v_left
+    from retention._stamp_parts(v_batch, v_run_ids, v_keys, v_code, 1000, retention._stamp_until()) t;
+  end if;
+  if v_stamped > 0 then
+    perform retention._write_receipts(
+      'found_gone', p_bucket, s.run_ids, s.keys, s.tenants, p_client,
+      array_fill('gone'::text, array[cardinality(s.keys)])
+    )
+    from (
+      select array_agg(u.run_id order by u.n) as run_ids,
+        array_agg(retention._unpack_key(u.key, u.run_id::text) order by u.n) as keys,
+        array_agg((select r.tenant_id::text from retention.result r where r.run_id = u.run_id limit 1) order by u.n) as tenants
+      from unnest(v_run_ids, v_keys) with ordinality as u (run_id, key, n)
+      where u.n not in (select unnest(v_left))
+    ) s
+    where s.run_ids is not null;
+  end if;
+  return v_stamped;
 end
 $$;
 
-COMMENT ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[]) IS 'Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
-points at another key by now is left out, and so is one that cannot be stamped: the next verify finds it again. The
-next claim spares what of it is flagged. Returns how many rows.
+COMMENT ON FUNCTION retention.stamp_gone(p_bucket text, p_run_ids text[], p_keys text[], p_client text) IS 'Stamps live rows whose object S3 has just named as gone. p_run_ids[i] points at p_keys[i]; a row that
+points at another key by now is left out, and so is one that cannot be stamped, is locked, or is being deleted by a
+listener, which stamps it itself: the next verify finds it again. The next claim spares what of it is flagged. What is
+stamped has a receipt of its own (found_gone) in retention.receipt. p_client: the client''s version. Returns how many rows.
 For operators.
-Locks the rows that it stamps.';
+Locks the rows that it stamps, and keeps claims waiting meanwhile.';
 
 CREATE FUNCTION retention.take_turn(p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12954,6 +17643,7 @@ begin
     if v_batch.lease is not null then
       -- Its lease has run out, and its last holder may still be asking S3.
       perform retention._note_unanswered(v_batch, null, v_batch.visible_at);
+      perform retention._note_attempt(v_batch, v_batch.visible_at);
     end if;
     exit when v_batch.code is distinct from 'ClaimLost';
     perform retention._take_apart(v_batch);
@@ -12976,7 +17666,7 @@ parameters are those of claim.
 For the listener.
 Locks the batch.';
 
-CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 1000) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
+CREATE FUNCTION retention.tenants_due(p_tenants integer DEFAULT 20, p_bound integer DEFAULT 100) RETURNS TABLE(tenant_id text, retain_days double precision, oldest timestamp with time zone, due_since timestamp with time zone, due bigint, flagged bigint, is_capped boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -12994,7 +17684,7 @@ exception
     if retention._is_passing(sqlstate) then
       raise;
     end if;
-    v_parts := jsonb_build_array(to_jsonb(array(select t.tenant_key from retention._tenants() t)));
+    v_parts := jsonb_build_array(to_jsonb(array(select t.tenant_key from retention._watched() t)));
     while jsonb_array_length(v_parts) > 0 and v_left > 0 loop
       v_keys := array(select jsonb_array_elements_text(v_parts -> 0));
       v_parts := v_parts - 0;
@@ -13015,8 +17705,9 @@ $$;
 
 COMMENT ON FUNCTION retention.tenants_due(p_tenants integer, p_bound integer) IS 'The p_tenants tenants whose oldest result past its policy has waited longest, with the number of their
 results that wait, flagged or not. The number is counted among the p_bound oldest results of each tenant.
-is_capped: there may be more. A tenant under a hold is left out, and so is one of which a row cannot be read; then the
-others come in parts. It costs one index probe for each tenant, and at most p_bound rows for each tenant that it returns.
+is_capped: there may be more of both. A tenant under a hold is left out, and so is one of which a row cannot be read; then
+the others come in parts. With more than 250 tenants it looks at those of which something waits or falls due next. It costs
+an index probe for each of them, and at most p_bound rows for each tenant that it returns.
 For observers.';
 
 CREATE FUNCTION retention.tick(p_by text DEFAULT 'pg_cron'::text) RETURNS integer
@@ -13029,6 +17720,7 @@ declare
   v_beat retention.heartbeat;
   v_setting retention.setting;
   v_problem text;
+  v_flagged integer := 0;
 begin
   perform from retention.heartbeat for update skip locked;
   if not found then
@@ -13050,17 +17742,21 @@ begin
     perform retention._clean_up();
   end if;
   select * into strict v_setting from retention.setting;
-  if not v_beat.more
-    and v_beat.passed_at > now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
+  if v_beat.more
+    or v_beat.passed_at is null
+    or v_beat.passed_at <= now() - retention._in_seconds(least(v_setting.loop_interval, '100 years'))
   then
-    return 0;
+    begin
+      v_flagged := retention.flag_expired(p_asked_by => p_by);
+    exception
+      when others then
+        v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
+    end;
   end if;
-  begin
-    return retention.flag_expired(p_asked_by => p_by);
-  exception
-    when others then
-      v_problem := format('%s %s', sqlstate, left(sqlerrm, 500));
-  end;
+  perform retention._seal_in_tick();
+  if v_problem is null then
+    return v_flagged;
+  end if;
   raise warning 'the flagging pass failed: %', v_problem;
   if v_beat.pass_problem is distinct from v_problem then
     insert into retention.scan (ms, asked_by, looked_at, flagged, batches, without_place, skipped_rows, hit_limit)
@@ -13072,9 +17768,10 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.tick(p_by text) IS 'What the scheduler calls every minute. It notes that the scheduler is alive, and cleans up once an hour. It
-flags when the interval has passed, or when the last pass hit a limit. p_by: who calls. Returns how many
-results it flagged. Returns 0 while another tick is at work. What fails in cleaning up or flagging does not
-fail the tick: it is a warning, and written down in retention.heartbeat and retention.scan.
+flags when the interval has passed, or when the last pass hit a limit. It seals what has settled, for a few seconds
+at most. p_by: who calls. Returns how many results it flagged. Returns 0 while another tick is at work. What fails
+in cleaning up, flagging or sealing does not fail the tick: it is a warning, and written down in
+retention.heartbeat, retention.scan and retention.seal_head.
 For the listener.
 Locks the row of retention.heartbeat. It waits for a lock for a few seconds at most.';
 
@@ -13406,17 +18103,26 @@ the batches that are not settled.
 For observers.
 Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id.';
 
-CREATE FUNCTION retention.unstamp(p_run_id text) RETURNS boolean
+CREATE FUNCTION retention.unstamp(p_run_id text, p_restored boolean DEFAULT false, p_version text DEFAULT NULL::text, p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
 begin
-  return retention._clear_stamps(array[retention._read_run_id(p_run_id)], 'infinity') > 0;
+  return retention._unstamp(
+    array[retention._read_run_id(p_run_id)],
+    'infinity',
+    case when p_restored then 'restored' else 'unstamped' end,
+    'restored',
+    p_version,
+    p_client
+  ) > 0;
 end
 $$;
 
-COMMENT ON FUNCTION retention.unstamp(p_run_id text) IS 'Takes the stamp from a run whose object was brought back. Returns false when the run was not stamped.
+COMMENT ON FUNCTION retention.unstamp(p_run_id text, p_restored boolean, p_version text, p_client text) IS 'Takes the stamp from a run whose object was brought back. It has a receipt: restored where p_restored says that it was
+brought back just now, with p_version in sight, and unstamped otherwise. p_client: the client''s version. Returns false
+when the run was not stamped.
 For operators.
 Locks the row of the run.
 Raises invalid_parameter_value for what cannot be a run id.';
@@ -13425,14 +18131,7 @@ CREATE FUNCTION retention.upcoming(p_days integer DEFAULT 7, p_tenant_id text DE
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
-    SET work_mem TO '128MB'
     AS $$
 #variable_conflict use_column
 declare
@@ -13468,7 +18167,8 @@ earliest, by the rules as they are now and with the cool-off. state: flagged (it
 next pass takes it), upcoming (it falls due on that day, or a hold on it ends then); and without a day: held (a
 hold keeps it beyond these days), shared (another run needs its object), spared (a keeper has its object, or S3 holds another version of it), set aside
 (it waits for the release of a surge), dead (it waits for retention.retry).
-Results without a bucket or key are left out. p_tenant_id: of this tenant only. Changes nothing.
+Results without a bucket or key are left out. p_tenant_id: of this tenant only. A tenant of which a row cannot be read is
+left out with a warning that names it. Changes nothing.
 For observers.
 Raises invalid_parameter_value for less than 0 and more than 366 days, and for what cannot be a tenant id.';
 
@@ -13510,6 +18210,286 @@ database has. set_at, set_by: when and by whom a person last set it. remedy: wha
 For observers.
 Raises what configure raises.';
 
+CREATE FUNCTION retention.verify_end() RETURNS TABLE(kind text, seal_id bigint, member text, message text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with last as materialized (
+    select s.seal_id, s.digest, s.complete_to from retention.seal s order by s.seal_id desc limit 1
+  ),
+  strangers as (
+    select 'receipt batch-' || b.batch_id as name, b.seal_id, b.settled_at
+    from retention.batch b
+    where b.settled_at is not null
+      and b.cleared > 0
+      and (
+        b.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
+        or b.seal_id < 1
+        or b.seal_id is null and b.settled_at <= (select l.complete_to from last l)
+      )
+    union all
+    select 'receipt receipt-' || r.receipt_id, r.seal_id, r.settled_at
+    from retention.receipt r
+    where r.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
+      or r.seal_id < 1
+      or r.seal_id is null and r.settled_at <= (select l.complete_to from last l)
+    union all
+    select 'change ' || c.change_id, c.seal_id, c.at
+    from retention.change c
+    where c.seal_id > (select coalesce(max(l.seal_id), 0) from last l)
+      or c.seal_id < 1
+      or c.seal_id is null and c.at <= (select l.complete_to from last l)
+  )
+  select 'cut',
+    h.seal_id,
+    null,
+    case
+      when l.seal_id is null then format('the seals were cut off: there is none, and seal %s was the latest', h.seal_id)
+      when h.seal_id > l.seal_id then
+        format('the end was cut off: seal %s is the last one here, and seal %s was the latest', l.seal_id, h.seal_id)
+      else format('seal %s was rewritten, or added: the latest was seal %s with another digest', l.seal_id, h.seal_id)
+    end
+  from retention.seal_head h
+  full join last l on true
+  where (h.seal_id, h.digest) is distinct from (coalesce(l.seal_id, 0), l.digest)
+  union all
+  select case when s.seal_id is null then 'added' else 'removed' end,
+    s.seal_id,
+    s.name,
+    case
+      when s.seal_id is null then format(
+        '%s was added: it says %s, and all that was settled until %s had been sealed',
+        s.name, retention._iso(s.settled_at), retention._iso((select l.complete_to from last l))
+      )
+      else format('%s belongs to seal %s, which is not here', s.name, s.seal_id)
+    end
+  from strangers s
+  limit 10000
+$$;
+
+COMMENT ON FUNCTION retention.verify_end() IS 'What is wrong beyond the seals themselves: the end was cut off, a receipt names a seal that is not there, or one that
+is not sealed says it was settled when everything had been sealed. No row: nothing.
+For observers.';
+
+CREATE FUNCTION retention.verify_head(p_digest bytea, p_seal_id bigint DEFAULT NULL::bigint, p_database uuid DEFAULT NULL::uuid, p_sealed_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(standing text, seal_id bigint, message text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select w.standing,
+    w.seal_id,
+    case w.standing
+      when 'other' then format(
+        'the head is of the database %s, and this is %s', p_database,
+        coalesce(i.fence::text, 'one that does not know where it was adopted')
+      )
+      when 'holds' then format('seal %s is as %s has it', w.seal_id, w.head)
+      when 'rewritten' then format('seal %s was rewritten: %s names another digest', w.seal_id, w.head)
+      when 'gone' then format('seal %s was removed: %s names it, and later ones are here', w.seal_id, w.head)
+      when 'later' then format(
+        'this database does not know the seals from %s on: it ends before %s, that is of seal %s',
+        coalesce(l.seal_id, 0) + 1, w.head, w.seal_id
+      )
+      when 'recovered' then format(
+        'this database does not know the seals from %s on that %s stands for: it was accepted at %s in place of the one that '
+          'made them, and its own seals from there on are others',
+        (select min(n.seal_id) from retention.seal n where n.sealed_at >= i.accepted_at), w.head, retention._iso(i.accepted_at)
+      )
+      else format('no seal has the digest of %s: what it stands for was rewritten or cut off, or it is of another database', w.head)
+    end
+  from (select max(m.seal_id) as seal_id from retention.seal m) l
+  left join retention.identity i on true
+  cross join lateral (
+    select coalesce(p_seal_id, (select d.seal_id from retention.seal d where d.digest = p_digest limit 1)) as seal_id
+  ) n
+  left join retention.seal s on s.seal_id = n.seal_id
+  cross join lateral (
+    select n.seal_id,
+      coalesce('the head of ' || retention._iso(p_sealed_at), 'the head ' || left(encode(p_digest, 'hex'), 12)) as head,
+      case
+        when p_database <> i.fence then 'other'
+        when n.seal_id is null then 'unknown'
+        when s.digest = p_digest then 'holds'
+        when s.sealed_at >= i.accepted_at then 'recovered'
+        when s.seal_id is not null then 'rewritten'
+        when n.seal_id <= l.seal_id then 'gone'
+        else 'later'
+      end as standing
+  ) w
+$$;
+
+COMMENT ON FUNCTION retention.verify_head(p_digest bytea, p_seal_id bigint, p_database uuid, p_sealed_at timestamp with time zone) IS 'What a head that was kept outside says of the seals here. p_seal_id null: only its digest is known. standing: holds;
+rewritten (that seal has another digest here); later (the database ends before it); recovered (the seal here was made
+after the database was accepted in place of another); gone (it was taken out); other (it is of another database); or
+unknown (no seal has that digest). p_sealed_at: when its seal was made, for the words alone.
+For observers.';
+
+CREATE FUNCTION retention.verify_repeats() RETURNS TABLE(run_id text, bucket text, key text, first_receipt text, later_receipt text, was_known boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    AS $$
+declare
+  v_hashes bigint[];
+begin
+  select coalesce(array_agg(h.hash), '{}')
+  into strict v_hashes
+  from (
+    select hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) as hash
+    from retention.batch b
+    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    where b.settled_at is not null
+      and b.cleared > 0
+    group by 1
+    having count(*) > 1
+    limit 1000
+  ) h;
+  if v_hashes = '{}' then
+    return;
+  end if;
+  return query
+  select w.run_id, w.bucket, retention._unpack_key(w.key, w.run_id), 'batch-' || w.before_id, 'batch-' || w.batch_id,
+    w.flagged_at < w.before_at
+  from (
+    select u.run_id::text as run_id, b.bucket, u.key, b.batch_id, b.flagged_at,
+      lag(b.batch_id) over same as before_id,
+      lag(b.settled_at) over same as before_at
+    from retention.batch b
+    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    where b.settled_at is not null
+      and b.cleared > 0
+      and hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) in (select unnest(v_hashes))
+    window same as (partition by u.run_id::text, b.bucket, u.key order by b.settled_at, b.batch_id)
+  ) w
+  where w.before_id is not null
+  limit 1000;
+end
+$$;
+
+COMMENT ON FUNCTION retention.verify_repeats() IS 'Receipts that name the same result of the same bucket twice. was_known: it was flagged before the other was settled,
+which the cycle does not do, so the later one was added; else the result was deleted again: its run was restored, or
+written once more. At most 1,000 results. Hashes every receipt.
+For observers.';
+
+CREATE FUNCTION retention.verify_seals(p_after bigint DEFAULT 0, p_results bigint DEFAULT 50000) RETURNS TABLE(seal_id bigint, sealed_at timestamp with time zone, receipts bigint, results bigint, changes bigint, pruned bigint, problems jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+  with page as materialized (
+    select retention._page_end(p_after, p_results) as last
+  ),
+  seals as materialized (
+    select s.*,
+      s as itself,
+      lag(s.seal_id, 1, 0::bigint) over w as before_id,
+      lag(s.digest) over w as before_digest,
+      lag(s.complete_to) over w as before_complete_to
+    from retention.seal s
+    cross join page p
+    where s.seal_id between p_after and p.last
+    window w as (order by s.seal_id)
+  ),
+  stated as (
+    select s.seal_id, m.part, m.id, substr(s.digests, (32 * m.place - 31)::integer, 32) as digest
+    from seals s
+    cross join lateral (
+      select case
+          when u.place <= cardinality(s.batches) then 1
+          when u.place <= cardinality(s.batches) + cardinality(s.receipts) then 2
+          else 3
+        end as part,
+        u.id,
+        u.place
+      from unnest(s.batches || s.receipts || s.changes) with ordinality as u (id, place)
+    ) m
+    where s.seal_id > p_after
+  ),
+  compared as (
+    select coalesce(x.seal_id, f.seal_id) as seal_id,
+      coalesce(x.part, f.part) as part,
+      coalesce(x.id, f.id) as id,
+      x.digest as stated,
+      f.digest as found,
+      f.settled_at
+    from stated x
+    full join (
+      select f.* from page p cross join lateral retention._members_found(p_after + 1, p.last) f
+    ) f on f.seal_id = x.seal_id and f.part = x.part and f.id = x.id
+  ),
+  judged as (
+    select c.seal_id,
+      count(*) filter (where c.stated = c.found and c.part < 3) as receipts,
+      count(*) filter (where c.stated = c.found and c.part = 3) as changes,
+      count(*) filter (where w.is_pruned) as pruned,
+      coalesce(jsonb_agg(w.problem order by c.part, c.id) filter (where w.problem is not null), '[]')
+        || coalesce(
+          jsonb_agg(
+            jsonb_build_object(
+              'kind', 'added', 'seal', c.seal_id, 'member', w.name,
+              'message', format(
+                '%s was added: it says %s, and all that was settled until %s had been sealed when seal %s was made',
+                w.name, retention._iso(c.settled_at), retention._iso(s.before_complete_to), s.seal_id
+              )
+            )
+            order by c.part, c.id
+          ) filter (where c.stated = c.found and c.settled_at <= s.before_complete_to and c.settled_at <= s.complete_to),
+          '[]'
+        ) as problems
+    from compared c
+    left join seals s on s.seal_id = c.seal_id
+    cross join lateral (
+      select case c.part when 1 then 'receipt batch-' when 2 then 'receipt receipt-' else 'change ' end || c.id as name,
+        c.found is null and c.part < 3 and s.pruned_at is not null as is_pruned
+    ) n
+    -- One by one, by its number, and only where it is looked for: joined, the whole table would be read.
+    left join lateral (
+      select b.seal_id, true as is_there from retention.batch b where c.found is null and c.part = 1 and b.batch_id = c.id
+      union all
+      select r.seal_id, true as is_there from retention.receipt r where c.found is null and c.part = 2 and r.receipt_id = c.id
+      union all
+      select g.seal_id, true as is_there from retention.change g where c.found is null and c.part = 3 and g.change_id = c.id
+      limit 1
+    ) e on true
+    cross join lateral (
+      select n.name,
+        n.is_pruned and e.is_there is null as is_pruned,
+        case
+          when n.is_pruned and e.is_there is null then null
+          else retention._member_problem(c.seal_id, n.name, c.stated, c.found, e.seal_id, e.is_there is not null)
+        end as problem
+    ) w
+    group by c.seal_id
+  )
+  select s.seal_id,
+    s.sealed_at,
+    coalesce(j.receipts, 0),
+    case when coalesce(j.pruned, 0) = 0 then s.results else 0 end,
+    coalesce(j.changes, 0),
+    coalesce(j.pruned, 0),
+    coalesce(
+      (
+        select jsonb_agg(x)
+        from retention._chain_problems(s.itself, s.before_id, s.before_digest) x
+      ),
+      '[]'
+    ) || coalesce(j.problems, '[]')
+  from seals s
+  left join judged j on j.seal_id = s.seal_id
+  where s.seal_id > p_after
+  order by s.seal_id
+$$;
+
+COMMENT ON FUNCTION retention.verify_seals(p_after bigint, p_results bigint) IS 'Computes seals again from their receipts and changes: those after p_after, until about p_results results are computed.
+One row for each seal: how many receipts, results and changes of it are as they were sealed, how many receipts were
+removed after setting.receipts_kept (pruned), and what is wrong: [{"kind", "seal", "member", "message"}], kind being
+changed, removed, added, reordered, rewritten or missing. No row: p_after is the last seal. Call it again with the last
+seal_id.
+For observers.';
+
 CREATE FUNCTION retention.version() RETURNS TABLE(version text, oldest_client text)
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -13521,7 +18501,7 @@ is older than oldest_client works on nothing. A client that is newer than versio
 part works on nothing.
 For observers.';
 
-CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_of timestamp with time zone, paused_bucket_names text[], notify_queue_usage double precision)
+CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_of timestamp with time zone, paused_bucket_names text[], notify_queue_usage double precision, seals_unwritten bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -13534,7 +18514,13 @@ CREATE FUNCTION retention.vitals(p_buckets integer DEFAULT 50) RETURNS TABLE(as_
       order by k.bucket
       limit p_buckets
     ),
-    pg_notification_queue_usage()
+    pg_notification_queue_usage(),
+    (
+      select max(greatest(h.seal_id - c.written_to, 0))
+      from retention.seal_copy c
+      cross join retention.seal_head h
+      where c.looked_at > now() - interval '1 day'
+    )
 $$;
 
 COMMENT ON FUNCTION retention.vitals(p_buckets integer) IS 'What a scrape asks for beside retention.status: the database''s clock, the first p_buckets buckets that pause,
@@ -13555,10 +18541,18 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
   where n.comes_at is null
     and not exists (select from retention.gate())
   union all
-  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem),
+  select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem, 'sealing: ' || s.problem),
     null, 'mend what the message names; the next tick tries again'
   from retention.heartbeat h
-  where num_nonnulls(h.pass_problem, h.clean_up_problem) > 0
+  cross join retention.seal_head s
+  where num_nonnulls(h.pass_problem, h.clean_up_problem, s.problem) > 0
+  union all
+  select 'seals in bucket ' || c.bucket, null,
+    format('those from %s on are not written there: %s', c.written_to + 1, c.problem), null,
+    'mend what the message names; a listener tries again'
+  from retention.seal_copy c
+  where c.problem is not null
+    and c.looked_at > now() - interval '1 day'
   union all
   (
     select format('bucket %s', k.bucket), w.results, 'pauses after ' || retention._said(k.pause_code, k.pause_error),
@@ -13711,6 +18705,8 @@ CREATE TABLE retention.hold (
     bucket text,
     key text COLLATE pg_catalog."C",
     objects bigint DEFAULT 0 NOT NULL,
+    due_before bigint,
+    retain interval,
     CONSTRAINT a_hold_has_a_reason CHECK ((btrim(reason) <> ''::text)),
     CONSTRAINT a_hold_is_on_a_run_or_a_tenant CHECK ((num_nonnulls(run_id, tenant_id) = 1)),
     CONSTRAINT a_released_hold_says_by_whom CHECK (((released_at IS NULL) = (released_by IS NULL)))
@@ -13723,6 +18719,8 @@ COMMENT ON COLUMN retention.hold.placed_session IS 'the session''s user beside t
 COMMENT ON COLUMN retention.hold.bucket IS 'of a hold on a run: where its object was when the hold was placed, or first named one; null: none is named yet';
 
 COMMENT ON COLUMN retention.hold.objects IS 'how many objects it covers also when their rows have gone: see retention.held_object';
+
+COMMENT ON COLUMN retention.hold.due_before IS 'of a hold on a tenant: how many of its results were due by retain when it was placed, and not set aside; null: not counted';
 
 CREATE TABLE retention.policy (
     tenant_id text NOT NULL,
@@ -13926,6 +18924,84 @@ CREATE VIEW retention._live AS
                           WHERE (d.tenant_id <> '*'::text))) AS "exists") AND (p.tenant_id = r.tenant_id) AND (p.tenant_id <> '*'::text))))
           WHERE (r.cleared_at IS NULL)) l;
 
+CREATE TABLE retention.receipt (
+    receipt_id bigint NOT NULL,
+    kind text NOT NULL,
+    bucket text NOT NULL,
+    results integer NOT NULL,
+    settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    run_ids retention.run_id[] NOT NULL,
+    keys text[] NOT NULL COLLATE pg_catalog."C",
+    tenants text[] NOT NULL,
+    asked_by text,
+    revision bigint,
+    ends text[],
+    versions text[] COLLATE pg_catalog."C",
+    request_ids text[],
+    settled_session text DEFAULT SESSION_USER NOT NULL,
+    product text,
+    salt bytea,
+    seal_id bigint,
+    CONSTRAINT a_receipt_has_1_to_1000_results CHECK (((results >= 1) AND (results <= 1000))),
+    CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['found_gone'::text, 'restored'::text, 'unstamped'::text, 'orphan'::text])))
+);
+ALTER TABLE ONLY retention.receipt ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE retention.receipt IS 'receipts of what happens outside a batch; those of deletions by the cycle are the settled batches';
+
+COMMENT ON COLUMN retention.receipt.kind IS 'found_gone: stamped, for its object was not there; restored: brought back, and its stamp taken away; unstamped: only its stamp was taken away; orphan: an object without a run was deleted';
+
+COMMENT ON COLUMN retention.receipt.run_ids IS 'run_ids[i] of tenants[i] points at keys[i], packed as in a batch; null elements: orphans belong to no run';
+
+COMMENT ON COLUMN retention.receipt.asked_by IS 'the session user whose command it was; product: the version of the client';
+
+COMMENT ON COLUMN retention.receipt.revision IS 'the newest row of retention.change when it was written';
+
+COMMENT ON COLUMN retention.receipt.versions IS 'restored: the version that is in sight again; orphan: as in a batch';
+
+CREATE VIEW retention._receipt AS
+ SELECT 'batch'::text AS source,
+    b.batch_id AS id,
+    COALESCE(b.why, 'policy'::text) AS kind,
+    b.bucket,
+    b.cleared AS results,
+    b.settled_at,
+    b.run_ids,
+    b.keys,
+    b.tenants,
+    b.ends,
+    b.versions,
+    b.request_ids,
+    b.asked_by,
+    b.revision,
+    b.settled_session,
+    b.product,
+    b.salt,
+    b.seal_id
+   FROM retention.batch b
+  WHERE ((b.settled_at IS NOT NULL) AND (b.cleared > 0))
+UNION ALL
+ SELECT 'receipt'::text AS source,
+    r.receipt_id AS id,
+    r.kind,
+    r.bucket,
+    r.results,
+    r.settled_at,
+    r.run_ids,
+    r.keys,
+    r.tenants,
+    r.ends,
+    r.versions,
+    r.request_ids,
+    r.asked_by,
+    r.revision,
+    r.settled_session,
+    r.product,
+    r.salt,
+    r.seal_id
+   FROM retention.receipt r;
+
 CREATE TABLE retention.adapter (
     singleton boolean DEFAULT true NOT NULL,
     table_name text NOT NULL,
@@ -13957,6 +19033,15 @@ COMMENT ON COLUMN retention.adapter.application_path IS 'the search path under w
 COMMENT ON COLUMN retention.adapter.detached_at IS 'since when retention.detach has taken the views away; null: they are there';
 
 COMMENT ON COLUMN retention.adapter.index_marks IS 'the comments by which our indexes on that table are known: of retention_live, then of retention_key';
+
+CREATE TABLE retention.ahead (
+    tenant_key text NOT NULL,
+    due_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE retention.ahead IS 'by tenant, when the first result falls due that no pass has looked at: which tenants a status looks at first';
+
+COMMENT ON COLUMN retention.ahead.due_at IS 'by the policy of the pass that noted it';
 
 CREATE TABLE retention.allowance (
     allowance_id bigint NOT NULL,
@@ -14005,6 +19090,15 @@ ALTER TABLE retention.approval ALTER COLUMN approval_id ADD GENERATED ALWAYS AS 
 
 ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME retention.batch_batch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE retention.change ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.change_change_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -14221,6 +19315,25 @@ CREATE TABLE retention.pass_lock (
 
 COMMENT ON TABLE retention.pass_lock IS 'one row, locked by a flagging pass: one at a time';
 
+CREATE TABLE retention.past_work (
+    batch_id bigint NOT NULL,
+    state text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    because text,
+    oldest timestamp with time zone,
+    newest timestamp with time zone,
+    run_ids retention.run_id[],
+    CONSTRAINT past_state_is_known CHECK ((state = ANY (ARRAY['flagged'::text, 'in flight'::text, 'failed'::text, 'dead'::text, 'set aside'::text])))
+);
+ALTER TABLE ONLY retention.past_work ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE retention.past_work IS 'what batches were before: results that left them without being cleared, and attempts that came to nothing; kept for setting.history_kept';
+
+COMMENT ON COLUMN retention.past_work.state IS 'what it was from since to until. flagged: run_ids were in the batch, and left it then; set aside: they were in the surge of that number. The others: the whole batch was';
+
+COMMENT ON COLUMN retention.past_work.oldest IS 'between here and newest its results completed, as the batch has it';
+
 CREATE TABLE retention.pgmigrations (
     id integer NOT NULL,
     name character varying(255) NOT NULL,
@@ -14249,6 +19362,28 @@ COMMENT ON COLUMN retention.progress.tenant_key IS 'see retention._tenant_key():
 
 COMMENT ON COLUMN retention.progress.run_id IS 'null: every row that completed at that moment has been looked at';
 
+ALTER TABLE retention.receipt ALTER COLUMN receipt_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.receipt_receipt_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE retention.returned_result (
+    run_id retention.run_id NOT NULL,
+    bucket text NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    why text NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['verify'::text, 'restored'::text])))
+);
+
+COMMENT ON TABLE retention.returned_result IS 'results whose object is back, since their stamp was taken away: the receipt of their next deletion says why it is another';
+
+COMMENT ON COLUMN retention.returned_result.why IS 'verify: a verify found the object; restored: it was restored, or its stamp was taken away by hand';
+
 ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.scan_scan_id_seq
     START WITH 1
@@ -14257,6 +19392,39 @@ ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.seal_copy (
+    bucket text NOT NULL,
+    written_to bigint DEFAULT 0 NOT NULL,
+    written_at timestamp with time zone,
+    looked_at timestamp with time zone DEFAULT now() NOT NULL,
+    problem text,
+    problem_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.seal_copy IS 'one row for each bucket that seals are written to (RETENTION_SEAL_BUCKET)';
+
+COMMENT ON COLUMN retention.seal_copy.written_to IS 'each seal up to this one is an object there';
+
+COMMENT ON COLUMN retention.seal_copy.looked_at IS 'when a listener last asked what is to be written there, to the hour';
+
+COMMENT ON COLUMN retention.seal_copy.problem IS 'why the next one could not be written; null: it could, or there is none';
+
+CREATE TABLE retention.seal_head (
+    singleton boolean DEFAULT true NOT NULL,
+    seal_id bigint DEFAULT 0 NOT NULL,
+    digest bytea,
+    sealed_at timestamp with time zone,
+    problem text,
+    problem_at timestamp with time zone,
+    CONSTRAINT a_head_has_a_digest CHECK (((seal_id = 0) = (digest IS NULL))),
+    CONSTRAINT there_is_one_seal_head_row CHECK (singleton)
+)
+WITH (fillfactor='20');
+
+COMMENT ON TABLE retention.seal_head IS 'one row: the latest seal, and why sealing fails; locked by who seals';
+
+COMMENT ON COLUMN retention.seal_head.problem IS 'why sealing failed when it was last tried; null: it did not';
 
 CREATE TABLE retention.shared_object (
     bucket text NOT NULL,
@@ -14294,6 +19462,19 @@ COMMENT ON COLUMN retention.spared_object.until IS 'kept: until when (infinity: 
 
 COMMENT ON COLUMN retention.spared_object.times IS 'how often in a row S3 held another version: the wait doubles';
 
+CREATE TABLE retention.stamp_account (
+    kind text NOT NULL,
+    results bigint NOT NULL,
+    run_ids text[] NOT NULL,
+    counted_at timestamp with time zone NOT NULL,
+    counted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['accounted'::text, 'no_receipt'::text, 'before_adoption'::text, 'receipt_pruned'::text, 'no_stamp'::text, 'no_row'::text, 'another_result'::text, 'returned'::text])))
+);
+
+COMMENT ON TABLE retention.stamp_account IS 'what the last retention.account_stamps() has found, by kind; empty: it was never asked';
+
+COMMENT ON COLUMN retention.stamp_account.run_ids IS 'up to ten of the runs; of what is as it should be, none';
+
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
     read_status.live_estimate,
@@ -14327,8 +19508,12 @@ CREATE VIEW retention.status AS
     read_status.cooling,
     read_status.cooling_until,
     read_status.kept,
-    read_status.object_changed
-   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted, next_pass, next_pass_because, newest_run, set_aside, surges, cooling, cooling_until, kept, object_changed);
+    read_status.object_changed,
+    read_status.stamps_without_receipt,
+    read_status.receipts_without_stamp,
+    read_status.receipts_without_row,
+    read_status.stamps_counted_at
+   FROM retention.read_status() read_status(enabled, live_estimate, due, due_is_capped, flagged, leased, failed, dead, held, cleared_today, spared_today, oldest_due, batches, buckets_paused, last_tick, last_pass, scheduler, scheduler_health, loop_interval_seconds, default_retain_days, policies_pending, policy_pending, due_since, halted, next_pass, next_pass_because, newest_run, set_aside, surges, cooling, cooling_until, kept, object_changed, stamps_without_receipt, receipts_without_stamp, receipts_without_row, stamps_counted_at);
 
 COMMENT ON VIEW retention.status IS 'One row that says how things stand. Cheap at any size.
 For observers.';
@@ -14337,7 +19522,7 @@ COMMENT ON COLUMN retention.status.enabled IS 'false: nothing is flagged and not
 
 COMMENT ON COLUMN retention.status.live_estimate IS 'an estimate of how many results are live: the size of an index at its last vacuum or analyze';
 
-COMMENT ON COLUMN retention.status.due IS 'results past their policy that wait, flagged or not; those not flagged are counted among about 10,000 rows';
+COMMENT ON COLUMN retention.status.due IS 'results past their policy that wait, flagged or not; those not flagged are counted among about 1,000 rows of at most 250 tenants';
 
 COMMENT ON COLUMN retention.status.due_is_capped IS 'due says "at least": there may be more than were counted';
 
@@ -14395,9 +19580,17 @@ COMMENT ON COLUMN retention.status.cooling IS 'flagged results that wait for the
 
 COMMENT ON COLUMN retention.status.cooling_until IS 'when the first of them may go; null: there are none';
 
-COMMENT ON COLUMN retention.status.kept IS 'objects of due results that a keeper has, as far as they were claimed before';
+COMMENT ON COLUMN retention.status.kept IS 'objects of due results that a keeper has, as far as they were claimed before; with object_changed counted up to 10,000';
 
 COMMENT ON COLUMN retention.status.object_changed IS 'objects of due results that stay, since S3 holds another version than the row''s etag names';
+
+COMMENT ON COLUMN retention.status.stamps_without_receipt IS 'of the last retention.account_stamps(): stamps that no receipt accounts for, set by hand or by another program';
+
+COMMENT ON COLUMN retention.status.receipts_without_stamp IS 'of the same: results with a receipt whose row has lost its stamp';
+
+COMMENT ON COLUMN retention.status.receipts_without_row IS 'of the same: results with a receipt whose row the application has deleted since';
+
+COMMENT ON COLUMN retention.status.stamps_counted_at IS 'when that was counted; null: never';
 
 CREATE UNLOGGED TABLE retention.stray (
     verify_id uuid NOT NULL,
@@ -14405,6 +19598,7 @@ CREATE UNLOGGED TABLE retention.stray (
     key text NOT NULL COLLATE pg_catalog."C",
     bytes bigint NOT NULL,
     modified_at timestamp with time zone NOT NULL,
+    etag text,
     noted_at timestamp with time zone DEFAULT now() NOT NULL,
     kind text,
     CONSTRAINT stray_kind_is_known CHECK ((kind = ANY (ARRAY['orphan'::text, 'returned'::text])))
@@ -14471,6 +19665,9 @@ ALTER TABLE ONLY retention.keeper
 ALTER TABLE ONLY retention.adapter
     ADD CONSTRAINT adapter_pkey PRIMARY KEY (singleton);
 
+ALTER TABLE ONLY retention.ahead
+    ADD CONSTRAINT ahead_pkey PRIMARY KEY (tenant_key);
+
 ALTER TABLE ONLY retention.allowance
     ADD CONSTRAINT allowance_hold_id_key UNIQUE (hold_id);
 
@@ -14485,6 +19682,9 @@ ALTER TABLE ONLY retention.batch
 
 ALTER TABLE ONLY retention.bucket
     ADD CONSTRAINT bucket_pkey PRIMARY KEY (bucket);
+
+ALTER TABLE ONLY retention.change
+    ADD CONSTRAINT change_pkey PRIMARY KEY (change_id);
 
 ALTER TABLE ONLY retention.cutoff
     ADD CONSTRAINT cutoff_pkey PRIMARY KEY (flagged_at);
@@ -14528,8 +19728,23 @@ ALTER TABLE ONLY retention.policy
 ALTER TABLE ONLY retention.progress
     ADD CONSTRAINT progress_pkey PRIMARY KEY (tenant_key);
 
+ALTER TABLE ONLY retention.receipt
+    ADD CONSTRAINT receipt_pkey PRIMARY KEY (receipt_id);
+
+ALTER TABLE ONLY retention.returned_result
+    ADD CONSTRAINT returned_result_pkey PRIMARY KEY (run_id, bucket, key);
+
 ALTER TABLE ONLY retention.scan
     ADD CONSTRAINT scan_pkey PRIMARY KEY (scan_id);
+
+ALTER TABLE ONLY retention.seal_copy
+    ADD CONSTRAINT seal_copy_pkey PRIMARY KEY (bucket);
+
+ALTER TABLE ONLY retention.seal_head
+    ADD CONSTRAINT seal_head_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.seal
+    ADD CONSTRAINT seal_pkey PRIMARY KEY (seal_id);
 
 ALTER TABLE ONLY retention.setting
     ADD CONSTRAINT setting_pkey PRIMARY KEY (singleton);
@@ -14539,6 +19754,9 @@ ALTER TABLE ONLY retention.shared_object
 
 ALTER TABLE ONLY retention.spared_object
     ADD CONSTRAINT spared_object_pkey PRIMARY KEY (bucket, key, etag);
+
+ALTER TABLE ONLY retention.stamp_account
+    ADD CONSTRAINT stamp_account_pkey PRIMARY KEY (kind);
 
 ALTER TABLE ONLY retention.stamping
     ADD CONSTRAINT stamping_pkey PRIMARY KEY (singleton);
@@ -14558,15 +19776,23 @@ ALTER TABLE ONLY retention.unanswered
 ALTER TABLE ONLY retention.variable
     ADD CONSTRAINT variable_pkey PRIMARY KEY (name);
 
+CREATE INDEX ahead_due_at ON retention.ahead USING btree (due_at);
+
 CREATE INDEX allowance_open ON retention.allowance USING btree (tenant_key) WHERE (dropped_at IS NULL);
 
 CREATE INDEX approval_open ON retention.approval USING btree (kind, asked_by) WHERE ((used_at IS NULL) AND (withdrawn_at IS NULL));
 
 CREATE INDEX batch_failed ON retention.batch USING btree (failed_at) WHERE ((failed_at IS NOT NULL) AND (settled_at IS NULL));
 
+CREATE INDEX batch_history ON retention.batch USING btree (settled_at) WHERE ((settled_at IS NOT NULL) AND (cleared = 0));
+
 CREATE INDEX batch_leased ON retention.batch USING btree (bucket) WHERE (lease IS NOT NULL);
 
 CREATE INDEX batch_open ON retention.batch USING btree (oldest) WHERE (settled_at IS NULL);
+
+CREATE INDEX batch_receipt_range ON retention.batch USING gist (tstzrange(oldest, newest, '[]'::text)) WHERE ((settled_at IS NOT NULL) AND (cleared > 0));
+
+CREATE INDEX batch_seal ON retention.batch USING btree (seal_id, settled_at) WHERE ((settled_at IS NOT NULL) AND (cleared > 0));
 
 CREATE INDEX batch_settled ON retention.batch USING btree (settled_at) WHERE (settled_at IS NOT NULL);
 
@@ -14576,7 +19802,21 @@ CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, b
 
 CREATE INDEX bucket_lacks_objects ON retention.bucket USING btree (bucket) WHERE (((missing * 2) > looked) AND (missing_confirmed_at IS NULL) AND ((looked >= 5) OR (missing_keys[1] ~ '^(/|[a-z0-9]+://)'::text)));
 
+CREATE INDEX change_at ON retention.change USING btree (at);
+
+CREATE INDEX change_run ON retention.change USING btree (run_id, change_id) WHERE (run_id IS NOT NULL);
+
+CREATE INDEX change_seal ON retention.change USING btree (seal_id, change_id);
+
+CREATE INDEX change_subject ON retention.change USING btree (subject, name, change_id);
+
+CREATE INDEX change_tenant ON retention.change USING btree (tenant_id, change_id) WHERE (tenant_id IS NOT NULL);
+
 CREATE INDEX held_object_hold ON retention.held_object USING btree (hold_id);
+
+CREATE INDEX hold_object ON retention.hold USING btree (bucket, key) WHERE (key IS NOT NULL);
+
+CREATE INDEX hold_released ON retention.hold USING btree (released_at);
 
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
@@ -14584,13 +19824,29 @@ CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant
 
 CREATE INDEX lateness_at ON retention.lateness USING btree (at);
 
+CREATE INDEX past_work_batch ON retention.past_work USING btree (batch_id, since);
+
+CREATE INDEX past_work_range ON retention.past_work USING gist (tstzrange(oldest, newest, '[]'::text)) WHERE (run_ids IS NOT NULL);
+
+CREATE INDEX past_work_until ON retention.past_work USING btree (until);
+
 CREATE INDEX policy_newest ON retention.policy USING btree (set_at);
 
+CREATE INDEX policy_pending ON retention.policy USING btree (pending_at) WHERE (pending_retain IS NOT NULL);
+
+CREATE INDEX receipt_seal ON retention.receipt USING btree (seal_id, settled_at);
+
+CREATE INDEX receipt_settled ON retention.receipt USING btree (settled_at);
+
 CREATE INDEX scan_started_at ON retention.scan USING btree (started_at);
+
+CREATE INDEX seal_unpruned ON retention.seal USING btree (sealed_at) WHERE (pruned_at IS NULL);
 
 CREATE INDEX selection_run ON retention.selection USING btree (run_id);
 
 CREATE INDEX spared_object_noted_at ON retention.spared_object USING btree (noted_at);
+
+CREATE INDEX spared_object_until ON retention.spared_object USING btree (until);
 
 CREATE INDEX surge_part_looked_at ON retention.surge_part USING btree (looked_at);
 
@@ -14606,9 +19862,21 @@ CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD T
 
 CREATE TRIGGER apply_cool_off AFTER UPDATE OF cool_off ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._apply_cool_off();
 
+CREATE TRIGGER guard_approval BEFORE INSERT OR UPDATE ON retention.approval FOR EACH ROW EXECUTE FUNCTION retention._guard_approval();
+
+CREATE TRIGGER guard_changed_held_object AFTER UPDATE ON retention.held_object REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_held_object();
+
+CREATE TRIGGER guard_held_object AFTER DELETE ON retention.held_object REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_held_object();
+
+CREATE TRIGGER guard_held_objects BEFORE TRUNCATE ON retention.held_object FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_emptying();
+
 CREATE TRIGGER guard_hold BEFORE DELETE OR UPDATE ON retention.hold FOR EACH ROW EXECUTE FUNCTION retention._guard_hold();
 
 CREATE TRIGGER guard_holds BEFORE TRUNCATE ON retention.hold FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_holds();
+
+CREATE TRIGGER guard_keeper BEFORE DELETE OR UPDATE OF table_name, table_oid, key_column, bucket_column, until_column, question ON retention.keeper FOR EACH ROW EXECUTE FUNCTION retention._guard_keeper();
+
+CREATE TRIGGER guard_keepers BEFORE TRUNCATE ON retention.keeper FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_emptying();
 
 CREATE TRIGGER guard_new_purge BEFORE INSERT ON retention.bucket FOR EACH ROW WHEN ((new.on_versioned = 'purge'::text)) EXECUTE FUNCTION retention._guard_purge();
 
@@ -14616,13 +19884,107 @@ CREATE TRIGGER guard_policy BEFORE INSERT OR DELETE OR UPDATE ON retention.polic
 
 CREATE TRIGGER guard_purge BEFORE UPDATE OF on_versioned ON retention.bucket FOR EACH ROW WHEN (((new.on_versioned = 'purge'::text) AND (old.on_versioned IS DISTINCT FROM new.on_versioned))) EXECUTE FUNCTION retention._guard_purge();
 
+CREATE TRIGGER guard_seal BEFORE DELETE OR UPDATE ON retention.seal FOR EACH ROW EXECUTE FUNCTION retention._guard_seal();
+
+CREATE TRIGGER guard_sealed BEFORE DELETE OR UPDATE ON retention.batch FOR EACH ROW WHEN ((old.seal_id IS NOT NULL)) EXECUTE FUNCTION retention._guard_sealed();
+
+CREATE TRIGGER guard_sealed BEFORE DELETE OR UPDATE ON retention.change FOR EACH ROW EXECUTE FUNCTION retention._guard_sealed();
+
+CREATE TRIGGER guard_sealed BEFORE DELETE OR UPDATE ON retention.receipt FOR EACH ROW WHEN ((old.seal_id IS NOT NULL)) EXECUTE FUNCTION retention._guard_sealed();
+
 CREATE TRIGGER guard_setting BEFORE DELETE OR UPDATE ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._guard_setting();
+
+CREATE TRIGGER guard_surge BEFORE UPDATE OF closed_at ON retention.surge FOR EACH ROW EXECUTE FUNCTION retention._guard_surge();
+
+CREATE TRIGGER guard_surge_release BEFORE INSERT ON retention.surge_release FOR EACH ROW EXECUTE FUNCTION retention._guard_surge_release();
+
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.batch FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
+
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.change FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
+
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.receipt FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
+
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.seal FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
 
 CREATE TRIGGER note_default_policy AFTER INSERT OR UPDATE OF retain ON retention.policy FOR EACH ROW WHEN ((new.tenant_id = '*'::text)) EXECUTE FUNCTION retention._note_setting();
 
 CREATE TRIGGER note_session BEFORE UPDATE OF set_at, missing_confirmed_at ON retention.bucket FOR EACH ROW EXECUTE FUNCTION retention._note_session();
 
 CREATE TRIGGER note_setting AFTER UPDATE OF enabled, loop_interval, batch_size, default_bucket ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._note_setting();
+
+CREATE TRIGGER record_change AFTER INSERT ON retention.allowance FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.approval FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.bucket FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.hold FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.keeper FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.policy FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.surge FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON retention.surge_release FOR EACH ROW EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_deletion AFTER DELETE ON retention.allowance FOR EACH ROW WHEN ((old.dropped_at IS NULL)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.allowance FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.approval FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.bucket FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.hold FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.keeper FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.policy FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.setting FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.surge FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_truncate BEFORE TRUNCATE ON retention.surge_release FOR EACH STATEMENT EXECUTE FUNCTION retention._record_truncate();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.allowance FOR EACH ROW WHEN ((((to_jsonb(old.*) - '{results,walk_at,dropped_at}'::text[]) IS DISTINCT FROM (to_jsonb(new.*) - '{results,walk_at,dropped_at}'::text[])) OR (new.results > old.results) OR ((new.dropped_at IS NULL) AND (old.dropped_at IS NOT NULL)))) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.approval FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.bucket FOR EACH ROW WHEN (((((((((((((((old.bucket IS DISTINCT FROM new.bucket) OR (old.on_versioned IS DISTINCT FROM new.on_versioned)) OR (old.keys_per_request IS DISTINCT FROM new.keys_per_request)) OR (old.deletes IS DISTINCT FROM new.deletes)) OR (old.checksum IS DISTINCT FROM new.checksum)) OR (old.addressing IS DISTINCT FROM new.addressing)) OR (old.conditional IS DISTINCT FROM new.conditional)) OR (old.set_at IS DISTINCT FROM new.set_at)) OR (old.set_by IS DISTINCT FROM new.set_by)) OR (old.set_session IS DISTINCT FROM new.set_session)) OR (old.missing_confirmed_at IS DISTINCT FROM new.missing_confirmed_at)) OR (old.missing_confirmed_by IS DISTINCT FROM new.missing_confirmed_by)) OR (old.missing_confirmed_session IS DISTINCT FROM new.missing_confirmed_session)) OR ((new.learned = '{}'::jsonb) AND (old.learned <> '{}'::jsonb)) OR ((new.looked_in IS NULL) AND (old.looked_in IS NOT NULL)))) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.hold FOR EACH ROW WHEN ((((to_jsonb(old.*) - '{bucket,key,objects}'::text[]) IS DISTINCT FROM (to_jsonb(new.*) - '{bucket,key,objects}'::text[])) OR ((old.key IS NOT NULL) AND ((old.bucket IS DISTINCT FROM new.bucket) OR (old.key IS DISTINCT FROM new.key))))) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.keeper FOR EACH ROW WHEN (((to_jsonb(old.*) - '{question,seen}'::text[]) IS DISTINCT FROM (to_jsonb(new.*) - '{question,seen}'::text[]))) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.policy FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.setting FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.surge FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER record_update AFTER UPDATE ON retention.surge_release FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.adapter FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.gate_state FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.heartbeat FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.identity FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.installed FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.pass_lock FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.policy FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.setting FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.stamping FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 ALTER TABLE ONLY retention.surge_part
     ADD CONSTRAINT surge_part_surge_id_fkey FOREIGN KEY (surge_id) REFERENCES retention.surge(surge_id);
