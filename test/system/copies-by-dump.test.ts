@@ -117,6 +117,9 @@ describeDatabase('promise 13: a dump of the database that is restored', () => {
 
   test('migrate up on a copy does not make it the original', async () => {
     await stack.insertResults({ count: 5 });
+    // What was emptied between tests is recorded anew.
+    const original = await watchCopy(stack.database().url, stack.s3());
+    expect(await original.run('migrate', 'up')).toMatchObject({ code: 0 });
     const copyUrl = await databaseBeside();
     await restoreInto(copyUrl);
     const copy = await watchCopy(copyUrl, stack.s3());

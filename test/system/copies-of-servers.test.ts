@@ -147,9 +147,16 @@ describeDatabase('promise 13: a copy of the whole server', () => {
     const folder = await backUp(server);
     await first.sql(`select pg_create_restore_point('before the hold')`);
     await first.sql(`select retention.place_hold(p_tenant_id => 'acme', p_reason => 'litigation')`);
+    const head = (await first.run('proof', 'head')).stdout.trim();
     await archived();
     const { url } = await recover(folder, 'before the hold');
     const copy = await watchCopy(url('app'), s3);
+    // Promise 14: a head from after that moment says what this database does not know.
+    const judged = await copy.run('proof', 'verify', '--head', head);
+    expect(judged.code, judged.stderr).toBe(1);
+    expect(judged.stdout + judged.stderr).toMatch(
+      /this database does not know the seals from \d+ on: it ends before/u,
+    );
     expect(await copy.sql('select * from retention.hold')).toEqual([]);
     await expectToldAsCopy(copy, OTHER_TIMELINE);
     const { stdout } = await copy.run('fence', 'show');

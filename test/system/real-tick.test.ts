@@ -20,6 +20,7 @@ describeDatabase('a real tick of pg_cron', () => {
     server = await startOwnPostgres();
     s3 = await startMemoryS3();
     s3.createBucket('dpp-results');
+    s3.createBucket('seals');
     await runMigrations({
       databaseUrl: server.url(),
       direction: 'up',
@@ -45,7 +46,12 @@ describeDatabase('a real tick of pg_cron', () => {
     );
     try {
       await using listener = startCli(['listen'], {
-        env: { DATABASE_URL: server.url(), DPP_JSON_LOGS: 'false', ...memoryS3Variables(s3) },
+        env: {
+          DATABASE_URL: server.url(),
+          DPP_JSON_LOGS: 'false',
+          RETENTION_SEAL_BUCKET: 'seals',
+          ...memoryS3Variables(s3),
+        },
       });
       await listener.waitForLine('Listening for notifications');
       const expired = await person.waitFor(
@@ -81,6 +87,14 @@ describeDatabase('a real tick of pg_cron', () => {
             `select status from cron.job_run_details where command = 'select retention.tick()' order by runid limit 1`,
           )) === 'succeeded',
       );
+
+      // Its receipt is sealed, and the head leaves the database: a line in the log, and an object for each seal.
+      const seal = Number(await server.sql('select seal_id from retention.seal_now()'));
+      expect(
+        await server.sql('select count(*) from retention.batch where seal_id is not null'),
+      ).toBe('1');
+      await listener.waitForLine(`Sealed: ${seal}-`);
+      await until('each seal is an object', () => s3.countObjects('seals') === seal);
       listener.kill();
       expect((await listener.ended()).code).toBe(0);
     } finally {
