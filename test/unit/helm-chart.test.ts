@@ -235,6 +235,7 @@ describe.skipIf(found === undefined)('the Helm chart, rendered by helm', () => {
     const [migrate] = podsOf(one('everything', 'Job')).flatMap(({ spec }) => spec.containers);
     const inJob = Object.fromEntries((migrate?.env ?? []).map(({ name, value }) => [name, value]));
     expect(inJob).toMatchObject(data);
+    expect(one('other-store', 'ConfigMap').data).toMatchObject({ DPP_JSON_LOGS: 'false' });
     expect(one('small', 'ConfigMap').data).not.toHaveProperty('DPP_RETENTION_CONCURRENCY');
   });
 
