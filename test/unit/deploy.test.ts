@@ -10,13 +10,14 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { SETTINGS } from '../../src/config/settings.ts';
 import { dashboardPanels, dashboardQueries } from '../support/dashboard.ts';
 import { refusalOf } from '../support/documented-commands.ts';
+import { findKubeTools } from '../support/kube-tools.ts';
 import { haveProgram } from '../support/programs.ts';
 import { ROOT, anchorsOf, filesBelow, isKnownName, read } from '../support/project-files.ts';
-import { findProgram } from '../stack/programs.ts';
 
 const TELEMETRY = join(ROOT, 'src/telemetry');
 
-const deployed = filesBelow('deploy');
+// Helm's templates are no YAML before they are rendered: test/unit/helm-chart.test.ts.
+const deployed = filesBelow('deploy').filter((path) => !path.includes('/helm/templates/'));
 describe('the files of deploy/', () => {
   it.each(deployed.filter((path) => path.endsWith('.yaml')))('%s is YAML', (path) => {
     for (const document of parseAllDocuments(read(path), { merge: true })) {
@@ -45,6 +46,7 @@ describe('the files of deploy/', () => {
       'listen',
       'migrate',
       'migrate',
+      'reconcile',
       'reconcile',
     ]);
     for (const words of commands) expect(refusalOf({ words, isWhole: true })).toBeUndefined();
@@ -114,14 +116,14 @@ describe('the files of deploy/', () => {
   });
 
   it('are put together by kustomize', ({ skip }) => {
-    const program = findProgram('kubectl');
-    // Not every distribution has it, hence it is not on the list of packages.
-    if (program === undefined) return skip('there is no kubectl here');
-    const kinds = parseAllDocuments(runIn(ROOT, program, ['kustomize', 'deploy/kubernetes']))
+    const tools = findKubeTools();
+    if (tools === undefined) return skip('there is no kubectl here');
+    const kinds = parseAllDocuments(runIn(ROOT, tools.kubectl, ['kustomize', 'deploy/kubernetes']))
       .map((document) => (document.toJS() as Manifest).kind)
       .toSorted();
     expect(kinds).toEqual([
       'ConfigMap',
+      'CronJob',
       'CronJob',
       'Deployment',
       'Job',
