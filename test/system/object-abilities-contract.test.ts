@@ -48,11 +48,18 @@ function contract(target: () => S3Target): void {
       }
     });
 
-    test('gives sizes and dates', async () => {
+    test('gives sizes, dates and etags', async () => {
       const bucket = await makeBucket(target());
       await bucket.put('a');
       const [page] = await pagesOf(bucket);
-      expect(page).toEqual([{ key: 'a', size: 6, lastModified: expect.any(Date) as Date }]);
+      expect(page).toEqual([
+        {
+          key: 'a',
+          size: 6,
+          lastModified: expect.any(Date) as Date,
+          etag: expect.stringMatching(/^[^"]+$/u) as string,
+        },
+      ]);
       expect(Math.abs(Date.now() - Number(page?.[0]?.lastModified))).toBeLessThan(60_000);
     });
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { type CliResult, runCli } from '../support/cli.ts';
 import { describeDatabase } from '../support/database.ts';
+import { migrateUp } from '../support/migrated.ts';
 import {
   OPERATOR,
   SECOND_OPERATOR,
@@ -220,7 +221,9 @@ describeDatabase('commands for more than one person', () => {
   });
 
   test('promise 14: history says who changed what, and explain --at what was true then', async () => {
-    const { insertRun, one } = database();
+    const { insertRun, one, url } = database();
+    // What was emptied between tests is recorded anew.
+    await migrateUp(url);
     const runId = await insertRun();
     const at = (
       await one<{ at: Date }>(`select clock_timestamp() + interval '1 millisecond' as at`)
