@@ -9,7 +9,8 @@ const onceMore = process.env['CI'] === 'true' ? 1 : 0;
 export default defineConfig({
   test: {
     reporters: ['default', './test/support/closing-line-reporter.ts'],
-    // Every database test file has its own database, and two processes keep two cores busy.
+    // Every database test file has its own database, and two processes keep two cores busy. System tests wait for
+    // servers half of the time: package.json gives them three.
     pool: 'forks',
     maxWorkers: 2,
     projects: [
