@@ -88,12 +88,14 @@ export function createSealWatch(options: SealWatchOptions): AbortableLoop {
       );
     }
     const key = sealKey(head.database, head.seal);
+    // Read first: Ceph takes a conditional write for a new version where the bucket keeps versions.
+    const before = await conditional.readObject(to, key, { signal });
     isLocked ??= await asksForLock(to, signal);
     const lockedUntil = isLocked && typeof keptUntil !== 'string' ? keptUntil : undefined;
     const object = { key, body: `${JSON.stringify(head)}\n`, lockedUntil };
-    if (await conditional.writeObject(to, object, { signal })) return;
+    if (before === undefined && (await conditional.writeObject(to, object, { signal }))) return;
     // Another listener was first, or the reply was lost.
-    const found = await conditional.readObject(to, key, { signal });
+    const found = before ?? (await conditional.readObject(to, key, { signal }));
     if (digestOf(found?.body) === head.digest) return;
     throw new RetentionError(
       `${key} in bucket ${to} holds another digest than seal ${head.seal} has here: ` +

@@ -121,7 +121,7 @@ const OF_THE_DATABASE = 'Of the database: the same from every listener.';
 export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   const up = new Gauge({
     name: 'retention_database_up',
-    help: 'Whether the database answered the last look of this process, or one of the last 30 s: 1 or 0.',
+    help: 'Whether the database answered the last look, or one in the last 30 s, of this process: 1 or 0.',
     registers,
   });
   const results = new Gauge({
@@ -148,7 +148,7 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
   });
   const age = new Gauge({
     name: 'retention_status_age_seconds',
-    help: 'How old the figures of the database are that this scrape shows; absent when it shows none.',
+    help: 'How old the figures of the database are that this scrape shows; absent when it shows none. As a look of this process: seconds.',
     registers,
   });
   const gauges = STATUS_GAUGES.map(({ name, help, of }) => ({

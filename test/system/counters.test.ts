@@ -8,7 +8,7 @@ import { until } from '../support/until.ts';
 const OF_THE_DATABASE = /Of the database: the same from every listener\.$/u;
 const BY_THIS_PROCESS = /by this process since it started\.$/u;
 /** What a process says of its own sight, now. */
-const OF_THIS_PROCESS = / of this process: 1 or 0\.$/u;
+const OF_THIS_PROCESS = / of this process: (?:1 or 0|seconds)\.$/u;
 
 const HTTP = { RETENTION_HTTP_PORT: '0' };
 
