@@ -97,6 +97,7 @@ export interface MigratedDatabase extends TestDatabase {
 
 // What is sealed stays as it is, unless its triggers are off.
 const CLEAR = `
+set lock_timeout = '20s';
 set session_replication_role = replica;
 truncate retention.receipt, retention.change, retention.seal, retention.seal_copy;
 delete from retention.seal_head;
@@ -121,6 +122,7 @@ update retention.policy set retain = '30 days', pending_retain = null, pending_r
 update retention.setting set surge_guard = null;
 delete from retention.variable;
 reset session_replication_role;
+reset lock_timeout;
 `;
 
 const INSERT = `
