@@ -2,7 +2,7 @@
 Shared objects: what is known of objects that a run which is not due still needs. They are noted when a claim spares
 what waits for them (09_check), and reviewed by the passes that start from the oldest result.
 
-A run that is set aside in a surge needs its object too: nobody has confirmed yet that it may go, whoever else shares it.
+A run that is set aside in a surge needs its object too: no person has confirmed yet that it may go.
 */
 
 -- Those of some keys that a run which is set aside points at. Its row is found by the key and the surge by when the run

@@ -1,5 +1,5 @@
 /*
-Waiting results whose rows went on: nobody claims their batches (no listener may delete from that bucket, or its store has
+Waiting results whose rows went on: no listener claims their batches (no listener may delete from that bucket, or its store has
 been away for long), and as long as they are in one, no pass takes them up where they point now.
 */
 

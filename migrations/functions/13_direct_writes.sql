@@ -158,7 +158,7 @@ for each row
 execute function retention._guard_surge_release();
 
 -- Before a request is written: who approves is the session's user, after it was asked for, and what was asked stays as
--- it was. One that is asked for in another's name serves nobody else.
+-- it was. One that is asked for in another's name serves no other person.
 create or replace function retention._guard_approval()
 returns trigger
 language plpgsql

@@ -29,7 +29,7 @@ end
 $$;
 
 -- Takes the stamp from runs that were cleared before p_before, writes their receipts, and notes that they have been back
--- (09_returned). p_kind: of the receipts. p_why: of their next deletion. p_version: what is in sight again; null: nobody
+-- (09_returned). p_kind: of the receipts. p_why: of their next deletion. p_version: what is in sight again; null: nothing
 -- says. Returns how many. A row that another session has locked is waited for half a second at most. Raises whatever the
 -- application's triggers raise.
 create or replace function retention._unstamp(

@@ -26,14 +26,14 @@ as $$
     and not exists (select from retention.gate())
   union all
   select 'the tick', null, 'the last one ran into this, and went on: ' || concat_ws('; ', h.pass_problem, h.clean_up_problem, 'sealing: ' || s.problem),
-    null, 'mend what the message names; the next tick tries again'
+    null, 'fix what the message names; the next tick tries again'
   from retention.heartbeat h
   cross join retention.seal_head s
   where num_nonnulls(h.pass_problem, h.clean_up_problem, s.problem) > 0
   union all
   select 'seals in bucket ' || c.bucket, null,
     format('those from %s on are not written there: %s', c.written_to + 1, c.problem), null,
-    'mend what the message names; a listener tries again'
+    'fix what the message names; a listener tries again'
   from retention.seal_copy c
   where c.problem is not null
     and c.looked_at > now() - interval '1 day'

@@ -1,6 +1,6 @@
 /*
-Certificates: what of one tenant fell due in a period, by the rule in force now, and what became of each result. Whoever
-makes one reads all of it in one snapshot (repeatable read), so that its counts agree. See 32_certificate_proof for
+Certificates: what of one tenant fell due in a period, by the rule in force now, and what became of each result. All
+of it is read in one snapshot (repeatable read), so that its counts agree. See 32_certificate_proof for
 what proves it.
 */
 

@@ -63,7 +63,7 @@ Nothing of the product that made it is needed.
 
        ${options.fingerprint}
 
-   Ask whoever gave you the certificate, by another way, for theirs: the two must be the same.
+   Ask the person who gave you the certificate, by another way, for theirs: the two must be the same.
 
 2. Check the signature, with OpenSSL 3:
 
@@ -78,7 +78,7 @@ ${CHECKER.replaceAll(/^(?=.)/gmu, '   ')}
    \`\`\`
 
 4. Compare the head, the last line that it prints, with one that was written down elsewhere: heads are announced as they are made. Only that shows
-   that whoever keeps the database has not written all of it anew.
+   that the owner of the database has not rewritten all of it.
 
 ## What is checked
 

@@ -84,7 +84,7 @@ export async function readSigningKey(path: string): Promise<KeyObject> {
   if (isOpen(about)) {
     const mode = (about.mode & 0o777).toString(8).padStart(4, '0');
     return wrong(
-      'a file that nobody else can read',
+      'a file that only its owner can read',
       `whose mode is ${mode}`,
       'Run: chmod 600 on it. Where root owns it, its group may read it too (0640).',
     );

@@ -218,7 +218,7 @@ class BatchWorker implements Worker {
             if (!(await this.#mayDelete(claim, ended.signal))) return undefined;
             const { habits } = claim;
             const etags = etagsOf(claim);
-            // Whoever takes the fence over has waited until then.
+            // Another database takes the fence only after that.
             const sentBy = Math.min(endsAt, this.#options.fence?.heldUntil() ?? Infinity);
             const options = { signal: ended.signal, endsAt: sentBy, habits, etags };
             return ask(claim.bucket, claim.keys, options);

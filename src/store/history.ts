@@ -2,7 +2,7 @@ import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import type { BearingHold } from './explanation.ts';
 
-/** A change that somebody made, or a receipt of a run; keys as in the command line's JSON. */
+/** A change that a person made, or a receipt of a run; keys as in the command line's JSON. */
 export interface HistoryEntry {
   readonly at: Date;
   /** In plain words, such as `policy of acme: 30 days -> 90 days`. */
