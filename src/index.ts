@@ -64,7 +64,7 @@ export type {
   StoreFailure,
 } from './objects/store-failure.ts';
 export { ObjectStoreError } from './objects/store-failure.ts';
-export type { OrphanDeletion } from './reactor/orphans/deletion.ts';
+export type { OrphanDeletion } from './reactor/orphans/tally.ts';
 export type { OrphanListing } from './reactor/orphans/making.ts';
 export type { Certificate } from './proof/certificate.ts';
 export type { Reconciliation } from './reactor/reconcile.ts';

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { countOf, showCount, showNumber } from '../../numbers.ts';
-import type { OrphanDeletion } from '../../reactor/orphans/deletion.ts';
+import type { OrphanDeletion } from '../../reactor/orphans/tally.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';

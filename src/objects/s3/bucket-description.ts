@@ -7,7 +7,8 @@ import type {
   LifecycleRule,
 } from '../abilities.ts';
 import { ObjectStoreError } from '../store-failure.ts';
-import type { S3Connection, S3Operation, Sdk } from './connection.ts';
+import type { S3Connection, Sdk } from './connection.ts';
+import type { S3Operation } from './operations.ts';
 import { isAbsentSetting, noSuchBucket } from './failures.ts';
 
 interface Lock {

@@ -21,6 +21,7 @@ import {
   withoutNodeWarning,
 } from './client.ts';
 import { classify, storeError } from './failures.ts';
+import { RIGHTS, type S3Operation } from './operations.ts';
 
 /** How to reach the store, and how long to wait for it. */
 export interface S3ObjectStoreOptions extends RetryTimes {
@@ -39,9 +40,6 @@ export interface S3ObjectStoreOptions extends RetryTimes {
   /** Laid over the client's configuration, such as fixed credentials. */
   readonly clientConfig?: Partial<S3ClientConfig> | undefined;
 }
-
-/** The requests that are sent, by S3's own names. */
-export type S3Operation = keyof typeof RIGHTS;
 
 /** One request that has ended. */
 export interface ObservedRequest {
@@ -62,23 +60,6 @@ export const DEFAULT_MAX_SOCKETS = 50;
 
 /** New credentials are looked for at most so often, however many requests are refused for theirs. */
 const RENEWAL_MILLISECONDS = 5_000;
-
-/** The right that each request needs. */
-const RIGHTS = {
-  DeleteObject: 's3:DeleteObject',
-  DeleteObjects: 's3:DeleteObject',
-  GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
-  GetBucketVersioning: 's3:GetBucketVersioning',
-  GetObject: 's3:GetObject',
-  GetObjectLegalHold: 's3:GetObjectLegalHold',
-  GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
-  GetObjectRetention: 's3:GetObjectRetention',
-  HeadBucket: 's3:ListBucket',
-  HeadObject: 's3:GetObject',
-  ListObjectsV2: 's3:ListBucket',
-  PutObject: 's3:PutObject',
-  ListObjectVersions: 's3:ListBucketVersions',
-} as const;
 
 /** Anything else would become part of another request's path. */
 const BUCKET_NAME = /^(?:[A-Za-z0-9][\w.-]{1,254}|arn:.+)$/;

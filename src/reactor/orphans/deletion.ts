@@ -20,7 +20,8 @@ import { OrphanListReader, type OrphanListSummary } from './list-file.ts';
 import { OrphanListLock } from './list-lock.ts';
 import { lookAtOrphans } from './look.ts';
 import { OrphanPage } from './page.ts';
-import { OrphanProgress, type PageOutcome } from './progress-file.ts';
+import { OrphanProgress } from './progress-file.ts';
+import { type OrphanDeletion, OrphanTally } from './tally.ts';
 
 /** What a deletion of orphans works with. */
 export interface OrphanDeletionOptions {
@@ -43,29 +44,6 @@ export interface OrphanDeletionOptions {
   readonly signal?: AbortSignal | undefined;
   /** Told after every page: how many objects of the list are done, of how many. */
   readonly onProgress?: ((done: number, known: number) => void) | undefined;
-}
-
-/** What became of the objects of a list, over all that was done with it so far; the figures add up to `listed`. */
-export interface OrphanDeletion {
-  readonly bucket: string;
-  readonly prefix: string;
-  readonly listed: number;
-  readonly deleted: number;
-  readonly deletedBytes: number;
-  /**
-   * Those that were left, by reason: changed (looked at before, or by its etag when it was to be deleted), gone (before
-   * S3 was asked), has_run, held, kept, in_flight, reserved.
-   */
-  readonly spared: Readonly<Record<string, number>>;
-  /** Those that S3 refused, or did not let be looked at. They are asked for again the next time. */
-  readonly failed: number;
-  readonly notReached: number;
-  /** Whether an earlier command had begun with this list. */
-  readonly resumed: boolean;
-  /** Where it is written down what was deleted. */
-  readonly progressFile: string;
-  /** Why it ended before all was reached; undefined: it did not. */
-  readonly stopped: { readonly because: string; readonly isRefused: boolean } | undefined;
 }
 
 /** After so many pauses without a deletion between them, the rest is left to another time. */
@@ -127,7 +105,7 @@ class OrphanRun {
   readonly #progress: OrphanProgress;
   readonly #signal: AbortSignal;
   /** Of the pages that are not being worked on. */
-  readonly #done = { deleted: 0, bytes: 0, failed: 0, spared: new Map<string, number>() };
+  readonly #done = new OrphanTally();
   #pausesInRow = 0;
   /** The store takes no request that names a version. */
   #refusesEtags = false;
@@ -142,19 +120,18 @@ class OrphanRun {
 
   async run(resumed: boolean): Promise<OrphanDeletion> {
     const { bucket, prefix, orphans: listed } = this.#summary;
-    for (const outcome of this.#progress.outcomes()) this.#count(outcome, 1);
+    for (const outcome of this.#progress.outcomes()) this.#done.add(outcome);
     const stopped = await this.#stopOf(this.#deleteAll());
-    const { deleted, bytes, failed, spared } = this.#done;
-    const left = sum(spared.values());
+    const { deleted, bytes, failed } = this.#done;
     return {
       bucket,
       prefix,
       listed,
       deleted,
       deletedBytes: bytes,
-      spared: Object.fromEntries([...spared].filter(([, count]) => count > 0)),
+      spared: this.#done.sparedByReason(),
       failed,
-      notReached: listed - deleted - left - failed,
+      notReached: listed - this.#done.all,
       resumed,
       progressFile: this.#progress.path,
       stopped: stopped && { because: stopped.message, isRefused: stopped.isRefused },
@@ -184,7 +161,7 @@ class OrphanRun {
       const isDone = before !== undefined && failed.size === 0;
       if (!isDone) {
         if (this.#signal.aborted) throw new Stop('it was asked to end');
-        if (before !== undefined) this.#count(before, -1);
+        if (before !== undefined) this.#done.takeBack(before);
         const page = new OrphanPage(orphans, before, this.#progress.askedOf(number));
         await this.#deletePage(number, page, after);
       }
@@ -207,9 +184,8 @@ class OrphanRun {
   #end(number: number, page: OrphanPage): void {
     const outcome = page.outcome();
     this.#progress.end(number, outcome);
-    this.#count(outcome, 1);
-    const { deleted, failed, spared } = this.#done;
-    this.#options.onProgress?.(deleted + failed + sum(spared.values()), this.#summary.orphans);
+    this.#done.add(outcome);
+    this.#options.onProgress?.(this.#done.all, this.#summary.orphans);
   }
 
   /** One look, one check, one request. What of the page is left after it comes to the next one. */
@@ -324,13 +300,13 @@ class OrphanRun {
     claim: OrphanClaim | undefined,
     it: Pick<OrphanSettlement, 'keys' | 'ends' | 'requestIds' | 'unanswered' | 'pause'> = {},
   ): Promise<Date | undefined> {
-    const { deleted, spared, failed } = page.outcome();
+    const { deleted, spared, failed } = this.#done.with(page.outcome());
     return this.#options.store.settleOrphans({
       listId: this.#summary.listId,
       requestId: claim?.request_id ?? null,
-      deleted: this.#done.deleted + deleted,
-      spared: sum(this.#done.spared.values()) + sum(Object.values(spared)),
-      failed: this.#done.failed + failed.length,
+      deleted,
+      spared,
+      failed,
       ...it,
     });
   }
@@ -353,20 +329,4 @@ class OrphanRun {
     await pause(Math.max(until.getTime() - Date.now(), 50), this.#signal);
     if (this.#signal.aborted) throw new Stop('it was asked to end');
   }
-
-  #count(outcome: PageOutcome, sign: 1 | -1): void {
-    const { spared } = this.#done;
-    this.#done.deleted += sign * outcome.deleted;
-    this.#done.bytes += sign * outcome.bytes;
-    this.#done.failed += sign * outcome.failed.length;
-    for (const [reason, count] of Object.entries(outcome.spared)) {
-      spared.set(reason, (spared.get(reason) ?? 0) + sign * count);
-    }
-  }
-}
-
-function sum(numbers: Iterable<number>): number {
-  let total = 0;
-  for (const number of numbers) total += number;
-  return total;
 }
