@@ -40,7 +40,7 @@ function check(tag) {
   if (sectionOf(version) === '') {
     faults.push(`CHANGELOG.md says nothing under "## [${version}]": rename "## [Unreleased]"`);
   }
-  faults.push(...repositoryFaults());
+  faults.push(...repositoryFaults(), ...dumpFaults(version));
   // npm installs what is called latest, so a version to try must not be.
   const channel = version.includes('-') ? 'next' : 'latest';
   if (faults.length === 0) console.log(`version=${version}\nchannel=${channel}`);
@@ -77,6 +77,15 @@ function repositoryFaults() {
   if (named === undefined) return ['repository.url in package.json names no repository on GitHub'];
   if (running === undefined || running === named) return [];
   return [`repository.url in package.json names ${named}, but this is ${running}`];
+}
+
+/** A version to try is not migrated from. */
+function dumpFaults(version) {
+  if (version.includes('-')) return [];
+  const digests = JSON.parse(read('test/releases/digests.json'));
+  const hasDump = readdirSync('test/releases').includes(`${version}.sql`);
+  if (hasDump && Object.hasOwn(digests, version)) return [];
+  return [`test/releases holds no dump of ${version}: see CONTRIBUTING.md, Releasing`];
 }
 
 function notes(tag) {

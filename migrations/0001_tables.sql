@@ -276,7 +276,7 @@ create table retention.policy (
   tenant_id text primary key,
   retain interval not null
     constraint retain_is_at_least_one_day check (retain >= '1 day')
-    constraint retain_is_below_a_century check (retain <= '36134 days'),
+    constraint retain_is_below_a_century check (retain <= '36160 days'),
   set_at timestamptz not null default now(),
   set_by text not null default session_user,
   pending_retain interval

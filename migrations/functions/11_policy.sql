@@ -210,7 +210,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'a policy needs a tenant id, or * for the default';
   end if;
-  if v_retain is null or v_retain < '1 day' or v_retain > '36134 days' then
+  if v_retain is null or v_retain < '1 day' or v_retain > '36160 days' then
     raise exception using
       errcode = 'check_violation',
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,

@@ -72,7 +72,7 @@ export const SETTINGS = {
     default: true,
     column: 'enabled',
   }),
-  retentionDays: setting(wholeNumber('days', 1, 36_134), {
+  retentionDays: setting(wholeNumber('days', 1, 36_160), {
     variable: 'DPP_RETENTION_DAYS',
     meaning: 'the default policy, in days',
     remedy: 'To stop deleting, set DPP_RETENTION_ENABLED=false instead.',

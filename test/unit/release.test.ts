@@ -13,6 +13,8 @@ const { version, repository } = JSON.parse(read('package.json')) as {
   readonly repository: { readonly url: string };
 };
 const TAG = `v${version}`;
+const DUMP = `test/releases/${version}.sql`;
+const DIGESTS = 'test/releases/digests.json';
 const NOTES = 'What is new.';
 /** Files that a release checks, and a test changes. */
 const CHANGED: readonly string[] = [
@@ -36,8 +38,16 @@ let folder: ReleaseFolder;
 beforeAll(() => {
   folder = makeReleaseFolder(...(tools === undefined ? [] : [dirname(tools.helm)]));
   writeChangelog(version);
+  writeDump();
 });
 afterAll(() => folder.remove());
+
+/** What CONTRIBUTING.md has done before a tag. */
+function writeDump(): void {
+  mkdirSync(join(folder.path, 'test/releases'), { recursive: true });
+  writeFileSync(join(folder.path, DUMP), '');
+  writeFileSync(join(folder.path, DIGESTS), JSON.stringify({ [version]: {} }));
+}
 
 function writeChangelog(released: string): void {
   const sections = `## [Unreleased]\n\n## [${released}] - 2026-12-01\n\n### Added\n\n- ${NOTES}\n\n## [0.0.9]\n\n- Old.\n`;
@@ -94,6 +104,14 @@ describe('a release', () => {
     const { code, stderr } = await check(TAG);
     expect(code).toBe(1);
     expect(stderr).toContain(file);
+  });
+
+  it('stops where the suite could not migrate from it: no dump of it is kept', async () => {
+    writeFileSync(join(folder.path, DIGESTS), '{}');
+    const { code, stderr } = await check(TAG);
+    writeDump();
+    expect(code).toBe(1);
+    expect(stderr).toContain(`test/releases holds no dump of ${version}`);
   });
 
   it.each(['1.2.3', 'v1.2', 'v1.2.3+build', 'vanilla', 'v01.2.3.4', 'v1.2.3-'])(

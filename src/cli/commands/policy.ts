@@ -13,7 +13,7 @@ interface YesOption {
 }
 
 const DEFAULT_TENANT = '*';
-const MAX_DAYS = 36_134;
+const MAX_DAYS = 36_160;
 
 /** More results may fall due while a person reads the question. */
 const GROWTH_WHILE_ASKED = 1.1;
