@@ -55,8 +55,9 @@ export async function readReceipts(url: string): Promise<ReceiptLine[]> {
 /** Every acknowledged key without its one receipt, and every receipt without its acknowledgement or its one stamp. */
 export function checkReceipts(evidence: ReceiptEvidence): Violation[] {
   const lives = livesOf(evidence);
+  const left = runsLeftAt(evidence.history);
   return [
-    ...lives.flatMap((life) => checkAcknowledged(life, evidence.history)),
+    ...lives.flatMap((life) => checkAcknowledged(life, left)),
     ...lives.flatMap((life) => checkLines(life)),
   ].map((what) => ({ promise: PROMISE, what }));
 }
@@ -107,10 +108,10 @@ function livesOf({ deletions, puts, receipts, history }: ReceiptEvidence): Life[
 }
 
 /** S3 has said that it is gone: each run that pointed at it then, and was stamped or points at it still, has a receipt. */
-function checkAcknowledged(life: Life, { runs }: Pick<History, 'runs'>): string[] {
+function checkAcknowledged(life: Life, left: RunsLeft): string[] {
   const { bucket, key, told, lines, stamps } = life;
   const stamped = stamps.map(({ runId }) => runId);
-  const pointing = told.length === 0 ? [] : pointingAt(life, runs);
+  const pointing = told.length === 0 ? [] : pointingAt(life, left);
   // A row that the application has changed before it could be stamped is not waited for.
   const owed = new Set([...stamped, ...pointing]);
   for (const { runId } of lines) owed.delete(runId);
@@ -121,17 +122,29 @@ function checkAcknowledged(life: Life, { runs }: Pick<History, 'runs'>): string[
   );
 }
 
+/** By the name of the object: which run points at it without a stamp until the end, and since when. */
+type RunsLeft = ReadonlyMap<string, readonly { readonly runId: string; readonly from: number }[]>;
+
+function runsLeftAt({ runs }: Pick<History, 'runs'>): RunsLeft {
+  const left = new Map<string, { readonly runId: string; readonly from: number }[]>();
+  for (const [runId, versions] of runs) {
+    for (const { state, from, until } of versions) {
+      const { bucket, key, clearedAt } = state;
+      if (bucket === undefined || key === undefined) continue;
+      if (until !== Infinity || clearedAt !== undefined) continue;
+      const name = objectName(bucket, key);
+      left.set(name, [...(left.get(name) ?? []), { runId, from }]);
+    }
+  }
+  return left;
+}
+
 /** The runs that have pointed at an object, without a stamp, from when S3 had said that it is gone until the end. */
-function pointingAt({ bucket, key, told, until }: Life, runs: History['runs']): string[] {
+function pointingAt({ bucket, key, told, until }: Life, left: RunsLeft): string[] {
   if (until !== Infinity) return [];
   const last = Math.max(...told);
-  const isLeft = ({ state, from, until: end }: Version<RunState>): boolean =>
-    state.bucket === bucket &&
-    state.key === key &&
-    state.clearedAt === undefined &&
-    from <= last &&
-    end === Infinity;
-  return [...runs].filter(([, versions]) => versions.some(isLeft)).map(([runId]) => runId);
+  const pointing = left.get(objectName(bucket, key)) ?? [];
+  return pointing.filter(({ from }) => from <= last).map(({ runId }) => runId);
 }
 
 function checkLines({ bucket, key, told, lines, stamps }: Life): string[] {
