@@ -138,7 +138,6 @@ async function settleUp(
   say: (line: string) => void,
 ): Promise<Violation[]> {
   const { postgres, record } = ground;
-  const { lost } = platform.emptyings;
   await postgres.sql(AN_HOUR_LATER, 'app');
   const number = async (sql: string): Promise<number> => Number(await postgres.sql(sql, 'app'));
   const setAside = 'select coalesce(sum(results), 0) from retention.list_surges()';
@@ -164,13 +163,7 @@ async function settleUp(
       },
       { limitMs: BOUND_MS, pollMs: 1_000 },
     );
-    const isLost = (bucket: string, key: string): boolean =>
-      record.isLost(bucket, key) || lost.has(objectName(bucket, key));
-    return [
-      ...violations,
-      ...(await compareObjects({ ...ground, record: { ...record, isLost } })),
-      ...judgeArchive(ground),
-    ];
+    return [...violations, ...(await compareObjects(ground)), ...judgeArchive(ground)];
   } catch (error) {
     const why = await postgres.sql(
       `select x.state, count(*), min(x.because), min(x.last_error)
