@@ -40,7 +40,8 @@ describeDatabase('what the README and the pages beside it show', () => {
   });
 
   test('the page about policies and holds goes as written', LONG, async () => {
-    await sql(`truncate runs; update retention.hold set released_at = now() - interval '2 hours'`);
+    await sql(`truncate runs;
+      update retention.hold set released_by = 'ada', released_at = now() - interval '2 hours'`);
     await stack.insert({ count: 4, days: 100 });
     await stack.insert({ count: 4, days: 100, tenant: 'tenant_xyz' });
     const guide = open('docs/policies.md');
