@@ -37,7 +37,7 @@ export function createProgram(): Command {
     .addHelpText(
       'after',
       `
-Settings come from the environment (DATABASE_URL, DPP_RETENTION_DAYS, ...); see README.md.
+Settings come from the environment (DATABASE_URL, DPP_RETENTION_DAYS, ...); see docs/settings.md.
 Exit codes: 0 done, 1 something failed or is dead, 2 wrong usage or configuration,
 3 refused because it was not confirmed.
 

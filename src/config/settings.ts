@@ -144,7 +144,7 @@ export const SETTINGS = {
   columns: setting(
     readByDatabase({
       expected: 'pairs such as bucket=result_bucket,key=result_key',
-      remedy: 'See the README on adopting a table of your own.',
+      remedy: 'docs/database.md shows how other columns are mapped.',
     }),
     {
       variable: 'RETENTION_COLUMNS',
@@ -152,7 +152,7 @@ export const SETTINGS = {
         'the columns of the table under other names: view_column=table_column,...; read by ' +
         '`migrate up`',
       default: '',
-      defaultText: "the runbook's names",
+      defaultText: "the default table's names",
     },
   ),
   role: setting(roleName(), {

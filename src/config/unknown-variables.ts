@@ -47,7 +47,7 @@ function suggest(name: string, known: readonly string[]): string {
     .toSorted((left, right) => left.distance - right.distance)[0];
   return nearest !== undefined && nearest.distance <= MAX_SUGGESTION_DISTANCE
     ? `Did you mean ${nearest.candidate}?`
-    : 'Remove it, or look its name up in the README.';
+    : 'Remove it, or look its name up in docs/settings.md.';
 }
 
 /** How many letters must be added, removed or changed to make one text the other (Levenshtein). */

@@ -1,6 +1,6 @@
 import type { Command, Help } from 'commander';
 
-/** The README's command reference: a heading and a block of text for each command of the program. */
+/** The command reference of docs/commands.md: a heading and a block of text for each command of the program. */
 export function renderReference(program: Command): string {
   const sections = program.commands.map((command) => {
     const leaves = command.commands.length > 0 ? command.commands : [command];

@@ -134,7 +134,7 @@ describeDatabase('promise 13: a copy of the whole server', () => {
     expect(await first.sql('select reason from retention.gate()')).toEqual([{ reason: 'copy' }]);
   }, 240_000);
 
-  test('the files of the running server, without the fence: not told, as the README says', async () => {
+  test('the files of the running server, without the fence: not told, as docs/promises.md says', async () => {
     const { url } = await bringUp(server, await backUp(server), { mode: 'as it is' });
     expect(await sqlAt(url('app'), 'select * from retention.gate()')).toEqual([]);
     const { stdout } = await (await watchCopy(url('app'), s3)).run('doctor', '--json');

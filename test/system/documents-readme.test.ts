@@ -11,31 +11,179 @@ import { until } from '../support/until.ts';
 
 const ADDRESS = 'postgres://app_owner:secret@db.example.com';
 const PACKED = 'test/system/package.test.ts packs it, installs it elsewhere, and runs it there';
+const LONG = { timeout: 600_000 };
 const LISTENS = { until: 'Listening for notifications' };
 
-describeDatabase('the README', () => {
+describeDatabase('what the README and the pages beside it show', () => {
   const stack = useOperatorStack();
   const sql = (text: string, database?: string): Promise<string> =>
     stack.server().sql(text, database);
+  let database = 'app';
+  /** What the quick start has exported; the pages are read by the same person. */
+  let shell: Record<string, string | undefined> = {};
 
-  test('does what it says, command by command', { timeout: 600_000 }, async () => {
-    let database = 'app';
-    const guide = openStory('README.md', {
-      databaseUrl: () => stack.server().url(database),
-      variables: stack.variables(),
-    });
+  function open(path: string): Story {
+    const variables = { ...stack.variables(), ...shell };
+    return openStory(path, { databaseUrl: () => stack.server().url(database), variables });
+  }
+
+  test('the README goes as written, with the variables of its quick start', LONG, async () => {
+    const guide = open('README.md');
     guide.text('pg_cron ----');
-    await guide.type('retention migrate up');
-    // It ticks every minute; nobody waits for that.
-    await sql(`update retention.heartbeat set ticked_at = now(), ticked_by = 'pg_cron'`);
-    const said = await seeItInPsql(guide);
-    await startAnew();
-
     await followQuickStart(guide);
-    await followCommands(guide);
-    await runTheLibrary(guide);
-    expect(linesMissing(guide.text('Starting Retention Loop'), said)).toEqual([]);
+    shell = { ...guide.variables };
+    const said = await seeItInPsql(guide);
+    const log = open('docs/observing.md').text('Starting Retention Loop');
+    expect(linesMissing(log, said)).toEqual([]);
+    await followPolicies(guide);
+    guide.end();
+  });
 
+  test('the page about policies and holds goes as written', LONG, async () => {
+    await sql(`truncate runs;
+      update retention.hold set released_by = 'ada', released_at = now() - interval '2 hours'`);
+    await stack.insert({ count: 4, days: 100 });
+    await stack.insert({ count: 4, days: 100, tenant: 'tenant_xyz' });
+    const guide = open('docs/policies.md');
+    await guide.run('retention reconcile --dry-run');
+    guide.end();
+  });
+
+  test('the page about settings goes as written', LONG, async () => {
+    const guide = open('docs/settings.md');
+    await guide.sql('select retention.configure');
+    await guide.type('retention reconcile', { code: 3 });
+    await sql(`select retention.configure('{"enabled": true}')`);
+    guide.end();
+  });
+
+  test('the page about the library goes as written', LONG, async () => {
+    const guide = open('docs/library.md');
+    const [runId = ''] = await stack.insert({ days: 100 });
+    const program = guide.text("from 'retention-reactor'");
+    writeFileSync(join(guide.folder, 'program.mjs'), `${program}\nconsole.log('at work');\n`);
+    const ran = await guide.type('node program.mjs', { until: 'at work', signal: 'SIGTERM' });
+    expect(ran.stdout).toMatch(/^\d+ cleared, 0 failed, 0 dead$/mu);
+    expect(stack.s3().hasObject('dpp-results', `results/${runId}`)).toBe(false);
+    guide.end();
+  });
+
+  test('the pages about the database and going back go as written', LONG, async () => {
+    const guide = open('docs/database.md');
+    await followTables(guide);
+    await followRoles(guide);
+    guide.end();
+    await sql(`select retention.place_hold('to be lost', p_tenant_id => 'tenant_abc')`);
+    const back = open('docs/going-back.md');
+    await back.run('npx retention migrate down', { answer: 'y' });
+    expect(await sql(`select to_regnamespace('retention') is null`)).toBe('t');
+    back.end();
+  });
+
+  test('the command reference goes as written, and the page about upgrading', LONG, async () => {
+    const guide = open('docs/commands.md');
+    await followReference(guide);
+    guide.end();
+    const upgrade = open('docs/upgrading.md');
+    await upgrade.run('npx retention migrate status');
+    await upgrade.run('npx retention migrate up');
+    await upgrade.run('npx retention doctor');
+    await upgrade.run('npx retention status');
+    upgrade.end();
+  });
+
+  async function followQuickStart(guide: Story): Promise<void> {
+    // The table is the one that is shown, and its owner gets what a superuser is shown to grant.
+    await sql('drop table runs');
+    await guide.sql('create table runs');
+    await sql(`alter table runs owner to ${OWNER}`);
+    await guide.sql('create extension pg_cron');
+    const statement = JSON.parse(guide.text('"Effect": "Allow"')) as unknown;
+    const policy = JSON.parse(readFileSync('deploy/iam/delete.json', 'utf8')) as {
+      readonly Statement: readonly unknown[];
+    };
+    expect(policy.Statement).toContainEqual(expect.objectContaining(statement as object));
+    guide.notHere('npm ci && npm run build && npm pack', PACKED);
+    guide.notHere('npm install ./retention-reactor-0.1.0.tgz', PACKED);
+
+    guide.put(`${ADDRESS}:5432/app`, stack.server().url('app', OWNER));
+    guide.put('eu-central-1', stack.s3().region);
+    await guide.run(`export DATABASE_URL=${ADDRESS}:5432/app`);
+    await guide.run('export S3_RESULT_BUCKET=dpp-results AWS_REGION=eu-central-1');
+    await guide.run('npx retention migrate up');
+    await guide.run('npx retention doctor');
+    await guide.run('npx retention reconcile --dry-run');
+    // npx ends as interrupted itself, however what it ran has ended.
+    const listened = await guide.run('npx retention listen', { ...LISTENS, code: 130 });
+    expect(listened.stderr).toContain('INFO Stopped');
+  }
+
+  /** Types what the transcript shows, and finds what it shows printed. Returns what the listener said. */
+  async function seeItInPsql(guide: Story): Promise<ReadonlySet<string>> {
+    // It ticks every minute; the test does not wait for that.
+    await sql(`update retention.heartbeat set ticked_at = now(), ticked_by = 'pg_cron'`);
+    await using listener = startCli(['listen'], { env: guide.variables });
+    await listener.waitForLine(LISTENS.until);
+    const session = startPsql(stack.server().url('app', OWNER), stack.server().psqlPath);
+    onTestFinished(() => session.close());
+    for (let key = 31; key <= 34; key += 1)
+      stack.s3().putObject('dpp-results', `results/${key}.json`);
+    const shown = guide.text('app=>').split('\n');
+    const typed = shown.filter((line) => /^app[=-]> /u.test(line));
+    for (const line of typed) {
+      // What is looked at has to be over; a person looks when it is.
+      if (line.includes('> select result_s3_key'))
+        await workIsDone(() => `${session.output}\n${listener.stderr}`);
+      session.type(line.replace(/^app[=-]> /u, ''));
+    }
+    const printed = shown.filter((line) => line !== '' && !typed.includes(line)).map(shapeOf);
+    await until(
+      'psql has printed all that is shown',
+      () => {
+        session.type(';');
+        const lines = new Set(session.output.split('\n').map(shapeOf));
+        return printed.every((line) => lines.has(line));
+      },
+      { pollMs: 100, seen: () => session.output },
+    );
+    await listener.waitForLine('Found 2 expired runs');
+    listener.kill();
+    expect((await listener.ended()).code).toBe(0);
+    return shapesOf(listener.stderr);
+  }
+
+  async function workIsDone(seen: () => string): Promise<void> {
+    await until(
+      'two are cleared',
+      async () => (await sql('select cleared_today, flagged from retention.status')) === '2|0',
+      { seen },
+    );
+  }
+
+  async function followPolicies(guide: Story): Promise<void> {
+    await stack.insert({ count: 3, tenant: 'tenant_new', days: 20 });
+    await guide.run('retention policy set tenant_abc 90d');
+    const shorter = await guide.run(`retention policy set '*' 2w`, { answer: 'y' });
+    expect(shorter.stdout).toContain('This makes 3 live results due at once:');
+    const place = "retention hold place --tenant tenant_abc --reason 'audit 2026-7' --for 90d";
+    expect((await guide.run(place)).stdout).toMatch(/\b2\b/u);
+    await guide.run('retention hold release 2');
+    expect(await guide.sql('select hold_id, too_late')).toMatch(/3 \| +0/u);
+    expect(await sql('select count(*) from retention.hold where released_at is null')).toBe('1');
+
+    await guide.type('retention reconcile');
+    await sql('update retention.setting set surge_guard = 10');
+    await stack.insert({ count: 20, tenant: 'tenant_late', days: 100 });
+    await sql('select retention.flag_expired(null, null, true)');
+    await sql('update retention.setting set surge_guard = 1000');
+    await guide.run('retention surge list');
+    await guide.run('retention surge show 1');
+    const released = await guide.run('retention surge release 1 --expect 20');
+    expect(released.stdout).toContain('20 results are released');
+  }
+
+  /** The settings that map other tables, each on such a table. */
+  async function followTables(guide: Story): Promise<void> {
     const inApp = { ...guide.variables };
     for (const [settings, table] of TABLES) {
       database = await makeDatabase(table);
@@ -48,112 +196,16 @@ describeDatabase('the README', () => {
     }
     Object.assign(guide.variables, inApp, { RETENTION_SCHEDULER: undefined });
     database = 'app';
-    await followRoles(guide);
-    await followReference(guide);
-    guide.end();
-  });
-
-  /** Types what the transcript shows, and finds what it shows printed. Returns what the listener said. */
-  async function seeItInPsql(guide: Story): Promise<ReadonlySet<string>> {
-    await using listener = startCli(['listen'], { env: stack.variables() });
-    await listener.waitForLine(LISTENS.until);
-    const session = startPsql(stack.server().url(), stack.server().psqlPath);
-    onTestFinished(() => session.close());
-    for (let key = 31; key <= 33; key += 1)
-      stack.s3().putObject('dpp-results', `results/${key}.json`);
-    const shown = guide.text('app=#').split('\n');
-    const typed = shown.filter((line) => /^app[=-]# /u.test(line));
-    for (const line of typed) {
-      // What is looked at has to be over; a person looks when it is.
-      if (line.includes('# select result_s3_key')) await workIsDone();
-      session.type(line.replace(/^app[=-]# /u, ''));
-    }
-    const printed = shown.filter((line) => line !== '' && !typed.includes(line)).map(shapeOf);
-    await until(
-      'psql has printed all that is shown',
-      () => {
-        session.type(';');
-        const lines = new Set(session.output.split('\n').map(shapeOf));
-        return printed.every((line) => lines.has(line));
-      },
-      { pollMs: 100, seen: () => session.output },
-    );
-    await listener.waitForLine('Found 3 expired runs');
-    listener.kill();
-    expect((await listener.ended()).code).toBe(0);
-    return shapesOf(listener.stderr);
-  }
-
-  async function workIsDone(): Promise<void> {
-    await until('two are cleared and one has failed', async () => {
-      const state = await sql('select cleared_today, failed from retention.status');
-      return state === '2|1';
-    });
   }
 
   /** Another server would do as well: no schema, no runs, pg_cron for the owner. */
-  async function startAnew(): Promise<void> {
+  async function startAgain(): Promise<void> {
     await sql(`drop schema retention cascade; drop extension pg_cron; truncate runs;
       alter table runs drop column result_cleared_at`);
   }
 
-  async function followQuickStart(guide: Story): Promise<void> {
-    const statement = JSON.parse(guide.text('"Effect": "Allow"')) as unknown;
-    const policy = JSON.parse(readFileSync('deploy/iam/delete.json', 'utf8')) as {
-      readonly Statement: readonly unknown[];
-    };
-    expect(policy.Statement).toContainEqual(expect.objectContaining(statement as object));
-    guide.notHere('npm ci && npm run build && npm pack', PACKED);
-    guide.notHere('npm install ./retention-reactor-0.1.0.tgz', PACKED);
-
-    await sql(`create extension pg_cron; grant usage on schema cron to ${OWNER};
-      grant create on database app to ${OWNER}; grant create on schema public to ${OWNER}`);
-    guide.put(`${ADDRESS}:5432/app`, stack.server().url('app', OWNER));
-    guide.put('eu-central-1', stack.s3().region);
-    await guide.run(`export DATABASE_URL=${ADDRESS}:5432/app`);
-    await guide.run('export S3_RESULT_BUCKET=dpp-results AWS_REGION=eu-central-1');
-    await guide.run('npx retention migrate up');
-    await guide.run('npx retention doctor');
-    await guide.run('npx retention reconcile --dry-run');
-    // npx ends as interrupted itself, however what it ran has ended.
-    const listened = await guide.run('npx retention listen', { ...LISTENS, code: 130 });
-    expect(listened.stderr).toContain('INFO Stopped');
-    await guide.sql('select retention.configure');
-    await guide.type('retention reconcile', { code: 3 });
-    await sql(`select retention.configure('{"enabled": true}')`);
-  }
-
-  async function followCommands(guide: Story): Promise<void> {
-    await stack.insert({ count: 4 });
-    await stack.insert({ count: 4, tenant: 'tenant_xyz' });
-    await guide.run('retention reconcile --dry-run');
-    await stack.insert({ count: 3, tenant: 'tenant_new', days: 20 });
-    await guide.run('retention policy set tenant_abc 90d');
-    const shorter = await guide.run(`retention policy set '*' 2w`, { answer: 'y' });
-    expect(shorter.stdout).toContain('This makes 3 live results due at once:');
-
-    await guide.run("retention hold place --tenant tenant_abc --reason 'audit 2026-7' --for 90d");
-    await guide.run('retention hold release 1');
-    guide.put('release_hold(1)', 'release_hold(2)');
-    expect(await guide.sql('select hold_id, too_late')).toMatch(/2 \| +0/u);
-    const verified = await guide.run(
-      'retention reconcile --verify --orphans --prefix results/ --dry-run',
-    );
-    expect(verified.stdout).toMatch(/^0 orphans older than the margin/mu);
-  }
-
-  async function runTheLibrary(guide: Story): Promise<void> {
-    await sql(`update retention.hold set released_at = now() - interval '2 hours'`);
-    const [runId = ''] = await stack.insert({ days: 100 });
-    const program = guide.text("from 'retention-reactor'");
-    writeFileSync(join(guide.folder, 'program.mjs'), `${program}\nconsole.log('at work');\n`);
-    const ran = await guide.type('node program.mjs', { until: 'at work', signal: 'SIGTERM' });
-    expect(ran.stdout).toMatch(/^\d+ cleared, 0 failed, 0 dead$/mu);
-    expect(stack.s3().hasObject('dpp-results', `results/${runId}`)).toBe(false);
-  }
-
   async function followRoles(guide: Story): Promise<void> {
-    await startAnew();
+    await startAgain();
     expect(guide.text('shared_preload_libraries')).toContain("cron.database_name = 'app'");
     await guide.sql('create extension pg_cron');
     await guide.sql('create role retention_listener');
@@ -184,9 +236,6 @@ describeDatabase('the README', () => {
     await guide.run(
       'npx node-pg-migrate up --no-verbose -m node_modules/retention-reactor/migrations --migrations-schema retention --create-migrations-schema',
     );
-    await sql(`select retention.place_hold('to be lost', p_tenant_id => 'tenant_abc')`);
-    await guide.run('npx retention migrate down', { answer: 'y' });
-    expect(await sql(`select to_regnamespace('retention') is null`)).toBe('t');
   }
 
   /** The examples of the command reference. */
@@ -360,7 +409,7 @@ const OPERATORS_COMMANDS = [
 
 let databasesMade = 0;
 
-/** The settings of "Adopting a table", and tables that they are for. */
+/** The settings of "Other tables and columns", and tables that they are for. */
 const TABLES: readonly (readonly [settings: readonly string[], table: string])[] = [
   [
     ['RETENTION_COLUMNS=bucket=result_bucket,key=result_key'],

@@ -76,7 +76,7 @@ describe('the documents', () => {
     );
     const stories = filesBelow('test/system').filter((path) => path.includes('/documents-'));
     const followed = new Set(
-      stories.flatMap((path) => read(path).match(/[\w./]+\.md(?=')/gu) ?? []),
+      stories.flatMap((path) => read(path).match(/[\w./-]+\.md(?=')/gu) ?? []),
     );
     expect(toType.filter((path) => !followed.has(path) && !NOT_FOLLOWED.has(path))).toEqual([]);
   });

@@ -9,11 +9,11 @@ import { OWNER, useOperatorStack } from '../support/operator-stack.ts';
 const ADDRESS = 'postgres://app_owner:secret@db.example.com:5432/app';
 const LISTENS = { until: 'Listening for notifications' };
 
-describeDatabase('upgrading from the loop', () => {
+describeDatabase('coming from a loop of one deletion a run', () => {
   const stack = useOperatorStack();
 
   test('goes as written', { timeout: 600_000 }, async () => {
-    const guide = await open('docs/upgrade.md');
+    const guide = await open('docs/from-the-old-loop.md');
     // The loop left a backlog behind, and a stamp that it lost.
     await stack.insert({ count: 30 });
     await stack.insert({ count: 5, tenant: 'tenant_xyz' });
