@@ -662,7 +662,7 @@ create table retention.batch (
   tenants text[] not null,
   etags text[] collate "C",
   why text
-    constraint why_is_known check (why in ('early', 'verify', 'restored')),
+    constraint why_is_known check (why in ('early', 'verify', 'after_restore')),
   asked_by text,
   revision bigint,
   ends text[]
@@ -694,7 +694,7 @@ comment on column retention.batch.run_ids is
 comment on column retention.batch.etags is
   'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 comment on column retention.batch.why is
-  'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
+  'early: asked for before its time; verify: its object had returned; after_restore: it was restored, and fell due again; null: the policy';
 comment on column retention.batch.asked_by is
   'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
 comment on column retention.batch.revision is
@@ -1066,7 +1066,7 @@ create table retention.returned_result (
   bucket text not null,
   key text collate "C" not null,
   why text not null
-    constraint why_is_known check (why in ('verify', 'restored')),
+    constraint why_is_known check (why in ('verify', 'after_restore')),
   noted_at timestamptz not null default now(),
   primary key (run_id, bucket, key)
 );
@@ -1074,7 +1074,7 @@ create table retention.returned_result (
 comment on table retention.returned_result is
   'results whose object is back, since their stamp was taken away: the receipt of their next deletion says why it is another';
 comment on column retention.returned_result.why is
-  'verify: a verify found the object; restored: it was restored, or its stamp was taken away by hand';
+  'verify: a verify found the object; after_restore: it was restored, or its stamp was taken away by hand';
 
 create table retention.stamp_account (
   kind text primary key

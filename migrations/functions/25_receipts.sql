@@ -2,8 +2,8 @@
 Receipts in one shape: settled batches, and what happened outside a batch.
 */
 
--- Every receipt, sealed or not: source is batch or receipt, and id the number there. kind says why it went: policy, early,
--- verify, restored (of a batch), found_gone, restored, unstamped or orphan (of retention.receipt).
+-- Every receipt, sealed or not: source is batch or receipt, and id the number there. kind says why it went (policy, early,
+-- verify or after_restore, of a batch), or what else it is: found_gone, restored, unstamped or orphan (of retention.receipt).
 create or replace view retention._receipt as
 select 'batch' as source,
   b.batch_id as id,

@@ -125,7 +125,7 @@ begin
   return query
   select format('%s-%s', r.source, r.id),
     r.kind,
-    r.kind not in ('restored', 'unstamped') or r.source = 'batch',
+    r.kind not in ('restored', 'unstamped'),
     r.settled_at,
     r.bucket,
     retention._unpack_key(r.keys[p.place], p_run_id::text),

@@ -89,7 +89,7 @@ as $$
     '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
     case
       when p_kind = 'found_gone' then 'found gone and stamped'
-      when p_kind = 'restored' and not p_is_gone then 'brought back, and no longer stamped as gone'
+      when p_kind = 'restored' then 'brought back, and no longer stamped as gone'
       when not p_is_gone then 'no longer stamped as gone'
       else case p_how
         when 'gone' then 'already gone'
@@ -99,7 +99,7 @@ as $$
       end || case p_kind
         when 'early' then ', asked for before its time'
         when 'verify' then ', its object had returned'
-        when 'restored' then ', it was restored and fell due again'
+        when 'after_restore' then ', it was restored and fell due again'
         else ', by its policy'
       end
     end,

@@ -39,7 +39,7 @@ export const KINDS: Readonly<Record<string, string>> = {
   policy: 'by the policy',
   early: 'asked for before their time',
   verify: 'whose object had come back',
-  restored: 'restored before, and due again',
+  after_restore: 'restored before, and due again',
   found_gone: 'whose object was found gone',
 };
 

@@ -274,7 +274,7 @@ describeDatabase('what a receipt says', () => {
       { source: 'receipt', kind: 'unstamped', runs: [found], versions: null },
     ]);
     const again = new Map(told.slice(4).map(({ kind, runs }) => [kind, runs]));
-    expect(again.get('restored')).toEqual([restored]);
+    expect(again.get('after_restore')).toEqual([restored]);
     expect(again.get('verify')).toEqual([found]);
     expect(new Set(again.get('policy'))).toEqual(new Set([moved, fresh]));
     // Once: the next life of the run is another result, and what went on is forgotten.
