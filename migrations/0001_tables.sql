@@ -98,6 +98,8 @@ create table retention.setting (
   history_kept interval not null default '7 days',
   receipts_kept interval not null default '7 years'
     constraint receipts_are_kept_for_a_day_at_least check (receipts_kept >= '1 day'),
+  receipt_keys text not null default 'plain'
+    constraint receipt_keys_are_plain_or_hashed check (receipt_keys in ('plain', 'hashed')),
   default_bucket text
     constraint default_bucket_is_not_empty check (default_bucket <> ''),
   check_shared_objects boolean not null default true,
@@ -148,6 +150,8 @@ comment on column retention.setting.history_kept is
   'how long passes, and batches that cleared nothing, are remembered';
 comment on column retention.setting.receipts_kept is
   'how long a batch that cleared something is kept as its receipt';
+comment on column retention.setting.receipt_keys is
+  'plain: receipts keep keys as they are; hashed: from their seal on, a salted digest of each, and no receipt before is changed';
 comment on column retention.setting.default_bucket is
   'the bucket of results whose row names none';
 comment on column retention.setting.policy_guard is
@@ -690,7 +694,7 @@ alter table retention.batch
 comment on table retention.batch is
   'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 comment on column retention.batch.run_ids is
-  'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
+  'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt; once sealed, its keys may be hashed (setting.receipt_keys)';
 comment on column retention.batch.etags is
   'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 comment on column retention.batch.why is

@@ -228,13 +228,24 @@ as $$
   select coalesce(array_agg(k.key order by k.n), '{}')
   from unnest(p_keys) with ordinality as k (key, n)
   where k.key collate "C" not in (
-    select retention._unpack_key(u.key, '') collate "C"
-    from retention.receipt r
-    cross join unnest(r.keys) as u (key)
-    where r.settled_at >= p_list.begun_at
-      and r.kind = 'orphan'
-      and r.bucket = p_list.bucket
-  )
+      select retention._unpack_key(u.key, '') collate "C"
+      from retention.receipt r
+      cross join unnest(r.keys) as u (key)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+    )
+    -- With hashed keys, each is tried with the salt of each receipt.
+    and not exists (
+      select
+      from retention.receipt r
+      cross join unnest(r.keys) with ordinality as u (key, n)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+        and starts_with(u.key, E'\x03')
+        and u.key = retention._hashed_key(retention._leaf_salt(r.salt, u.n), k.key)
+    )
 $$;
 
 -- Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,

@@ -24,7 +24,7 @@ return case
   else p_at::text
 end;
 
--- The leaves of one receipt, from its arrays: i counts from 1. leaf_text: [run, tenant, key, end, version].
+-- The leaves of one receipt, from its arrays: i counts from 1. leaf_text: [run, tenant, key, end, version]; of a key that is hashed, its digest: sha256:<hexadecimal>.
 create or replace function retention._leaves(
   p_salt bytea,
   p_run_ids retention.run_id[],
@@ -44,7 +44,7 @@ as $$
     array_to_json(array[
       u.run_id::text,
       u.tenant_id,
-      case when u.run_id is null then u.key else retention._unpack_key(u.key, u.run_id::text) end,
+      retention._unpack_key(u.key, coalesce(u.run_id::text, '')),
       coalesce(u.how, 'deleted'),
       u.version
     ])::text

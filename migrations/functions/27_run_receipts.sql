@@ -93,6 +93,7 @@ $$;
 
 -- The receipts of a run, oldest first. p_batch_ids: of _batches_with. is_gone: its result was deleted or found gone; false: its stamp was taken away.
 -- began_at: of a batch, when its last claim began; flagged_at, deleted_at, early and late_since as the batch has them.
+-- key: where it is hashed, that of the row if it is the one; else the digest.
 create or replace function retention._run_receipts(
   p_run_id retention.run_id,
   p_batch_ids bigint[],
@@ -128,7 +129,7 @@ begin
     r.kind not in ('restored', 'unstamped'),
     r.settled_at,
     r.bucket,
-    retention._unpack_key(r.keys[p.place], p_run_id::text),
+    retention._known_key(r.keys[p.place], p_run_id, r.salt, p.place),
     r.tenants[p.place],
     coalesce(r.ends[p.place], 'deleted'),
     r.asked_by,

@@ -120,9 +120,12 @@ begin
     v_complete_to := greatest(v_before.complete_to, v_complete_to);
   end if;
 
+  if (select s.receipt_keys = 'hashed' from retention.setting s) then
+    perform retention._hash_keys(v_new.batches, v_new.receipts);
+  end if;
   with batches as (
     update retention.batch b
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(b.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where b.batch_id = any (v_new.batches)
     returning 'batch' as source, b.batch_id as id, coalesce(b.why, 'policy') as kind, b.bucket, b.cleared as results,
@@ -131,7 +134,7 @@ begin
   ),
   receipts as (
     update retention.receipt r
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(r.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where r.receipt_id = any (v_new.receipts)
     returning 'receipt' as source, r.receipt_id as id, r.kind, r.bucket, r.results, r.settled_at, r.request_ids,

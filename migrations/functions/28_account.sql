@@ -114,28 +114,28 @@ as $$
     -- A stamp has the time at which its transaction began, and its receipt the time of the statement: a day lies between
     -- at most.
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0) as key,
+      hashtextextended(retention._known_key(u.key, u.run_id, b.salt, u.n), 0) as key,
       hashtext(b.bucket) as bucket,
       b.settled_at as gone_at,
       b.newest,
       null::timestamptz as back_at,
       null::timestamptz as stamped_at
     from retention.batch b
-    cross join unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join unnest(b.run_ids, b.keys) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
       and (p_from is null or b.settled_at >= p_from - interval '1 day')
       and (p_to is null or b.settled_at < p_to + interval '1 day')
     union all
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0),
+      hashtextextended(retention._known_key(u.key, u.run_id, r.salt, u.n), 0),
       hashtext(r.bucket),
       case when r.kind = 'found_gone' then r.settled_at end,
       r.settled_at,
       case when r.kind <> 'found_gone' then r.settled_at end,
       null
     from retention.receipt r
-    cross join unnest(r.run_ids, r.keys) as u (run_id, key)
+    cross join unnest(r.run_ids, r.keys) with ordinality as u (run_id, key, n)
     where r.kind <> 'orphan'
     union all
     select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at

@@ -86,7 +86,8 @@ language sql
 immutable
 as $$
   select format(
-    '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
+    '%s: object %s in bucket %s %s%s', p_receipt,
+    p_key || case when p_key ~ '^sha256:[0-9a-f]{64}$' then ' (the digest of its key, which is not kept)' else '' end, p_bucket,
     case
       when p_kind = 'found_gone' then 'found gone and stamped'
       when p_kind = 'restored' then 'brought back, and no longer stamped as gone'

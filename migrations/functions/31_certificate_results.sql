@@ -25,6 +25,7 @@ $$;
 
 -- What receipts say of a tenant, for those that were settled from p_first on and before p_last: a row for each result. goes: its
 -- object went; the others take a stamp away. is_last: of its run, and is_last_of_key: of its run and key.
+-- kept_key: the key as the receipt has it; key: as it is known, which differs where keys are hashed.
 create or replace function retention._entries_of(p_tenant_id text, p_first timestamptz, p_last timestamptz)
 returns table (
   receipt text,
@@ -35,6 +36,7 @@ returns table (
   bucket text,
   run_id retention.run_id,
   key text,
+  kept_key text,
   how text,
   version text,
   is_last boolean,
@@ -54,11 +56,13 @@ as $$
       r.settled_at,
       r.bucket,
       u.run_id,
-      retention._unpack_key(u.key, u.run_id::text) as key,
+      retention._known_key(u.key, u.run_id, r.salt, u.n) as key,
+      retention._unpack_key(u.key, u.run_id::text) as kept_key,
       coalesce(u.how, 'deleted') as how,
       u.version
     from retention._receipt r
-    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) as u (run_id, key, tenant_id, how, version)
+    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) with ordinality
+      as u (run_id, key, tenant_id, how, version, n)
     where r.settled_at >= p_first
       and r.settled_at < p_last
       and u.run_id is not null
@@ -127,7 +131,7 @@ begin
     ),
     judged as materialized (
       select p.*,
-        e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id, e.goes, e.bucket as receipt_bucket, e.key as receipt_key,
+        e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id, e.goes, e.bucket as receipt_bucket, e.kept_key as receipt_key,
         w.state as work,
         p.cleared_at is null and p.run_id in (select u.run_id from retention.surge_part s cross join unnest(s.run_ids) as u (run_id)) as is_parked
       from population p
@@ -181,7 +185,7 @@ begin
           when e.kind = 'early' then 'early'
           else 'due_outside'
         end,
-        null, e.run_id::text, null, null, null, e.bucket, e.key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null
+        null, e.run_id::text, null, null, null, e.bucket, e.kept_key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null
       from entry e
       left join known k on k.is_proven
         and k.run_id = e.run_id

@@ -65,7 +65,7 @@ end
 $$;
 
 -- What a certificate says beside its results, as one object: as_of, session, database (the fence), adopted_at,
--- receipts_kept, is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
+-- receipts_kept, receipt_keys (hashed: some receipts keep digests of keys), is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
 -- counted (what it counts), and head (the last seal; null: there is none).
 -- For observers.
 -- Raises what certificate_results raises.
@@ -94,6 +94,13 @@ begin
     'database', (select i.fence from retention.identity i),
     'adopted_at', (select retention._iso(i.adopted_at) from retention.identity i),
     'receipts_kept', (select s.receipts_kept::text from retention.setting s),
+    'receipt_keys', case
+      when (select s.receipt_keys from retention.setting s) = 'hashed' or exists (
+        select from retention.change c where c.subject = 'setting' and c.after ->> 'receipt_keys' = 'hashed'
+      )
+      then 'hashed'
+      else 'plain'
+    end,
     'is_known', retention._is_known_tenant(v_tenant_id),
     'rule', jsonb_build_object(
       'retain', retention._in_days(retention._retain_of(v_tenant_id))::text,

@@ -51,6 +51,10 @@ export const METHOD = [
   'leaves.jsonl shows the share of this tenant of each receipt, with the salts of its results. Of others it holds salted digests alone. CHECK.md says how to recompute all of it.',
 ];
 
+/** How keys are kept where they are hashed. */
+export const HASHED_KEYS =
+  'Receipts keep a salted digest of each key in place of the key, so this certificate shows no key. Who has a key can have it compared with its digest, as long as the receipt is kept.';
+
 /** What no certificate can say, whatever was deleted. */
 export const NOT_COVERED = [
   'Backups of the store and of the database, and copies elsewhere, such as replicas in another bucket or region: this product neither knows nor deletes them.',

@@ -53,8 +53,8 @@ export function describeCheck(options: {
 \`[run, tenant, key, end, version]\`. Of other tenants there are salted digests, from which nothing can be guessed.`
     : `This certificate was made without keys. \`leaves.jsonl\` holds the digest of each leaf and neither its text nor its salt,
 so no key can be guessed from it. What can be checked: that so many results of this tenant are in each receipt, and that the receipts
-are in the seals. What cannot: which leaf is which run. For a sample, ask for its salt and its text: they are shown
-by a certificate with keys.`;
+are in the seals. What cannot: which leaf is which run. For a sample, ask for its salt and its text: an export
+of all seals has them.`;
   return `# How to check this certificate
 
 Nothing of the product that made it is needed.

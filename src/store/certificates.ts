@@ -51,6 +51,8 @@ export interface CertificateFacts {
   readonly database: string;
   readonly adopted_at: string;
   readonly receipts_kept: string;
+  /** `hashed`: some receipts keep salted digests in place of keys. */
+  readonly receipt_keys: 'plain' | 'hashed';
   readonly is_known: boolean;
   readonly rule: {
     /** Null: no policy is in force, and nothing falls due. */
