@@ -669,6 +669,7 @@ create table retention.batch (
     constraint why_is_known check (why in ('early', 'verify', 'after_restore')),
   asked_by text,
   revision bigint,
+  policies jsonb,
   ends text[]
     constraint an_end_is_known check (ends <@ array['deleted', 'gone', 'marker', 'purged']),
   versions text[] collate "C",
@@ -677,6 +678,7 @@ create table retention.batch (
   product text,
   salt bytea,
   seal_id bigint,
+  key_digests bytea,
   constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
   constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
   constraint what_s3_has_deleted_is_not_claimed_again check (deleted_at is null or lease is null),
@@ -689,12 +691,13 @@ alter table retention.batch
   alter column run_ids set storage external,
   alter column keys set storage extended,
   alter column tenants set storage extended,
-  alter column etags set storage external;
+  alter column etags set storage external,
+  alter column key_digests set storage external;
 
 comment on table retention.batch is
   'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 comment on column retention.batch.run_ids is
-  'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt; once sealed, its keys may be hashed (setting.receipt_keys)';
+  'its results: run_ids[i] of tenants[i] points at keys[i], packed by retention._pack_key. Of a settled batch those that it cleared: the receipt';
 comment on column retention.batch.etags is
   'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 comment on column retention.batch.why is
@@ -703,6 +706,8 @@ comment on column retention.batch.asked_by is
   'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
 comment on column retention.batch.revision is
   'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
+comment on column retention.batch.policies is
+  'how long results were kept when it was last claimed: "*" by the default policy, or by the cutoff of an early deletion, and by tenant those with a policy of their own';
 comment on column retention.batch.ends is
   'of a receipt: ends[i] says how the result of keys[i] ended: deleted, gone (the store had none), marker or purged. Null: all were deleted';
 comment on column retention.batch.versions is
@@ -713,6 +718,8 @@ comment on column retention.batch.settled_session is
   'of a receipt: the session user who wrote down what S3 has deleted; product: the version of that client';
 comment on column retention.batch.salt is
   'what the salts of its leaves are made from; null: it is not sealed';
+comment on column retention.batch.key_digests is
+  'of a sealed receipt whose keys are hashed (setting.receipt_keys): 32 bytes in place of each key, and keys is empty; null: keys has them';
 comment on column retention.batch.seal_id is
   'the seal that covers it; null: it is not sealed';
 comment on column retention.batch.oldest is
@@ -1046,10 +1053,12 @@ create table retention.receipt (
   settled_session text not null default session_user,
   product text,
   salt bytea,
-  seal_id bigint
+  seal_id bigint,
+  key_digests bytea
 );
 
 alter table retention.receipt
+  alter column key_digests set storage external,
   alter column run_ids set storage external;
 
 comment on table retention.receipt is

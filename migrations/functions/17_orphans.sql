@@ -239,11 +239,11 @@ as $$
     and not exists (
       select
       from retention.receipt r
-      cross join unnest(r.keys) with ordinality as u (key, n)
+      cross join unnest(retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (key, n)
       where r.settled_at >= p_list.begun_at
         and r.kind = 'orphan'
         and r.bucket = p_list.bucket
-        and starts_with(u.key, E'\x03')
+        and r.key_digests is not null
         and u.key = retention._hashed_key(retention._leaf_salt(r.salt, u.n), k.key)
     )
 $$;

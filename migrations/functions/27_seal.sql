@@ -129,8 +129,9 @@ begin
       seal_id = v_seal_id
     where b.batch_id = any (v_new.batches)
     returning 'batch' as source, b.batch_id as id, coalesce(b.why, 'policy') as kind, b.bucket, b.cleared as results,
-      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids, b.keys,
-      b.tenants, b.ends, b.versions
+      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids,
+      retention._kept_keys(b.keys, b.key_digests) as keys,
+      b.tenants, b.ends, b.versions, b.policies
   ),
   receipts as (
     update retention.receipt r
@@ -138,7 +139,8 @@ begin
       seal_id = v_seal_id
     where r.receipt_id = any (v_new.receipts)
     returning 'receipt' as source, r.receipt_id as id, r.kind, r.bucket, r.results, r.settled_at, r.request_ids,
-      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions
+      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids,
+      retention._kept_keys(r.keys, r.key_digests), r.tenants, r.ends, r.versions, null::jsonb
   ),
   changes as (
     update retention.change c
@@ -158,7 +160,7 @@ begin
     from (select * from batches union all select * from receipts) r
     cross join lateral (
       select string_agg(x.digest, null order by x.digest) as groups
-      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) x
     ) g
     union all
     select 3, c.id, 0, c.digest

@@ -106,7 +106,7 @@ begin
     select hashtextextended(u.run_id::text || ' ' || retention._known_key(u.key, u.run_id, b.salt, u.n), hashtext(b.bucket))
         as hash
     from retention.batch b
-    cross join lateral unnest(b.run_ids, b.keys) with ordinality as u (run_id, key, n)
+    cross join lateral unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
     group by 1
@@ -126,7 +126,7 @@ begin
     from retention.batch b
     cross join lateral (
       select e.run_id::text as run_id, retention._known_key(e.key, e.run_id, b.salt, e.n) as key
-      from unnest(b.run_ids, b.keys) with ordinality as e (run_id, key, n)
+      from unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as e (run_id, key, n)
       offset 0
     ) u
     where b.settled_at is not null

@@ -199,12 +199,12 @@ as $$
   ) r
   cross join lateral (
     select json_agg(encode(e.leaf_salt, 'hex') order by e.i) as salts, json_agg(e.leaf_text order by e.i) as texts
-    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) e
+    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) e
     where e.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
   ) l
   cross join lateral (
     select coalesce(json_agg(encode(g.digest, 'hex') order by g.digest), '[]') as others
-    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) g
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) g
     where g.tenant_id collate "C" is distinct from p_tenant_id collate "C"
   ) o
   where r.seal_id is not null

@@ -69,6 +69,8 @@ interface Gone {
   readonly last: string | null;
   readonly by_end: Readonly<Record<string, number>>;
   readonly by_kind: Readonly<Record<string, number>>;
+  /** By how long the policy kept them when they went. */
+  readonly by_retain: Readonly<Record<string, number>>;
 }
 
 /** What is certified, and how. */
@@ -98,6 +100,7 @@ interface Tally {
   readonly beside: Record<string, number>;
   readonly by_end: Record<string, number>;
   readonly by_kind: Record<string, number>;
+  readonly by_retain: Record<string, number>;
   /** Sealed ones. */
   readonly receipts: Set<string>;
   /** Buckets in which markers hide results of the tenant, each with how many and since when. */
@@ -153,6 +156,7 @@ export async function makeCertificate(
         last: tally.last?.toISOString() ?? null,
         by_end: tally.by_end,
         by_kind: tally.by_kind,
+        by_retain: tally.by_retain,
       },
       beside: { results: tally.beside },
       leaves,
@@ -272,6 +276,7 @@ function emptyTally(): Tally {
     beside: zeros(BESIDE),
     by_end: zeros(ENDS),
     by_kind: {},
+    by_retain: {},
     receipts: new Set(),
     markers: new Map(),
     first: undefined,
@@ -295,6 +300,8 @@ function count(tally: Tally, row: CertificateResult): void {
     });
   }
   if (row.category !== 'gone' || at === null) return;
+  const { retain } = row;
+  if (retain !== null) tally.by_retain[retain] = (tally.by_retain[retain] ?? 0) + 1;
   if (ended !== null) tally.by_end[ended] = (tally.by_end[ended] ?? 0) + 1;
   if (kind !== null) tally.by_kind[kind] = (tally.by_kind[kind] ?? 0) + 1;
   if (tally.first === undefined || at < tally.first) tally.first = at;

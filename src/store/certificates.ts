@@ -28,6 +28,8 @@ export interface CertificateResult {
   readonly ended: string | null;
   readonly version: string | null;
   readonly is_sealed: boolean | null;
+  /** How long its policy kept the result when it went, such as `30 days`. */
+  readonly retain: string | null;
 }
 
 /** A change of a policy, as `retention.certificate_facts` has it. */
