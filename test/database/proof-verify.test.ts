@@ -139,7 +139,9 @@ describeDatabase('promise 14: proof verify', () => {
       /batch-\d+ of seal 2 does not hold/u,
     );
     expect(await fails(whole.replace('results/x', 'results/y'))).toMatch(/receipt-\d+ of seal 1/u);
-    expect(await fails(whole.replace('retain\\": \\"30 days', 'retain\\": \\"31 days'))).toMatch(/change-\d+ of seal 1/u);
+    expect(await fails(whole.replace('retain\\": \\"30 days', 'retain\\": \\"31 days'))).toMatch(
+      /change-\d+ of seal 1/u,
+    );
     expect(await fails(`${lines.toSpliced(1, 1).join('\n')}\n`)).toMatch(/^batch-\d+ not there/u);
     expect(
       await fails(`${lines.filter((line) => !line.includes('"seal":3')).join('\n')}\n`),
