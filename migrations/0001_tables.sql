@@ -98,6 +98,8 @@ create table retention.setting (
   history_kept interval not null default '7 days',
   receipts_kept interval not null default '7 years'
     constraint receipts_are_kept_for_a_day_at_least check (receipts_kept >= '1 day'),
+  receipt_keys text not null default 'plain'
+    constraint receipt_keys_are_plain_or_hashed check (receipt_keys in ('plain', 'hashed')),
   default_bucket text
     constraint default_bucket_is_not_empty check (default_bucket <> ''),
   check_shared_objects boolean not null default true,
@@ -148,6 +150,8 @@ comment on column retention.setting.history_kept is
   'how long passes, and batches that cleared nothing, are remembered';
 comment on column retention.setting.receipts_kept is
   'how long a batch that cleared something is kept as its receipt';
+comment on column retention.setting.receipt_keys is
+  'plain: receipts keep keys as they are; hashed: from their seal on, a salted digest of each, and no receipt before is changed';
 comment on column retention.setting.default_bucket is
   'the bucket of results whose row names none';
 comment on column retention.setting.policy_guard is
@@ -662,9 +666,10 @@ create table retention.batch (
   tenants text[] not null,
   etags text[] collate "C",
   why text
-    constraint why_is_known check (why in ('early', 'verify', 'restored')),
+    constraint why_is_known check (why in ('early', 'verify', 'after_restore')),
   asked_by text,
   revision bigint,
+  policies jsonb,
   ends text[]
     constraint an_end_is_known check (ends <@ array['deleted', 'gone', 'marker', 'purged']),
   versions text[] collate "C",
@@ -673,6 +678,7 @@ create table retention.batch (
   product text,
   salt bytea,
   seal_id bigint,
+  key_digests bytea,
   constraint a_settled_batch_has_no_lease check (settled_at is null or lease is null),
   constraint a_dead_batch_is_not_worked_on check (dead_at is null or lease is null and settled_at is null),
   constraint what_s3_has_deleted_is_not_claimed_again check (deleted_at is null or lease is null),
@@ -685,7 +691,8 @@ alter table retention.batch
   alter column run_ids set storage external,
   alter column keys set storage extended,
   alter column tenants set storage extended,
-  alter column etags set storage external;
+  alter column etags set storage external,
+  alter column key_digests set storage external;
 
 comment on table retention.batch is
   'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
@@ -694,11 +701,13 @@ comment on column retention.batch.run_ids is
 comment on column retention.batch.etags is
   'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 comment on column retention.batch.why is
-  'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
+  'early: asked for before its time; verify: its object had returned; after_restore: it was restored, and fell due again; null: the policy';
 comment on column retention.batch.asked_by is
   'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
 comment on column retention.batch.revision is
   'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
+comment on column retention.batch.policies is
+  'how long results were kept when it was last claimed: "*" by the default policy, or by the cutoff of an early deletion, and by tenant those with a policy of their own';
 comment on column retention.batch.ends is
   'of a receipt: ends[i] says how the result of keys[i] ended: deleted, gone (the store had none), marker or purged. Null: all were deleted';
 comment on column retention.batch.versions is
@@ -709,6 +718,8 @@ comment on column retention.batch.settled_session is
   'of a receipt: the session user who wrote down what S3 has deleted; product: the version of that client';
 comment on column retention.batch.salt is
   'what the salts of its leaves are made from; null: it is not sealed';
+comment on column retention.batch.key_digests is
+  'of a sealed receipt whose keys are hashed (setting.receipt_keys): 32 bytes in place of each key, and keys is empty; null: keys has them';
 comment on column retention.batch.seal_id is
   'the seal that covers it; null: it is not sealed';
 comment on column retention.batch.oldest is
@@ -1042,10 +1053,12 @@ create table retention.receipt (
   settled_session text not null default session_user,
   product text,
   salt bytea,
-  seal_id bigint
+  seal_id bigint,
+  key_digests bytea
 );
 
 alter table retention.receipt
+  alter column key_digests set storage external,
   alter column run_ids set storage external;
 
 comment on table retention.receipt is
@@ -1066,7 +1079,7 @@ create table retention.returned_result (
   bucket text not null,
   key text collate "C" not null,
   why text not null
-    constraint why_is_known check (why in ('verify', 'restored')),
+    constraint why_is_known check (why in ('verify', 'after_restore')),
   noted_at timestamptz not null default now(),
   primary key (run_id, bucket, key)
 );
@@ -1074,7 +1087,7 @@ create table retention.returned_result (
 comment on table retention.returned_result is
   'results whose object is back, since their stamp was taken away: the receipt of their next deletion says why it is another';
 comment on column retention.returned_result.why is
-  'verify: a verify found the object; restored: it was restored, or its stamp was taken away by hand';
+  'verify: a verify found the object; after_restore: it was restored, or its stamp was taken away by hand';
 
 create table retention.stamp_account (
   kind text primary key

@@ -1,4 +1,5 @@
 import { type LibraryOptions, withStore } from './assembly.ts';
+import { UsageError } from './errors.ts';
 import { silentLogger } from './logger.ts';
 import { type SealExport, exportSeals } from './proof/export-seals.ts';
 import { readHeads } from './proof/heads.ts';
@@ -55,6 +56,26 @@ export async function proofHead(request: ProofRequest): Promise<{
     const [head] = await store.listHeads();
     return { head: head ?? null, unsealed_because: unsealed };
   });
+}
+
+/**
+ * Sets how receipts that are sealed from now on keep keys: as they are, or as salted digests. Returns what changed, a
+ * line each; none: it was so already. What is sealed stays as it is.
+ *
+ * @throws UsageError for anything but `plain` or `hashed`.
+ * @throws DatabaseError
+ */
+export async function setReceiptKeys({
+  config,
+  logger = silentLogger,
+  receiptKeys,
+}: ProofRequest & { readonly receiptKeys: 'plain' | 'hashed' }): Promise<readonly string[]> {
+  if (!['plain', 'hashed'].includes(receiptKeys)) {
+    throw new UsageError(`receipt keys: expected plain or hashed; given ${String(receiptKeys)}`);
+  }
+  return withStore({ config, logger, mustWrite: true }, (store) =>
+    store.configure({ receiptKeys }),
+  );
 }
 
 /**

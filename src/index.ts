@@ -23,6 +23,7 @@ export {
   type ProofVerifyRequest,
   exportProof,
   proofHead,
+  setReceiptKeys,
   verifyProof,
 } from './assembly-proof.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';

@@ -116,11 +116,11 @@ language sql
 immutable
 parallel safe
 return case
-  when strpos(p_key, E'\x01') > 0 or starts_with(p_key, E'\x02') then E'\x02' || p_key
+  when strpos(p_key, E'\x01') > 0 or starts_with(p_key, E'\x02') or starts_with(p_key, E'\x03') then E'\x02' || p_key
   else replace(p_key, p_run_id, E'\x01')
 end;
 
--- The key that _pack_key was given.
+-- The key that _pack_key was given; of one that is kept as a digest (10_hashed_keys), the digest: sha256:<hexadecimal>.
 create or replace function retention._unpack_key(p_packed text, p_run_id text)
 returns text
 language sql
@@ -128,5 +128,6 @@ immutable
 parallel safe
 return case
   when starts_with(p_packed, E'\x02') then substr(p_packed, 2)
+  when starts_with(p_packed, E'\x03') then 'sha256:' || encode(decode(substr(p_packed, 2), 'base64'), 'hex')
   else replace(p_packed, E'\x01', p_run_id)
 end;

@@ -162,36 +162,6 @@ begin
 end
 $$;
 
--- Takes what keepers have out of the strays that a verify has sorted: it is no orphan. Called by sort_strays.
-create or replace function retention._spare_kept_strays(p_verify_id uuid)
-returns void
-language plpgsql
-as $$
-declare
-  v_part record;
-begin
-  if not exists (select from retention.keeper) then
-    return;
-  end if;
-  for v_part in
-    select o.bucket, array_agg(o.key) as keys
-    from (
-      select s.bucket, s.key, row_number() over (partition by s.bucket order by s.key) / 1000 as part
-      from retention.stray s
-      where s.verify_id = p_verify_id
-        and s.kind = 'orphan'
-    ) o
-    group by o.bucket, o.part
-  loop
-    update retention.stray s
-    set kind = null
-    where s.verify_id = p_verify_id
-      and s.bucket = v_part.bucket
-      and s.key in (select k.key collate "C" from retention._kept(v_part.bucket, v_part.keys) k);
-  end loop;
-end
-$$;
-
 -- Looks closely at keepers whose tables have changed, and remembers what it saw where they can be asked. Called with
 -- every note of the gate, so by every tick.
 create or replace function retention._look_at_keepers()

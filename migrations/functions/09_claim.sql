@@ -317,6 +317,7 @@ begin
     why = v_why,
     asked_by = case when b.early is null or v_is_early then b.asked_by end,
     revision = (select max(c.change_id) from retention.change c),
+    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
     -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
     etags = case when v_asks_by_etag then retention._read_conditions(b) end,
     visible_at = clock_timestamp() + p_lease_for,

@@ -3,7 +3,7 @@ Results whose object is back: their stamp was taken away (17_unstamp), so that t
 next deletion says that it is another one. They are told apart when they are claimed, whichever way they were flagged.
 */
 
--- Why a batch goes, as far as its results have been back: verify, restored, or null. A batch has one such reason: what has
+-- Why a batch goes, as far as its results have been back: verify, after_restore, or null. A batch has one such reason: what has
 -- another than its first result leaves it for a batch of its own, which takes its place in the queue. Called by claim
 -- where any result is back, before it leases the batch.
 create or replace function retention._tell_returned(p_batch_id bigint)

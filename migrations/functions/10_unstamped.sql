@@ -168,7 +168,7 @@ begin
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
       bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
-      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, ends, versions,
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, policies, ends, versions,
       request_ids, settled_session, product, run_ids, keys, tenants
     )
     values (
@@ -192,6 +192,7 @@ begin
       p_batch.why,
       p_batch.asked_by,
       p_batch.revision,
+      p_batch.policies,
       case when p_batch.ends is not null then array(select p_batch.ends[i] from unnest(v_kind.places) i order by i) end,
       case when p_batch.versions is not null then array(select p_batch.versions[i] from unnest(v_kind.places) i order by i) end,
       p_batch.request_ids,

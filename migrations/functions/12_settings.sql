@@ -60,11 +60,17 @@ begin
       message = format('%s takes an object such as {"enabled": false}, given: %s', p_function, coalesce(left(p_settings::text, 100), 'null'));
   end if;
   for v_key in select jsonb_object_keys(p_settings) loop
-    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
+    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket', 'receipt_keys')
+      -- No variable says how receipts keep keys.
+      or v_key = 'receipt_keys' and p_function <> 'configure'
+    then
       raise exception using
         errcode = 'invalid_parameter_value',
         message = format('%s knows no setting %s', p_function, v_key),
-        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
+        hint = case p_function
+          when 'configure' then 'It takes enabled, retain, loop_interval, batch_size, default_bucket and receipt_keys.'
+          else 'It takes enabled, retain, loop_interval, batch_size and default_bucket.'
+        end;
     end if;
     -- Of several buckets none is the default, and so a process that names several brings none.
     if coalesce(p_settings ->> v_key, '') = '' and v_key <> 'default_bucket' then
@@ -73,11 +79,17 @@ begin
         message = format('%s needs a value for %s, given: %s', p_function, v_key, p_settings -> v_key),
         hint = 'Leave out what is to stay as it is.';
     end if;
+    if v_key = 'receipt_keys' and p_settings ->> v_key not in ('plain', 'hashed') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('%s takes plain or hashed as receipt_keys, given: %s', p_function, left(p_settings ->> v_key, 100));
+    end if;
   end loop;
 end
 $$;
 
--- Sets what a person wants, and what no variable undoes: enabled, retain, loop_interval, batch_size and default_bucket.
+-- Sets what a person wants, and what no variable undoes: enabled, retain, loop_interval, batch_size, default_bucket and
+-- receipt_keys (plain, or hashed: receipts that are sealed from then on keep salted digests of keys).
 -- p_settings: an object with any of them. A key that is absent changes nothing. retain is the default
 -- policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
 -- another object with another default, so only set_default_bucket changes one. Returns one line for each change: "batch_size: 1000
@@ -126,16 +138,19 @@ begin
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = coalesce(s.default_bucket, nullif(p_settings ->> 'default_bucket', ''))
+    default_bucket = coalesce(s.default_bucket, nullif(p_settings ->> 'default_bucket', '')),
+    receipt_keys = coalesce(p_settings ->> 'receipt_keys', s.receipt_keys)
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
     or s.default_bucket is null and nullif(p_settings ->> 'default_bucket', '') is not null
+    or s.receipt_keys is distinct from coalesce(p_settings ->> 'receipt_keys', s.receipt_keys)
   returning to_jsonb(s) into v_new;
   -- Also where it was so already: the person wants it so.
   perform retention._note_person(k.name)
   from jsonb_object_keys(p_settings) as k (name)
-  where p_settings ->> k.name <> '';
+  where p_settings ->> k.name <> ''
+    and k.name <> 'receipt_keys';
   perform retention._note_gate();
   return query
   select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))

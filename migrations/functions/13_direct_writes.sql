@@ -31,33 +31,6 @@ before delete or update of table_name, table_oid, key_column, bucket_column, unt
 for each row
 execute function retention._guard_keeper();
 
--- Before all keepers, or all objects under a hold, are taken away at once.
-create or replace function retention._guard_emptying()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if tg_table_name = 'keeper' and exists (select from retention.keeper) then
-    perform retention._two_people('keeper', '{"truncate": true}');
-  elsif tg_table_name = 'held_object' and exists (select from retention.held_object) then
-    perform retention._two_people('hold', '{"truncate": "held_object"}');
-  end if;
-  return null;
-end
-$$;
-
-create or replace trigger guard_keepers
-before truncate on retention.keeper
-for each statement
-execute function retention._guard_emptying();
-
-create or replace trigger guard_held_objects
-before truncate on retention.held_object
-for each statement
-execute function retention._guard_emptying();
-
 -- After objects were taken away from holds: of a hold that is in force, that needs two people.
 create or replace function retention._guard_held_object()
 returns trigger

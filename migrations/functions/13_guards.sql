@@ -48,6 +48,7 @@ begin
         to_jsonb(retention._in_days(new.unanswered_for)::text)
       ),
       ('receipts_kept', new.receipts_kept < old.receipts_kept, to_jsonb(retention._in_days(new.receipts_kept)::text)),
+      ('receipt_keys', old.receipt_keys = 'plain' and new.receipt_keys <> 'plain', to_jsonb(new.receipt_keys)),
       ('check_shared_objects', old.check_shared_objects and not new.check_shared_objects, 'false'),
       -- Rows that name no bucket mean other objects then.
       (

@@ -259,7 +259,8 @@ begin
 
   if v_run.cleared_at is not null then
     state := 'cleared';
-    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
+    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at))
+      || coalesce('; ' || retention._last_receipt_words(v_run_id, v_run.completed_at, v_run.cleared_at), '');
   elsif v_run.status::text is distinct from v_completed then
     state := 'not completed';
     because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);

@@ -63,20 +63,34 @@ begin
 end
 $$;
 
--- Takes what is not to be deleted out of the strays that a verify has sorted: what is ours, and what a hold found.
--- Called by sort_strays.
+-- Takes out of the strays that a verify has sorted what is no orphan. Called by sort_strays, which knows rows that are
+-- cleared as well.
 create or replace function retention._spare_strays(p_verify_id uuid)
 returns void
-language sql
+language plpgsql
 as $$
-  update retention.stray s
-  set kind = null
-  where s.verify_id = p_verify_id
-    and s.kind = 'orphan'
-    and (
-      starts_with(s.key, '.retention/')
-      or (select exists (select from retention.held_object)) and retention._is_held_object(s.bucket, s.key)
-    )
+declare
+  v_page record;
+begin
+  for v_page in
+    select o.bucket, array_agg(o.key) as keys
+    from (
+      select s.bucket, s.key, row_number() over (partition by s.bucket order by s.key) / 1000 as page
+      from retention.stray s
+      where s.verify_id = p_verify_id
+        and s.kind = 'orphan'
+    ) o
+    group by o.bucket, o.page
+  loop
+    update retention.stray s
+    set kind = null
+    where s.verify_id = p_verify_id
+      and s.bucket = v_page.bucket
+      and s.key in (
+        select r.key collate "C" from retention._orphan_reasons(v_page.bucket, v_page.keys) r where r.reason is not null
+      );
+  end loop;
+end
 $$;
 
 -- Raises invalid_parameter_value for a margin of less than an hour: a younger object may be an upload whose row is
@@ -228,13 +242,24 @@ as $$
   select coalesce(array_agg(k.key order by k.n), '{}')
   from unnest(p_keys) with ordinality as k (key, n)
   where k.key collate "C" not in (
-    select retention._unpack_key(u.key, '') collate "C"
-    from retention.receipt r
-    cross join unnest(r.keys) as u (key)
-    where r.settled_at >= p_list.begun_at
-      and r.kind = 'orphan'
-      and r.bucket = p_list.bucket
-  )
+      select retention._unpack_key(u.key, '') collate "C"
+      from retention.receipt r
+      cross join unnest(r.keys) as u (key)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+    )
+    -- With hashed keys, each is tried with the salt of each receipt.
+    and not exists (
+      select
+      from retention.receipt r
+      cross join unnest(retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (key, n)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+        and r.key_digests is not null
+        and u.key = retention._hashed_key(retention._leaf_salt(r.salt, u.n), k.key)
+    )
 $$;
 
 -- Writes down what became of keys that claim_orphans gave. p_request_id: its request; null: there was none. p_deleted,

@@ -172,7 +172,7 @@ begin
     array[retention._read_run_id(p_run_id)],
     'infinity',
     case when p_restored then 'restored' else 'unstamped' end,
-    'restored',
+    'after_restore',
     p_version,
     p_client
   ) > 0;

@@ -159,7 +159,6 @@ begin
     where s.verify_id = p_verify_id
       and s.bucket = p.bucket
       and s.key = p.key;
-    perform retention._spare_kept_strays(p_verify_id);
     perform retention._spare_strays(p_verify_id);
   end if;
   return query

@@ -2,8 +2,8 @@
 Receipts in one shape: settled batches, and what happened outside a batch.
 */
 
--- Every receipt, sealed or not: source is batch or receipt, and id the number there. kind says why it went: policy, early,
--- verify, restored (of a batch), found_gone, restored, unstamped or orphan (of retention.receipt).
+-- Every receipt, sealed or not: source is batch or receipt, and id the number there. kind says why it went (policy, early,
+-- verify or after_restore, of a batch), or what else it is: found_gone, restored, unstamped or orphan (of retention.receipt).
 create or replace view retention._receipt as
 select 'batch' as source,
   b.batch_id as id,
@@ -12,10 +12,11 @@ select 'batch' as source,
   b.cleared as results,
   b.settled_at,
   b.run_ids,
-  b.keys,
+  retention._kept_keys(b.keys, b.key_digests) as keys,
   b.tenants,
   b.ends,
   b.versions,
+  b.policies,
   b.request_ids,
   b.asked_by,
   b.revision,
@@ -27,6 +28,6 @@ from retention.batch b
 where b.settled_at is not null
   and b.cleared > 0
 union all
-select 'receipt', r.receipt_id, r.kind, r.bucket, r.results, r.settled_at, r.run_ids, r.keys, r.tenants, r.ends, r.versions,
+select 'receipt', r.receipt_id, r.kind, r.bucket, r.results, r.settled_at, r.run_ids, retention._kept_keys(r.keys, r.key_digests), r.tenants, r.ends, r.versions, null,
   r.request_ids, r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.seal_id
 from retention.receipt r;

@@ -24,14 +24,16 @@ return case
   else p_at::text
 end;
 
--- The leaves of one receipt, from its arrays: i counts from 1. leaf_text: [run, tenant, key, end, version].
+-- The leaves of one receipt, from its arrays: i counts from 1. leaf_text: [run, tenant, key, end, version,
+-- how long its policy kept it]; of a key that is hashed, its digest: sha256:<hexadecimal>.
 create or replace function retention._leaves(
   p_salt bytea,
   p_run_ids retention.run_id[],
   p_keys text[],
   p_tenants text[],
   p_ends text[],
-  p_versions text[]
+  p_versions text[],
+  p_policies jsonb
 )
 returns table (i integer, tenant_id text, leaf_salt bytea, leaf_text text)
 language sql
@@ -44,12 +46,15 @@ as $$
     array_to_json(array[
       u.run_id::text,
       u.tenant_id,
-      case when u.run_id is null then u.key else retention._unpack_key(u.key, u.run_id::text) end,
+      retention._unpack_key(u.key, coalesce(u.run_id::text, '')),
       coalesce(u.how, 'deleted'),
-      u.version
+      u.version,
+      coalesce(s.policies ->> u.tenant_id, s.policies ->> '*')
     ])::text
   from (
-    select string_agg(sha512(p_salt || int4send(g.n)), '' order by g.n) as stream
+    select string_agg(sha512(p_salt || int4send(g.n)), '' order by g.n) as stream,
+      -- Read from where it is stored once, and not for each leaf.
+      p_policies || '{}' as policies
     from generate_series(0, (cardinality(p_run_ids) - 1) / 4) g (n)
     offset 0
   ) s
@@ -72,7 +77,8 @@ create or replace function retention._groups(
   p_keys text[],
   p_tenants text[],
   p_ends text[],
-  p_versions text[]
+  p_versions text[],
+  p_policies jsonb
 )
 returns table (tenant_id text, digest bytea)
 language sql
@@ -82,7 +88,7 @@ as $$
   select l.tenant_id, sha256(string_agg(l.digest, ''))
   from (
     select l.tenant_id collate "C" as tenant_id, retention._leaf_digest(l.leaf_salt, l.leaf_text) as digest
-    from retention._leaves(p_salt, p_run_ids, p_keys, p_tenants, p_ends, p_versions) l
+    from retention._leaves(p_salt, p_run_ids, p_keys, p_tenants, p_ends, p_versions, p_policies) l
     -- In the order of i within a tenant, by one sort: ordered within the aggregate, each tenant would be sorted by itself.
     order by 1, l.i
   ) l

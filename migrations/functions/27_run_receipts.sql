@@ -93,6 +93,7 @@ $$;
 
 -- The receipts of a run, oldest first. p_batch_ids: of _batches_with. is_gone: its result was deleted or found gone; false: its stamp was taken away.
 -- began_at: of a batch, when its last claim began; flagged_at, deleted_at, early and late_since as the batch has them.
+-- retain: how long its policy kept it, or after how long a person asked for it. key: where it is hashed, that of the row if it is the one; else the digest.
 create or replace function retention._run_receipts(
   p_run_id retention.run_id,
   p_batch_ids bigint[],
@@ -115,7 +116,8 @@ returns table (
   began_at timestamptz,
   deleted_at timestamptz,
   early interval,
-  late_since timestamptz
+  late_since timestamptz,
+  retain text
 )
 language plpgsql
 stable
@@ -125,10 +127,10 @@ begin
   return query
   select format('%s-%s', r.source, r.id),
     r.kind,
-    r.kind not in ('restored', 'unstamped') or r.source = 'batch',
+    r.kind not in ('restored', 'unstamped'),
     r.settled_at,
     r.bucket,
-    retention._unpack_key(r.keys[p.place], p_run_id::text),
+    retention._known_key(r.keys[p.place], p_run_id, r.salt, p.place),
     r.tenants[p.place],
     coalesce(r.ends[p.place], 'deleted'),
     r.asked_by,
@@ -139,7 +141,8 @@ begin
     b.leased_at,
     b.deleted_at,
     b.early,
-    b.late_since
+    b.late_since,
+    coalesce(r.policies ->> r.tenants[p.place], r.policies ->> '*')
   from (
     select x.* from retention._receipt x where x.source = 'batch' and x.id = any (p_batch_ids)
     union all

@@ -120,22 +120,27 @@ begin
     v_complete_to := greatest(v_before.complete_to, v_complete_to);
   end if;
 
+  if (select s.receipt_keys = 'hashed' from retention.setting s) then
+    perform retention._hash_keys(v_new.batches, v_new.receipts);
+  end if;
   with batches as (
     update retention.batch b
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(b.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where b.batch_id = any (v_new.batches)
     returning 'batch' as source, b.batch_id as id, coalesce(b.why, 'policy') as kind, b.bucket, b.cleared as results,
-      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids, b.keys,
-      b.tenants, b.ends, b.versions
+      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids,
+      retention._kept_keys(b.keys, b.key_digests) as keys,
+      b.tenants, b.ends, b.versions, b.policies
   ),
   receipts as (
     update retention.receipt r
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(r.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where r.receipt_id = any (v_new.receipts)
     returning 'receipt' as source, r.receipt_id as id, r.kind, r.bucket, r.results, r.settled_at, r.request_ids,
-      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions
+      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids,
+      retention._kept_keys(r.keys, r.key_digests), r.tenants, r.ends, r.versions, null::jsonb
   ),
   changes as (
     update retention.change c
@@ -155,7 +160,7 @@ begin
     from (select * from batches union all select * from receipts) r
     cross join lateral (
       select string_agg(x.digest, null order by x.digest) as groups
-      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) x
     ) g
     union all
     select 3, c.id, 0, c.digest

@@ -1,6 +1,6 @@
 /*
 What is sealed stays as it is: no role but the owner has rights on these tables, and these triggers refuse the owner's
-own slips. What an owner does who takes them away is found by verify.
+own slips (13_not_emptied: TRUNCATE). What an owner does who takes them away is found by verify.
 */
 
 -- Refuses to change or delete what is sealed, and any change of the log of changes but its sealing. A receipt goes with
@@ -57,31 +57,6 @@ begin
 end
 $$;
 
--- Refuses to empty a table with something sealed in it.
-create or replace function retention._guard_truncate()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_is_sealed boolean;
-begin
-  execute format(
-    'select exists (select from retention.%I where %s)',
-    tg_table_name,
-    case when tg_table_name in ('batch', 'receipt') then 'seal_id is not null' else 'true' end
-  )
-  into v_is_sealed;
-  if v_is_sealed then
-    raise exception using
-      errcode = 'RR060',
-      message = format('retention.%I is not emptied: what is sealed stays as it is', tg_table_name);
-  end if;
-  return null;
-end
-$$;
-
 create or replace trigger guard_sealed
 before update or delete on retention.batch
 for each row
@@ -103,26 +78,6 @@ create or replace trigger guard_seal
 before update or delete on retention.seal
 for each row
 execute function retention._guard_seal();
-
-create or replace trigger guard_truncate
-before truncate on retention.batch
-for each statement
-execute function retention._guard_truncate();
-
-create or replace trigger guard_truncate
-before truncate on retention.receipt
-for each statement
-execute function retention._guard_truncate();
-
-create or replace trigger guard_truncate
-before truncate on retention.change
-for each statement
-execute function retention._guard_truncate();
-
-create or replace trigger guard_truncate
-before truncate on retention.seal
-for each statement
-execute function retention._guard_truncate();
 
 -- Removes the receipts of seals that are older than setting.receipts_kept. Their digests stay in the seal, so that the
 -- chain can be verified; so do the changes. Some 20,000 receipts at a time: the others wait for the next hour.

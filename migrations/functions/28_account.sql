@@ -114,28 +114,28 @@ as $$
     -- A stamp has the time at which its transaction began, and its receipt the time of the statement: a day lies between
     -- at most.
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0) as key,
+      hashtextextended(retention._known_key(u.key, u.run_id, b.salt, u.n), 0) as key,
       hashtext(b.bucket) as bucket,
       b.settled_at as gone_at,
       b.newest,
       null::timestamptz as back_at,
       null::timestamptz as stamped_at
     from retention.batch b
-    cross join unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
       and (p_from is null or b.settled_at >= p_from - interval '1 day')
       and (p_to is null or b.settled_at < p_to + interval '1 day')
     union all
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0),
+      hashtextextended(retention._known_key(u.key, u.run_id, r.salt, u.n), 0),
       hashtext(r.bucket),
       case when r.kind = 'found_gone' then r.settled_at end,
       r.settled_at,
       case when r.kind <> 'found_gone' then r.settled_at end,
       null
     from retention.receipt r
-    cross join unnest(r.run_ids, r.keys) as u (run_id, key)
+    cross join unnest(r.run_ids, retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (run_id, key, n)
     where r.kind <> 'orphan'
     union all
     select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at
@@ -162,8 +162,8 @@ as $$
       when x.stamped_at is not null and x.gone_at > coalesce(x.back_at, '-infinity')
         and (x.bucket is null or x.bucket in (x.first_bucket, x.last_bucket))
       then 'accounted'
-      when x.stamped_at < i.adopted_at then 'before_adoption'
-      when x.stamped_at < now() - s.receipts_kept then 'receipt_pruned'
+      when x.stamped_at < (select i.adopted_at from retention.identity i) then 'before_adoption'
+      when x.stamped_at < now() - (select s.receipts_kept from retention.setting s) then 'receipt_pruned'
       when x.stamped_at is not null then 'no_receipt'
       when x.back_at >= coalesce(x.gone_at, '-infinity') then 'returned'
       else (
@@ -174,7 +174,7 @@ as $$
           when bool_or(
             hashtextextended(r.key::text, 0) = x.key
             and coalesce(hashtext(nullif(r.bucket, '')) in (x.first_bucket, x.last_bucket), true)
-            and r.status::text = coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED')
+            and r.status::text = (select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') from retention.adapter a)
             and r.completed_at <= x.newest
           )
           then 'no_stamp'
@@ -185,9 +185,6 @@ as $$
       )
     end
   from result x
-  cross join retention.identity i
-  cross join retention.setting s
-  cross join retention.adapter a
   where (p_from is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) >= p_from)
     and (p_to is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) < p_to)
 $$;

@@ -79,17 +79,19 @@ create or replace function retention._receipt_words(
   p_how text,
   p_bucket text,
   p_key text,
-  p_asked_by text
+  p_asked_by text,
+  p_retain text
 )
 returns text
 language sql
 immutable
 as $$
   select format(
-    '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
+    '%s: object %s in bucket %s %s%s', p_receipt,
+    p_key || case when p_key ~ '^sha256:[0-9a-f]{64}$' then ' (the digest of its key, which is not kept)' else '' end, p_bucket,
     case
       when p_kind = 'found_gone' then 'found gone and stamped'
-      when p_kind = 'restored' and not p_is_gone then 'brought back, and no longer stamped as gone'
+      when p_kind = 'restored' then 'brought back, and no longer stamped as gone'
       when not p_is_gone then 'no longer stamped as gone'
       else case p_how
         when 'gone' then 'already gone'
@@ -97,14 +99,35 @@ as $$
         when 'purged' then 'deleted with all its versions'
         else 'deleted'
       end || case p_kind
-        when 'early' then ', asked for before its time'
+        when 'early' then ', asked for before its time' || coalesce(', after ' || p_retain, '')
         when 'verify' then ', its object had returned'
-        when 'restored' then ', it was restored and fell due again'
-        else ', by its policy'
+        when 'after_restore' then ', it was restored and fell due again'
+        else ', by its policy' || coalesce(' of ' || p_retain, '')
       end
     end,
     coalesce(', asked for by ' || p_asked_by, '')
   )
+$$;
+
+-- What the receipt says by which a stamped run was stamped. Null: there is none.
+create or replace function retention._last_receipt_words(
+  p_run_id retention.run_id,
+  p_completed_at timestamptz,
+  p_cleared_at timestamptz
+)
+returns text
+language sql
+stable
+as $$
+  select retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by, r.retain)
+  from retention._run_receipts(
+    p_run_id,
+    retention._batches_with(p_run_id, p_completed_at, p_cleared_at, false, null),
+    p_cleared_at - interval '1 hour'
+  ) r
+  where r.is_gone
+  order by r.settled_at desc
+  limit 1
 $$;
 
 -- Raises invalid_parameter_value for what history cannot be asked.
@@ -224,7 +247,7 @@ begin
     where c.change_id = any (retention._changes_of(v_tenant_id, v_run_id::text, p_setting, p_since, p_limit))
     union all
     select r.settled_at,
-      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by),
+      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by, r.retain),
       coalesce(r.settled_session, 'the cycle') || coalesce(' (retention ' || r.product || ')', ''),
       'receipt', r.kind, r.tenant_id, p_run_id, r.receipt, r.settled_session, null, null, null, null, null
     from retention._run_receipts(v_run_id, v_batch_ids, p_since) r

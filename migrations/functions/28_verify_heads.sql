@@ -103,9 +103,10 @@ begin
   select coalesce(array_agg(h.hash), '{}')
   into strict v_hashes
   from (
-    select hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) as hash
+    select hashtextextended(u.run_id::text || ' ' || retention._known_key(u.key, u.run_id, b.salt, u.n), hashtext(b.bucket))
+        as hash
     from retention.batch b
-    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join lateral unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
     group by 1
@@ -116,18 +117,22 @@ begin
     return;
   end if;
   return query
-  select w.run_id, w.bucket, retention._unpack_key(w.key, w.run_id), 'batch-' || w.before_id, 'batch-' || w.batch_id,
+  select w.run_id, w.bucket, w.key, 'batch-' || w.before_id, 'batch-' || w.batch_id,
     w.flagged_at < w.before_at
   from (
-    select u.run_id::text as run_id, b.bucket, u.key, b.batch_id, b.flagged_at,
+    select u.run_id, b.bucket, u.key, b.batch_id, b.flagged_at,
       lag(b.batch_id) over same as before_id,
       lag(b.settled_at) over same as before_at
     from retention.batch b
-    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join lateral (
+      select e.run_id::text as run_id, retention._known_key(e.key, e.run_id, b.salt, e.n) as key
+      from unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as e (run_id, key, n)
+      offset 0
+    ) u
     where b.settled_at is not null
       and b.cleared > 0
-      and hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) in (select unnest(v_hashes))
-    window same as (partition by u.run_id::text, b.bucket, u.key order by b.settled_at, b.batch_id)
+      and hashtextextended(u.run_id || ' ' || u.key, hashtext(b.bucket)) in (select unnest(v_hashes))
+    window same as (partition by u.run_id, b.bucket, u.key order by b.settled_at, b.batch_id)
   ) w
   where w.before_id is not null
   limit 1000;

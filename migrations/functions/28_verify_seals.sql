@@ -70,7 +70,7 @@ as $$
   from retention._receipt r
   cross join lateral (
     select string_agg(x.digest, null order by x.digest) as groups
-    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) x
   ) g
   where r.seal_id between p_from and p_to
   union all

@@ -204,7 +204,7 @@ begin
   if v_last.is_gone and not coalesce(p_completed_at > v_last.settled_at and p_completed_at <= p_at, false) then
     state := 'cleared';
     because := retention._receipt_words(
-        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by
+        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by, v_last.retain
       )
       || format(', at %s', retention._iso(v_last.settled_at))
       || case when v_last.flagged_at is not null then format('; it had been flagged at %s', retention._iso(v_last.flagged_at)) else '' end;

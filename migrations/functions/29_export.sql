@@ -47,7 +47,7 @@ as $$
         'salt', encode(r.salt, 'hex'),
         'leaves', array(
           select l.leaf_text
-          from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) l
+          from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) l
           order by l.i
         )
       )

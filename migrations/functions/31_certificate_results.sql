@@ -25,6 +25,7 @@ $$;
 
 -- What receipts say of a tenant, for those that were settled from p_first on and before p_last: a row for each result. goes: its
 -- object went; the others take a stamp away. is_last: of its run, and is_last_of_key: of its run and key.
+-- kept_key: the key as the receipt has it; key: as it is known, which differs where keys are hashed.
 create or replace function retention._entries_of(p_tenant_id text, p_first timestamptz, p_last timestamptz)
 returns table (
   receipt text,
@@ -35,8 +36,10 @@ returns table (
   bucket text,
   run_id retention.run_id,
   key text,
+  kept_key text,
   how text,
   version text,
+  retain text,
   is_last boolean,
   is_last_of_key boolean
 )
@@ -54,11 +57,14 @@ as $$
       r.settled_at,
       r.bucket,
       u.run_id,
-      retention._unpack_key(u.key, u.run_id::text) as key,
+      retention._known_key(u.key, u.run_id, r.salt, u.n) as key,
+      retention._unpack_key(u.key, u.run_id::text) as kept_key,
       coalesce(u.how, 'deleted') as how,
-      u.version
+      u.version,
+      coalesce(r.policies ->> u.tenant_id, r.policies ->> '*') as retain
     from retention._receipt r
-    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) as u (run_id, key, tenant_id, how, version)
+    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) with ordinality
+      as u (run_id, key, tenant_id, how, version, n)
     where r.settled_at >= p_first
       and r.settled_at < p_last
       and u.run_id is not null
@@ -72,7 +78,7 @@ $$;
 -- spared (S3 holds another version of its object), without_place (its row names no object that could be deleted), unreadable (looking at its row raises an error), stamped_before_adoption, stamped_receipt_pruned, stamped_without_receipt
 -- and unstamped (a receipt says that it went, and its row has no stamp). Beside it is one of early, due_outside
 -- (the run falls due outside the period), row_gone (the tenant has no such run any more), earlier (deleted, and restored or written since), restored and stamp_taken_away.
--- receipt: which one says so. p_tenant_id: null: results without a tenant. Reads the rows of the tenant and the receipts since the
+-- receipt: which one says so, and retain how long its policy kept the result then. p_tenant_id: null: results without a tenant. Reads the rows of the tenant and the receipts since the
 -- period began; changes nothing.
 -- For observers.
 -- Raises invalid_parameter_value for what cannot be a tenant id and for a period that is none or is not over yet, and
@@ -93,7 +99,8 @@ returns table (
   settled_at timestamptz,
   ended text,
   version text,
-  is_sealed boolean
+  is_sealed boolean,
+  retain text
 )
 language plpgsql
 stable
@@ -127,7 +134,7 @@ begin
     ),
     judged as materialized (
       select p.*,
-        e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id, e.goes, e.bucket as receipt_bucket, e.key as receipt_key,
+        e.receipt, e.kind, e.settled_at, e.how, e.version, e.retain, e.seal_id, e.goes, e.bucket as receipt_bucket, e.kept_key as receipt_key,
         w.state as work,
         p.cleared_at is null and p.run_id in (select u.run_id from retention.surge_part s cross join unnest(s.run_ids) as u (run_id)) as is_parked
       from population p
@@ -167,7 +174,8 @@ begin
         case when k.is_proven then k.receipt_bucket else retention._bucket(k.bucket, (select s.default_bucket from retention.setting s)) end,
         case when k.is_proven then k.receipt_key else k.key::text end,
         case when k.is_proven then k.receipt end, case when k.is_proven then k.kind end, case when k.is_proven then k.settled_at end,
-        case when k.is_proven then k.how end, case when k.is_proven then k.version end, case when k.is_proven then k.seal_id is not null end
+        case when k.is_proven then k.how end, case when k.is_proven then k.version end, case when k.is_proven then k.seal_id is not null end,
+        case when k.is_proven then k.retain end
       from known k
       order by k.due_at, k.run_id::text
     )
@@ -181,7 +189,7 @@ begin
           when e.kind = 'early' then 'early'
           else 'due_outside'
         end,
-        null, e.run_id::text, null, null, null, e.bucket, e.key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null
+        null, e.run_id::text, null, null, null, e.bucket, e.kept_key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null, e.retain
       from entry e
       left join known k on k.is_proven
         and k.run_id = e.run_id

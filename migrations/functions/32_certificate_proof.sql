@@ -65,7 +65,7 @@ end
 $$;
 
 -- What a certificate says beside its results, as one object: as_of, session, database (the fence), adopted_at,
--- receipts_kept, is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
+-- receipts_kept, receipt_keys (hashed: some receipts keep digests of keys), is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
 -- counted (what it counts), and head (the last seal; null: there is none).
 -- For observers.
 -- Raises what certificate_results raises.
@@ -94,6 +94,13 @@ begin
     'database', (select i.fence from retention.identity i),
     'adopted_at', (select retention._iso(i.adopted_at) from retention.identity i),
     'receipts_kept', (select s.receipts_kept::text from retention.setting s),
+    'receipt_keys', case
+      when (select s.receipt_keys from retention.setting s) = 'hashed' or exists (
+        select from retention.change c where c.subject = 'setting' and c.after ->> 'receipt_keys' = 'hashed'
+      )
+      then 'hashed'
+      else 'plain'
+    end,
     'is_known', retention._is_known_tenant(v_tenant_id),
     'rule', jsonb_build_object(
       'retain', retention._in_days(retention._retain_of(v_tenant_id))::text,
@@ -192,12 +199,12 @@ as $$
   ) r
   cross join lateral (
     select json_agg(encode(e.leaf_salt, 'hex') order by e.i) as salts, json_agg(e.leaf_text order by e.i) as texts
-    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) e
+    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) e
     where e.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
   ) l
   cross join lateral (
     select coalesce(json_agg(encode(g.digest, 'hex') order by g.digest), '[]') as others
-    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) g
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) g
     where g.tenant_id collate "C" is distinct from p_tenant_id collate "C"
   ) o
   where r.seal_id is not null

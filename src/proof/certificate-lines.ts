@@ -22,6 +22,7 @@ const COLUMNS = {
   settled_at: (row) => show(row.settled_at),
   end: (row) => row.ended,
   version: (row) => row.version,
+  retain: (row) => row.retain,
   sealed: (row) => (row.is_sealed === null ? null : row.is_sealed ? 'yes' : 'no'),
 } satisfies Record<string, (row: CertificateResult) => string | null>;
 

@@ -42,7 +42,7 @@ export function describePage(it: Omit<Certificate, 'files'>): string {
           </section>
           <h2>What became of them</h2>
           ${counts(population.results, CATEGORIES, 'gone')}
-          ${gone.first === null ? undefined : html`<p>Deleted between ${day(gone.first)} and ${day(gone.last ?? '')}. ${sentence(gone.by_end, ENDS)} Why: ${sentence(gone.by_kind, KINDS)}</p>`}
+          ${gone.first === null ? undefined : html`<p>Deleted between ${day(gone.first)} and ${day(gone.last ?? '')}. ${sentence(gone.by_end, ENDS)} Why: ${sentence(gone.by_kind, KINDS)} ${lengths(gone.by_retain)}</p>`}
           ${it.not_sealed === 0 ? undefined : html`<p>The receipts of ${showCount(it.not_sealed, 'result')} are not sealed yet, so nothing proves them so far.</p>`}
           ${beside(it.beside.results)}
           <h2>The rule</h2>
@@ -185,4 +185,12 @@ function changeRow({
 /** Its line breaks stay; what else steers a page is written visibly. */
 function queryOf(query: string): readonly Markup[] {
   return query.split('\n').map((line) => html`${line}<br />`);
+}
+
+/** How long policies kept what went, each with its number. */
+function lengths(byRetain: Readonly<Record<string, number>>): string {
+  const each = Object.entries(byRetain).map(
+    ([length, count]) => `${showNumber(count)} for ${length}`,
+  );
+  return each.length === 0 ? '' : `Kept until then by the policy: ${each.join(', ')}.`;
 }

@@ -39,7 +39,7 @@ export const KINDS: Readonly<Record<string, string>> = {
   policy: 'by the policy',
   early: 'asked for before their time',
   verify: 'whose object had come back',
-  restored: 'restored before, and due again',
+  after_restore: 'restored before, and due again',
   found_gone: 'whose object was found gone',
 };
 
@@ -50,6 +50,10 @@ export const METHOD = [
   'Receipts are sealed: each seal is a SHA-256 digest over receipts, changes and the seal before it. Changing, removing or inventing a receipt changes the head, which is written down outside the database.',
   'leaves.jsonl shows the share of this tenant of each receipt, with the salts of its results. Of others it holds salted digests alone. CHECK.md says how to recompute all of it.',
 ];
+
+/** How keys are kept where they are hashed. */
+export const HASHED_KEYS =
+  'Receipts keep a salted digest of each key in place of the key, so this certificate shows no key. Who has a key can have it compared with its digest, as long as the receipt is kept.';
 
 /** What no certificate can say, whatever was deleted. */
 export const NOT_COVERED = [

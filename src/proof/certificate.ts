@@ -11,7 +11,7 @@ import { PRODUCT_VERSION } from '../store/version.ts';
 import { type CertificateFolder, withFolder } from './certificate-folder.ts';
 import { CSV_HEAD, changeLine, csvOf, leavesLine, sealLine } from './certificate-lines.ts';
 import { describePage } from './certificate-page.ts';
-import { BESIDE, CATEGORIES, ENDS, METHOD, NOT_COVERED } from './certificate-words.ts';
+import { BESIDE, CATEGORIES, ENDS, HASHED_KEYS, METHOD, NOT_COVERED } from './certificate-words.ts';
 import { describeCheck } from './checker.ts';
 import { publicKeyOf } from './signing-key.ts';
 import { describeVersions } from './versions-left.ts';
@@ -56,6 +56,8 @@ export interface Certificate {
   readonly not_covered: readonly string[];
   readonly adopted_at: string;
   readonly receipts_kept: string;
+  /** `hashed`: receipts keep salted digests in place of keys, so no key is shown. */
+  readonly receipt_keys: 'plain' | 'hashed';
   readonly public_key: string;
   /** SHA-256 of each other file. */
   readonly files: Readonly<Record<string, string>>;
@@ -67,13 +69,15 @@ interface Gone {
   readonly last: string | null;
   readonly by_end: Readonly<Record<string, number>>;
   readonly by_kind: Readonly<Record<string, number>>;
+  /** By how long the policy kept them when they went. */
+  readonly by_retain: Readonly<Record<string, number>>;
 }
 
 /** What is certified, and how. */
 export interface CertificateRequest extends CertificateScope {
   /** A folder that is new or empty. */
   readonly out: string;
-  /** Shows the keys of the tenant's objects. Default: true. */
+  /** Shows the keys of the tenant's objects, where no receipt keeps them hashed. Default: true. */
   readonly keys?: boolean | undefined;
   /** What the owner adds to what is not covered, such as how long backups are kept. */
   readonly notes?: readonly string[] | undefined;
@@ -96,6 +100,7 @@ interface Tally {
   readonly beside: Record<string, number>;
   readonly by_end: Record<string, number>;
   readonly by_kind: Record<string, number>;
+  readonly by_retain: Record<string, number>;
   /** Sealed ones. */
   readonly receipts: Set<string>;
   /** Buckets in which markers hide results of the tenant, each with how many and since when. */
@@ -119,10 +124,10 @@ export async function makeCertificate(
   ports: CertificatePorts,
 ): Promise<Certificate> {
   return withFolder(request.out, async (folder) => {
-    const { facts, tally, leaves } = await ports.withSnapshot((store) =>
+    const { facts, tally, leaves, keys } = await ports.withSnapshot((store) =>
       writeEvidence(store, folder, request),
     );
-    const { keys = true, notes = [] } = request;
+    const { notes = [] } = request;
     const { pem, fingerprint } = publicKeyOf(ports.key);
     const sum = Object.values(tally.population).reduce((total, number) => total + number, 0);
     const versions = await describeVersions(tally.markers, ports.inspection, request.signal);
@@ -151,15 +156,17 @@ export async function makeCertificate(
         last: tally.last?.toISOString() ?? null,
         by_end: tally.by_end,
         by_kind: tally.by_kind,
+        by_retain: tally.by_retain,
       },
       beside: { results: tally.beside },
       leaves,
       not_sealed: tally.not_sealed,
       head: facts.head,
-      method: METHOD,
+      method: facts.receipt_keys === 'hashed' ? [...METHOD, HASHED_KEYS] : METHOD,
       not_covered: [...NOT_COVERED, ...versions, ...notes],
       adopted_at: facts.adopted_at,
       receipts_kept: facts.receipts_kept,
+      receipt_keys: facts.receipt_keys,
       public_key: fingerprint,
     };
     await folder.withFile('public-key.pem', (file) => file.write(pem));
@@ -183,9 +190,16 @@ async function writeEvidence(
   store: Store,
   folder: CertificateFolder,
   request: CertificateRequest,
-): Promise<{ readonly facts: CertificateFacts; readonly tally: Tally; readonly leaves: number }> {
-  const { keys = true, signal, onProgress } = request;
+): Promise<{
+  readonly facts: CertificateFacts;
+  readonly tally: Tally;
+  readonly leaves: number;
+  readonly keys: boolean;
+}> {
+  const { signal, onProgress } = request;
   const facts = await store.certificateFacts(request);
+  // A salt that is shown beside a digest would let likely keys be tried.
+  const keys = (request.keys ?? true) && facts.receipt_keys === 'plain';
   if (!facts.is_known) {
     throw new UsageError(
       `no row, receipt, policy or hold names the tenant "${request.tenant ?? ''}"; nothing was written`,
@@ -227,7 +241,7 @@ async function writeEvidence(
     }
     await writeSeals(store, seals, shown, signal, (line) => file.write(line));
   });
-  return { facts, tally, leaves };
+  return { facts, tally, leaves, keys };
 }
 
 /** The way from the first seal that is needed to the head. */
@@ -262,6 +276,7 @@ function emptyTally(): Tally {
     beside: zeros(BESIDE),
     by_end: zeros(ENDS),
     by_kind: {},
+    by_retain: {},
     receipts: new Set(),
     markers: new Map(),
     first: undefined,
@@ -285,6 +300,8 @@ function count(tally: Tally, row: CertificateResult): void {
     });
   }
   if (row.category !== 'gone' || at === null) return;
+  const { retain } = row;
+  if (retain !== null) tally.by_retain[retain] = (tally.by_retain[retain] ?? 0) + 1;
   if (ended !== null) tally.by_end[ended] = (tally.by_end[ended] ?? 0) + 1;
   if (kind !== null) tally.by_kind[kind] = (tally.by_kind[kind] ?? 0) + 1;
   if (tally.first === undefined || at < tally.first) tally.first = at;

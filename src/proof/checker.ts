@@ -32,7 +32,7 @@ for (const line of linesOf('results.csv')) {
   if ((text += (text && '\n') + line).split('"').length % 2 === 0) continue; // A line break within quotes.
   const cells = [...text.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,\r]*))/g)].map(([, q, p]) => q?.replaceAll('""', '"') ?? p);
   const row = Object.fromEntries((names ??= cells).map((name, place) => [name, cells[place]])), last = row.version || null;
-  const leaf = row.receipt + (scope.keys ? JSON.stringify([row.run_id, scope.tenant, row.key, row.end, last]) : '');
+  const leaf = row.receipt + (scope.keys ? JSON.stringify([row.run_id, scope.tenant, row.key, row.end, last, row.retain || null]) : '');
   must(row.sealed !== 'yes' || leaves.has(leaf), 'the receipt of run ' + row.run_id), (text = '');
   if (names !== cells) left[row.part][row.category] -= 1;
 }
@@ -50,11 +50,11 @@ export function describeCheck(options: {
 }): string {
   const shown = options.hasKeys
     ? `Each result that went is a leaf in \`leaves.jsonl\`: its salt, and its text
-\`[run, tenant, key, end, version]\`. Of other tenants there are salted digests, from which nothing can be guessed.`
+\`[run, tenant, key, end, version, retain]\`. Of other tenants there are salted digests, from which nothing can be guessed.`
     : `This certificate was made without keys. \`leaves.jsonl\` holds the digest of each leaf and neither its text nor its salt,
 so no key can be guessed from it. What can be checked: that so many results of this tenant are in each receipt, and that the receipts
-are in the seals. What cannot: which leaf is which run. For a sample, ask for its salt and its text: they are shown
-by a certificate with keys.`;
+are in the seals. What cannot: which leaf is which run. For a sample, ask for its salt and its text: an export
+of all seals has them.`;
   return `# How to check this certificate
 
 Nothing of the product that made it is needed.

@@ -28,6 +28,8 @@ export interface CertificateResult {
   readonly ended: string | null;
   readonly version: string | null;
   readonly is_sealed: boolean | null;
+  /** How long its policy kept the result when it went, such as `30 days`. */
+  readonly retain: string | null;
 }
 
 /** A change of a policy, as `retention.certificate_facts` has it. */
@@ -51,6 +53,8 @@ export interface CertificateFacts {
   readonly database: string;
   readonly adopted_at: string;
   readonly receipts_kept: string;
+  /** `hashed`: some receipts keep salted digests in place of keys. */
+  readonly receipt_keys: 'plain' | 'hashed';
   readonly is_known: boolean;
   readonly rule: {
     /** Null: no policy is in force, and nothing falls due. */

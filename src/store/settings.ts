@@ -70,6 +70,8 @@ export interface DatabaseSettings {
   readonly batchSize?: number | undefined;
   /** The bucket of results whose row names none: taken where there is none yet. */
   readonly defaultBucket?: string | null | undefined;
+  /** How receipts that are sealed from then on keep keys. */
+  readonly receiptKeys?: 'plain' | 'hashed' | undefined;
 }
 
 /**
@@ -81,7 +83,8 @@ export async function configure(
   database: Queryable,
   settings: DatabaseSettings,
 ): Promise<readonly string[]> {
-  const { enabled, retentionDays, loopIntervalSeconds, batchSize, defaultBucket } = settings;
+  const { enabled, retentionDays, loopIntervalSeconds, batchSize, defaultBucket, receiptKeys } =
+    settings;
   // JSON leaves out what is undefined, and so does configure.
   const given = {
     enabled,
@@ -89,6 +92,7 @@ export async function configure(
     loop_interval: loopIntervalSeconds === undefined ? undefined : `${loopIntervalSeconds} seconds`,
     batch_size: batchSize,
     default_bucket: defaultBucket,
+    receipt_keys: receiptKeys,
   };
   const rows = await database.query<{ change: string }>(
     'select * from retention.configure($1::jsonb) as change',

@@ -17,11 +17,18 @@ describeDatabase('promise 13: a table that is emptied by mistake', () => {
 
   test('policies, settings and what the reactor knows of itself cannot be emptied at once', async () => {
     const { query } = database();
-    for (const table of ['policy', 'setting', 'adapter', 'identity', 'heartbeat', 'pass_lock']) {
-      await expect(query(`truncate retention.${table}`)).rejects.toThrow(
-        `retention.${table} cannot be emptied: without its rows nothing is flagged or claimed any more`,
-      );
+    const oneRow =
+      'setting adapter identity fence heartbeat pass_lock stamping gate_state installed seal_head';
+    for (const table of oneRow.split(' ')) {
+      for (const sql of [`truncate retention.${table}`, `delete from retention.${table}`]) {
+        await expect(query(sql), sql).rejects.toThrow(
+          `retention.${table} cannot be emptied: without its rows nothing is flagged or claimed any more`,
+        );
+      }
     }
+    await expect(query('truncate retention.policy')).rejects.toThrow(
+      'retention.policy cannot be emptied',
+    );
     await expect(query('truncate retention.policy cascade')).rejects.toMatchObject({
       code: '23514',
       hint: expect.stringContaining('retention policy unset TENANT') as string,
@@ -70,6 +77,38 @@ describeDatabase('promise 13: a table that is emptied by mistake', () => {
       expect(await setAside()).toBeGreaterThanOrEqual(150);
     },
   );
+
+  test('a surge is neither closed nor said to be released by a plain statement, and who releases is the session’s user', async () => {
+    const { query, one, store } = database();
+    await steady();
+    await fill({ count: 60, from: '1 year' });
+    await walk();
+    const [surge] = await open();
+    expect(surge).toMatchObject({ results: 60, state: 'open' });
+    const id = surge?.surge_id ?? 0;
+    await expect(query('update retention.surge set closed_at = now()')).rejects.toMatchObject({
+      code: '23514',
+      message: `surge ${id} has 60 results that are set aside, and closes by itself when there are none`,
+      hint: expect.stringContaining(`retention surge release ${id} --expect`) as string,
+    });
+    const say = (results: number) =>
+      one<{ by: string }>(
+        `insert into retention.surge_release (surge_id, results, released_by)
+        values (${id}, ${results}, 'another') returning released_by as by`,
+      );
+    await expect(say(1)).rejects.toMatchObject({
+      code: '23514',
+      message: `expected a release of at most 0 results, which have left surge ${id}, given: 1`,
+    });
+    expect(await setAside()).toBe(60);
+    expect(await store.releaseSurge(id, 60)).toBe(60);
+    await expect(say(1)).rejects.toThrow('at most 0 results');
+    // What has left it and stands in no release may be written down, under one's own name.
+    await query('delete from retention.surge_release');
+    expect(await say(60)).toEqual({ by: 'postgres' });
+    await query(`update retention.surge set closed_at = null;
+      update retention.surge set closed_at = now()`);
+  });
 
   test('the runs, filled again from a backup: nothing goes meanwhile, and what is due then is late', async () => {
     const { query } = database();

@@ -291,7 +291,7 @@ describeDatabase('promise 14: every change', () => {
       'hold on tenant acme: released (tenant)',
     ];
     expect(await of(`'acme'`)).toEqual(ofTenant);
-    const receipt = `batch-${batchId}: object ${keyOf(runId)} in bucket dpp-results deleted, by its policy`;
+    const receipt = `batch-${batchId}: object ${keyOf(runId)} in bucket dpp-results deleted, by its policy of 28 days`;
     const ofRun = [
       ...ofTenant.slice(0, 2),
       `hold on run ${runId}: placed, run`,

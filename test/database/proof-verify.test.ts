@@ -139,7 +139,9 @@ describeDatabase('promise 14: proof verify', () => {
       /batch-\d+ of seal 2 does not hold/u,
     );
     expect(await fails(whole.replace('results/x', 'results/y'))).toMatch(/receipt-\d+ of seal 1/u);
-    expect(await fails(whole.replace('30 days', '31 days'))).toMatch(/change-\d+ of seal 1/u);
+    expect(await fails(whole.replace('retain\\": \\"30 days', 'retain\\": \\"31 days'))).toMatch(
+      /change-\d+ of seal 1/u,
+    );
     expect(await fails(`${lines.toSpliced(1, 1).join('\n')}\n`)).toMatch(/^batch-\d+ not there/u);
     expect(
       await fails(`${lines.filter((line) => !line.includes('"seal":3')).join('\n')}\n`),
@@ -160,10 +162,10 @@ describeDatabase('promise 14: proof verify', () => {
       `asked_by = 'somebody'`,
       `request_ids = '{X}'`,
       `revision = coalesce(revision, 0) + 1`,
+      `policies = '{"*": "1 day"}'`,
       `settled_session = 'somebody'`,
       `product = '9'`,
       `salt = '\\x00'`,
-      'salt = null',
       'run_ids = run_ids[:1], keys = keys[:1], tenants = tenants[:1]',
       'keys = array[keys[2], keys[1]], run_ids = array[run_ids[2], run_ids[1]]',
     ];

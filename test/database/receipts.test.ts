@@ -221,6 +221,52 @@ describeDatabase('what a receipt says', () => {
     });
   });
 
+  test('a receipt says how long the policy kept each result, whatever becomes of the policy, or after how long a person asked for it', async () => {
+    const { insertRun, query, store, one } = database();
+    await store.setPolicy('globex', 20, false, true);
+    const usual = await insertRun();
+    const own = await insertRun({ tenant: 'globex' });
+    const young = await insertRun({ completedAgo: '5 days' });
+    await flag();
+    const claim = await database().claimNext();
+    await query(`update retention.policy set retain = '25 days' where tenant_id = 'globex'`);
+    await settleAll(claim);
+    await query(`delete from retention.policy where tenant_id = 'globex'`);
+    const early = { runIds: [young], early: true, olderThanSeconds: 86_400, expected: 1 };
+    const { batchIds } = await store.flagSelected(early);
+    const lease = crypto.randomUUID();
+    const asked = await store.claim({ lease, leaseSeconds: 60, by: 'test', batchIds });
+    if (asked !== undefined) await settleAll({ ...asked, lease });
+    await store.sealNow();
+    const expected = { [usual]: '30 days', [own]: '20 days', [young]: '1 day' };
+    const exported = await query<{ leaves: string[] }>(
+      `select array(select json_array_elements_text(document -> 'leaves')) as leaves
+      from retention.export_seals() where document ->> 'kind' = 'receipt'`,
+    );
+    const leaves = exported.flatMap((row) =>
+      row.leaves.map((text) => JSON.parse(text) as string[]),
+    );
+    expect(Object.fromEntries(leaves.map((leaf) => [leaf[0], leaf[5]]))).toEqual(expected);
+    for (const [runId, length] of Object.entries(expected)) {
+      const words =
+        runId === young
+          ? `asked for before its time, after ${length}`
+          : `by its policy of ${length}`;
+      const [now] = await store.explain([runId]);
+      const [then] = await store.explainAt([runId], new Date());
+      const history = await store.readHistory({ runId });
+      const told = history.find(({ subject }) => subject === 'receipt')?.what;
+      for (const said of [now?.because, then?.because, told]) {
+        expect(said).toContain(words);
+      }
+    }
+    const { told } = await one<{ told: unknown }>(
+      `select jsonb_object_agg(run_id, retain) as told
+      from retention.certificate_results('acme', now() - interval '20 days', now())`,
+    );
+    expect(told).toEqual({ [usual]: '30 days', [young]: '1 day' });
+  });
+
   test('a surge and a retry say whose command put it to work', async () => {
     const { insertRuns, query, store, set } = database();
     const [late = ''] = await insertRuns();
@@ -274,7 +320,7 @@ describeDatabase('what a receipt says', () => {
       { source: 'receipt', kind: 'unstamped', runs: [found], versions: null },
     ]);
     const again = new Map(told.slice(4).map(({ kind, runs }) => [kind, runs]));
-    expect(again.get('restored')).toEqual([restored]);
+    expect(again.get('after_restore')).toEqual([restored]);
     expect(again.get('verify')).toEqual([found]);
     expect(new Set(again.get('policy'))).toEqual(new Set([moved, fresh]));
     // Once: the next life of the run is another result, and what went on is forgotten.

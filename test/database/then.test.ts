@@ -101,7 +101,7 @@ describeDatabase('promise 14: what was true then', () => {
       state: 'cleared',
       receipt: `batch-${batchId}`,
       because: expect.stringContaining(
-        `object ${keyOf(runId)} in bucket dpp-results deleted, by its policy`,
+        `object ${keyOf(runId)} in bucket dpp-results deleted, by its policy of 30 days`,
       ) as string,
       holds: null,
     });

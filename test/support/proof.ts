@@ -51,7 +51,7 @@ export async function afterTampering(
 }
 
 /** A session as the store takes it. */
-function queryableOf(client: pg.Client): Queryable {
+export function queryableOf(client: pg.Client): Queryable {
   client.setTypeParser(20, Number);
   return {
     query: async <Row extends object>(text: string, values?: readonly unknown[]) => {

@@ -103,7 +103,13 @@ describeDatabase('versioned buckets', () => {
         expect(told).toMatchObject([
           { source: 'batch', kind: 'policy', ends: ['marker'], requests: 1 },
           { source: 'receipt', kind: 'restored', versions: [runs[0]?.version_id] },
-          { source: 'batch', kind: 'restored', ends: ['marker'], versions: markers, requests: 1 },
+          {
+            source: 'batch',
+            kind: 'after_restore',
+            ends: ['marker'],
+            versions: markers,
+            requests: 1,
+          },
         ]);
       });
 

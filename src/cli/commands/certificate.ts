@@ -99,7 +99,8 @@ async function run(options: Options): Promise<void> {
   else print(out, certificate);
 }
 
-function print(out: string, { population, gone, head, not_sealed: notSealed }: Certificate): void {
+function print(out: string, certificate: Certificate): void {
+  const { population, gone, head, not_sealed: notSealed, receipt_keys: keys } = certificate;
   const say = (line: string): void => printLine(escapeControls(line));
   say(`${showCount(population.counted, 'result')} fell due, and ${out} says what became of each:`);
   for (const [category, count] of Object.entries(population.results)) {
@@ -109,6 +110,7 @@ function print(out: string, { population, gone, head, not_sealed: notSealed }: C
   if (gone.first !== null) say(`Gone between ${gone.first} and ${gone.last}`);
   if (notSealed > 0)
     say(`${showCount(notSealed, 'receipt')} not sealed yet: nothing proves them so far`);
+  if (keys === 'hashed') say('No key is shown: receipts keep digests of keys (receipt_keys)');
   say(head === null ? 'Nothing is sealed yet' : `It hangs on the head ${head.seal}-${head.digest}`);
   say(`To check it: ${out}/CHECK.md`);
 }

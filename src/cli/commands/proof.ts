@@ -1,7 +1,13 @@
 import { Command } from 'commander';
 import { countOf, showCount } from '../../numbers.ts';
 import { escapeControls } from '../../safe-text.ts';
-import type { ProofRequest, exportProof, proofHead, verifyProof } from '../../assembly-proof.ts';
+import type {
+  ProofRequest,
+  exportProof,
+  proofHead,
+  setReceiptKeys,
+  verifyProof,
+} from '../../assembly-proof.ts';
 import type { SealVerification } from '../../proof/verify-seals.ts';
 import { collect, refuseEmpty } from '../narrowing.ts';
 import { printJson, printLine } from '../output.ts';
@@ -64,6 +70,20 @@ Examples:
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention proof export --out proof.jsonl')
     .action(exportAll);
+  command
+    .command('receipt-keys')
+    .description('Say how receipts keep keys from now on: as they are, or as salted digests.')
+    .argument('<how>', 'plain or hashed')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Receipts that are sealed from then on are hashed; those before stay as they are, until receipts_kept has passed.
+
+Example:
+  $ retention proof receipt-keys hashed`,
+    )
+    .action(receiptKeys);
   command.addCommand(proofKeyCommand());
   return command;
 }
@@ -75,6 +95,7 @@ async function run<Result>(
       readonly verifyProof: typeof verifyProof;
       readonly proofHead: typeof proofHead;
       readonly exportProof: typeof exportProof;
+      readonly setReceiptKeys: typeof setReceiptKeys;
     },
     request: ProofRequest,
   ) => Promise<Result>,
@@ -155,6 +176,21 @@ async function head({ json }: VerifyOptions): Promise<void> {
     });
   }
   printLine(`${latest.seal}-${latest.digest}`);
+}
+
+async function receiptKeys(how: string, { json }: { readonly json?: boolean }): Promise<void> {
+  const { UsageError } = await import('../../errors.ts');
+  if (how !== 'plain' && how !== 'hashed') {
+    throw new UsageError(
+      `proof receipt-keys: expected plain or hashed; given ${how.slice(0, 100)}`,
+      { remedy: 'hashed: receipts that are sealed from then on keep salted digests of keys.' },
+    );
+  }
+  const changes = await run((assembly, request) =>
+    assembly.setReceiptKeys({ ...request, receiptKeys: how }),
+  );
+  if (json === true) printJson({ receipt_keys: how, changed: changes.length > 0 });
+  else printLine(escapeControls(changes[0] ?? `receipt_keys: ${how} already`));
 }
 
 async function exportAll({ out, json }: ExportOptions): Promise<void> {
