@@ -421,6 +421,10 @@ create table retention.bucket (
   set_session text,
   missing_confirmed_session text,
   known_since timestamptz not null default now(),
+  max_per_second integer
+    constraint max_per_second_is_positive check (max_per_second > 0),
+  max_in_flight integer
+    constraint max_in_flight_is_positive check (max_in_flight > 0),
   constraint only_what_was_looked_at_is_missing check (missing between 0 and looked)
 );
 
@@ -449,6 +453,20 @@ comment on column retention.bucket.missing is
   'of the keys that were looked for, how many had no object; most of them: the gate is closed';
 comment on column retention.bucket.missing_confirmed_at is
   'since when a person has said that the missing objects are really gone';
+comment on column retention.bucket.max_per_second is
+  'a ceiling: so many results of it go a second at most, by all listeners and commands together; null: no ceiling';
+comment on column retention.bucket.max_in_flight is
+  'a ceiling: so many of its batches are leased at once at most; null: no ceiling';
+
+-- Beside the bucket and not in it: a claim keeps its row locked, and the others write what they learn of a bucket.
+create table retention.pace (
+  bucket text primary key,
+  next_at timestamptz not null default '-infinity'
+)
+with (fillfactor = 50);
+
+comment on table retention.pace is
+  'when the next request of a bucket with a ceiling may go';
 
 create table retention.variable (
   name text primary key

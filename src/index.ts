@@ -77,6 +77,7 @@ export type { JudgedHead, SealVerification } from './proof/verify-seals.ts';
 export type { SealExport } from './proof/export-seals.ts';
 export type { DueGroup, DueRun, Selection } from './store/selection.ts';
 export type { Surge, SurgeGroup } from './store/surges.ts';
+export type { Ceilings, KnownBucket } from './store/buckets.ts';
 export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';
 export type { ExplanationThen, HistoryEntry, HistoryRequest } from './store/history.ts';

@@ -388,7 +388,7 @@ end
 $$;
 
 -- What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
--- it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
+-- it pauses; null: it does not. max_per_second and max_in_flight: its ceilings (see set_ceilings); null: it has none. habits: what its store does differently, by name: {"value", "by": "hand" or
 -- "learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
 -- no object.
 -- For observers.
@@ -400,7 +400,9 @@ returns table (
   pause text,
   habits jsonb,
   looked integer,
-  missing integer
+  missing integer,
+  max_per_second integer,
+  max_in_flight integer
 )
 language sql
 stable
@@ -417,7 +419,9 @@ as $$
     end,
     retention._habits_of(k),
     k.looked,
-    k.missing
+    k.missing,
+    k.max_per_second,
+    k.max_in_flight
   from retention.bucket k
   where p_bucket is null
     or k.bucket = p_bucket

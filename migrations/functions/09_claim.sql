@@ -85,112 +85,11 @@ as $$
   where c.flagged_at in (select b.flagged_at from retention.batch b where b.batch_id = any (p_batch_ids))
 $$;
 
--- Picks the batch to work on next and locks its row, or returns null. The bucket with the fewest
--- batches in flight goes first, so that no bucket waits behind another's backlog. A bucket that is
--- paused is passed by; one that was, and has not yet succeeded, gets one batch at a time. p_batch_ids: of these only,
--- and of what was split off them. p_buckets: of these only. Null does not narrow.
-create or replace function retention._next_batch(p_batch_ids bigint[], p_buckets text[])
-returns bigint
-language plpgsql
-as $$
-declare
-  v_bucket record;
-  v_batch_id bigint;
-  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
-begin
-  for v_bucket in
-    select k.bucket,
-      k.pauses > 0 as is_on_trial
-    from retention.bucket k
-    cross join lateral (
-      select b.visible_at
-      from retention.batch b
-      where b.bucket = k.bucket
-        and b.settled_at is null
-        and b.dead_at is null
-        and b.deleted_at is null
-        and b.visible_at <= clock_timestamp()
-        and (b.early is null or p_batch_ids is not null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
-      order by b.visible_at
-      limit 1
-    ) first
-    cross join lateral (
-      select count(*) as batches
-      from retention.batch b
-      where b.bucket = k.bucket
-        and b.lease is not null
-    ) leased
-    where (k.paused_until is null or k.paused_until <= clock_timestamp())
-      and (p_buckets is null or k.bucket = any (p_buckets))
-    order by leased.batches, first.visible_at
-  loop
-    if v_bucket.is_on_trial then
-      perform
-      from retention.bucket k
-      where k.bucket = v_bucket.bucket
-      for update skip locked;
-      continue when not found or exists (
-        select
-        from retention.batch b
-        where b.bucket = v_bucket.bucket
-          and b.lease is not null
-          and b.visible_at > clock_timestamp()
-      );
-    end if;
-    if p_batch_ids is null then
-      select b.batch_id
-      into v_batch_id
-      from retention.batch b
-      where b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.dead_at is null
-        and b.deleted_at is null
-        and b.visible_at <= clock_timestamp()
-        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-    else
-      select b.batch_id
-      into v_batch_id
-      from retention.batch b
-      where b.batch_id = any (p_batch_ids)
-        and b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.dead_at is null
-        and b.deleted_at is null
-        and b.visible_at <= clock_timestamp()
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-      if not found then
-        -- What was split off keeps the moment of flagging, which no other command has.
-        select b.batch_id
-        into v_batch_id
-        from retention.batch b
-        where b.bucket = v_bucket.bucket
-          and b.flagged_at = v_flagged_at
-          and b.settled_at is null
-          and b.dead_at is null
-          and b.visible_at <= clock_timestamp()
-        order by b.visible_at, b.batch_id
-        limit 1
-        for update skip locked;
-      end if;
-    end if;
-    if v_batch_id is not null then
-      return v_batch_id;
-    end if;
-  end loop;
-  return null;
-end
-$$;
-
 -- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is
 -- checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
 -- What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
 -- too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
--- does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
+-- does. No row: nothing is visible, every bucket with work is at its ceiling, or the gate is closed. A row without keys: nothing of the batch may go now,
 -- so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
 -- as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
 -- they were not, or not enough of them. etags: beside each key the version of it that may go, without quotes, and null
@@ -297,8 +196,10 @@ begin
   v_asks_by_etag := v_bucket.conditional is distinct from 'ignored'
     and (select a.columns -> 'etag' ->> 'name' is not null from retention.adapter a);
   v_habits := retention._habits(v_bucket);
-  -- No more than the store takes in a request, and than can be stamped in time.
-  v_most := least(retention._max_keys(v_habits), retention._max_stamps());
+  -- No more than the store takes in a request, than can be stamped in time, and than may go in a moment.
+  v_most := least(
+    retention._max_keys(v_habits), retention._max_stamps(), retention._paced_keys(v_bucket.max_per_second)
+  );
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
@@ -354,6 +255,9 @@ begin
     v_problems := retention._sort_out(
       v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors, v_maybe_shared
     );
+  end if;
+  if v_bucket.max_per_second is not null and v_checked.keys <> '{}' then
+    perform retention._note_pace(v_bucket.bucket, v_bucket.max_per_second, cardinality(v_checked.keys));
   end if;
   return query
   select v_batch_id,

@@ -302,7 +302,7 @@ $$;
 -- counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
 -- of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
 -- p_unanswered: the keys that S3 may still delete later. p_request_ids: how S3 names requests of the call in which it has
--- deleted something, for the receipt. Returns when the batch may be claimed again, also when asked
+-- deleted something, for the receipt. p_unasked: S3 was not asked, so that its share of the bucket's ceiling is returned. Returns when the batch may be claimed again, also when asked
 -- again, or null when p_lease is no longer the batch's lease.
 -- For the listener.
 -- Locks the batch and its bucket.
@@ -312,7 +312,8 @@ create or replace function retention.postpone(
   p_code text,
   p_message text,
   p_unanswered text[] default '{}',
-  p_request_ids text[] default null
+  p_request_ids text[] default null,
+  p_unasked boolean default false
 )
 returns timestamptz
 language plpgsql
@@ -342,6 +343,12 @@ begin
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
   perform retention._note_attempt(v_batch, clock_timestamp());
+  if p_unasked then
+    perform retention._note_pace(k.bucket, k.max_per_second, -v_batch.results)
+    from retention.bucket k
+    where k.bucket = v_batch.bucket
+      and k.max_per_second is not null;
+  end if;
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,

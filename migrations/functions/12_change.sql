@@ -173,9 +173,11 @@ for each row
 when (
   (
     old.bucket, old.on_versioned, old.keys_per_request, old.deletes, old.checksum, old.addressing, old.conditional,
+    old.max_per_second, old.max_in_flight,
     old.set_at, old.set_by, old.set_session, old.missing_confirmed_at, old.missing_confirmed_by, old.missing_confirmed_session
   ) is distinct from (
     new.bucket, new.on_versioned, new.keys_per_request, new.deletes, new.checksum, new.addressing, new.conditional,
+    new.max_per_second, new.max_in_flight,
     new.set_at, new.set_by, new.set_session, new.missing_confirmed_at, new.missing_confirmed_by, new.missing_confirmed_session
   )
   or new.learned = '{}' and old.learned <> '{}'

@@ -68,7 +68,11 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
   with next as (
-    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
+    select min(greatest(
+        f.visible_at,
+        k.paused_until,
+        case when num_nonnulls(k.max_per_second, k.max_in_flight) > 0 then retention._ceiling_until(k) end
+      )) as visible_at
     from retention.bucket k
     cross join lateral (
       select b.visible_at

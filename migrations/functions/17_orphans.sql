@@ -149,8 +149,8 @@ end
 $$;
 
 -- Checks up to 1,000 keys of a list again and gives those that may be deleted now. They are written down as being
--- deleted until p_for is over, so that a hold placed meanwhile says that it is too late. paused_until: the bucket pauses,
--- nothing was checked. spared: {"key", "reason"} of the others: see _orphan_reasons. purge: every version of the keys is
+-- deleted until p_for is over, so that a hold placed meanwhile says that it is too late. paused_until: the bucket pauses or
+-- is at its ceiling, nothing was checked. Under a ceiling the first of the keys are checked alone: the others are named nowhere. spared: {"key", "reason"} of the others: see _orphan_reasons. purge: every version of the keys is
 -- to go. habits: what the store does differently. request_id: for settle_orphans; null: no key may go.
 -- For operators.
 -- Waits for a transaction that is placing a hold, for 5 seconds at most.
@@ -209,7 +209,11 @@ begin
         and b.visible_at > clock_timestamp()
     )
     then clock_timestamp() + interval '1 second'
+    when num_nonnulls(v_bucket.max_per_second, v_bucket.max_in_flight) > 0
+      and retention._take_pace(v_bucket, true) <> 'go'
+    then coalesce(retention._ceiling_until(v_bucket), clock_timestamp() + interval '50 milliseconds')
   end;
+  p_keys := p_keys[:coalesce(retention._paced_keys(v_bucket.max_per_second), 1000)];
   keys := '{}';
   spared := '[]';
   if paused_until is null then
@@ -225,6 +229,9 @@ begin
         clock_timestamp() + p_for + s.unanswered_for
       from retention.setting s
       returning unanswered_id into request_id;
+      if v_bucket.max_per_second is not null then
+        perform retention._note_pace(v_bucket.bucket, v_bucket.max_per_second, cardinality(keys));
+      end if;
     end if;
   end if;
   purge := v_bucket.on_versioned = 'purge';

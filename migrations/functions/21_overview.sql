@@ -37,7 +37,7 @@ as $$
 $$;
 
 -- The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
--- bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
+-- bucket does differently, as known_buckets has it, and its ceilings. Reads open batches, dead ones and those of the last 24 hours by
 -- their indexes. For observers.
 create or replace function retention.busy_buckets(p_limit integer default 20)
 returns table (
@@ -52,7 +52,9 @@ returns table (
   paused_until timestamptz,
   pause_code text,
   pause_error text,
-  habits jsonb
+  habits jsonb,
+  max_per_second integer,
+  max_in_flight integer
 )
 language sql
 stable
@@ -71,7 +73,9 @@ as $$
     case when k.paused_until > now() then k.paused_until end,
     case when k.paused_until > now() then k.pause_code end,
     case when k.paused_until > now() then k.pause_error end,
-    retention._habits_of(k)
+    retention._habits_of(k),
+    k.max_per_second,
+    k.max_in_flight
   from retention.bucket k
   left join (
     select b.bucket,

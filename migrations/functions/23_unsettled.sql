@@ -3,7 +3,7 @@ What is flagged and not settled: why, and until when.
 */
 
 -- What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
--- unstamped, leased, not allowed, paused, failed, cooling, later, visible. reason says it in words. Without
+-- unstamped, leased, not allowed, paused, ceiling, failed, cooling, later, visible. reason says it in words. Without
 -- arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 -- p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 -- asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
@@ -31,6 +31,12 @@ declare
 begin
   perform retention._check_narrowing(p_run_ids, p_tenant_id);
   return query
+  with known as materialized (
+    select o.bucket, o.pause_code, o.pause_error, o.paused_until,
+      retention._ceiling_words(o) as ceiling,
+      case when retention._ceiling_words(o) is not null then retention._ceiling_until(o) end as ceiling_until
+    from retention.bucket o
+  )
   select w.bucket,
     w.kind,
     case w.kind
@@ -39,6 +45,7 @@ begin
       when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
       when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
+      when 'ceiling' then 'the bucket is at its ceiling: ' || w.ceiling
       when 'failed' then 'failed: ' || retention._said(w.code, w.error)
       when 'cooling' then 'it waits for its cool-off'
       when 'later' then 'it waits for its next attempt'
@@ -51,6 +58,7 @@ begin
     end,
     case
       when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
+      when w.kind = 'ceiling' then w.ceiling_until
       when w.kind in ('unstamped', 'leased', 'failed', 'cooling', 'later') then min(w.visible_at)
     end,
     sum(w.results)::bigint
@@ -62,6 +70,7 @@ begin
         when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
         when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
         when k.paused_until > clock_timestamp() then 'paused'
+        when b.visible_at <= clock_timestamp() and k.ceiling_until > clock_timestamp() then 'ceiling'
         when b.visible_at <= clock_timestamp() then 'visible'
         when b.failed_at is not null then 'failed'
         when retention._is_cooling(b.flagged_at, b.visible_at, b.failed_at, b.early) then 'cooling'
@@ -73,6 +82,8 @@ begin
       k.pause_code,
       k.pause_error,
       k.paused_until,
+      k.ceiling,
+      k.ceiling_until,
       b.visible_at,
       case
         when p_tenant_id is null and p_run_ids is null then b.results
@@ -84,12 +95,12 @@ begin
         )
       end as results
     from retention.batch b
-    left join retention.bucket k on k.bucket = b.bucket
+    left join known k on k.bucket = b.bucket
     where b.settled_at is null
       and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
   ) w
   where w.results > 0
-  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until
+  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until, w.ceiling, w.ceiling_until
   order by w.bucket, w.kind, 4, 3;
 end
 $$;

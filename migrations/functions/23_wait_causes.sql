@@ -54,6 +54,26 @@ as $$
     limit p_limit
   )
   union all
+  (
+    select format('bucket %s', k.bucket), w.results, 'its ceiling lets ' || retention._ceiling_words(k) || ' go', null,
+      'retention bucket set'
+    from retention.bucket k
+    cross join lateral (
+      select sum(b.results)::bigint as results
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.deleted_at is null
+        and b.lease is null
+        and b.visible_at <= now()
+    ) w
+    where num_nonnulls(k.max_per_second, k.max_in_flight) > 0
+      and w.results > 0
+    order by w.results desc, k.bucket
+    limit p_limit
+  )
+  union all
   select 'the cool-off', c.results, 'the first of them may go then', c.first_at, null
   from retention.cooling() c
   where c.results > 0

@@ -1,3 +1,4 @@
+import { showCount } from '../numbers.ts';
 import type { Habits, KnownBucket } from '../store/buckets.ts';
 
 /** What a deletion means in a bucket, in words. */
@@ -25,6 +26,17 @@ export function describeHabits(habits: KnownBucket['habits']): string {
       return [`${HABIT_WORDS[name](habit.value)} (${how})`];
     })
     .join(', ');
+}
+
+/** The ceilings of a bucket in words; empty: it has none. */
+export function describeCeilings({
+  max_per_second: perSecond,
+  max_in_flight: inFlight,
+}: Pick<KnownBucket, 'max_per_second' | 'max_in_flight'>): string {
+  return [
+    ...(perSecond === null ? [] : [`at most ${showCount(perSecond, 'result')} a second`]),
+    ...(inFlight === null ? [] : [`at most ${showCount(inFlight, 'batch', 'batches')} at once`]),
+  ].join(', ');
 }
 
 const HABIT_WORDS: Readonly<Record<keyof Habits, (value: number | string) => string>> = {

@@ -200,7 +200,15 @@ class Sweep {
         ...this.#waiting.map((it) => millisecondsUntil(it)),
         again.next_seconds === null ? Infinity : again.next_seconds * 1_000,
       );
-      if (next <= PATIENCE_SECONDS * 1_000 && waits < MAX_WAITS) {
+      const ceiling = Math.min(
+        ...this.#waiting
+          .filter(({ kind }) => kind === 'ceiling')
+          .map((it) => millisecondsUntil(it)),
+      );
+      if (ceiling <= next && ceiling < Infinity) {
+        // Others may go on meanwhile, so that it ends in any case.
+        await pause(Math.max(ceiling, 5), this.#signal);
+      } else if (next <= PATIENCE_SECONDS * 1_000 && waits < MAX_WAITS) {
         waits += 1;
         await pause(Math.max(next, BUSY_MILLISECONDS), this.#signal);
       } else if (isBusy && looks < MAX_BUSY_LOOKS) {

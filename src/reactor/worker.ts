@@ -117,6 +117,8 @@ type Answer =
       readonly failure: StoreFailure;
       readonly unanswered: readonly string[];
       readonly requestIds: readonly string[];
+      /** No request was sent. */
+      readonly unasked?: true;
     };
 
 /** Makes a worker, for all slots of a listener. */
@@ -263,9 +265,9 @@ class BatchWorker implements Worker {
     const { claim, lease, unanswered } = leased;
     if (answer.kind === 'whole' && answer.failure.outcome !== 'refused') {
       const { code, reason: message } = answer.failure;
-      const { requestIds } = answer;
+      const { requestIds, unasked } = answer;
       const until = await this.#retry(retryWindow, () =>
-        store.postpone(claim.batchId, lease, { code, message, unanswered, requestIds }),
+        store.postpone(claim.batchId, lease, { code, message, unanswered, requestIds, unasked }),
       );
       this.#log.paused(claim.bucket, code, message, {
         batch: claim.batchId,
@@ -365,7 +367,13 @@ function notAsked(
   failure: Pick<StoreFailure, 'code' | 'reason'> & Partial<StoreFailure>,
 ): Extract<Answer, { kind: 'whole' }> {
   const defaults = { outcome: 'failed', concerns: 'bucket', final: false } as const;
-  return { kind: 'whole', failure: { ...defaults, ...failure }, unanswered: [], requestIds: [] };
+  return {
+    kind: 'whole',
+    failure: { ...defaults, ...failure },
+    unanswered: [],
+    requestIds: [],
+    unasked: true,
+  };
 }
 
 /** The keys that S3 may still delete, whatever it came to. */

@@ -36,6 +36,17 @@ export interface KnownBucket {
   /** Of so many keys that were looked for, so many had no object. */
   readonly looked: number;
   readonly missing: number;
+  /** Its ceilings, kept by all listeners and commands together; null: it has none. */
+  readonly max_per_second: number | null;
+  readonly max_in_flight: number | null;
+}
+
+/** Ceilings of a bucket by name; null takes one away. */
+export interface Ceilings {
+  /** So many results go a second at most. */
+  readonly max_per_second?: number | null;
+  /** So many batches are leased at once at most. */
+  readonly max_in_flight?: number | null;
 }
 
 /**
@@ -106,6 +117,25 @@ export async function setHabits(
   await database.query('select retention.set_habits($1, $2::jsonb, $3, $4)', [
     bucket,
     JSON.stringify(habits),
+    by ?? null,
+    isNew,
+  ]);
+}
+
+/**
+ * `retention.set_ceilings`: how fast a bucket is deleted from at most, by all listeners and commands together.
+ *
+ * @throws DatabaseError
+ */
+export async function setCeilings(
+  database: Queryable,
+  bucket: string,
+  ceilings: Ceilings,
+  { by, isNew = false }: { readonly by?: string | undefined; readonly isNew?: boolean } = {},
+): Promise<void> {
+  await database.query('select retention.set_ceilings($1, $2::jsonb, $3, $4)', [
+    bucket,
+    JSON.stringify(ceilings),
     by ?? null,
     isNew,
   ]);

@@ -235,11 +235,16 @@ export async function postpone(
   database: Queryable,
   batchId: number,
   lease: string,
-  problem: { readonly code: string; readonly message: string } & Unanswered &
+  problem: {
+    readonly code: string;
+    readonly message: string;
+    /** S3 was not asked: its share of the bucket's ceiling is returned. */
+    readonly unasked?: boolean | undefined;
+  } & Unanswered &
     Pick<Deed, 'requestIds'>,
 ): Promise<Date | undefined> {
   const [row] = await database.query<{ until: Date | null }>(
-    'select retention.postpone($1, $2::uuid, $3, $4, $5::text[], $6::text[]) as until',
+    'select retention.postpone($1, $2::uuid, $3, $4, $5::text[], $6::text[], $7) as until',
     [
       batchId,
       lease,
@@ -247,6 +252,7 @@ export async function postpone(
       problem.message,
       problem.unanswered ?? [],
       problem.requestIds ?? null,
+      problem.unasked ?? false,
     ],
   );
   return row?.until ?? undefined;

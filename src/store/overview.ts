@@ -57,6 +57,9 @@ export interface BusyBucket {
   readonly pause_error: string | null;
   /** What its store does otherwise than S3. */
   readonly habits: KnownBucket['habits'];
+  /** Its ceilings; null: it has none. */
+  readonly max_per_second: number | null;
+  readonly max_in_flight: number | null;
 }
 
 /** Failed or dead results of one bucket that S3 refused with the same code; keys as in JSON. */

@@ -63,6 +63,7 @@ export interface Unsettled {
     | 'not allowed'
     | 'paused'
     | 'failed'
+    | 'ceiling'
     | 'cooling'
     | 'later'
     | 'visible';

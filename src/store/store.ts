@@ -8,6 +8,7 @@ import {
   noteBucket,
   noteLook,
   readBuckets,
+  setCeilings,
   setHabits,
   setOnVersioned,
 } from './buckets.ts';
@@ -168,6 +169,7 @@ const functions = {
   noteBucket,
   readBuckets,
   learnHabits,
+  setCeilings,
   setHabits,
   setOnVersioned,
   forgetHabits,

@@ -30,8 +30,9 @@ const STALE_MILLISECONDS = 30_000;
 
 /**
  * Makes a read that all callers share: at most one is under way, and its answer serves for a while. While the
- * next is under way, a caller waits a moment for it and gets the last answer then, which says how old it is;
- * without one that is recent, it waits for the next up to the limit. Never rejects.
+ * next is under way, a caller waits a moment for it and gets the last answer then, which says how old it is. Where the
+ * last read took longer than that moment, as while the database is busy, it gets the last answer at once. Without one that is
+ * recent, it waits for the next up to the limit. Never rejects.
  */
 export function createCachedRead<Value>(
   options: CachedReadOptions<Value>,
@@ -43,17 +44,21 @@ export function createCachedRead<Value>(
   const { staleMilliseconds = STALE_MILLISECONDS } = options;
   let last: { readonly reading: Reading<Value>; readonly since: number } | undefined;
   let reading: Promise<Reading<Value>> | undefined;
+  let beganAt = 0;
+  let lastTook = 0;
 
   const readOnce = async (): Promise<Reading<Value>> => {
     let outcome: Reading<Value>;
     // As of when it began: that is what the answer may have missed nothing before.
     const at = new Date();
+    beganAt = now();
     try {
       outcome = { ok: true, value: await read(), at };
     } catch (error) {
       outcome = { ok: false, error, at };
     }
     last = { reading: outcome, since: now() };
+    lastTook = now() - beganAt;
     reading = undefined;
     return outcome;
   };
@@ -67,7 +72,8 @@ export function createCachedRead<Value>(
     const next = (reading ??= readOnce());
     const instead = last?.reading.ok === true && age < staleMilliseconds ? last.reading : undefined;
     if (instead !== undefined) {
-      return (await settlesWithin(patienceMilliseconds, next)) ? next : instead;
+      const wait = lastTook > patienceMilliseconds ? 0 : patienceMilliseconds - (now() - beganAt);
+      return wait > 0 && (await settlesWithin(wait, next)) ? next : instead;
     }
     if (await settlesWithin(limitMilliseconds, next)) return next;
     const error = new RetentionError(`no answer within ${limitMilliseconds} ms`, {

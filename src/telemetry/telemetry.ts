@@ -37,7 +37,6 @@ const VITALS_MILLISECONDS = 5_000;
 const OVERVIEW_MILLISECONDS = 9_000;
 /** Short, for a probe decides whether a listener gets traffic or is replaced. */
 const PULSE_MILLISECONDS = 1_000;
-const PULSE_PATIENCE_MILLISECONDS = 500;
 const PULSE_LIMIT_MILLISECONDS = 1_000;
 const PULSE_STALE_MILLISECONDS = 10_000;
 /** What a reading may take without being called stale. */
@@ -70,7 +69,6 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   const readPulse = createCachedRead({
     read: logged(logger, 'The readiness', () => store.pulse()),
     freshMilliseconds: PULSE_MILLISECONDS,
-    patienceMilliseconds: PULSE_PATIENCE_MILLISECONDS,
     limitMilliseconds: PULSE_LIMIT_MILLISECONDS,
     staleMilliseconds: PULSE_STALE_MILLISECONDS,
   });

@@ -91,7 +91,7 @@ const CALLABLE = [
   'pending_policies(integer)',
   'place_hold(text,text,text,interval,text)',
   'place_holds(text,text[],text[],interval,text)',
-  'postpone(bigint,uuid,text,text,text[],text[])',
+  'postpone(bigint,uuid,text,text,text[],text[],boolean)',
   'preview_policy(text,interval)',
   'pulse(text,text[])',
   'read_status()',
@@ -107,6 +107,7 @@ const CALLABLE = [
   'set_default_bucket(text)',
   'set_guard(text,text)',
   'set_on_versioned(text,text,boolean)',
+  'set_ceilings(text,jsonb,text,boolean)',
   'set_habits(text,jsonb,text,boolean)',
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[],jsonb,text[],text)',
@@ -151,7 +152,7 @@ const CALLABLE = [
 const OPERATORS_ALONE = (
   'accept_fence fence_losses approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'begin_orphans note_orphan_list claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
-  'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
+  'release_holds requeue_returned resume retry release_surge set_ceilings set_default_bucket set_habits set_policy sort_strays ' +
   'stamp_gone unset_policy unstamp'
 ).split(' ');
 
@@ -177,7 +178,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 
 const READABLE = (
   'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness ' +
-  'orphan_list pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection setting ' +
+  'orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection setting ' +
   'shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
 )
   .split(' ')

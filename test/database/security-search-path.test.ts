@@ -196,6 +196,7 @@ const CALLS: Readonly<Record<string, string>> = {
   pending_policies: 'select * from retention.pending_policies()',
   sample_keys: `select retention.sample_keys('dpp-results')`,
   learn_habits: `select retention.learn_habits('dpp-results', '{"checksum": "md5"}', 'a test')`,
+  set_ceilings: `select retention.set_ceilings('dpp-results', '{"max_per_second": null}', 'ada', true)`,
   set_habits: `select retention.set_habits('dpp-results', '{"checksum": null}', 'ada', true)`,
   forget_habits: `select retention.forget_habits('dpp-results')`,
   note_look: `select retention.note_look('dpp-results', 'AWS', 1, '{}')`,

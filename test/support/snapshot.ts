@@ -86,6 +86,8 @@ function listsOf(ago: Ago): Overview {
     on_versioned: 'marker',
     oldest: ago(30 * DAY),
     habits: {},
+    max_per_second: null,
+    max_in_flight: null,
   } as const;
   const open = { paused_until: null, pause_code: null, pause_error: null };
   return {

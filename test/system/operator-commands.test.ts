@@ -71,13 +71,21 @@ describeDatabase('the commands of an operator', () => {
       stdout:
         'Bucket dpp-results: 100 keys a request (set by hand), one key a request, by DeleteObject (set by hand).\n',
     });
+    const ceilings = ['--max-per-second', '2000', '--max-in-flight', '4'];
+    expect(await json('bucket', 'set', 'dpp-results', ...ceilings)).toMatchObject({
+      bucket: { max_per_second: 2_000, max_in_flight: 4 },
+    });
     const { stdout } = await retention('bucket', 'list');
     expect(stdout).toContain('100 keys a request (set by hand)');
+    expect(stdout).toContain('at most 2,000 results a second, at most 4 batches at once');
     expect(await json('bucket', 'list')).toMatchObject({
       buckets: [
         { bucket: 'dpp-results', habits: { keys_per_request: { value: 100, by: 'hand' } } },
       ],
     });
+    expect((await retention('bucket', 'set', 'dpp-results', '--max-in-flight', 'none')).stdout).toMatch(
+      /at most 2,000 results a second\.\n$/u,
+    );
     const forgotten = await retention('bucket', 'forget', 'dpp-results', '--all');
     expect(forgotten.stdout).toBe('Bucket dpp-results: forgotten.\n');
   });
@@ -91,6 +99,7 @@ describeDatabase('the commands of an operator', () => {
     [['set', 'dpp-results', '--keys-per-request', '1001'], '--keys-per-request: expected a whole'],
     [['set', 'dpp-results', '--checksum', 'sha1'], 'Allowed choices are crc32, md5, none'],
     [['set', 'dpp-results', '--single', '--together'], 'cannot be used with option'],
+    [['set', 'dpp-results', '--max-per-second', '0'], '--max-per-second: expected a whole'],
     [['forget', 'elsewhere'], 'expected a bucket that is known, given: elsewhere'],
     [['confirm', 'elsewhere'], 'expected a bucket that is known, given: elsewhere'],
   ])('retention bucket %j changes nothing and says what was expected', async (words, message) => {

@@ -98,6 +98,38 @@ describe('a shared read', () => {
     expect(reads).toBe(2);
   });
 
+  test('beside a database that is slow the last answer comes at once, and the next is fetched beside it', async () => {
+    let now = 0;
+    let reads = 0;
+    const answers: (() => void)[] = [];
+    const read = createCachedRead<number>({
+      read: () => {
+        reads += 1;
+        const number = reads;
+        return new Promise((resolve) => answers.push(() => resolve(number)));
+      },
+      freshMilliseconds: 5_000,
+      // Nobody waits as long as this: a caller that is made to wait is seen.
+      patienceMilliseconds: 60_000,
+      staleMilliseconds: 10_000_000,
+      now: () => now,
+    });
+    const answered = async (): Promise<void> => {
+      now += 60_001;
+      answers.pop()?.();
+      await new Promise(setImmediate);
+    };
+    const first = read();
+    await answered();
+    expect(await first).toMatchObject({ value: 1 });
+    now += 5_000;
+    expect(await read()).toMatchObject({ value: 1 });
+    expect(reads).toBe(2);
+    await answered();
+    expect(await read()).toMatchObject({ value: 2 });
+    expect(reads).toBe(2);
+  });
+
   test('a read that fails is told at once, and not covered by an older answer', async () => {
     let now = 0;
     let fails = false;

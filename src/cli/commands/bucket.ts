@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
-import { describeHabits } from '../../reactor/bucket-meaning.ts';
+import { describeCeilings, describeHabits } from '../../reactor/bucket-meaning.ts';
 import { showCount } from '../../numbers.ts';
-import type { HabitChanges, KnownBucket } from '../../store/buckets.ts';
+import type { Ceilings, HabitChanges, KnownBucket } from '../../store/buckets.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { withUsage } from '../refusals.ts';
 import { readSettings } from '../settings.ts';
@@ -15,6 +15,8 @@ interface SetOptions {
   readonly addressing?: 'path' | 'virtual';
   readonly conditional?: 'honour' | 'ignore';
   readonly onVersioned?: 'marker' | 'purge';
+  readonly maxPerSecond?: string;
+  readonly maxInFlight?: string;
   readonly by?: string;
   readonly new?: boolean;
   readonly json?: boolean;
@@ -23,17 +25,17 @@ interface SetOptions {
 /** `retention bucket list|set|forget|confirm` */
 export function bucketCommand(): Command {
   const command = new Command('bucket').description(
-    'What the store of a bucket does otherwise than S3: learned, or set by a person.',
+    'What the store of a bucket does otherwise than S3, learned or set by a person; and its ceilings.',
   );
   command
     .command('list')
-    .description('The buckets that are known, and how their stores differ.')
+    .description('The buckets that are known, how their stores differ, and their ceilings.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention bucket list')
     .action(list);
   command
     .command('set')
-    .description('Set what is otherwise learned. It wins over what is learned, and stays.')
+    .description('Set a ceiling, or what is otherwise learned: it wins over that, and stays.')
     .argument('<bucket>', 'from: retention bucket list')
     .option('--keys-per-request <count>', 'the most keys of one request, 1 to 1000')
     .addOption(new Option('--single', 'delete one key with each request').conflicts(['together']))
@@ -59,16 +61,23 @@ export function bucketCommand(): Command {
         'where S3 keeps versions: add a marker, or take all',
       ).choices(['marker', 'purge']),
     )
+    .option('--max-per-second <count>', 'so many results go a second at most; none: no ceiling')
+    .option(
+      '--max-in-flight <count>',
+      'so many batches are leased at once at most; none: no ceiling',
+    )
     .option('--new', 'the bucket need not be known yet')
     .option('--by <name>', "who sets it; default: the database's user")
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-Listeners use it from their next batch on. \`retention bucket forget BUCKET --all\` takes it back.
+Listeners use it from their next batch on. \`retention bucket forget BUCKET --all\` takes back what is otherwise learned.
+All listeners and commands keep a ceiling together; it stays until it is set to none.
 
-Example:
-  $ retention bucket set dpp-results --keys-per-request 100 --checksum md5`,
+Examples:
+  $ retention bucket set dpp-results --keys-per-request 100 --checksum md5
+  $ retention bucket set dpp-results --max-per-second 2000 --max-in-flight 4`,
     )
     .action(set);
   command
@@ -113,10 +122,11 @@ async function list({ json }: { readonly json?: boolean }): Promise<void> {
     return;
   }
   printTable(
-    ['bucket', 'store', 'looked for', 'pauses after'],
+    ['bucket', 'store', 'ceiling', 'looked for', 'pauses after'],
     buckets.map((bucket) => [
       bucket.bucket,
       describeHabits(bucket.habits) || 'as S3',
+      describeCeilings(bucket),
       describeLook(bucket),
       bucket.pause ?? '',
     ]),
@@ -146,12 +156,17 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
       ? {}
       : { conditional: conditional === 'honour' ? 'honoured' : 'ignored' }),
   };
+  const ceilings: Ceilings = {
+    ...(await readCeiling('max_per_second', options.maxPerSecond, '--max-per-second')),
+    ...(await readCeiling('max_in_flight', options.maxInFlight, '--max-in-flight')),
+  };
   const isNew = options.new === true;
   const setsHabits = Object.keys(habits).length > 0;
-  if (!setsHabits && onVersioned === undefined) {
+  const setsCeilings = Object.keys(ceilings).length > 0;
+  if (!setsHabits && !setsCeilings && onVersioned === undefined) {
     throw new UsageError('bucket set: expected what to set; given nothing', {
       remedy:
-        'Name --keys-per-request, --single, --together, --checksum, --addressing, --conditional or --on-versioned.',
+        'Name --max-per-second, --max-in-flight, --keys-per-request, --single, --together, --checksum, --addressing, --conditional or --on-versioned.',
     });
   }
   const { config, logger } = await readSettings('bucket');
@@ -161,6 +176,7 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
       await withUsage(store.setOnVersioned(bucket, onVersioned, isNew));
     }
     if (setsHabits) await withUsage(store.setHabits(bucket, habits, { by, isNew }));
+    if (setsCeilings) await withUsage(store.setCeilings(bucket, ceilings, { by, isNew }));
     return store.knownBucket(bucket);
   });
   if (options.json === true) {
@@ -170,9 +186,23 @@ async function set(bucket: string, options: SetOptions): Promise<void> {
   const told = [
     describeHabits(known?.habits ?? {}),
     ...(onVersioned === undefined ? [] : [`where it keeps versions: ${onVersioned}`]),
+    ...(known === undefined ? [] : [describeCeilings(known) || (setsCeilings ? 'no ceiling' : '')]),
   ];
   printLine(`Bucket ${bucket}: ${told.filter(Boolean).join('; ')}.`);
 }
+
+/** A ceiling that was given, by its name; none takes it away. */
+async function readCeiling(
+  name: keyof Ceilings,
+  given: string | undefined,
+  option: string,
+): Promise<Ceilings> {
+  if (given === undefined) return {};
+  if (given === 'none') return { [name]: null };
+  return { [name]: await readWholeNumber(given, option, MOST) };
+}
+
+const MOST = 999_999_999;
 
 async function forget(
   bucket: string,

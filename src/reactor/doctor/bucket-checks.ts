@@ -8,7 +8,7 @@ import type {
 import { showCount } from '../../numbers.ts';
 import type { KnownBucket } from '../../store/buckets.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
-import { describeDeletion, describeHabits, valuesOf } from '../bucket-meaning.ts';
+import { describeCeilings, describeDeletion, describeHabits, valuesOf } from '../bucket-meaning.ts';
 import { checkConditions } from './bucket-conditions.ts';
 import { checkObjects } from './bucket-objects.ts';
 import { checkDeleteRight, grantIt } from './bucket-rights.ts';
@@ -127,9 +127,11 @@ async function checkBucket(
 
 function checkPause(name: string, known: KnownBucket | undefined, it: BucketDescription): Check {
   const differs = describeHabits(known?.habits ?? {});
+  const ceilings = known === undefined ? '' : describeCeilings(known);
   const about =
     `reachable${it.region === undefined ? '' : `, in ${it.region}`}` +
-    (differs === '' ? '' : `; its store differs from S3: ${differs}`);
+    (differs === '' ? '' : `; its store differs from S3: ${differs}`) +
+    (ceilings === '' ? '' : `; ceiling: ${ceilings}`);
   const pause = known?.pause ?? null;
   if (pause === null) return ok(`bucket ${name}`, about);
   return warning(

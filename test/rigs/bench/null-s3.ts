@@ -13,12 +13,14 @@ to nothing beside what is measured.
 const PAGE = 1_000;
 let listed: readonly string[] = [];
 let deleteRequests = 0;
+let times: { readonly at: number; readonly keys: number }[] = [];
 
 function answer(request: IncomingMessage, response: ServerResponse, body: string): void {
   const url = new URL(request.url ?? '/', 'http://null');
   const { method } = request;
   if (method === 'POST') {
     deleteRequests += 1;
+    times.push({ at: performance.now(), keys: body.split('<Key>').length - 1 });
     reply(response, deleteResult(body));
   } else if (method === 'DELETE') {
     deleteRequests += 1;
@@ -94,12 +96,19 @@ const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 
-/** Questions: where it is, how many requests deleted, and the keys to list, one a line in a file. */
-answerQuestions(async (question: { list?: string; requests?: true }) => {
+/** Questions: where it is, how many requests deleted, when each came with how many keys, and the keys to list, one a line in a file. */
+answerQuestions(async (question: {
+  list?: string;
+  requests?: true;
+  times?: true;
+  forget?: true;
+}) => {
   if (question.list !== undefined) {
     listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
     return { keys: listed.length };
   }
+  if (question.times === true) return { times };
+  if (question.forget === true) times = [];
   if (question.requests === true) return { requests: deleteRequests };
   return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 });

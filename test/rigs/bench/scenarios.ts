@@ -1,6 +1,7 @@
 import type { Scenario } from './bench.ts';
 import { beside } from './scenarios/beside.ts';
 import { bloat } from './scenarios/bloat.ts';
+import { ceiling } from './scenarios/ceiling.ts';
 import { ceph } from './scenarios/ceph.ts';
 import { cost } from './scenarios/cost.ts';
 import { drain } from './scenarios/drain.ts';
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   drain,
   reconcile,
   listeners,
+  ceiling,
   ceph,
   react,
   flagGrowth,
