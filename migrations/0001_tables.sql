@@ -49,6 +49,10 @@ spared_object  objects that were spared for a keeper, or since S3 holds another 
 cutoff         one row for each reconcile that deletes earlier than the policy, while it lives
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
+verify_run     one row for each bucket that a verify is at: what it looks at, and who works on it
+verify_part    the parts that such a bucket is listed in, and how far each was compared
+verify_stretch results whose key was not listed, until they are confirmed by a second look
+verify_listed  what a listing out of order or an inventory named, so that it can be read in order
 receipt        receipts of what happens outside a batch: stamps by verify, stamps taken away, orphans
 returned_result  results whose object is back, since their stamp was taken away: their next receipt says so
 stamp_account  what the last count of stamps and receipts against each other has found
@@ -1012,6 +1016,76 @@ comment on table retention.stray is
 comment on column retention.stray.kind is
   'see retention.sort_strays(); null: neither, or not yet sorted';
 
+-- Unlogged, as what it set aside: after a crash of the server all of it is empty together, and a verify begins again.
+create unlogged table retention.verify_run (
+  verify_id uuid primary key,
+  kind text not null
+    constraint kind_is_known check (kind in ('repair', 'dry run', 'orphans', 'list', 'inventory')),
+  bucket text not null,
+  prefixes text[] collate "C" not null,
+  holder uuid not null,
+  began_at timestamptz not null default now(),
+  worked_at timestamptz not null default clock_timestamp(),
+  is_unsorted boolean not null default false
+);
+
+comment on table retention.verify_run is
+  'one row for each bucket that a verify is at; empty between runs, but for what was broken off';
+comment on column retention.verify_run.holder is
+  'who works on it: a verify that is started again takes it over, and the one before stops';
+comment on column retention.verify_run.is_unsorted is
+  'its store lists out of order: what it lists is sorted in retention.verify_listed';
+
+create unlogged table retention.verify_part (
+  verify_id uuid not null references retention.verify_run on delete cascade,
+  part integer not null,
+  prefix text collate "C" not null,
+  after_key text collate "C",
+  until_key text collate "C",
+  at_key text collate "C",
+  token text,
+  is_listed boolean not null default false,
+  is_compared boolean not null default false,
+  listed bigint not null default 0,
+  stamped bigint not null default 0,
+  primary key (verify_id, part)
+);
+
+comment on table retention.verify_part is
+  'the parts that a bucket is listed in: a prefix, or a range of its keys';
+comment on column retention.verify_part.at_key is
+  'everything from after_key up to here is compared; null: nothing yet';
+comment on column retention.verify_part.token is
+  'of a listing out of order: how the store goes on';
+
+create unlogged table retention.verify_stretch (
+  stretch_id bigint generated always as identity primary key,
+  verify_id uuid not null references retention.verify_run on delete cascade,
+  part integer not null,
+  after_key text collate "C",
+  run_ids text[] not null,
+  keys text[] collate "C" not null,
+  dues boolean[] not null,
+  is_gone boolean not null default false
+);
+
+comment on table retention.verify_stretch is
+  'live rows whose key was not listed: they are stamped when a second look has not found it either';
+comment on column retention.verify_stretch.is_gone is
+  'the second look has not found them; they are not due, and are stamped at the end where they are not too many';
+
+create unlogged table retention.verify_listed (
+  verify_id uuid not null,
+  key text collate "C" not null,
+  bytes bigint not null,
+  modified_at timestamptz not null,
+  etag text,
+  primary key (verify_id, key)
+);
+
+comment on table retention.verify_listed is
+  'what a listing out of order or an inventory named, so that it can be read in order; empty between runs';
+
 create table retention.orphan_list (
   list_id uuid primary key,
   bucket text not null,
@@ -1227,7 +1301,7 @@ comment on column retention.seal_copy.problem is
 
 -- Down Migration
 
-drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

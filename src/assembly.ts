@@ -243,6 +243,11 @@ export type VerifyRequest = LibraryOptions &
 export async function verify(request: VerifyRequest): Promise<Verification> {
   const { config, logger = silentLogger } = request;
   refuseMissing('verify', request, ['buckets', 'prefix']);
+  if (Array.isArray(request.prefix) && request.prefix.length === 0) {
+    throw new UsageError('verify.prefix: expected a prefix, or several; given none', {
+      remedy: 'Leave it out for all keys.',
+    });
+  }
   const allowed = allowedBuckets(config);
   if (request.dryRun !== true) refuseWhileDisabled(config);
   return withStore({ config, logger }, async (store) => {

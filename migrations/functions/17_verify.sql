@@ -60,7 +60,8 @@ $$;
 -- in the order of bytes, with p_bytes, p_modified and p_etags of each (null: not told). The stretch begins after p_after (null: with
 -- the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
 -- rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
--- because their object may be younger than the listing. At least 1,000 rows come back where there are so
+-- because their object may be younger than the listing, and so are rows that were written at p_as_of or later (null: none;
+-- an application's table without updated_at tells nothing of it). At least 1,000 rows come back where there are so
 -- many; then there may be more after the last key. Listed keys without a live row are set aside under
 -- p_verify_id.
 -- For operators.
@@ -74,7 +75,8 @@ create or replace function retention.compare_listing(
   p_bytes bigint[],
   p_modified timestamptz[],
   p_before timestamptz,
-  p_etags text[] default null
+  p_etags text[] default null,
+  p_as_of timestamptz default null
 )
 returns table (run_id text, key text, is_due boolean)
 language plpgsql
@@ -106,6 +108,15 @@ begin
     and r.bucket = p_bucket
     and r.is_candidate
     and r.completed_at < p_before
+    and (
+      p_as_of is null
+      or not exists (
+        select
+        from retention.result x
+        where x.run_id = r.run_id
+          and x.updated_at >= p_as_of
+      )
+    )
     -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
     and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
   order by r.key
@@ -170,7 +181,7 @@ begin
 end
 $$;
 
--- Removes what a verify set aside, and what verifies of more than 2 days ago left behind.
+-- Removes what a verify set aside, and what verifies of more than 2 days ago left behind without progress to go on with.
 -- For operators.
 create or replace function retention.forget_strays(p_verify_id uuid)
 returns void
@@ -181,6 +192,7 @@ as $$
   delete from retention.stray s
   where s.verify_id = p_verify_id
     or s.noted_at < now() - interval '2 days'
+    and s.verify_id not in (select r.verify_id from retention.verify_run r)
 $$;
 
 -- Notes what S3 says of a bucket. p_versioning: off, enabled or suspended.

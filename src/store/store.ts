@@ -87,6 +87,20 @@ import {
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
+import {
+  dropStrays,
+  endVerify,
+  nextListed,
+  nextReturned,
+  nextStretch,
+  noteListed,
+  notePartDone,
+  noteStretch,
+  noteVerified,
+  resumeVerify,
+  unsortVerify,
+  verifyParts,
+} from './verify-progress.ts';
 import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
@@ -153,7 +167,19 @@ const functions = {
   readVitals,
   readOverview,
   beginVerify,
+  resumeVerify,
+  verifyParts,
   compareListing,
+  noteVerified,
+  notePartDone,
+  nextStretch,
+  noteStretch,
+  unsortVerify,
+  noteListed,
+  nextListed,
+  nextReturned,
+  dropStrays,
+  endVerify,
   stampGone,
   sortStrays,
   requeueReturned,

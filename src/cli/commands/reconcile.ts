@@ -64,7 +64,13 @@ export function reconcileCommand(): Command {
     .addOption(new Option('--delete').hideHelp())
     .addOption(new Option('--deleted-list <file>').hideHelp())
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
-    .option('--prefix <text>', 'verify only keys that begin with this')
+    .option(
+      '--prefix <text>',
+      'verify only keys that begin with this (repeatable, listed side by side)',
+      collect,
+    )
+    .option('--restart', 'begin the verify again, not where it was broken off')
+    .option('--max-requests-per-second <count>', 'a ceiling on what the verify asks S3')
     .option('--margin <duration>', 'report only orphans older than this, 1h or more (default: 24h)')
     .option('--json', 'print one JSON document')
     .addHelpText(
