@@ -20,9 +20,19 @@ export const GUARDED_PACKAGES = [
 
 const PG = ['pg', 'pg-listen', 'node-pg-migrate'];
 const AWS = ['@aws-sdk/*', '@smithy/*'];
-/** What a request to S3 is sent through. */
+/** What a request is sent through. */
 const PROXY = ['hpagent', 'proxy-from-env'];
-const ABOVE_STORE = ['config', 'lifecycle', 'store', 'objects', 'reactor', 'proof', 'telemetry'];
+const ABOVE_STORE = [
+  'config',
+  'lifecycle',
+  'network',
+  'store',
+  'objects',
+  'reactor',
+  'proof',
+  'telemetry',
+  'webhook',
+];
 
 /**
  * `files`: whom the row is about; of several rows for a file the last one counts. `rooms`: what of src/
@@ -63,6 +73,12 @@ export const ROOMS = [
     packages: [],
   },
   {
+    files: ['src/network/**'],
+    holds: 'how requests leave: addresses, connections, proxies',
+    rooms: [],
+    packages: PROXY,
+  },
+  {
     files: ['src/database/**'],
     holds: 'pool, transactions, notifications, migrations',
     rooms: ['config', 'lifecycle'],
@@ -83,8 +99,8 @@ export const ROOMS = [
   {
     files: ['src/objects/s3/**'],
     holds: 'the only AWS code',
-    rooms: ['lifecycle'],
-    packages: [...AWS, ...PROXY],
+    rooms: ['lifecycle', 'network'],
+    packages: AWS,
   },
   {
     files: ['src/reactor/**'],
@@ -106,6 +122,12 @@ export const ROOMS = [
     rooms: ['config', 'lifecycle', 'store', 'objects', 'reactor'],
     but: ['objects/s3/*'],
     packages: ['prom-client'],
+  },
+  {
+    files: ['src/webhook/**'],
+    holds: 'messages to RETENTION_WEBHOOK_URL',
+    rooms: ['lifecycle', 'network', 'store'],
+    packages: [],
   },
   {
     files: ['src/cli/**'],

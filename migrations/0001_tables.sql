@@ -56,6 +56,8 @@ verify_listed  what a listing out of order or an inventory named, so that it can
 receipt        receipts of what happens outside a batch: stamps by verify, stamps taken away, orphans
 returned_result  results whose object is back, since their stamp was taken away: their next receipt says so
 stamp_account  what the last count of stamps and receipts against each other has found
+attention      what was announced of late that a person should know at once
+webhook        by kind, the message to the webhook that is being sent, and when the next one may be
 
 What is kept is made here and by 0002_adopt. What is done (functions, views,
 triggers, rights) stands in the files of functions/ as it is today: 0003_functions installs
@@ -1299,9 +1301,50 @@ comment on column retention.seal_copy.looked_at is
 comment on column retention.seal_copy.problem is
   'why the next one could not be written; null: it could, or there is none';
 
+-- Rows are only added, and removed after a day: what announces must not wait for what announces elsewhere.
+create table retention.attention (
+  attention_id bigint generated always as identity primary key,
+  kind text not null,
+  at timestamptz not null default clock_timestamp(),
+  payload jsonb not null,
+  told_at timestamptz
+);
+
+comment on table retention.attention is
+  'one row for each announcement of what a person should know at once, kept for a day';
+comment on column retention.attention.kind is
+  'halted, copy, resumed, surge, dead, sealed';
+comment on column retention.attention.payload is
+  'what was announced, without texts that may name keys';
+comment on column retention.attention.told_at is
+  'when it became part of a message to the webhook, or was overtaken; null: not yet, or there is no webhook';
+
+create table retention.webhook (
+  kind text primary key,
+  message_id uuid,
+  happened_at timestamptz,
+  payload jsonb,
+  announcements bigint,
+  attempts integer not null default 0,
+  next_at timestamptz not null default '-infinity',
+  delivered_at timestamptz,
+  problem text
+);
+
+comment on table retention.webhook is
+  'one row for each kind of message: the one that is being sent to RETENTION_WEBHOOK_URL, and when the next may be';
+comment on column retention.webhook.message_id is
+  'of the message that is not delivered yet, the same at each attempt; null: there is none';
+comment on column retention.webhook.announcements is
+  'how many announcements it stands for: the latest one is in payload';
+comment on column retention.webhook.next_at is
+  'before then nothing of this kind is sent';
+comment on column retention.webhook.problem is
+  'why the last attempt failed; null: it did not';
+
 -- Down Migration
 
-drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

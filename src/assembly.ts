@@ -31,6 +31,7 @@ import { applyVariables } from './store/settings.ts';
 import { createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
+import { openWebhook } from './assembly-webhook.ts';
 
 export { withStore };
 
@@ -43,7 +44,7 @@ export const CHANNELS = [
   'retention_sealed',
 ] as const;
 
-const SEALED = CHANNELS[4];
+const [, , , ATTENTION, SEALED] = CHANNELS;
 
 /** What every entry point of the library takes. */
 export interface LibraryOptions {
@@ -130,24 +131,25 @@ export function createReactor(options: LibraryOptions): Reactor {
       telemetry?.countBatch(outcome);
     },
   });
+  const webhook = openWebhook(config, { store, logger });
   const notifications: Notifications = createNotifications({
     listenUrl: config.databaseListenUrl,
     passwordFile: config.passwordFile,
     notifier: database,
-    channels: [CHANNELS[0], SEALED],
+    channels: webhook === undefined ? [CHANNELS[0], SEALED] : [CHANNELS[0], SEALED, ATTENTION],
     logger,
     // Any payload is only a reason to look at the tables. (Promise 9)
     onNotification: (channel) => {
-      if (channel === SEALED) {
-        seals.wake();
-        return;
-      }
+      if (channel !== CHANNELS[0]) webhook?.wake();
+      if (channel === SEALED) seals.wake();
+      if (channel !== CHANNELS[0]) return;
       telemetry?.countNotification();
       listener.wake();
     },
     onCaughtUp: () => {
       listener.wake();
       seals.wake();
+      webhook?.wake();
     },
   });
   const { sealBucket: bucket, pollSeconds } = config;
@@ -161,6 +163,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await fence.start();
       await listener.start();
       await seals.start();
+      await webhook?.start();
     },
     stop: async () => {
       stopping = true;
@@ -170,7 +173,7 @@ export function createReactor(options: LibraryOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        await Promise.all([notifications.stop(), listener.stop(), seals.stop()]);
+        await Promise.all([notifications.stop(), listener.stop(), seals.stop(), webhook?.stop()]);
         await notes?.stop();
         await fence.stop();
       });

@@ -28,6 +28,7 @@ export {
 } from './assembly-proof.ts';
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 export { explainAt, history } from './assembly-history.ts';
+export { testWebhook } from './assembly-webhook.ts';
 
 export {
   type OrphanDeletionRequest,

@@ -92,6 +92,13 @@ export function maskUrl(text: string): string {
   return escapeControls(url.href + query);
 }
 
+/** A URL of which path, query and user are secrets: its scheme and host. */
+export function maskPath(text: string): string {
+  const url = /^[a-z][a-z0-9+.-]*:\/\//iu.test(text) ? parseUrl(text) : undefined;
+  if (url === undefined || hasStrayAt(url)) return maskUrl(text);
+  return escapeControls(`${url.protocol}//${url.host}/...`);
+}
+
 /**
  * Whether an @ stands behind the host: then most likely a /, ? or # in a password has ended the host too
  * early, and what looks like host and database are parts of that password.

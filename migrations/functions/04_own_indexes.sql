@@ -133,3 +133,9 @@ create index if not exists past_work_range on retention.past_work using gist (ts
 where run_ids is not null;
 
 create index if not exists past_work_until on retention.past_work (until);
+
+create index if not exists attention_untold on retention.attention (kind, attention_id)
+where told_at is null;
+
+create index if not exists attention_gate on retention.attention (kind, attention_id desc)
+where kind in ('halted', 'copy', 'resumed');

@@ -156,15 +156,20 @@ begin
   update retention.gate_state
   set reasons = v_reasons,
     since = clock_timestamp();
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_attention', row_to_json(p)::text)
-    from (
-      select case when v_reasons = '{}' then 'resumed' else 'halted' end as kind,
-        v_reasons as reasons,
-        (select left(string_agg(g.because, '; '), 1000) from retention.gate() g) as because,
-        retention._iso(clock_timestamp()) as at
-    ) p;
-  end if;
+  perform retention._tell(
+    case
+      when v_reasons = '{}' then 'resumed'
+      when 'copy' = any (v_reasons) and not 'copy' = any (v_before) then 'copy'
+      else 'halted'
+    end,
+    row_to_json(p)
+  )
+  from (
+    select case when v_reasons = '{}' then 'resumed' else 'halted' end as kind,
+      v_reasons as reasons,
+      (select left(string_agg(g.because, '; '), 1000) from retention.gate() g) as because,
+      retention._iso(clock_timestamp()) as at
+  ) p;
 end
 $$;
 

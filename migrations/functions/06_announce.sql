@@ -13,6 +13,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform retention._tell('dead', row_to_json(p))
+  from (
+    select 'dead' as kind,
+      left(m.bucket, 63) as bucket,
+      left(m.code, 64) as code,
+      sum(m.results) as results
+    from made m
+    where m.dead_at is not null
+    group by m.bucket, m.code
+    limit 10
+  ) p;
   if pg_notification_queue_usage() > 0.5 then
     return null;
   end if;
@@ -27,17 +38,6 @@ begin
       and m.settled_at is null
       and m.dead_at is null
     having count(*) > 0
-  ) p;
-  perform pg_notify('retention_attention', row_to_json(p)::text)
-  from (
-    select 'dead' as kind,
-      left(m.bucket, 63) as bucket,
-      left(m.code, 64) as code,
-      sum(m.results) as results
-    from made m
-    where m.dead_at is not null
-    group by m.bucket, m.code
-    limit 10
   ) p;
   return null;
 end

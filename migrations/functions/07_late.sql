@@ -144,16 +144,14 @@ begin
   select coalesce(p_found_by, session_user), h.seen_at, p_found, p_tenants, p_rule
   from retention.heartbeat h
   returning surge_id into v_surge_id;
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_attention', row_to_json(p)::text)
-    from (
-      select 'surge' as kind,
-        v_surge_id as surge_id,
-        p_found as results,
-        p_tenants as tenants,
-        retention._iso(now()) as at
-    ) p;
-  end if;
+  perform retention._tell('surge', row_to_json(p))
+  from (
+    select 'surge' as kind,
+      v_surge_id as surge_id,
+      p_found as results,
+      p_tenants as tenants,
+      retention._iso(now()) as at
+  ) p;
   return v_surge_id;
 end
 $$;

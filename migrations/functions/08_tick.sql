@@ -63,6 +63,7 @@ declare
     'delete from retention.unanswered u where u.until < now()',
     'delete from retention.past_work p using retention.setting s where p.until < now() - s.history_kept',
     'delete from retention.cutoff c where c.until < now()',
+    'delete from retention.attention a where a.at < now() - interval ''1 day''',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',
     'select retention._forget_moved()',

@@ -189,9 +189,7 @@ begin
   set seal_id = v_seal_id,
     digest = v_digest,
     sealed_at = v_sealed_at;
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_sealed', retention._head(v_seal_id)::text);
-  end if;
+  perform retention._tell('sealed', retention._head(v_seal_id));
   return true;
 end
 $$;

@@ -25,6 +25,7 @@ import { statusCommand } from './commands/status.ts';
 import { upcomingCommand } from './commands/upcoming.ts';
 import { surgeCommand } from './commands/surge.ts';
 import { watchCommand } from './commands/watch.ts';
+import { webhookCommand } from './commands/webhook.ts';
 
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
 export function createProgram(): Command {
@@ -65,6 +66,7 @@ Example:
     haltCommand,
     resumeCommand,
     fenceCommand,
+    webhookCommand,
     retryCommand,
     restoreCommand,
     proofCommand,

@@ -116,8 +116,8 @@ function givenOf(texts: Texts): ReadonlyMap<string, string> {
 const MAX_GIVEN_CHARACTERS = 120;
 
 /** A value for people. Any value may be an address that was pasted in the wrong place. */
-function showValue({ secret }: Setting, text: string): string {
-  if (secret) return maskUrl(text);
+function showValue({ secret, mask = maskUrl }: Setting, text: string): string {
+  if (secret) return mask(text);
   return shorten(escapeControls(redactSecrets(text)), MAX_GIVEN_CHARACTERS);
 }
 
@@ -168,6 +168,15 @@ function* checkTogether(values: SettingValues): Generator<ConfigurationFault> {
       expected: `a bucket in ${SETTINGS.resultBuckets.variable}, whose first name holds the fence`,
       given: 's3',
       remedy: `Set ${SETTINGS.resultBuckets.variable}, or ${SETTINGS.fence.variable}=none.`,
+    };
+  }
+  if (values.webhookUrl !== undefined && values.webhookSecretFile === undefined) {
+    const { variable, expected } = SETTINGS.webhookSecretFile;
+    yield {
+      name: variable,
+      expected: `${expected}, as ${SETTINGS.webhookUrl.variable} is set: messages are signed`,
+      given: 'nothing',
+      remedy: 'Make a secret with: echo "whsec_$(openssl rand -base64 32)"',
     };
   }
   const budget = s3BudgetSeconds({ s3MaxAttempts, s3RequestTimeoutSeconds });

@@ -13,6 +13,7 @@ import {
   postgresUrl,
   readByDatabase,
   region,
+  webhookUrl,
   wholeNumber,
   yesOrNo,
 } from './values.ts';
@@ -200,6 +201,22 @@ export const SETTINGS = {
     meaning:
       'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
       'another account, with object lock',
+  }),
+  webhookUrl: setting(webhookUrl(), {
+    variable: 'RETENTION_WEBHOOK_URL',
+    requiredBy: ['webhook'],
+    defaultText: 'none',
+    meaning:
+      'where listeners post what a person should know at once: a halt and its end, a copy, a surge, dead results, ' +
+      'the head of each seal; signed, and at most once a minute of each kind',
+  }),
+  webhookSecretFile: setting(filePath(), {
+    variable: 'RETENTION_WEBHOOK_SECRET_FILE',
+    meaning:
+      'a file with the secret that signs them, `whsec_` and base64, one a line while it is replaced; required with ' +
+      'RETENTION_WEBHOOK_URL',
+    requiredBy: ['webhook'],
+    defaultText: 'none',
   }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { LogLevel } from '../logger.ts';
 import { showNumber } from '../numbers.ts';
-import { hasStrayAt, parseUrl } from '../safe-text.ts';
+import { hasStrayAt, maskPath, parseUrl } from '../safe-text.ts';
 
 /** What a value should have been, and what to do about one that is not. */
 export interface ExpectedText {
@@ -19,6 +19,8 @@ export interface Kind<Value> extends ExpectedText {
   readonly unit: string | null;
   /** Whether a value may hold a password, so that it is only shown masked. */
   readonly secret: boolean;
+  /** How a secret value is masked. Default: as a URL with a password. */
+  readonly mask?: ((text: string) => string) | undefined;
 }
 
 /** A check whose failure has words of its own. */
@@ -191,6 +193,24 @@ export function endpointUrl(): Kind<string> {
       .transform((text) => text.replace(/\/+$/u, '')),
     expected: 'an http or https address such as https://s3.example.com',
     remedy: 'Give credentials through the AWS variables, not in the address.',
+  };
+}
+
+/** The address of a webhook. Its path and its query are often a secret of their own. */
+export function webhookUrl(): Kind<string> {
+  return {
+    unit: null,
+    secret: true,
+    mask: maskPath,
+    schema: z
+      .string()
+      .refine((text) => /^https?:\/\//iu.test(text) && URL.canParse(text), { abort: true })
+      .refine(
+        (text) => new URL(text).hash === '' && !hasStrayAt(new URL(text)),
+        failure({ expected: 'an address without a bare @ or # behind its host' }),
+      ),
+    expected: 'an http or https address such as https://hooks.example.com/retention',
+    remedy: 'Percent-encode special characters in it (@ is %40, # is %23).',
   };
 }
 

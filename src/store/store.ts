@@ -51,6 +51,7 @@ import {
   noteOrphanList,
   settleOrphans,
 } from './orphans.ts';
+import { claimMessages, settleMessage } from './messages.ts';
 import { readOverview, readVitals } from './overview.ts';
 import {
   confirmPolicy,
@@ -220,6 +221,8 @@ const functions = {
   sealsToWrite,
   noteSealsWritten,
   accountStamps,
+  claimMessages,
+  settleMessage,
 } as const;
 
 type Bound<Function_> = Function_ extends (database: Queryable, ...rest: infer Rest) => infer Result

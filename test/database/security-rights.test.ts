@@ -47,6 +47,7 @@ const CALLABLE = [
   'certificate_results(text,timestamp with time zone,timestamp with time zone)',
   'certificate_seals(bigint,integer,bigint[])',
   'claim(uuid,interval,text,bigint[],text,text[])',
+  'claim_messages(interval)',
   'claim_orphans(uuid,text[],interval)',
   'clock_state()',
   'clocks_differ(timestamp with time zone)',
@@ -124,6 +125,7 @@ const CALLABLE = [
   'set_policy(text,interval,boolean,boolean)',
   'settle(bigint,uuid,text[],boolean,jsonb,integer,text[],jsonb,text[],text)',
   'show_surge(bigint)',
+  'settle_message(uuid,text)',
   'settle_orphans(uuid,bigint,bigint,bigint,bigint,text[],text,text,text[],jsonb,text[],text)',
   'sort_strays(uuid,timestamp with time zone,interval)',
   'split(bigint,uuid,text[])',
@@ -172,7 +174,7 @@ const OPERATORS_ALONE = (
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
   'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
-  'note_seals_written postpone pulse seal_now seals_to_write settle split stamp_again tick try_stamp'
+  'note_seals_written postpone pulse seal_now seals_to_write settle claim_messages settle_message split stamp_again tick try_stamp'
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
@@ -190,10 +192,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness ' +
-    'orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection ' +
-    'setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable verify_listed ' +
-    'verify_part verify_run verify_stretch'
+    'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
+    'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
+    'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
+    'verify_listed verify_part verify_run verify_stretch attention webhook'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

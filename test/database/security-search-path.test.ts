@@ -264,6 +264,8 @@ const CALLS: Readonly<Record<string, string>> = {
   stamp_again: `select * from retention.stamp_again('0.1.0')`,
   stamp_gone: `select retention.stamp_gone('dpp-results', array(select run_id::text from retention.result limit 1), array(select key from retention.result limit 1))`,
   tenants_due: 'select * from retention.tenants_due(5, 5)',
+  claim_messages: 'select * from retention.claim_messages()',
+  settle_message: `select retention.settle_message('00000000-0000-0000-0000-000000000000')`,
   tick: `select retention.tick('x')`,
   try_stamp: 'select * from retention.try_stamp()',
   unset_policy: `select retention.unset_policy('acme', true)`,

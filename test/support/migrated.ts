@@ -107,7 +107,7 @@ truncate runs, retention.batch, retention.progress, retention.ahead, retention.h
   retention.unanswered, retention.verify_run, retention.verify_part, retention.verify_stretch, retention.verify_listed,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,
-  retention.returned_result, retention.stamp_account;
+  retention.returned_result, retention.stamp_account, retention.attention, retention.webhook;
 alter table retention.setting disable trigger guard_setting;
 delete from retention.setting;
 insert into retention.setting default values;

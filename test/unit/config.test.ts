@@ -374,3 +374,37 @@ describe("a database's address", () => {
     ]);
   });
 });
+
+describe('the webhook', () => {
+  const SECRET_FILE = { RETENTION_WEBHOOK_SECRET_FILE: '/run/secrets/webhook' };
+
+  test('may have a user, a path and a query, of which nothing is shown', () => {
+    const url = 'https://ada:geheim@hooks.test:8443/T0/geheim?token=geheim';
+    const { webhookUrl, given } = readConfig({
+      ...URL_ONLY,
+      ...SECRET_FILE,
+      RETENTION_WEBHOOK_URL: url,
+    });
+    expect(webhookUrl).toBe(url);
+    expect(given.get('RETENTION_WEBHOOK_URL')).toBe('https://hooks.test:8443/...');
+  });
+
+  test('wants a secret that signs', () => {
+    const [fault, ...others] = faultsOf({ RETENTION_WEBHOOK_URL: 'https://hooks.test/geheim' });
+    expect(others).toEqual([]);
+    expect(fault).toMatchObject({ name: 'RETENTION_WEBHOOK_SECRET_FILE', given: 'nothing' });
+    expect(fault?.remedy).toContain('openssl rand -base64 32');
+  });
+
+  test.each([
+    'ftp://ada:geheim@hooks.test/geheim',
+    'hooks.test/geheim',
+    'https://',
+    'https://ada:ge/heim@hooks.test/',
+    'https://hooks.test/#geheim',
+  ])('%s is refused without its secrets', (text) => {
+    const [fault] = faultsOf({ ...SECRET_FILE, RETENTION_WEBHOOK_URL: text });
+    expect(fault?.name).toBe('RETENTION_WEBHOOK_URL');
+    expect(JSON.stringify(fault)).not.toMatch(/geheim|ada|heim@/u);
+  });
+});

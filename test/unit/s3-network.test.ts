@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createAgents } from '../../src/objects/s3/agents.ts';
+import { createAgents } from '../../src/network/agents.ts';
 import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import { deleteAll, deleteResult, deletedKey, refuse } from '../support/scripted-s3.ts';
 import { expectAllDeleted } from '../support/reports.ts';

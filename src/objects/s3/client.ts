@@ -1,7 +1,7 @@
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 
 import { DEFAULT_MAX_ATTEMPTS, DEFAULT_REQUEST_TIMEOUT_MILLISECONDS } from '../../retry-budget.ts';
-import type { Agents } from './agents.ts';
+import type { Agents } from '../../network/agents.ts';
 import type { S3ObjectStoreOptions, Sdk } from './connection.ts';
 
 export const DEFAULT_CONNECT_TIMEOUT_MILLISECONDS = 5_000;

@@ -11,7 +11,7 @@ import {
 } from '../../retry-budget.ts';
 import { causeOfDenial } from '../denials.ts';
 import { HabitMemory } from '../store-habits.ts';
-import { type Agents, createAgents } from './agents.ts';
+import { type Agents, createAgents } from '../../network/agents.ts';
 import {
   type ClientTraits,
   clientConfig,
