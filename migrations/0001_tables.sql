@@ -1345,6 +1345,6 @@ comment on column retention.webhook.problem is
 -- Down Migration
 
 drop table retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
-  retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
+  retention.scan, retention.pace, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

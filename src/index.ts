@@ -15,6 +15,7 @@ export {
   verify,
   withStore,
 } from './assembly.ts';
+export { type AdoptionProposal, proposeAdoption } from './assembly-adoption.ts';
 export { type CertificateRequest, certify } from './assembly-certificates.ts';
 export { preview, previewRuns } from './assembly-looks.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';

@@ -1,4 +1,5 @@
 import type { Check, Findings } from '../reactor/doctor/check.ts';
+import { showCount } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import { printLine } from './output.ts';
 import { paint } from './terminal.ts';
@@ -11,7 +12,8 @@ export function printFindings({ checks }: Findings): void {
   const count = (state: Check['state']): number =>
     checks.filter((check) => check.state === state).length;
   printLine();
-  printLine(`${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed.`);
+  const warnings = showCount(count('warning'), 'warning');
+  printLine(`${count('ok')} ok, ${warnings}, ${count('failed')} failed.`);
 }
 
 function printCheck({ name, state, found, remedy }: Check): void {

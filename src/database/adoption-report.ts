@@ -14,7 +14,7 @@ export interface ReportSettings {
 }
 
 /** What the report needs of a session of pg. */
-interface ReportClient {
+export interface ReportClient {
   query(sql: string, values?: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
 }
 
@@ -29,7 +29,7 @@ export interface ReportLine {
 }
 
 /** What the report consists of, and what it calls. */
-const REPORT = /^0(?:2_columns|2_table|3_report|3_unsupported)\.sql$/u;
+const REPORT = /^0(?:2_columns|2_table|3_proposal|3_report|3_unsupported)\.sql$/u;
 
 const INSUFFICIENT_PRIVILEGE = '42501';
 
@@ -39,8 +39,24 @@ const INSUFFICIENT_PRIVILEGE = '42501';
  */
 export async function reportOn(
   client: ReportClient,
-  { table, columns, scheduler, cronDatabaseUrl, role, operatorRole, observerRole }: ReportSettings,
+  settings: ReportSettings,
 ): Promise<readonly ReportLine[]> {
+  try {
+    return await withReport(client, () => askReport(client, settings));
+  } catch (error) {
+    if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];
+    throw error;
+  }
+}
+
+/**
+ * Has the functions of the report for as long as `work` takes: as temporary ones (`pg_temp._report`), in a transaction
+ * that is rolled back.
+ */
+export async function withReport<Result>(
+  client: ReportClient,
+  work: () => Promise<Result>,
+): Promise<Result> {
   const { files } = await readFunctions();
   await client.query('begin');
   try {
@@ -48,25 +64,27 @@ export async function reportOn(
     for (const { name, sql } of files) {
       if (REPORT.test(name)) await client.query(sql.replaceAll('retention._', 'pg_temp._'));
     }
-    const { rows } = await client.query(
-      'select * from pg_temp._report($1, $2, $3, $4, $5, $6, $7)',
-      [
-        table ?? 'public.runs',
-        columns ?? '',
-        scheduler ?? 'pg_cron',
-        cronDatabaseUrl !== undefined,
-        role ?? '',
-        operatorRole ?? '',
-        observerRole ?? '',
-      ],
-    );
-    return rows as readonly ReportLine[];
-  } catch (error) {
-    if ((error as { readonly code?: string }).code === INSUFFICIENT_PRIVILEGE) return [];
-    throw error;
+    return await work();
   } finally {
     await client.query('rollback');
   }
+}
+
+/** Asks for the report, inside {@link withReport}. */
+export async function askReport(
+  client: ReportClient,
+  { table, columns, scheduler, cronDatabaseUrl, role, operatorRole, observerRole }: ReportSettings,
+): Promise<readonly ReportLine[]> {
+  const { rows } = await client.query('select * from pg_temp._report($1, $2, $3, $4, $5, $6, $7)', [
+    table ?? 'public.runs',
+    columns ?? '',
+    scheduler ?? 'pg_cron',
+    cronDatabaseUrl !== undefined,
+    role ?? '',
+    operatorRole ?? '',
+    observerRole ?? '',
+  ]);
+  return rows as readonly ReportLine[];
 }
 
 /**

@@ -12,10 +12,15 @@ const run = promisify(execFile);
  *
  * @param options.schema only this one. Default: all.
  * @param options.privileges also who may do what. Default: yes.
+ * @param options.data also the rows and where sequences stand. Default: no.
  */
 export async function dumpSchema(
   url: string,
-  options: { readonly schema?: string; readonly privileges?: boolean } = {},
+  options: {
+    readonly schema?: string;
+    readonly privileges?: boolean;
+    readonly data?: boolean;
+  } = {},
 ): Promise<string> {
   const only = [
     ...(options.schema === undefined ? [] : [`--schema=${options.schema}`]),
@@ -23,7 +28,7 @@ export async function dumpSchema(
   ];
   const { stdout } = await run(
     join(runningPostgres().binFolder, 'pg_dump'),
-    ['--schema-only', '--no-owner', ...only, url],
+    [...(options.data === true ? [] : ['--schema-only']), '--no-owner', ...only, url],
     { env: serverEnvironment(), maxBuffer: 64 * 1024 * 1024 },
   );
   return stdout

@@ -28,6 +28,9 @@ describeDatabase('adopting a live system', () => {
       databaseUrl: () => stack.server().url(),
       variables: { ...stack.variables(), S3_RESULT_BUCKET: 'dpp-results' },
     });
+    await guide.run('export PATH="$PWD/node_modules/.bin:$PATH"');
+    // Before anything is mapped, the table of the runbook's name is looked at.
+    await guide.run('retention init');
     await guide.run('export RETENTION_TABLE=jobs.job');
     await guide.run(
       'export RETENTION_COLUMNS=run_id=job_id,completed_at=finished_at,bucket=result_bucket,key=result_key',

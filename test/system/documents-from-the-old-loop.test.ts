@@ -20,6 +20,7 @@ describeDatabase('coming from a loop of one deletion a run', () => {
     const [lost = ''] = await stack.insert({ days: 3, prefix: 'lost/' });
     await stack.server().sql(`update runs set result_s3_key = 'lost/no' where run_id = '${lost}'`);
 
+    await guide.run('export PATH="$PWD/node_modules/.bin:$PATH"');
     await guide.run(`export DATABASE_URL=${ADDRESS}`);
     await guide.run('export S3_RESULT_BUCKET=dpp-results');
     await guide.run('DPP_RETENTION_ENABLED=false retention migrate up');

@@ -194,21 +194,67 @@ describeDatabase('the commands of an operator', () => {
     });
   });
 
-  test('init says what it found of the table, and changes nothing', async () => {
+  test('init finds the word that means completed, and prints what to begin with', async () => {
     await database().insertRun({ status: 'completed' });
     const env = { ...environment(), RETENTION_SCHEDULER: 'internal' };
     const { code, stdout } = await runCli(['init', '--json'], { env });
-    const { ok, checks } = JSON.parse(stdout) as {
+    const { ok, checks, mapping } = JSON.parse(stdout) as {
       ok: boolean;
       checks: { name: string; state: string; remedy: string | null }[];
+      mapping: string;
     };
-    expect([code, ok]).toEqual([0, true]);
-    expect(checks.find(({ name }) => name === 'statuses')).toMatchObject({
-      state: 'warning',
-      remedy: expect.stringContaining('RETENTION_COLUMNS=status=status:completed') as string,
-    });
-    const text = await runCli(['init'], { env });
+    expect([code, ok, mapping]).toEqual([0, true, 'status=status:completed']);
+    expect(checks.find(({ name }) => name === 'statuses')?.state).toBe('ok');
+    const secret = database().url.replace('postgres@', 'postgres:hunter2@');
+    const text = await runCli(
+      ['init', '--database-url', secret, '--table', 'public.runs', '--bucket', 'dpp-results'],
+      { env },
+    );
+    expect(text.code).toBe(0);
+    expect(text.stdout).not.toContain('hunter2');
     expect(text.stdout).toContain('The table can be adopted: retention migrate up');
+    for (const line of [
+      'RETENTION_COLUMNS=status=status:completed',
+      'S3_RESULT_BUCKET=dpp-results',
+      "create role retention_observer login password 'PASSWORD';",
+      '"Resource": "arn:aws:s3:::dpp-results/*"',
+      'npx retention reconcile --dry-run',
+    ]) {
+      expect(text.stdout).toContain(line);
+    }
+    const wrong = await runCli(['init', '--table', 'runz'], { env });
+    expect([wrong.code, wrong.stderr]).toEqual([1, '']);
+    expect(wrong.stdout).toContain('Tables that look like one of runs with results');
+  });
+
+  test('init asks at a terminal for what was not said, and ends with its input', async () => {
+    await psql(
+      database().url,
+      `create table public.job (id bigint primary key, state text, finished_at timestamptz, ended_at timestamptz, bucket text, key text);
+      insert into public.job values (1, 'gut', now(), now(), 'dpp-results', 'k')`,
+    );
+    await using asking = startCli(['init'], {
+      env: { RETENTION_SCHEDULER: 'internal' },
+      onTerminal: true,
+    });
+    const answer = async (question: string, text: string): Promise<void> => {
+      await asking.waitForLine(question);
+      asking.type(`${text}\n`);
+    };
+    await answer('Address of the database', database().url);
+    await answer('Table of the runs', 'job');
+    await answer('Which word means completed', 'gut');
+    await answer('Which column is completed_at', 'ended_at');
+    await answer('Buckets that may be deleted from', '');
+    const { code, stdout } = await asking.ended();
+    expect(stdout).toContain('status=state:gut,completed_at=ended_at');
+    expect(stdout).toContain('S3_RESULT_BUCKET=dpp-results');
+    expect(code).toBe(0);
+    await using left = startCli(['init'], { onTerminal: true });
+    await left.waitForLine('Address of the database');
+    left.type('\u0004');
+    expect((await left.ended()).code).toBe(2);
+    await psql(database().url, 'drop table public.job');
   });
 
   test('a policy that waits is listed, and confirmed with who, when and how many', async () => {
