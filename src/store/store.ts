@@ -88,6 +88,7 @@ import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
 import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
+import { readTrend } from './trend.ts';
 
 const functions = {
   claim,
@@ -146,6 +147,7 @@ const functions = {
   readUnsettled,
   readStatus,
   readWaitCauses,
+  readTrend,
   readUpcoming,
   readReadable,
   readLosses,
