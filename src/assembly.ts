@@ -2,6 +2,7 @@ import { openPool, withStore } from './assembly-store.ts';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
+import { describeTarget } from './database/connection.ts';
 import { type MigrationSettings, runMigrations } from './database/migrations.ts';
 import {
   type Notifications,
@@ -97,6 +98,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   let stopping = false;
   const fence = openFence({ config, store, objects, logger, onHeld: () => listener.wake() });
   const { httpHost: host, httpPort: port } = config;
+  const target = describeTarget(config.databaseUrl);
   const state = () => ({
     ...notifications.state(),
     stopping,
@@ -106,7 +108,7 @@ export function createReactor(options: LibraryOptions): Reactor {
   const telemetry =
     port === undefined
       ? undefined
-      : createTelemetry({ host, port, store, listener: state, logger });
+      : createTelemetry({ host, port, target, store, listener: state, logger });
   const listener = createListener({
     store,
     worker: openWorker(

@@ -84,6 +84,7 @@ export type { Approval } from './store/approvals.ts';
 export type { Guard } from './store/guards.ts';
 export type { ExplanationThen, HistoryEntry, HistoryRequest } from './store/history.ts';
 export type { Store } from './store/store.ts';
+export type { Trend } from './store/trend.ts';
 export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
 export type { OrphanList } from './store/orphans.ts';
 export type { FenceOutside, FenceReport } from './reactor/fence-report.ts';

@@ -2,7 +2,10 @@ import type { KnownBucket } from './buckets.ts';
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type GateReason, readGate } from './gate.ts';
+import { type Head, listHeads } from './seals.ts';
 import type { Status } from './status.ts';
+import { type Surge, listSurges } from './surges.ts';
+import { type Trend, readTrend } from './trend.ts';
 
 /** What a scrape needs to know of the database. */
 export interface Vitals {
@@ -115,6 +118,13 @@ export interface Overview {
   /** The newest first. */
   readonly holds: readonly ActiveHold[];
   readonly pendingPolicies: readonly PendingPolicy[];
+  /** Those that wait for a person, oldest first. */
+  readonly surges: readonly Surge[];
+  readonly trend: Trend;
+  /** The latest seal; null: nothing was sealed yet. */
+  readonly head: Head | null;
+  /** The lists of which there is more than is shown. */
+  readonly cut: readonly string[];
 }
 
 /** How far back {@link readOverview} tells what happened. */
@@ -124,6 +134,9 @@ const SUSPICIOUS_MILLISECONDS = 600_000;
 
 /** Lists of the overview are cut here. */
 export const MOST_ROWS = 20;
+
+/** Buckets are few, and each is looked for by its name. */
+export const MOST_BUCKETS = 50;
 
 /**
  * The row of `retention.status` and `retention.vitals`, in one statement.
@@ -159,18 +172,44 @@ function isNow(asOf: Date): boolean {
 /**
  * How things stand, for a page that people look at: cheap at any size, but more than a scrape.
  *
+ * @param status what was read of `retention.status` already. Default: it is read.
  * @throws DatabaseError
  */
-export async function readOverview(database: Queryable): Promise<Overview> {
-  // One after the other: a page that is looked at takes one session from the work, not seven.
-  const list = <Row extends object>(name: string, limit = MOST_ROWS): Promise<readonly Row[]> =>
-    database.query<Row>(`select * from retention.${name}($1)`, [limit]);
-  const activity = await list<ActivityPart>('activity', ACTIVITY_HOURS);
-  const tenants = await list<WaitingTenant>('tenants_due');
-  const buckets = await list<BusyBucket>('busy_buckets');
-  const troubles = await list<Trouble>('troubles');
-  const listeners = await list<WorkingListener>('working_listeners');
-  const holds = await list<ActiveHold>('active_holds');
-  const pendingPolicies = await list<PendingPolicy>('pending_policies');
-  return { activity, tenants, buckets, troubles, listeners, holds, pendingPolicies };
+export async function readOverview(
+  database: Queryable,
+  status?: Pick<Status, 'due' | 'due_is_capped'>,
+): Promise<Overview> {
+  const cut: string[] = [];
+  // One row more than is shown says whether there are more.
+  const cutAt = <Row>(name: string, rows: readonly Row[], limit: number): readonly Row[] => {
+    if (rows.length > limit) cut.push(name);
+    return rows.slice(0, limit);
+  };
+  // One after the other: a page that is looked at takes one session from the work, not ten.
+  const list = async <Row extends object>(
+    name: string,
+    what: string,
+    limit = MOST_ROWS,
+  ): Promise<readonly Row[]> =>
+    cutAt(
+      name,
+      await database.query<Row>(`select * from retention.${what}($1)`, [limit + 1]),
+      limit,
+    );
+  const activity = await database.query<ActivityPart>('select * from retention.activity($1)', [
+    ACTIVITY_HOURS,
+  ]);
+  const tenants = await list<WaitingTenant>('tenants', 'tenants_due');
+  const buckets = await list<BusyBucket>('buckets', 'busy_buckets', MOST_BUCKETS);
+  const troubles = await list<Trouble>('troubles', 'troubles');
+  const listeners = await list<WorkingListener>('listeners', 'working_listeners');
+  const holds = await list<ActiveHold>('holds', 'active_holds');
+  const pendingPolicies = await list<PendingPolicy>('pending_policies', 'pending_policies');
+  const surges = cutAt('surges', await listSurges(database), MOST_ROWS);
+  const trend = await readTrend(database, status);
+  const [head = null] = await listHeads(database);
+  return {
+    ...{ activity, tenants, buckets, troubles, listeners, holds, pendingPolicies },
+    ...{ surges, trend, head, cut },
+  };
 }

@@ -104,6 +104,7 @@ import {
 } from './verify-progress.ts';
 import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
+import { readTrend } from './trend.ts';
 
 const functions = {
   claim,
@@ -162,6 +163,7 @@ const functions = {
   readUnsettled,
   readStatus,
   readWaitCauses,
+  readTrend,
   readUpcoming,
   readReadable,
   readLosses,

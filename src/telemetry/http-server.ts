@@ -13,10 +13,12 @@ export interface HttpAnswer {
   readonly body: string;
   /** Default: nothing may be loaded, run or framed. */
   readonly contentSecurityPolicy?: string;
+  /** After how many seconds a browser asks again. Default: it does not. */
+  readonly refreshSeconds?: number | undefined;
 }
 
 /** What a path is answered with. */
-export type HttpRoute = () => HttpAnswer | Promise<HttpAnswer>;
+export type HttpRoute = (query: URLSearchParams) => HttpAnswer | Promise<HttpAnswer>;
 
 /** How a server is made. */
 export interface HttpServerOptions {
@@ -102,7 +104,7 @@ async function answer(
     send(request, response, { status: 405, contentType: TEXT, body: 'Only GET and HEAD.\n' });
     return;
   }
-  const [path = '/'] = (request.url ?? '/').split(/[?#]/u, 1);
+  const [path = '/', query = ''] = (request.url ?? '/').split(/[?#]/u, 2);
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
   if (route === undefined) {
     const known = Object.keys(routes).join('\n');
@@ -110,7 +112,7 @@ async function answer(
     return;
   }
   try {
-    send(request, response, await route());
+    send(request, response, await route(new URLSearchParams(query)));
   } catch (error) {
     logger.error(`An answer to ${path} failed: ${describeError(error)}`, { error });
     send(request, response, {
@@ -127,6 +129,7 @@ function send(request: IncomingMessage, response: ServerResponse, reply: HttpAns
     'Content-Type': reply.contentType,
     'Content-Length': Buffer.byteLength(reply.body),
     'Content-Security-Policy': reply.contentSecurityPolicy ?? NOTHING_ALLOWED,
+    ...(reply.refreshSeconds === undefined ? {} : { Refresh: String(reply.refreshSeconds) }),
     'Cache-Control': 'no-store',
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Referrer-Policy': 'no-referrer',

@@ -1,10 +1,12 @@
 import type { Overview, Vitals } from '../store/overview.ts';
 import type { Reading } from './cached-read.ts';
 import type { ListenerState } from './listening.ts';
+import type { Installation } from './page-frame.ts';
 import type { Readiness } from './readiness.ts';
 
 /** Everything that the status page and its JSON say, as of one moment. */
 export interface Snapshot {
+  readonly installation: Installation;
   readonly at: Date;
   /** How old the figures are where the database has not answered since in time; 0: it has. */
   readonly staleSeconds: number;
@@ -36,6 +38,13 @@ export function snapshotAsJson(snapshot: Snapshot): string {
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 
-function listsOf({ pendingPolicies, ...lists }: Overview): object {
-  return { ...lists, pending_policies: pendingPolicies };
+function listsOf({ pendingPolicies, surges, head, cut, ...lists }: Overview): object {
+  // `surges` is the column of retention.status: how many there are.
+  return {
+    ...lists,
+    pending_policies: pendingPolicies,
+    open_surges: surges,
+    last_seal: head,
+    lists_cut: cut,
+  };
 }

@@ -4,14 +4,19 @@ import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from '../html.ts';
+import { showName } from './page-frame.ts';
 import type { Snapshot } from './snapshot.ts';
+import { urgentNotes } from './status-urgent.ts';
 
 /** How serious something is. */
 export type Tone = 'good' | 'warn' | 'bad';
 
-interface Note {
+/** One thing that a person should know. */
+export interface Note {
   readonly tone: Tone;
   readonly text: Insertion;
+  /** Comes first, and has the width to itself. */
+  readonly isUrgent?: boolean;
 }
 
 const FULL_QUEUE = 0.5;
@@ -22,12 +27,13 @@ export function showState(snapshot: Snapshot): Markup {
   return html`<span class="pill ${tone}">${words}</span>`;
 }
 
-function nameState(snapshot: Snapshot): readonly [Tone, string] {
+/** The state of everything, and how serious it is. */
+export function nameState(snapshot: Snapshot): readonly [Tone, string] {
   const { vitals, readiness, listener } = snapshot;
   if (listener.stopping) return ['warn', 'Stopping'];
-  if (!readiness.ready) return ['bad', 'Not ready'];
   if (vitals.ok && !vitals.value.status.enabled) return ['warn', 'Disabled'];
   if (vitals.ok && vitals.value.gate.length > 0) return ['bad', 'Halted'];
+  if (!readiness.ready) return ['bad', 'Not ready'];
   if (notesOf(snapshot).length > 0) return ['warn', 'Needs attention'];
   return vitals.ok && vitals.value.status.due > 0 ? ['good', 'Working'] : ['good', 'All clear'];
 }
@@ -36,14 +42,29 @@ function nameState(snapshot: Snapshot): readonly [Tone, string] {
 export function showNotes(snapshot: Snapshot): Markup | undefined {
   const notes = notesOf(snapshot);
   if (notes.length === 0) return undefined;
-  const items = notes.map(({ tone, text }) => html`<li class="${tone}">${text}</li> `);
-  return html`<ul class="notes">
-    ${items}
-  </ul>`;
+  const items = notes.map(
+    ({ tone, text, isUrgent }) =>
+      html`<li class="${tone}${isUrgent === true ? ' urgent' : ''}">${text}</li> `,
+  );
+  return html`<section aria-labelledby="attention">
+    <h2 id="attention" class="unseen">What needs attention</h2>
+    <ul class="notes">
+      ${items}
+    </ul>
+  </section>`;
 }
 
-function notesOf({ readiness, vitals, overview, staleSeconds }: Snapshot): readonly Note[] {
-  const notes: Note[] = readiness.reasons.map((text) => ({ tone: 'bad', text }));
+/** How readiness begins its sentence on a gate that is closed. */
+const CLOSED = 'Nothing is flagged and nothing deleted:';
+
+function notesOf(snapshot: Snapshot): readonly Note[] {
+  const { at, readiness, vitals, overview, staleSeconds } = snapshot;
+  const notes: Note[] = [];
+  const surges = overview.ok ? overview.value.surges : undefined;
+  if (vitals.ok) notes.push(...urgentNotes(vitals.value, surges, at));
+  const isTold = vitals.ok && vitals.value.gate.length > 0;
+  const reasons = readiness.reasons.filter((text) => !isTold || !text.startsWith(CLOSED));
+  notes.push(...reasons.map((text): Note => ({ tone: 'bad', text })));
   if (staleSeconds > 0) {
     const age = formatDuration(staleSeconds * MILLISECONDS.second);
     notes.push({
@@ -59,18 +80,16 @@ function notesOf({ readiness, vitals, overview, staleSeconds }: Snapshot): reado
   for (const { bucket, pause_code: code, paused_until: until } of overview.value.buckets) {
     if (until === null) continue;
     const clock = until.toISOString().slice(11, 19);
-    const text = html`Bucket <b>${bucket}</b> pauses until ${clock} UTC: ${code ?? 'unknown'}.`;
+    const name = showName(bucket);
+    const text = html`Bucket <b>${name}</b> pauses until ${clock} UTC: ${code ?? 'unknown'}.`;
     notes.push({ tone: 'warn', text });
   }
   return notes;
 }
 
-function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
+function notesOn({ asOf, status, notifyQueueUsage }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
-  for (const { because, remedy } of gate) {
-    warn(html`Nothing is flagged and nothing deleted: ${because}. Remedy: <code>${remedy}</code>.`);
-  }
   if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
     warn(
       html`pg_cron is silent; listeners stand in for it. <code>retention doctor</code> says why.`,
@@ -78,7 +97,10 @@ function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Not
   }
   if (status.dead > 0) {
     const wait = status.dead === 1 ? 'waits' : 'wait';
-    warn(`${showCount(status.dead, 'dead result')} ${wait} for a person; see below.`);
+    warn(
+      html`${showCount(status.dead, 'dead result')} ${wait} for a person;
+        <a href="#failed">see which</a>.`,
+    );
   }
   const { newest_run: newest } = status;
   const quiet = newest === null ? 0 : asOf.getTime() - millisecondsOf(newest);
@@ -87,15 +109,9 @@ function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Not
       `No run has completed for ${formatDuration(quiet)}. Does the application write to another table now?`,
     );
   }
-  if (status.set_aside > 0) {
-    warn(
-      html`${showCount(status.set_aside, 'late result is', 'late results are')} set aside; nothing
-        of it goes before it is released: <code>retention surge list</code>.`,
-    );
-  }
   if (status.policies_pending > 0) {
     const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');
-    warn(`${waits} for a confirmation; see below.`);
+    warn(html`${waits} for a confirmation; <a href="#policies">see which</a>.`);
   }
   if (notifyQueueUsage > FULL_QUEUE) {
     const percent = Math.round(notifyQueueUsage * 100);

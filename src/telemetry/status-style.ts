@@ -24,11 +24,17 @@ body {
   font-variant-numeric: tabular-nums; -webkit-text-size-adjust: 100%;
 }
 main { max-width: 70rem; margin: 0 auto; padding: 1.25rem 1rem 3rem; }
-header { display: flex; flex-wrap: wrap; align-items: center; gap: .35rem .75rem; margin-bottom: 1rem; }
+header { display: flex; flex-wrap: wrap; align-items: center; gap: .35rem 1rem; margin-bottom: 1rem; }
 h1 { font-size: 1.3rem; line-height: 1.2; margin: 0; letter-spacing: -.01em; }
 h2 { font-size: 1rem; margin: 0 0 .6rem; }
 p { margin: 0; }
-header p { color: var(--quiet); font-size: .87rem; margin-left: auto; }
+header p { color: var(--quiet); font-size: .87rem; }
+.installation { overflow-wrap: anywhere; }
+.installation b { color: var(--text); font-weight: 600; }
+.as-of { margin-left: auto; }
+a { color: inherit; text-decoration: underline; text-underline-offset: .15em; }
+:focus-visible { outline: 3px solid var(--cleared); outline-offset: 2px; border-radius: 4px; }
+.unseen { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%); }
 .pill { border-radius: 99px; padding: .15rem .7rem; font-size: .87rem; font-weight: 600; white-space: nowrap; }
 .good { background: var(--good-soft); color: var(--good-text); }
 .warn { background: var(--warn-soft); color: var(--warn-text); }
@@ -36,12 +42,15 @@ header p { color: var(--quiet); font-size: .87rem; margin-left: auto; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 1rem 1.1rem; margin-top: 1rem; }
 .notes { list-style: none; margin: 0; padding: 0; display: grid; gap: .5rem; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 .notes li { border-radius: 10px; padding: .6rem .9rem; overflow-wrap: anywhere; }
-.notes code { background: transparent; padding: 0; }
-.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: .75rem; margin-top: 1rem; }
+.notes .urgent { grid-column: 1 / -1; border-left: 5px solid currentColor; }
+.notes .command { background: var(--card); color: var(--text); }
+.notes code { background: transparent; }
+.do { display: block; margin-top: .45rem; }
+.tiles { display: grid; grid-template-columns: repeat(5, 1fr); gap: .75rem; margin-top: 1rem; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .75rem .9rem; min-width: 0; }
 .tile dt { color: var(--quiet); font-size: .85rem; }
 .tile dd { margin: 0; }
-.tile .figure { font-size: 1.65rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em; overflow-wrap: anywhere; }
+.tile .figure { font-size: 1.45rem; line-height: 1.3; font-weight: 650; letter-spacing: -.02em; overflow-wrap: anywhere; }
 .tile .under { color: var(--quiet); font-size: .82rem; min-height: 1.2em; }
 .tile.alarm .figure { color: var(--bad); }
 .chart-head { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; align-items: baseline; margin-bottom: .6rem; }
@@ -71,14 +80,18 @@ th:last-child, td:last-child { padding-right: 0; }
 .nothing { color: var(--quiet); }
 code { font: .88em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; background: var(--code); border-radius: 5px; padding: .1em .35em; overflow-wrap: anywhere; user-select: all; }
 .command { display: block; margin-top: .3rem; padding: .35em .6em; }
-.word { display: inline-block; max-width: 100%; }
+.phrase { display: inline-block; max-width: 100%; }
+.word { white-space: nowrap; }
+.apart { margin-top: .9rem; }
 time { white-space: nowrap; }
+details { border-top: 1px solid var(--line); padding-top: .5rem; }
+summary { cursor: pointer; color: var(--quiet); font-size: .87rem; padding: .15rem 0; }
+.rest { margin-top: .6rem; }
 footer { color: var(--quiet); font-size: .82rem; margin-top: 1.25rem; }
-footer a { color: inherit; }
-@media (max-width: 60rem) { .pair { grid-template-columns: 1fr; gap: 0; } }
+@media (max-width: 60rem) { .pair { grid-template-columns: 1fr; gap: 0; } .tiles { grid-template-columns: repeat(3, 1fr); } }
 @media (max-width: 44rem) {
   main { padding: 1rem .75rem 2rem; }
-  header p { margin-left: 0; width: 100%; }
+  .as-of { margin-left: 0; width: 100%; }
   .tiles { grid-template-columns: 1fr 1fr; gap: .6rem; }
   .card { padding: .9rem; }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
@@ -86,10 +99,10 @@ footer a { color: inherit; }
   tr { display: grid; grid-template-columns: 1fr 1fr; column-gap: 1rem; border-top: 1px solid var(--line); padding: .6rem 0; }
   tbody tr:first-child { border-top: 0; padding-top: 0; }
   tbody tr:last-child { padding-bottom: 0; }
-  td { grid-column: 1 / -1; border: 0; padding: .1rem 0; display: grid; grid-template-columns: 6.5rem 1fr; gap: .6rem; }
+  td { grid-column: 1 / -1; border: 0; padding: .1rem 0; display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .6rem; }
   td > div { min-width: 0; }
-  td::before { content: attr(data-label); color: var(--quiet); font-size: .87rem; }
-  td.number { grid-column: auto; grid-template-columns: 1fr auto; text-align: right; white-space: normal; }
+  td::before { content: attr(data-label); color: var(--quiet); font-size: .87rem; overflow-wrap: normal; }
+  td.number { grid-column: auto; grid-template-columns: auto 1fr; text-align: right; white-space: normal; }
   td.number::before { text-align: left; }
   td.empty { display: none; }
 }

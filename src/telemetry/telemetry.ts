@@ -6,13 +6,15 @@ import type { Service } from '../lifecycle/service.ts';
 import type { Logger } from '../logger.ts';
 import type { Overview, Vitals } from '../store/overview.ts';
 import type { Store } from '../store/store.ts';
+import { PRODUCT_VERSION } from '../store/version.ts';
 import { type Reading, createCachedRead } from './cached-read.ts';
 import { type HttpAnswer, createHttpServer } from './http-server.ts';
 import type { ListenerState } from './listening.ts';
 import { type Metrics, createMetrics } from './metrics.ts';
 import { judgeReadiness } from './readiness.ts';
 import { type Snapshot, snapshotAsJson } from './snapshot.ts';
-import { renderStatusPage } from './status-page.ts';
+import { answerExplain, createExplainRead } from './explain-page.ts';
+import { REFRESH_SECONDS, renderStatusPage } from './status-page.ts';
 import { STYLE_POLICY } from './status-style.ts';
 
 /** What telemetry is made of. */
@@ -20,7 +22,9 @@ export interface TelemetryOptions {
   readonly host: string;
   /** 0 takes any free one. */
   readonly port: number;
-  readonly store: Pick<Store, 'readVitals' | 'readOverview' | 'pulse'>;
+  readonly store: Pick<Store, 'readVitals' | 'readOverview' | 'pulse' | 'explain'>;
+  /** Where the database is, without user and password: the page says which one it is of. */
+  readonly target: string;
   readonly listener: () => ListenerState;
   readonly logger: Logger;
 }
@@ -48,6 +52,7 @@ const UNAVAILABLE = 503;
 /** Makes telemetry. `start` rejects when the port cannot be had, and does not wait for the database. */
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   const { store, listener, logger } = options;
+  const installation = { target: options.target, version: PRODUCT_VERSION };
   const startedAt = new Date();
   // One of them at work at a time: what watches takes one session from the work, however many look.
   const turn = new Semaphore(1);
@@ -58,10 +63,10 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   // Both at once, so that the sums of a page are those of its lists.
   const readBoth = createCachedRead({
     read: logged(logger, 'The overview', () =>
-      turn.run(
-        undefined,
-        async () => [await store.readVitals(), await store.readOverview()] as const,
-      ),
+      turn.run(undefined, async () => {
+        const vitals = await store.readVitals();
+        return [vitals, await store.readOverview(vitals.status)] as const;
+      }),
     ),
     freshMilliseconds: OVERVIEW_MILLISECONDS,
   });
@@ -72,6 +77,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     limitMilliseconds: PULSE_LIMIT_MILLISECONDS,
     staleMilliseconds: PULSE_STALE_MILLISECONDS,
   });
+  const explain = createExplainRead({ store, logger, turn });
   const metrics = createMetrics({ readVitals, listener });
   const takeSnapshot = async (): Promise<Snapshot> => {
     const [pulse, both] = await Promise.all([readPulse(), readBoth()]);
@@ -89,6 +95,7 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     const there = (date: Date): Date => new Date(date.getTime() + skew);
     const { provenAt, fault: _fault, ...state } = listener();
     return {
+      installation,
       at: there(vitals.ok ? vitals.at : new Date()),
       staleSeconds: staleSeconds(vitals, OVERVIEW_MILLISECONDS),
       startedAt: there(startedAt),
@@ -103,7 +110,8 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
     port: options.port,
     logger,
     routes: {
-      '/': async () => answerPage(await takeSnapshot()),
+      '/': async (query) => answerPage(await takeSnapshot(), query.get('refresh') !== 'off'),
+      '/explain': (query) => answerExplain(installation, query, explain),
       '/status.json': async () => answerStatus(await takeSnapshot()),
       '/healthz': () => answerLiveness(listener()),
       '/readyz': async () => answerReadiness(await readPulse(), listener()),
@@ -124,12 +132,13 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
   };
 }
 
-function answerPage(snapshot: Snapshot): HttpAnswer {
+function answerPage(snapshot: Snapshot, isRefreshed: boolean): HttpAnswer {
   return {
     status: snapshot.vitals.ok ? 200 : UNAVAILABLE,
     contentType: 'text/html; charset=utf-8',
     contentSecurityPolicy: STYLE_POLICY,
-    body: renderStatusPage(snapshot),
+    refreshSeconds: isRefreshed ? REFRESH_SECONDS : undefined,
+    body: renderStatusPage(snapshot, isRefreshed),
   };
 }
 

@@ -136,6 +136,7 @@ const CALLABLE = [
   'tick(text)',
   'tick_jobs(text)',
   'times_ahead()',
+  'trend(bigint,boolean)',
   'troubles(integer)',
   'try_stamp()',
   'undated(integer)',

@@ -156,6 +156,7 @@ const CALLS: Readonly<Record<string, string>> = {
   clock_state: 'select * from retention.clock_state()',
   clocks_differ: `select * from retention.clocks_differ('2020-01-01')`,
   times_ahead: 'select * from retention.times_ahead()',
+  trend: 'select * from retention.trend()',
   claim: `select * from retention.claim('${LEASE}', '1 minute', 'x', null)`,
   take_turn: 'select retention.take_turn(null)',
   compare_listing: `select * from retention.compare_listing('${LEASE}', 'dpp-results', 'results/', '', null, '{results/a}', '{1}', array[pg_catalog.now()], pg_catalog.now())`,

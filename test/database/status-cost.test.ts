@@ -49,7 +49,12 @@ describeDatabase('what a look at how things stand costs', () => {
     return { due, due_is_capped };
   };
 
-  const LOOKS = ['retention.status', 'retention.tenants_due()', 'retention.wait_causes()'] as const;
+  const LOOKS = [
+    'retention.status',
+    'retention.tenants_due()',
+    'retention.wait_causes()',
+    'retention.trend(1, false)',
+  ] as const;
 
   async function pagesOfEach(): Promise<readonly number[]> {
     const found: number[] = [];

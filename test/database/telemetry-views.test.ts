@@ -126,4 +126,54 @@ describeDatabase('what telemetry reads', () => {
     expect((await store.readVitals()).status.enabled).toBe(true);
     expect((await store.readOverview()).activity).toHaveLength(48);
   });
+
+  test('the trend tells how fast the backlog goes, and about when it is gone', async () => {
+    const { query, insertRuns, store } = database();
+    const settled = (ago: string, results: number, flaggedAgo: string): Promise<unknown> =>
+      query(
+        `insert into retention.batch (
+          bucket, results, oldest, newest, run_ids, keys, tenants, flagged_at, settled_at, cleared, ms
+        )
+        select 'b', $2::int, now(), now(), '{}', '{}', '{}', now() - $3::interval, now() - $1::interval, $2, 20000`,
+        [ago, results, flaggedAgo],
+      );
+    expect(await store.readTrend()).toMatchObject({
+      ...{ waiting: 0, is_at_least: false, flagged: 0, flagged_before: 0, direction: 'steady' },
+      ...{ cleared_per_second: 0, seconds_to_go: null, gone_at: null, because: 'nothing waits' },
+    });
+    await insertRuns({ count: 300 });
+    await query('select retention.flag_expired()');
+    // Settled long ago, so it tells nothing of the pace: that the backlog was larger an hour ago.
+    await settled('50 minutes', 900, '2 hours');
+    expect(await store.readTrend()).toMatchObject({
+      ...{ waiting: 300, flagged: 300, flagged_before: 900, direction: 'shrinking' },
+      ...{ seconds_to_go: null, because: 'nothing was cleared in the last 10 minutes' },
+    });
+    // Work began 100 seconds ago: 1,000 results in 100 seconds.
+    await settled('80 seconds', 600, '2 minutes');
+    await settled('10 seconds', 400, '2 minutes');
+    const trend = await store.readTrend();
+    expect(trend.cleared_per_second).toBeCloseTo(10, 0);
+    expect(trend.seconds_to_go).toBeCloseTo(30, -1);
+    expect(trend.is_at_least).toBe(false);
+    const [now] = await query<{ now: Date }>('select now()');
+    const left = ((trend.gone_at?.getTime() ?? 0) - (now?.now.getTime() ?? 0)) / 1_000;
+    expect(Math.abs(left - (trend.seconds_to_go ?? 0))).toBeLessThan(5);
+    // The caller's figures are used as they are; a backlog of which not all was counted takes longer.
+    const given = await store.readTrend({ due: 6_000, due_is_capped: true });
+    expect(given).toMatchObject({ waiting: 6_000, is_at_least: true });
+    expect(given.seconds_to_go).toBeCloseTo(600, -2);
+    // What waits for its next attempt goes later than the pace says, and what is dead not at all.
+    await query(
+      `update retention.batch set visible_at = now() + interval '1 day' where settled_at is null`,
+    );
+    expect(await store.readTrend()).toMatchObject({ is_at_least: true });
+    await query(`select retention.halt('a drill', 'kim')`);
+    expect(await store.readTrend()).toMatchObject({
+      seconds_to_go: null,
+      because: expect.stringMatching(/^nothing goes: halted by kim.*: a drill$/u) as unknown,
+    });
+    await query('update retention.batch set dead_at = now() where settled_at is null');
+    expect(await store.readTrend()).toMatchObject({ flagged: 0, waiting: 0 });
+  });
 });

@@ -14,6 +14,7 @@ export function snapshotOf(
 ): Snapshot {
   const ago = (milliseconds: number): Date => new Date(now.getTime() - milliseconds);
   return {
+    installation: { target: 'db.staging.internal:5432/dpp', version: '0.1.0' },
     at: now,
     staleSeconds: 0,
     startedAt: ago(3 * HOUR),
@@ -214,5 +215,25 @@ function listsOf(ago: Ago): Overview {
         pending_by: 'lee',
       },
     ],
+    surges: [],
+    trend: {
+      waiting: 18_250,
+      is_at_least: true,
+      flagged: 8_250,
+      flagged_before: 11_400,
+      direction: 'shrinking',
+      cleared_per_second: 412.6,
+      seconds_to_go: 44,
+      gone_at: ago(-44_000),
+      because: 'at the pace of the last 10 minutes; what falls due meanwhile comes on top',
+    },
+    head: {
+      seal: 1_204,
+      digest: '9f2c41d07be85a33'.repeat(4),
+      previous: null,
+      sealed_at: ago(50_000).toISOString(),
+      database: null,
+    },
+    cut: [],
   };
 }

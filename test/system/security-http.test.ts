@@ -113,7 +113,7 @@ describeDatabase('the HTTP port under attack', () => {
     expect(statusOf(await get(port, '/healthz'))).toBe('200');
   });
 
-  test('tells nothing of its configuration: no value, address, role, path or version', async () => {
+  test('tells nothing of its configuration but which database a page is of: no value, role, path or version of Node', async () => {
     const { query, name, urlAs } = stack.database();
     const role = `http_${process.pid}`;
     await query(`create role ${role} login; select retention.grant_rights('${role}')`);
@@ -123,10 +123,12 @@ describeDatabase('the HTTP port under attack', () => {
     const env = stack.env({ DATABASE_URL: urlAs(role) });
     const { port } = await listen({ DATABASE_URL: urlAs(role) });
     const values = Object.values(env).filter((value) => value !== undefined && value.length > 6);
-    const places = [role, name, process.cwd(), 'node_modules', new URL(stack.s3().endpoint).host];
-    for (const path of PATHS) {
+    const places = [role, process.cwd(), 'node_modules', new URL(stack.s3().endpoint).host];
+    for (const path of [...PATHS, '/explain', '/explain?run=1']) {
       const answer = await get(port, path);
       for (const secret of [...values, ...places]) expect(answer, path).not.toContain(secret);
+      // A person has to tell one installation from another; a program knows which one it asks.
+      expect(answer.includes(name), path).toBe(path === '/' || path.startsWith('/explain'));
       expect(answer).not.toMatch(/^(?:server|x-powered-by|access-control-[\w-]+|set-cookie):/imu);
       expect(answer).not.toContain(process.version);
       expect(answer).toMatch(/^X-Content-Type-Options: nosniff\r$/mu);

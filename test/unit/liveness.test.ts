@@ -13,7 +13,8 @@ describe('health while no session of the database can work', () => {
     telemetry = createTelemetry({
       host: '127.0.0.1',
       port: 0,
-      store: { readVitals: away, readOverview: away, pulse: away },
+      target: 'db:5432/dpp',
+      store: { readVitals: away, readOverview: away, pulse: away, explain: away },
       listener: () => ({
         listening: false,
         provenAt: undefined,

@@ -329,7 +329,9 @@ describe('what is served while the database is slow', () => {
         readVitals: () => answer('vitals', vitals.value),
         readOverview: () => answer('overview', overview.value),
         pulse: () => answer('pulse', pulse),
+        explain: () => Promise.reject(new Error('It is not asked.')),
       },
+      target: 'db:5432/dpp',
       listener: () => LISTENING,
       logger: createRecordingLogger(),
     });
