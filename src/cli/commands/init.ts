@@ -6,7 +6,7 @@ import { readSettings } from '../settings.ts';
 /** `retention init` */
 export function initCommand(): Command {
   return new Command('init')
-    .description('Say all that is missing or odd before the table is adopted; change nothing.')
+    .description('Report all that is missing or odd before the table is adopted; change nothing.')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
