@@ -14,11 +14,11 @@ interface JsonOption {
 /** `retention approval list|approve|withdraw` */
 export function approvalCommand(): Command {
   const command = new Command('approval').description(
-    'Where four eyes are asked for: what one person wants and another approves.',
+    'Approve what another person asks for, where four eyes are on.',
   );
   command
     .command('list')
-    .description('What waits for another person, and what was approved and is not done yet.')
+    .description('List what waits for another person, and what is approved and not done yet.')
     .option('--all', 'also what was used or withdrawn, or is older than 24 hours')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention approval list')
@@ -31,8 +31,8 @@ export function approvalCommand(): Command {
     .addHelpText(
       'after',
       `
-The person who asked then runs the same command again, within 24 hours of asking. People are told apart by
-the user of the database.
+After that the person who asked runs the same command again, within 24 hours of asking. A person is a user of the
+database.
 
 Example:
   $ retention approval approve 7`,

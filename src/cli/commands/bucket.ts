@@ -25,17 +25,17 @@ interface SetOptions {
 /** `retention bucket list|set|forget|confirm` */
 export function bucketCommand(): Command {
   const command = new Command('bucket').description(
-    'What the store of a bucket does otherwise than S3, learned or set by a person; and its ceilings.',
+    'How the store of a bucket differs from S3, learned or set by a person; and its ceilings.',
   );
   command
     .command('list')
-    .description('The buckets that are known, how their stores differ, and their ceilings.')
+    .description('List the known buckets, how their stores differ, and their ceilings.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention bucket list')
     .action(list);
   command
     .command('set')
-    .description('Set a ceiling, or what is otherwise learned: it wins over that, and stays.')
+    .description('Set a ceiling, or what is otherwise learned. It stays until you take it back.')
     .argument('<bucket>', 'from: retention bucket list')
     .option('--keys-per-request <count>', 'the most keys of one request, 1 to 1000')
     .addOption(new Option('--single', 'delete one key with each request').conflicts(['together']))
@@ -82,7 +82,7 @@ Examples:
     .action(set);
   command
     .command('forget')
-    .description('Forget what was learned of a bucket, so that it is found out again.')
+    .description('Forget what was learned of a bucket, so that it is learned again.')
     .argument('<bucket>', 'from: retention bucket list')
     .option('--all', 'also what was set by a person')
     .option('--json', 'print one JSON document')
@@ -90,17 +90,17 @@ Examples:
     .action(forget);
   command
     .command('confirm')
-    .description('Say that the objects that were looked for and not found are really gone.')
+    .description('Confirm that the objects that were looked for and not found are really gone.')
     .argument('<bucket>', 'the one that the status names')
-    .option('--by <name>', "who says it; default: the database's user")
+    .option('--by <name>', "who confirms it; default: the database's user")
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-Before the first deletion in a bucket some of its keys are looked for. Where most of them have no object,
-nothing is flagged or claimed: the key column may hold something else than keys, or S3_ENDPOINT_URL may name
-another store. Where that is right, this opens the gate. Where it was wrong and is corrected, use
-\`retention bucket forget\`, or \`retention doctor\`, which looks again.
+Before the first deletion in a bucket some of its keys are looked for. If most of them have no object, nothing is
+flagged or claimed: the key column may hold something else, or S3_ENDPOINT_URL may name another store. If that was
+wrong and is corrected, run \`retention doctor\`, which looks again. If the objects are really gone, this command
+opens the gate.
 
 Example:
   $ retention bucket confirm dpp-results`,

@@ -25,10 +25,10 @@ export function certificateCommand(): Command {
   return new Command('certificate')
     .description('Certify what fell due of a tenant in a period, and what became of it; signed.')
     .option('--tenant <id>', 'the tenant')
-    .option('--no-tenant', 'in place of a tenant: results that have none')
+    .option('--no-tenant', 'instead of a tenant: results without one')
     .option(
       '--from <time>',
-      'when the period begins: a day by UTC, or a time such as 2026-01-31T09:00:00Z',
+      'when the period begins: a day in UTC, or a time such as 2026-01-31T09:00:00Z',
     )
     .option(
       '--to <time>',

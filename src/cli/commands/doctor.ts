@@ -11,7 +11,7 @@ export function doctorCommand(): Command {
     .addHelpText(
       'after',
       `
-Exits 1 when a check failed; a warning is something that works, but not as one may think.
+Exits with 1 when a check failed. What a warning names works, but perhaps not as you expect.
 
 Example:
   $ retention doctor`,

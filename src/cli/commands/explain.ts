@@ -10,7 +10,7 @@ import { readSettings } from '../settings.ts';
 /** `retention explain` */
 export function explainCommand(): Command {
   return new Command('explain')
-    .description('Why a result is kept, or what becomes of it, in plain words.')
+    .description('Say why a result is kept, or what becomes of it, in plain words.')
     .argument('<run_id...>', "the run's id")
     .option('--at <time>', 'what was true then, such as 2026-04-01T09:30Z')
     .option('--json', 'print one JSON document')

@@ -16,25 +16,25 @@ interface AcceptOptions extends ShowOptions {
 /** `retention fence show|accept` */
 export function fenceCommand(): Command {
   const command = new Command('fence').description(
-    'Whether this database is the one that deletes, or a copy of it.',
+    'Find out whether this database is a copy, and accept it.',
   );
   command
     .command('show')
-    .description('What this database was accepted as, what it is now, and what it may lack.')
+    .description('Show what was accepted, what this database is now, and what it may lack.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention fence show')
     .action(show);
   command
     .command('accept')
-    .description('Let this database delete: it is no copy, or takes the place of the one before.')
+    .description('Let this database delete: it is no copy, or it replaces the one before.')
     .option('--reason <text>', 'why, for those who read it later')
     .option('--yes', 'do not ask')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-It lists first what this database may no longer know: holds, policies, deletions.
-With a fence in S3 the database that had it before halts within two minutes.
+It first lists what this database may no longer know: holds, policies, deletions.
+With a fence in S3 the database that had the fence halts within two minutes.
 
 Example:
   $ retention fence accept --reason "failed over to the standby, incident 114"`,

@@ -14,7 +14,7 @@ export function guardCommand(): Command {
   const command = new Command('guard').description('The settings that stop a slip.');
   command
     .command('list')
-    .description('Every guard, its value and what it does.')
+    .description('List every guard, its value and what it does.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention guard list')
     .action(list);

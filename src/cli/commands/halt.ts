@@ -13,13 +13,13 @@ interface Options {
 export function haltCommand(): Command {
   return new Command('halt')
     .description('Stop flagging and deleting at once, for all listeners, until `retention resume`.')
-    .requiredOption('--reason <text>', 'why, for everybody who finds it halted')
+    .requiredOption('--reason <text>', 'why, for the people who find it halted')
     .option('--by <name>', 'who halts it (default: the user of the database)')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-Batches in flight are finished. Status, dry runs and holds go on working.
+Batches in flight are finished. Status, dry runs and holds still work.
 
 Example:
   $ retention halt --reason "wrong policy, see incident 114"`,

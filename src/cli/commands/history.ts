@@ -21,17 +21,25 @@ interface Options {
 /** `retention history` */
 export function historyCommand(): Command {
   return new Command('history')
-    .description('Who changed what, and when: policies, holds, settings, keepers, buckets, surges.')
-    .option('--tenant <id>', 'what names this tenant, and the default policy')
-    .option('--run <id>', 'holds and policies of this run and its tenant, and its receipts')
-    .option('--setting <name>', 'of this setting; retain is the default policy, halt its halts')
-    .option('--since <time>', 'nothing before, such as 30d or 2026-04-01T09:30Z')
-    .option('--limit <count>', 'the newest so many', '100')
+    .description(
+      'Show who changed what, and when: policies, holds, settings, keepers, buckets, surges.',
+    )
+    .option('--tenant <id>', 'changes that name this tenant, and of the default policy')
+    .option(
+      '--run <id>',
+      'changes of the holds and policies of this run and its tenant, and its receipts',
+    )
+    .option(
+      '--setting <name>',
+      'changes of this setting; retain is the default policy, halt shows the halts',
+    )
+    .option('--since <time>', 'nothing earlier, such as 30d or 2026-04-01T09:30Z')
+    .option('--limit <count>', 'at most so many, the newest', '100')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-The newest stands last. Of a run whose row is gone, every receipt since --since is read, which may take long.
+The newest is the last. For a run whose row is gone, every receipt since --since is read. That may take long.
 
 Example:
   $ retention history --tenant tenant_abc --since 90d`,

@@ -27,7 +27,7 @@ export function holdCommand(): Command {
     .command('place')
     .description('Hold runs or tenants: nothing of them is deleted until the hold ends.')
     .option('--run <id...>', 'hold these runs')
-    .option('--tenant <id...>', 'hold everything of these tenants, also what is yet to come')
+    .option('--tenant <id...>', 'hold all results of these tenants, also future ones')
     .requiredOption('--reason <text>', 'why, in a few words')
     .option('--for <duration>', 'the hold ends by itself, such as 7d; default: when it is released')
     .option('--by <name>', "who places it; default: the database's user")
@@ -35,7 +35,7 @@ export function holdCommand(): Command {
     .addHelpText(
       'after',
       `
-Several are placed together or not at all. Exit code 1 says that for some it was too late.
+Several are placed together or not at all. Exit code 1 means that it was too late for some.
 
 Example:
   $ retention hold place --tenant tenant_abc --reason "audit 2026-04" --for 90d`,
@@ -43,7 +43,7 @@ Example:
     .action(place);
   command
     .command('release')
-    .description('End holds. What was held by tenant comes back little by little.')
+    .description('End holds. What was held by tenant comes back over an hour.')
     .argument('<hold_id...>', 'from: retention hold list')
     .option('--by <name>', "who releases them; default: the database's user")
     .option('--json', 'print one JSON document')
@@ -51,7 +51,7 @@ Example:
     .action(release);
   command
     .command('list')
-    .description('The holds that are in force.')
+    .description('List the holds that are in force.')
     .option('--all', 'also those that have ended')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention hold list --all --json')

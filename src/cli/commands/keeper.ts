@@ -14,12 +14,10 @@ interface AddOptions {
 
 /** `retention keeper add|remove|list` */
 export function keeperCommand(): Command {
-  const command = new Command('keeper').description(
-    'Other tables whose rows need objects too: what such a row names is not deleted.',
-  );
+  const command = new Command('keeper').description('Keep objects that rows of other tables name.');
   command
     .command('add')
-    .description('Keep what the rows of a table name, from the next claim on.')
+    .description('Keep every object that a row of this table names, from the next claim on.')
     .argument('<table>', 'schema.table; without a schema it is in public')
     .requiredOption('--key <column>', 'the column that holds the keys of objects')
     .option(
@@ -35,8 +33,8 @@ export function keeperCommand(): Command {
     .addHelpText(
       'after',
       `
-Its key column needs an index. A keeper that cannot be asked later (its table is renamed, say, or its index is
-gone) closes the gate: nothing is deleted until it can be asked again, or is removed.
+Its key column needs an index. If a keeper cannot be asked later (because its table is renamed, or its index is
+gone), nothing is deleted until it can be asked again, or is removed.
 
 Example:
   $ retention keeper add public.invoices --key pdf_key --until keep_until`,
@@ -44,15 +42,15 @@ Example:
     .action(add);
   command
     .command('remove')
-    .description('Keep nothing any more for a table.')
+    .description('Stop keeping objects for a table.')
     .argument('<table>', 'from: retention keeper list')
-    .option('--key <column>', 'only that of this column; default: all of the table')
+    .option('--key <column>', 'only the keeper with this column; default: all of the table')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention keeper remove public.invoices')
     .action(remove);
   command
     .command('list')
-    .description('The keepers, and whether each can be asked.')
+    .description('List the keepers, and whether each can be asked.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention keeper list')
     .action(list);

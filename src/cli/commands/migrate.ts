@@ -25,12 +25,12 @@ export function migrateCommand(): Command {
     .command('down')
     .description('Remove the schema, the job and the indexes; the cleared-at column stays.')
     .option('--steps <count>', 'take back only the last migrations')
-    .option('--yes', 'lose holds, policies and flagged work without being asked')
+    .option('--yes', 'do not ask, although holds, policies and flagged work are lost')
     .addHelpText('after', '\nExample:\n  $ retention migrate down --yes')
     .action(down);
   command
     .command('status')
-    .description('Which migrations the database has and which it lacks.')
+    .description('List the migrations that the database has and those that it lacks.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention migrate status --json')
     .action(status);

@@ -38,11 +38,11 @@ const REASONS: Readonly<Record<string, string>> = {
 export function orphansCommand(): Command {
   return new Command('orphans')
     .description('List objects that no run points at, and delete exactly such a list.')
-    .option('--list <file>', 'the list: written, or with --delete deleted')
-    .option('--delete', 'delete what the list names; it is at least an hour old')
+    .option('--list <file>', 'the file of the list')
+    .option('--delete', 'delete what the list names; the list must be an hour old')
     .option(
       '--expect <count>',
-      'with --delete: exactly how many objects the list names; wanted for more than a tenth of the listed objects, or more than 10,000',
+      'with --delete: how many objects the list names; needed for more than a tenth of the listed objects, or more than 10,000',
     )
     .option('--by <name>', "with --delete: who deletes; default: the database's user")
     .option('--bucket <name>', 'the bucket to list; default: the only one that is known')
@@ -53,8 +53,8 @@ export function orphansCommand(): Command {
     .addHelpText(
       'after',
       `
-Each object is looked at and checked again before it is deleted. What was stopped goes on when the same
-command is given again; FILE.progress says what was asked for.
+Each object is checked again before it is deleted. If the command was stopped, give it again: it goes on.
+FILE.progress says what S3 was asked for.
 
 Examples:
   $ retention orphans --list orphans.jsonl --prefix results/

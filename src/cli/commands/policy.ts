@@ -23,13 +23,15 @@ export function policyCommand(): Command {
   const command = new Command('policy').description('How long results are kept.');
   command
     .command('list')
-    .description('Every policy, and what waits for a confirmation. * is the default.')
+    .description('List every policy, and what waits for a confirmation. * is the default.')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention policy list --json')
     .action(list);
   command
     .command('set')
-    .description('Keep the results of a tenant, or (*) of all without a policy, for so long.')
+    .description(
+      'Set how long results are kept: of a tenant, or (*) of all tenants without a policy.',
+    )
     .argument('<tenant>', "a tenant's id, or '*' for the default")
     .argument('<duration>', 'such as 30d or 2w; 1 day to 99 years')
     .option('--yes', 'do not ask: about what becomes due at once, or a tenant without runs')
@@ -41,15 +43,15 @@ export function policyCommand(): Command {
     .action(set);
   command
     .command('unset')
-    .description("Take a tenant's own policy away, so that the default holds for it.")
+    .description("Remove a tenant's own policy, so that it has the default.")
     .argument('<tenant>', "a tenant's id")
-    .option('--yes', 'let it make results due at once without being asked')
+    .option('--yes', 'do not ask, although results become due at once')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention policy unset tenant_abc')
     .action(unset);
   command
     .command('confirm')
-    .description('Let a policy take effect that was held back for making too much due at once.')
+    .description('Let a policy take effect that waits because it makes many results due at once.')
     .argument('[tenant]', 'default: every policy that waits')
     .option('--yes', 'do not ask')
     .option('--json', 'print one JSON document')

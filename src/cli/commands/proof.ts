@@ -32,11 +32,11 @@ const TIME =
 /** `retention proof verify|head|export|key` */
 export function proofCommand(): Command {
   const command = new Command('proof').description(
-    'What was deleted, sealed so that changing, removing or inventing a receipt shows.',
+    'Prove what was deleted: receipts are sealed, so that a change of one shows.',
   );
   command
     .command('verify')
-    .description('Compute every seal again, and name what is not as it was sealed.')
+    .description('Compute every seal again, and name what has changed since it was sealed.')
     .option(
       '--head <head>',
       'a head that was kept outside, or a file with heads; may be repeated',
@@ -47,8 +47,8 @@ export function proofCommand(): Command {
     .addHelpText(
       'after',
       `
-Without a head it finds what was changed here. That everything was rewritten, or the end cut off, shows only with
-a head that was kept elsewhere. The exit code is 1 where something does not hold.
+Without a head it finds what was changed in this database. If everything was rewritten, or the end cut off, only
+a head that was kept elsewhere shows it. The exit code is 1 if something does not hold.
 
 Examples:
   $ retention proof verify

@@ -60,7 +60,7 @@ export function reconcileCommand(): Command {
     )
     .option('--verbose', 'with --dry-run, list every run')
     .option('--verify', 'repair drift first: stamp what is gone, flag again what is back')
-    .option('--orphans', 'report objects that no run points at')
+    .option('--orphans', 'count objects that no run points at')
     .addOption(new Option('--delete').hideHelp())
     .addOption(new Option('--deleted-list <file>').hideHelp())
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)

@@ -14,7 +14,7 @@ export function resumeCommand(): Command {
     .addHelpText(
       'after',
       `
-Other reasons for standing still (retention disabled, table detached, ...) stay; status names them.
+Other reasons of the gate (retention disabled, table detached, ...) stay; status names them.
 
 Example:
   $ retention resume`,

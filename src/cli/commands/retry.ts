@@ -29,7 +29,7 @@ export function retryCommand(): Command {
     .addHelpText(
       'after',
       `
-Their attempts count from the beginning again. What is being worked on is left alone.
+Their attempts are counted from zero again. Results in flight are left alone.
 
 Examples:
   $ retention retry --all

@@ -12,7 +12,7 @@ interface Options {
 /** `retention status` */
 export function statusCommand(): Command {
   return new Command('status')
-    .description('How things stand: due, flagged, failed, dead, held, and the scheduler.')
+    .description('Show how things stand: due, flagged, failed, dead, held, and the scheduler.')
     .option('--json', 'print one JSON document, the columns of retention.status as keys')
     .option('--watch', 'again and again until Ctrl-C; with --json, one document a line')
     .option('--interval <duration>', 'with --watch, how often; default: 2s')

@@ -23,18 +23,20 @@ const WHOLE_NUMBER = /^[1-9]\d{0,14}$/u;
 /** `retention surge list|show|release` */
 export function surgeCommand(): Command {
   const command = new Command('surge').description(
-    'Late results that are set aside: more fell due at once than may go without a question.',
+    'Look at late results that were set aside, and release them.',
   );
   command
     .command('list')
-    .description('The surges that wait for a person.')
+    .description('List the surges that wait for a person.')
     .option('--all', 'also those that are closed')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention surge list --json')
     .action(list);
   command
     .command('show')
-    .description('One surge by tenant and bucket, with some of its runs and why they are late.')
+    .description(
+      'Show one surge by tenant and bucket, with some of its runs and why they are late.',
+    )
     .argument('<surge_id>', 'from: retention surge list')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  $ retention surge show 3')
@@ -49,7 +51,7 @@ export function surgeCommand(): Command {
     .addHelpText(
       'after',
       `
-Where it is another number by now, nothing is released, and the exit code is 3.
+If the number has changed, nothing is released, and the exit code is 3.
 
 Example:
   $ retention surge release 3 --expect 200000`,

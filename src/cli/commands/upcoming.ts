@@ -16,15 +16,15 @@ interface Options {
 /** `retention upcoming` */
 export function upcomingCommand(): Command {
   return new Command('upcoming')
-    .description('What goes when: by day, tenant and bucket.')
-    .option('--days <count>', 'today and so many days after it, by UTC', '7')
-    .option('--tenant <id>', 'of this tenant only')
+    .description('Show what goes when: by day, tenant and bucket.')
+    .option('--days <count>', 'today and so many days after it, in UTC', '7')
+    .option('--tenant <id>', 'only of this tenant')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
       `
-A day says when results may go at the earliest, by the rules as they are now and with the cool-off. Without a day
-stands what a hold, another run or a failure keeps.
+The day is the earliest on which results may go, by the rules as they are now and with the cool-off. Results
+without a day are kept by a hold, another run or a failure.
 
 Example:
   $ retention upcoming --days 30 --tenant tenant_abc`,

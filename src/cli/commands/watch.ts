@@ -7,12 +7,12 @@ import { clockTime, paint } from '../terminal.ts';
 /** `retention watch` */
 export function watchCommand(): Command {
   return new Command('watch')
-    .description('What happens, as it happens: a line for each notification, until Ctrl-C.')
+    .description('Show a line for each notification as it comes, until Ctrl-C.')
     .option('--json', 'print one JSON document a line')
     .addHelpText(
       'after',
       `
-Anyone may NOTIFY: what these lines say is a hint, the tables are the truth.
+Every role may NOTIFY, so these lines are hints. The tables are the truth.
 
 Example:
   $ retention watch
