@@ -4,7 +4,7 @@ receipts, and that the seals are those of which heads were kept outside.
 */
 
 -- What is wrong beyond the seals themselves: the end was cut off, a receipt names a seal that is not there, or one that
--- is not sealed says it was settled when everything had been sealed. No row: nothing.
+-- is not sealed says it was settled when everything had been sealed, or the cycle cannot have written it. No row: nothing.
 -- For observers.
 create or replace function retention.verify_end()
 returns table (kind text, seal_id bigint, member text, message text)
@@ -64,6 +64,9 @@ as $$
       else format('%s belongs to seal %s, which is not here', s.name, s.seal_id)
     end
   from strangers s
+  union all
+  select 'added', i.seal_id, i.name, format('%s was added: %s', i.name, i.because)
+  from retention._invented() i
   limit 10000
 $$;
 

@@ -387,6 +387,7 @@ describeDatabase('promise 14: proof verify', () => {
     const copy = (set: string): string => `
       create temporary table copied on commit drop as
       select * from retention.batch where batch_id = ${batch(1, 0)};
+      select setval(pg_get_serial_sequence('retention.batch', 'batch_id'), 999999);
       update copied set batch_id = 999999, ${set};
       insert into retention.batch select * from copied`;
     expect(messages(await afterTampering(database(), copy('seal_id = 1')))).toContain(
@@ -431,6 +432,65 @@ describeDatabase('promise 14: proof verify', () => {
         ),
       ),
     ).toEqual([expect.stringMatching(/^change \d+ was added: it says/u) as string]);
+  });
+
+  test('names a receipt that was invented for the present: by its number, its claim, its session and its times', async () => {
+    const ways: readonly (readonly [set: string, because: string])[] = [
+      ['batch_id = 1000000', 'its number was never given out: the last one is 999999'],
+      ['batch_id = -5', 'its number was never given out: the last one is 999999'],
+      ['leased_at = null', 'no listener has ever claimed it'],
+      ['settled_session = null', 'it does not say whose session wrote it down'],
+      [`flagged_at = settled_at + interval '2 hours'`, 'it was flagged at .*, claimed at '],
+      [`leased_at = settled_at + interval '2 hours'`, 'it was flagged at .*, claimed at '],
+    ];
+    const invent = (sets: readonly string[]): string => `
+      create temporary table copied on commit drop as
+      select * from retention.batch where batch_id = ${batch(1, 0)};
+      select setval(pg_get_serial_sequence('retention.batch', 'batch_id'), 999999);
+      update copied set seal_id = null, salt = null, flagged_at = clock_timestamp(),
+        leased_at = clock_timestamp(), settled_at = clock_timestamp();
+      ${sets
+        .map(
+          (set, n) => `update copied set batch_id = ${999_990 + n}, keys = '{x${n},y${n}}';
+      create temporary table made on commit drop as table copied;
+      update made set ${set};
+      insert into retention.batch select * from made;
+      drop table made;`,
+        )
+        .join('')}`;
+    for (const seal of ['', 'select from retention._seal_once()']) {
+      const found = await afterTampering(database(), invent(ways.map(([set]) => set)) + seal);
+      expect(found.holds).toBe(false);
+      expect(messages(found).toSorted()).toEqual(
+        ways
+          .map(([set, because], n) => {
+            const id = /batch_id = (\S+)/u.exec(set)?.[1] ?? 999_990 + n;
+            return `receipt batch-${id} was added: ${because}`;
+          })
+          .toSorted()
+          .map((text) => expect.stringMatching(`^${text}`) as string),
+      );
+    }
+    const receipt = await afterTampering(
+      database(),
+      `insert into retention.receipt (receipt_id, kind, bucket, results, run_ids, keys, tenants)
+      overriding system value
+      values (77777, 'found_gone', 'b', 1, array[gen_random_uuid()], '{x}', '{acme}')`,
+    );
+    expect(messages(receipt)).toEqual([
+      expect.stringMatching(
+        /^receipt receipt-77777 was added: its number was never given out/u,
+      ) as string,
+    ]);
+    // One that imitates all of it breaks no seal: the account of stamps has a receipt without a stamp more.
+    const imitated = await afterTampering(database(), invent(['product = product']));
+    expect(imitated.holds).toBe(true);
+    const count = (found: typeof imitated): number =>
+      found.stamps
+        ?.filter(({ kind }) => ['no_stamp', 'no_row', 'another_result'].includes(kind))
+        .reduce((sum, { results }) => sum + results, 0) ?? 0;
+    const { store } = database();
+    expect(count(imitated) - count(await verifySeals({ store }))).toBe(2);
   });
 
   test('a result that was deleted again breaks nothing, and is counted', async () => {

@@ -431,11 +431,15 @@ describeDatabase('a certificate of one tenant of fifty', () => {
       stack.run(words, env),
       stack.run(words.slice(0, 3), env),
       stack.run(['proof', 'key'], env),
+      stack.run(['proof', 'receipt-keys', 'salted'], env),
+      stack.run(['proof', 'receipt-keys', 'plain', '--json'], env),
     ]);
-    expect(said.map(({ code }) => code)).toEqual([2, 2, 2]);
+    expect(said.map(({ code }) => code)).toEqual([2, 2, 2, 2, 0]);
     expect(said[0]?.stderr).toContain('expected a period that is over');
     expect(said[1]?.stderr).toContain('expected --tenant (or --no-tenant), --from, --to and --out');
     expect(said[2]?.stderr).toContain('A key is never overwritten');
+    expect(said[3]?.stderr).toContain('expected plain or hashed; given salted');
+    expect(JSON.parse(said[4]?.stdout ?? '')).toEqual({ receipt_keys: 'plain', changed: false });
     expect(existsSync(out)).toBe(false);
     expect(readdirSync(home)).toEqual(before);
   }

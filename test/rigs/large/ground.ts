@@ -4,6 +4,7 @@ import { type PrivatePostgres, startPrivatePostgres } from '../../stack/private-
 import { runsTableSql } from '../../stack/runs-table.ts';
 import { type RunningCli, runCli, startCli, type Variables } from '../../support/cli.ts';
 import { memoryS3Variables } from '../../support/cli-stack.ts';
+import { type HttpProxy, startHttpProxy } from '../../support/http-proxy.ts';
 import { until } from '../../support/until.ts';
 import { runMigrations } from '../../../src/database/migrations.ts';
 import { silentLogger } from '../../../src/logger.ts';
@@ -65,6 +66,10 @@ export interface Ground {
   /** Adopts the table; of a part of the rows, with that part of the guards. */
   readonly adopt: (scale: number) => Promise<void>;
   readonly startListeners: () => Promise<void>;
+  /** What stands between the listeners and S3. */
+  readonly proxy: HttpProxy;
+  /** Ends a listener without a warning, and starts another. */
+  readonly replaceListener: () => Promise<void>;
   /** Ticks until a pass finds no more. */
   readonly tick: () => Promise<void>;
   /** Lets five minutes pass. */
@@ -91,6 +96,7 @@ export async function layLargeGround(): Promise<Ground> {
     },
   });
   s3.createBucket(BUCKET);
+  const proxy = await startHttpProxy(s3.endpoint);
   const postgres = await startPrivatePostgres({
     databaseName: 'app',
     settings: { shared_buffers: '512MB', maintenance_work_mem: '256MB', max_wal_size: '8GB' },
@@ -99,19 +105,27 @@ export async function layLargeGround(): Promise<Ground> {
   pool.on('error', () => undefined);
   await pool.query(runsTableSql);
   await pool.query('alter table runs add column retain_until timestamptz');
-  return new LargeGround(postgres, s3, pool, asked);
+  return new LargeGround(postgres, s3, proxy, pool, asked);
 }
 
 class LargeGround implements Ground {
   readonly #postgres: PrivatePostgres;
   readonly #s3: MemoryS3;
+  readonly proxy: HttpProxy;
   readonly #pool: pg.Pool;
   readonly #asked: Map<string, number>;
   readonly #listeners: RunningCli[] = [];
 
-  constructor(postgres: PrivatePostgres, s3: MemoryS3, pool: pg.Pool, asked: Map<string, number>) {
+  constructor(
+    postgres: PrivatePostgres,
+    s3: MemoryS3,
+    proxy: HttpProxy,
+    pool: pg.Pool,
+    asked: Map<string, number>,
+  ) {
     this.#postgres = postgres;
     this.#s3 = s3;
+    this.proxy = proxy;
     this.#pool = pool;
     this.#asked = asked;
   }
@@ -119,6 +133,7 @@ class LargeGround implements Ground {
   get #env(): Variables {
     return {
       ...memoryS3Variables(this.#s3),
+      S3_ENDPOINT_URL: this.proxy.endpoint,
       S3_RESULT_BUCKET: BUCKET,
       DATABASE_URL: this.#postgres.url(),
       RETENTION_SCHEDULER: 'internal',
@@ -172,11 +187,18 @@ class LargeGround implements Ground {
   };
 
   startListeners = async (): Promise<void> => {
-    for (let index = 0; index < LISTENERS; index += 1) {
-      const listener = startCli(['listen'], { env: { ...this.#env, RETENTION_HTTP_PORT: '0' } });
-      this.#listeners.push(listener);
-      await listener.waitForLine(/Starting Retention Loop/u, 60_000);
-    }
+    for (let index = 0; index < LISTENERS; index += 1) await this.#startListener();
+  };
+
+  #startListener = async (): Promise<void> => {
+    const listener = startCli(['listen'], { env: { ...this.#env, RETENTION_HTTP_PORT: '0' } });
+    this.#listeners.push(listener);
+    await listener.waitForLine(/Starting Retention Loop/u, 60_000);
+  };
+
+  replaceListener = async (): Promise<void> => {
+    this.#listeners.shift()?.kill('SIGKILL');
+    await this.#startListener();
   };
 
   tick = async (): Promise<void> => {
@@ -212,6 +234,7 @@ class LargeGround implements Ground {
   [Symbol.asyncDispose] = async (): Promise<void> => {
     await Promise.all(this.#listeners.map((listener) => listener[Symbol.asyncDispose]()));
     await this.#pool.end();
+    await this.proxy.close();
     await this.#s3.stop();
     await this.#postgres.stop();
   };

@@ -1,4 +1,5 @@
 import { afterAll, expect, test } from 'vitest';
+import { drawFaults } from './faults.ts';
 import { type Ground, layLargeGround } from './ground.ts';
 
 /*
@@ -68,6 +69,14 @@ async function passAnHour(ground: Ground): Promise<number> {
 
 interface Listed {
   readonly surges: readonly { readonly surge_id: number; readonly results: number }[];
+}
+
+interface Verified {
+  readonly holds: boolean;
+  readonly results: number;
+  readonly problems: readonly unknown[];
+  readonly deleted_again: number;
+  readonly stamps: readonly { readonly kind: string; readonly results: number }[];
 }
 
 interface Shown {
@@ -243,6 +252,53 @@ test('the adoption of a backlog, and a keeper', async () => {
   );
   note('adoption with a keeper: objects left', kept, ground.objects());
   expectAsNoted('adoption');
+});
+
+test('a backlog deleted under faults has one receipt each', async () => {
+  await using ground = await layLargeGround();
+  const due = n(1_000_000);
+  await timed(`${due} due`, async () => {
+    await ground.insert({ count: due, kind: 'old', tenants: 50, from: '2 years', to: '31 days' });
+    await ground.adopt(SCALE);
+    await ground.sql(
+      `update retention.setting
+      set surge_guard = null, max_attempts = 1000, retry_base = '1 second', retry_cap = '2 seconds', pause_base = '100 milliseconds',
+        pause_cap = '1 second'`,
+    );
+    await ground.startListeners();
+  });
+  const faults = drawFaults(ground);
+  await timed('the drain under faults', async () => {
+    await ground.tick();
+    await ground.until('almost all are stamped', async () => {
+      await ground.sql('select retention.tick()');
+      return (await ground.count(LEFT_OF('old'))) <= due / 20;
+    });
+  });
+  const struck = await faults.end();
+  process.stdout.write(`faults: ${struck}\n`);
+  await timed('the rest, in calm', () =>
+    ground.until('all are stamped', async () => {
+      await ground.sql('select retention.tick()');
+      return (await ground.count(LEFT_OF('old'))) === 0;
+    }),
+  );
+  const verified = await timed('proof verify', () => ground.ask<Verified>('proof', 'verify'));
+  const lines = `from retention._receipt r cross join unnest(r.run_ids, r.keys) as u (run_id, key)`;
+  const gaps = `select count(*) from runs where run_id not in (select u.run_id ${lines})`;
+  note('faults: objects left', 0, ground.objects());
+  note('faults: results in receipts', due, verified.results);
+  note('faults: results named by them', due, await ground.count(`select count(*) ${lines}`));
+  note('faults: gaps', 0, await ground.count(gaps));
+  note('faults: extra', 0, verified.problems.length + verified.deleted_again);
+  note(
+    'faults: accounted for',
+    due,
+    verified.stamps.find((it) => it.kind === 'accounted')?.results ?? 0,
+  );
+  note('faults: verify holds', 1, Number(verified.holds));
+  expect(struck).toBeGreaterThan(0);
+  expectAsNoted('faults');
 });
 
 test('ten thousand tenants with 200 late results each', async () => {

@@ -10,6 +10,7 @@ import { receiptMutations } from './promise-14-receipts.mjs';
 import { adoptionMutations, claimMutations, schemaMutations } from './schema-mutations.mjs';
 import { historyMutations } from './promise-14-history.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
+import { hashedMutations } from './promise-14-hashed.mjs';
 import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
 
@@ -29,6 +30,7 @@ export const mutations = [
   ...scopeMutations,
   ...surgeMutations,
   ...sealMutations,
+  ...hashedMutations,
   ...receiptMutations,
   ...historyMutations,
 ].toSorted((one, other) => one.promise - other.promise);

@@ -1,5 +1,6 @@
-// `node test/rigs/proof/run.mjs URL [RESULTS]`: what sealing and verifying many results take, after `npm run build`.
-// URL is a database without a table `runs`, as a superuser; what is made there stays. Default: 1,000,000 results.
+// `node test/rigs/proof/run.mjs URL [RESULTS] [TENANTS]`: what sealing, verifying and certifying many results take, after
+// `npm run build`. URL is a database without a table `runs`, as a superuser; what is made there stays. Default: 1,000,000
+// results of 50 tenants. The certificate is of one of them.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 
-const [, , url, count = '1000000'] = process.argv;
+const [, , url, count = '1000000', tenants = '50'] = process.argv;
 const results = Number(count);
 const RETENTION = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 const RUNS_TABLE = fileURLToPath(new URL('../../stack/runs-table.ts', import.meta.url));
@@ -25,7 +26,7 @@ await query(`
   update retention.setting
   set surge_guard = null, flag_limit = 2000000000, backlog_limit = 2000000000;
   insert into runs (run_id, tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
-  select r.id, 'tenant-' || r.n % 50, 'COMPLETED', now() - interval '40 days' + r.n * interval '0.5 seconds', 'results',
+  select r.id, 'tenant-' || r.n % ${Number(tenants)}, 'COMPLETED', now() - interval '40 days' + r.n * interval '0.5 seconds', 'results',
     'results/' || r.id || '/out.json'
   from (select gen_random_uuid() as id, n from generate_series(1, ${results}) n offset 0) r`);
 await query('vacuum analyze runs');
@@ -74,6 +75,30 @@ await run([RETENTION, 'proof', 'export', '--out', file], 'proof export');
 const script = join(folder, 'proof-check.mjs');
 writeFileSync(script, /^```js\n([^]*?)^```/mu.exec(readFileSync(EXPORT_PAGE, 'utf8'))[1]);
 say(`  ${await run([script, file], 'the script of docs/proof-export.md')}`);
+const key = join(folder, 'key.pem');
+await run([RETENTION, 'proof', 'key', '--out', key]);
+Object.assign(process.env, {
+  RETENTION_SIGNING_KEY_FILE: key,
+  S3_RESULT_BUCKET: 'results',
+  AWS_REGION: 'us-east-1',
+  AWS_ACCESS_KEY_ID: 'none',
+  AWS_SECRET_ACCESS_KEY: 'none',
+});
+const day = (ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
+const period = ['--tenant', 'tenant-0', '--from', day(20), '--to', day(1)];
+const certificate = join(folder, 'certificate');
+const certified = await run(
+  [RETENTION, 'certificate', ...period, '--out', certificate, '--json'],
+  `certificate of ${Math.ceil(results / Number(tenants))} results`,
+);
+const { population, leaves } = JSON.parse(certified);
+say(`  counted ${population.counted}, difference ${population.difference}, leaves ${leaves}`);
+const checker = join(certificate, 'check.mjs');
+const [, text] = /^ {3}```js\n([^]*?)^ {3}```/mu.exec(
+  readFileSync(join(certificate, 'CHECK.md'), 'utf8'),
+);
+writeFileSync(checker, text);
+say(`  ${await run([checker], 'the script of CHECK.md', certificate)}`);
 await client.end();
 
 function say(line) {
@@ -97,9 +122,10 @@ async function step(name, sql) {
 }
 
 /** Runs a script, and says how long it took and the most memory it had. */
-async function run(words, name) {
+async function run(words, name, cwd) {
   const startedAt = performance.now();
   const child = spawn(process.execPath, words, {
+    cwd,
     env: { ...process.env, DATABASE_URL: url, RETENTION_SCHEDULER: 'internal' },
     stdio: ['ignore', 'pipe', name === undefined ? 'inherit' : 'ignore'],
   });
