@@ -4,6 +4,7 @@ import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { escapeControls } from '../safe-text.ts';
+import { withListingProgress } from './listing-progress.ts';
 import { printLine } from './output.ts';
 
 /** The options of `reconcile` that are about drift and orphans. */
@@ -66,7 +67,10 @@ export async function verifyIfAsked(
     ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
     orphanMarginSeconds: marginSeconds,
   };
-  const verified = await verify(request);
+  const isNarrowed = options.prefix !== undefined || options.bucket !== undefined;
+  const verified = await withListingProgress({ config, logger, isNarrowed }, (onProgress) =>
+    verify({ ...request, onProgress }),
+  );
   const { listed, stamped } = verified;
   if (options.prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
     throw new UsageError(`no object and no run has a key that begins with "${options.prefix}"`, {
