@@ -67,6 +67,14 @@ parallel safe
 return make_interval(days => floor(extract(epoch from p_interval) / 86400)::integer)
   + make_interval(secs => (extract(epoch from p_interval) - 86400 * floor(extract(epoch from p_interval) / 86400))::double precision);
 
+-- `1 result`, `5120 results`; null: null.
+create or replace function retention._counted(p_count bigint, p_one text, p_many text default null)
+returns text
+language sql
+immutable
+parallel safe
+return p_count || ' ' || case p_count when 1 then p_one else coalesce(p_many, p_one || 's') end;
+
 -- A point in time as payloads and reports write it. What is no date of the calendar keeps Postgres' own word
 -- (infinity, -infinity), and what was before the year 1 says so.
 create or replace function retention._iso(p_at timestamptz)

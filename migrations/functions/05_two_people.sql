@@ -94,8 +94,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'by now it would make %s results due at once, and %s were approved with request %s',
-        v_now, v_approval.results, v_approval.approval_id
+        'by now it would make %s due at once, and %s were approved with request %s',
+        retention._counted(v_now, 'result'), v_approval.results, v_approval.approval_id
       ),
       hint = format('Withdraw it and ask again: select retention.withdraw_approval(%s);', v_approval.approval_id);
   end if;

@@ -101,7 +101,8 @@ begin
       raise exception using
         errcode = 'check_violation',
         message = format(
-          'the policy would make %s results due at once by now, more than the %s that were expected', v_due, new.confirmed_results
+          'the policy would make %s due at once by now, more than the %s that were expected',
+          retention._counted(v_due, 'result'), new.confirmed_results
         );
     end if;
     if new.retain < old.retain then
@@ -128,7 +129,9 @@ begin
     if v_due > v_guard then
       raise exception using
         errcode = 'check_violation',
-        message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
+        message = format(
+          'removing the policy of tenant %s would make %s due at once', old.tenant_id, retention._counted(v_due, 'result')
+        ),
         hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
     end if;
     select retain into v_before from retention.policy where tenant_id = '*';

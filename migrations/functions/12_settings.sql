@@ -120,11 +120,14 @@ begin
       v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
       if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
         return next format(
-          'default policy: stays %s, because %s would make %s results due at once; confirm it with retention policy confirm',
-          v_retain, p_settings ->> 'retain', v_due
+          'default policy: stays %s, because %s would make %s due at once; confirm it with retention policy confirm',
+          v_retain, p_settings ->> 'retain', retention._counted(v_due, 'result')
         );
       else
-        return next format('default policy: %s -> %s, which makes %s results due at once', v_retain, p_settings ->> 'retain', v_due);
+        return next format(
+          'default policy: %s -> %s, which makes %s due at once', v_retain, p_settings ->> 'retain',
+          retention._counted(v_due, 'result')
+        );
       end if;
     end if;
   end if;

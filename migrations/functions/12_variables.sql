@@ -125,12 +125,13 @@ begin
     )
   then
     outcome := case when retention._await_policy(p_value, v_due) then 'pending' else 'ignored' end;
-    message := format('default policy: stays %s; %s would make %s results due at once, and %s', v_before, p_value, v_due,
+    message := format('default policy: stays %s; %s would make %s due at once, and %s', v_before, p_value,
+      retention._counted(v_due, 'result'),
       case when outcome = 'pending' then 'waits for a confirmation' else 'another one waits for its confirmation' end);
   else
     perform retention.set_policy('*', p_value);
     outcome := 'applied';
-    message := format('default policy: %s -> %s, which makes %s results due at once', v_before, p_value, v_due);
+    message := format('default policy: %s -> %s, which makes %s due at once', v_before, p_value, retention._counted(v_due, 'result'));
   end if;
   return next;
 end

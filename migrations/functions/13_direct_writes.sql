@@ -83,8 +83,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'surge %s has %s results that are set aside, and closes by itself when there are none',
-        new.surge_id, retention._count_set_aside(new.surge_id, null)
+        'surge %s has %s set aside, and closes by itself when there are none',
+        new.surge_id, retention._counted(retention._count_set_aside(new.surge_id, null), 'result that is', 'results that are')
       ),
       hint = format('Release them with: retention surge release %s --expect <number>', new.surge_id);
   end if;

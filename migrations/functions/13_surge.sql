@@ -216,8 +216,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'surge %s%s has %s results, and %s were expected; nothing was released',
-        p_surge_id, coalesce(' of tenant ' || v_tenant_id, ''), v_found, p_expected
+        'surge %s%s has %s, and %s were expected; nothing was released',
+        p_surge_id, coalesce(' of tenant ' || v_tenant_id, ''), retention._counted(v_found, 'result'), p_expected
       ),
       hint = format('Look at it with: retention surge show %s', p_surge_id);
   end if;

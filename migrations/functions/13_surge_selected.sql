@@ -32,7 +32,9 @@ begin
   if v_selected <> p_expected then
     raise exception using
       errcode = 'RR003',
-      message = format('%s results would go, and %s were expected; nothing was changed', v_selected, p_expected),
+      message = format(
+        '%s would go, and %s were expected; nothing was changed', retention._counted(v_selected, 'result'), p_expected
+      ),
       hint = 'Look at them with: retention reconcile --dry-run, narrowed in the same way';
   end if;
   if not exists (select from retention.selection s where s.due_at < v_seen_at) then

@@ -238,7 +238,10 @@ begin
         when s.ticked_at < now() - interval '5 minutes' then
           format('no tick has come since %s; %s', retention._iso(s.ticked_at), d.remedy)
         when s.backlog >= s.backlog_limit then
-          format('%s results are flagged, as many as backlog_limit lets wait; a pass comes when there are fewer', s.backlog)
+          format(
+            '%s flagged, as many as backlog_limit lets wait; a pass comes when there are fewer',
+            retention._counted(s.backlog, 'result is', 'results are')
+          )
       end as obstacle
     from state s
     cross join lateral (

@@ -305,8 +305,8 @@ begin
     select count(*) as policies_pending,
       string_agg(
         format(
-          'tenant %s: %s instead of %s would make %s results due at once',
-          p.tenant_id, p.pending_retain, p.retain, p.pending_results
+          'tenant %s: %s instead of %s would make %s due at once',
+          p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
         ),
         '; '
       ) as policy_pending

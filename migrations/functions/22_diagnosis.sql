@@ -171,8 +171,8 @@ as $$
       coalesce(
         array_agg(
           format(
-            'tenant %s: %s instead of %s would make %s results due at once',
-            tenant_id, pending_retain, retain, pending_results
+            'tenant %s: %s instead of %s would make %s due at once',
+            tenant_id, pending_retain, retain, retention._counted(pending_results, 'result')
           )
           order by tenant_id
         ) filter (where pending_retain is not null),

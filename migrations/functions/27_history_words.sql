@@ -55,13 +55,15 @@ as $$
     then format('%s: %s -> %s', retention._policy_name(p_after ->> 'tenant_id'), p_before ->> 'retain', p_after ->> 'retain')
       || case
         when p_after ->> 'confirmed_at' is distinct from p_before ->> 'confirmed_at'
-        then format(', asked for by %s and confirmed by %s with %s results due at once',
-          p_before ->> 'pending_by', p_after ->> 'confirmed_by', p_after ->> 'confirmed_results')
+        then format(', asked for by %s and confirmed by %s with %s due at once',
+          p_before ->> 'pending_by', p_after ->> 'confirmed_by',
+          retention._counted((p_after ->> 'confirmed_results')::bigint, 'result'))
         else ''
       end
     when p_after ->> 'pending_retain' is not null
-    then format('%s: stays %s; %s would make %s results due at once, and waits for a confirmation',
-      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    then format('%s: stays %s; %s would make %s due at once, and waits for a confirmation',
+      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_after ->> 'pending_retain',
+      retention._counted((p_after ->> 'pending_results')::bigint, 'result'))
     when p_before ->> 'pending_retain' is not null
     then format('%s: stays %s; %s, which waited for a confirmation, is withdrawn',
       retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_before ->> 'pending_retain')
@@ -69,8 +71,8 @@ as $$
   end
   || case
     when p_before is null and p_after ->> 'pending_retain' is not null
-    then format('; %s would make %s results due at once, and waits for a confirmation',
-      p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    then format('; %s would make %s due at once, and waits for a confirmation',
+      p_after ->> 'pending_retain', retention._counted((p_after ->> 'pending_results')::bigint, 'result'))
     else ''
   end
 $$;
@@ -188,7 +190,7 @@ as $$
     when 'surge_release' then format('surge %s: ', r.it ->> 'surge_id')
       || case
         when p_before is null
-        then format('%s results%s released', p_after ->> 'results', coalesce(' of tenant ' || (p_after ->> 'tenant_id'), ''))
+        then format('%s%s released', retention._counted((p_after ->> 'results')::bigint, 'result'), coalesce(' of tenant ' || (p_after ->> 'tenant_id'), ''))
         else 'its release ' || coalesce(w.word, retention._differences(p_before, p_after))
       end
     when 'allowance' then format('allowance %s: ', r.it ->> 'allowance_id')

@@ -2,6 +2,7 @@
 import { type Command, CommanderError } from 'commander';
 import { EXIT_CODE } from '../errors.ts';
 import { printJsonError, reportCrash, reportError } from './output.ts';
+import { watchPatience } from './patience.ts';
 import { createProgram } from './program.ts';
 
 /** Looked for before the arguments are read, since what is wrong may be an argument. */
@@ -10,6 +11,7 @@ const isJson = process.argv.slice(2).includes('--json');
 async function main(): Promise<void> {
   const program = createProgram();
   throwOnExit(program);
+  const patience = watchPatience(program);
   try {
     await program.parseAsync();
   } catch (error) {
@@ -21,6 +23,8 @@ async function main(): Promise<void> {
       const message = error.message.replace(/^error: /u, '');
       if (isJson) printJsonError({ code: 'USAGE', message, exitCode: EXIT_CODE.usage });
     }
+  } finally {
+    patience.end();
   }
 }
 

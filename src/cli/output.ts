@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline/promises';
 import { showNumber } from '../numbers.ts';
 import { escapeControls, redactSecrets } from '../safe-text.ts';
+import { canAsk, lineWidth, wrapText } from './terminal.ts';
 
 let hasPrinted = false;
 
@@ -74,13 +75,16 @@ export function printTable(head: readonly string[], rows: readonly (readonly unk
 
 /**
  * Begins a table whose rows come in parts. Returns what writes the next ones. The columns are as wide as what has come so
- * far: those of a first part that is all look as if they came at once.
+ * far: those of a first part that is all look as if they came at once. Where a row of the first part is wider than a line of
+ * the terminal, each row becomes a block of lines instead, a line for each cell.
  */
 export function openTable(
   head: readonly string[],
 ): (rows: readonly (readonly unknown[])[]) => void {
   const widths = head.map((title) => title.length);
-  let titles: readonly string[] | undefined = head;
+  const columns = lineWidth() ?? Number.POSITIVE_INFINITY;
+  let isFirst = true;
+  let isWide = false;
   return (rows) => {
     const texts = rows.map((row) => row.map((cell) => showCell(cell)));
     for (const row of texts) {
@@ -88,23 +92,73 @@ export function openTable(
         widths[column] = Math.max(widths[column] ?? 0, text.length);
       }
     }
-    const isFigure = head.map((_, column) => rows.every((row) => typeof row[column] === 'number'));
-    const padded = (cells: readonly string[]): string => {
-      const columns = cells.map((cell, column) =>
-        isFigure[column] === true
-          ? cell.padStart(widths[column] ?? 0)
-          : cell.padEnd(widths[column] ?? 0),
+    if (isFirst) isWide = widths.reduce((sum, width) => sum + 2 + width, 0) > columns;
+    if (isWide) printBlocks(head, rows, columns, isFirst);
+    else {
+      const isFigure = head.map((_, column) =>
+        rows.every((row) => typeof row[column] === 'number'),
       );
-      return `  ${columns.join('  ')}`.trimEnd();
-    };
-    const lines = [...(titles === undefined ? [] : [titles]), ...texts].map((row) => padded(row));
-    titles = undefined;
-    printText(lines.map((line) => `${line}\n`).join(''));
+      printColumns(isFirst ? [head, ...texts] : texts, widths, isFigure);
+    }
+    isFirst = false;
   };
 }
 
-function showCell(cell: unknown): string {
-  if (cell === null || cell === undefined) return '-';
+function printColumns(
+  rows: readonly (readonly string[])[],
+  widths: readonly number[],
+  isFigure: readonly boolean[],
+): void {
+  const lines = rows.map((cells) => {
+    const padded = cells.map((cell, column) =>
+      isFigure[column] === true
+        ? cell.padStart(widths[column] ?? 0)
+        : cell.padEnd(widths[column] ?? 0),
+    );
+    return `  ${padded.join('  ')}`.trimEnd();
+  });
+  printText(lines.map((line) => `${line}\n`).join(''));
+}
+
+/** A block for each row, with an empty line between two; empty cells are left out. */
+function printBlocks(
+  head: readonly string[],
+  rows: readonly (readonly unknown[])[],
+  columns: number,
+  isFirst: boolean,
+): void {
+  const width = Math.max(...head.map((title) => title.length));
+  const blocks = rows.map((cells) =>
+    cells
+      .flatMap((cell, column) =>
+        isNothing(cell) ? [] : showEntry(head[column] ?? '', showCell(cell), width, columns),
+      )
+      .map((line) => `${line}\n`)
+      .join(''),
+  );
+  printText(blocks.map((block, index) => (isFirst && index === 0 ? '' : '\n') + block).join(''));
+}
+
+/** A name and what it stands for, on as many lines as it takes. */
+export function showEntry(
+  name: string,
+  text: string,
+  width: number,
+  columns: number,
+): readonly string[] {
+  const indent = ' '.repeat(width + 4);
+  return wrapText(text, columns - indent.length).map((line, index) =>
+    ((index === 0 ? `  ${name.padEnd(width)}  ` : indent) + line).trimEnd(),
+  );
+}
+
+function isNothing(cell: unknown): cell is null | undefined {
+  return cell === null || cell === undefined;
+}
+
+/** A cell as text. */
+export function showCell(cell: unknown): string {
+  if (isNothing(cell)) return '-';
   if (cell instanceof Date) return cell.toISOString();
   if (typeof cell === 'number') return showNumber(cell);
   return escapeControls(typeof cell === 'string' ? cell : JSON.stringify(cell));
@@ -123,7 +177,7 @@ export async function confirm(
 ): Promise<void> {
   if (isGiven) return;
   const { RefusedError } = await import('../errors.ts');
-  if (!process.stdin.isTTY) {
+  if (!canAsk()) {
     throw new RefusedError(`${question} There is no terminal to ask at; nothing was done.`, {
       remedy,
     });

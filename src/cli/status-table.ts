@@ -4,16 +4,34 @@ import { escapeControls } from '../safe-text.ts';
 import type { Unsettled } from '../store/selection.ts';
 import type { Variable } from '../store/settings.ts';
 import type { Status, WaitCause } from '../store/status.ts';
-import { printLine, printTable } from './output.ts';
+import type { Trend } from '../store/trend.ts';
+import { showDirection, showPace, showTimeToGo } from '../telemetry/trend-words.ts';
+import { printLine, showCell, showEntry } from './output.ts';
+import { lineWidth, wrapText } from './terminal.ts';
 
-/** Writes the view as a table. */
-export function printStatus(row: Status): void {
-  printTable(
-    ['', ''],
-    Object.entries(row as unknown as Record<string, unknown>)
+/** Writes the view and the trend, a line for each figure. */
+export function printStatus(row: Status, trend: Trend): void {
+  const entries = [
+    ...Object.entries(row as unknown as Record<string, unknown>)
       .filter(([name]) => name !== 'due_is_capped')
-      .map(([name, value]) => [name.replaceAll('_', ' '), showValue(name, value, row)]),
-  );
+      .map(([name, value]) => [name.replaceAll('_', ' '), showValue(name, value, row)] as const),
+    ...describeTrend(trend),
+  ];
+  const width = Math.max(...entries.map(([name]) => name.length));
+  const columns = lineWidth() ?? Number.POSITIVE_INFINITY;
+  printLine();
+  for (const [name, value] of entries) {
+    for (const line of showEntry(name, showCell(value), width, columns)) printLine(line);
+  }
+}
+
+/** How fast the backlog goes, and about when it is gone. */
+export function describeTrend(trend: Trend): readonly (readonly [name: string, text: string])[] {
+  const left = showTimeToGo(trend);
+  return [
+    ['pace', `${showPace(trend)} cleared; ${showDirection(trend)}`],
+    ['backlog gone in', left === undefined ? `not known: ${trend.because}` : `${left} (estimate)`],
+  ];
 }
 
 /** As a text, so that the column is not aligned as one of figures. */
@@ -33,7 +51,7 @@ export function printWaitCauses(causes: readonly WaitCause[]): void {
   if (causes.length === 0) return;
   printLine();
   printLine('What waits, and why:');
-  for (const cause of causes) printLine(`  ${escapeControls(describeCause(cause))}`);
+  for (const cause of causes) printItem(describeCause(cause));
 }
 
 function describeCause({ what, results, because, ends_at: end, remedy }: WaitCause): string {
@@ -52,11 +70,17 @@ export function printVariables(variables: readonly Variable[]): void {
   printLine('Variables that are not in force:');
   for (const { variable, value, name, stored, set_at, set_by, remedy } of variables) {
     const by = set_at === null ? '' : `, set by ${set_by} at ${showInstant(set_at)}`;
-    printLine(
-      escapeControls(
-        `  ${variable}=${value}; the database has ${name} = ${stored ?? 'none'}${by}; remedy: ${remedy}`,
-      ),
+    printItem(
+      `${variable}=${value}; the database has ${name} = ${stored ?? 'none'}${by}; remedy: ${remedy}`,
     );
+  }
+}
+
+/** One of several, on as many lines as it takes. */
+function printItem(text: string): void {
+  const columns = lineWidth() ?? Number.POSITIVE_INFINITY;
+  for (const [index, line] of wrapText(escapeControls(text), columns - 4).entries()) {
+    printLine((index === 0 ? '  ' : '    ') + line);
   }
 }
 

@@ -4,6 +4,7 @@ import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { escapeControls } from '../safe-text.ts';
+import { withListingProgress } from './listing-progress.ts';
 import { printLine } from './output.ts';
 import { readWholeNumber } from './whole-number.ts';
 
@@ -83,7 +84,10 @@ export async function verifyIfAsked(
     ...(bucket === undefined ? {} : { buckets: bucket }),
     orphanMarginSeconds: marginSeconds,
   };
-  const verified = await verify(request);
+  const isNarrowed = options.prefix !== undefined || options.bucket !== undefined;
+  const verified = await withListingProgress({ config, logger, isNarrowed }, (onProgress) =>
+    verify({ ...request, onProgress }),
+  );
   const { listed, stamped } = verified;
   if (prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
     const named = prefix.map((each) => `"${each}"`).join(' or ');

@@ -1,5 +1,5 @@
 import { MILLISECONDS } from '../lifecycle/duration.ts';
-import { showNumber } from '../numbers.ts';
+import { showCount, showNumber } from '../numbers.ts';
 import { ACTIVITY_HOURS, type ActivityPart } from '../store/overview.ts';
 import { type Markup, html } from '../html.ts';
 
@@ -18,7 +18,7 @@ export function showActivity(activity: readonly ActivityPart[]): Markup {
   const cleared = sum((part) => part.cleared);
   const failed = sum((part) => part.failed);
   const hours = [4, 3, 2, 1].map((quarter) => `${(ACTIVITY_HOURS / 4) * quarter} h ago`);
-  const label = `${showNumber(flagged)} results flagged, ${showNumber(cleared)} cleared, ${showNumber(failed)} refused`;
+  const label = `${showCount(flagged, 'result')} flagged, ${showNumber(cleared)} cleared, ${showNumber(failed)} refused`;
   const chart = html`${drawBars(activity, label)}
     <div class="hours">${hours.map((hour) => html`<span>${hour}</span>`)}<span>now</span></div>`;
   return html`<section class="card">

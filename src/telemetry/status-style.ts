@@ -102,8 +102,8 @@ footer { color: var(--quiet); font-size: .82rem; margin-top: 1.25rem; }
   td { grid-column: 1 / -1; border: 0; padding: .1rem 0; display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .6rem; }
   td > div { min-width: 0; }
   td::before { content: attr(data-label); color: var(--quiet); font-size: .87rem; overflow-wrap: normal; }
-  td.number { grid-column: auto; grid-template-columns: auto 1fr; text-align: right; white-space: normal; }
-  td.number::before { text-align: left; }
+  td.number { grid-column: auto; grid-template-columns: minmax(0, 1fr) auto; text-align: right; }
+  td.number::before { text-align: left; white-space: normal; }
   td.empty { display: none; }
 }
 `;

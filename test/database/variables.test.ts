@@ -233,7 +233,7 @@ describeDatabase('promise 13: variables do not undo people', () => {
     const [said] = await start({ retain: '7 days' });
     expect(said).toMatchObject({
       outcome: 'pending',
-      message: expect.stringContaining('would make 1 results due at once') as string,
+      message: expect.stringContaining('would make 1 result due at once') as string,
       remedy: 'retention policy confirm',
     });
     expect(await stored('retain')).toBe(30);

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { countOf, showCount, showNumber } from '../../numbers.ts';
 import type { OrphanDeletion } from '../../reactor/orphans/tally.ts';
 import { escapeControls } from '../../safe-text.ts';
+import { withListingProgress } from '../listing-progress.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { createProgress } from '../progress.ts';
 import { withUsage } from '../refusals.ts';
@@ -98,7 +99,9 @@ async function makeList(file: string, options: Options): Promise<void> {
   const { listOrphans } = await import('../../assembly-orphans.ts');
   const { bucket, prefix } = options;
   const made = await withUsage(
-    listOrphans({ config, logger, file, bucket, prefix, marginSeconds }),
+    withListingProgress({ config, logger, isNarrowed: prefix !== undefined }, (onProgress) =>
+      listOrphans({ config, logger, file, bucket, prefix, marginSeconds, onProgress }),
+    ),
   );
   const { listed, orphans, bytes, digest, madeAt, listId } = made;
   if (options.json === true) {
@@ -138,7 +141,7 @@ async function deleteList(file: string, options: Options): Promise<void> {
     import('../../errors.ts'),
   ]);
   const signals = watchStopSignals();
-  const progress = await createProgress();
+  const progress = await createProgress({ one: 'object' });
   const { by } = options;
   const deleting = deleteOrphans({
     config,

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
+import type { StatusAndTrend } from '../status-watch.ts';
 import { causesOfRefusal, printStatus, printVariables, printWaitCauses } from '../status-table.ts';
 
 interface Options {
@@ -31,21 +32,26 @@ async function status(options: Options): Promise<void> {
     import('../../config/config.ts'),
   ]);
   await withStore({ config, logger }, async (store) => {
-    const row = await store.readStatus();
+    const read = async (): Promise<StatusAndTrend> => {
+      const row = await store.readStatus();
+      return { row, trend: await store.readTrend(row) };
+    };
+    const first = await read();
     if (options.watch === true) {
       const { watchStatus } = await import('../status-watch.ts');
-      await watchStatus(row, () => store.readStatus(), interval, options.json === true);
+      await watchStatus(first, read, interval, options.json === true);
       return;
     }
+    const { row, trend } = first;
     const buckets = namedBuckets(config);
     const refused = causesOfRefusal(
       buckets === undefined ? [] : await store.readUnsettled({ buckets }),
     );
     const variables = await store.readVariables(storedSettings(config));
     const differing = variables.filter(({ differs }) => differs);
-    if (options.json === true) printJson({ ...row, variables, not_allowed: refused });
+    if (options.json === true) printJson({ ...row, trend, variables, not_allowed: refused });
     else {
-      printStatus(row);
+      printStatus(row, trend);
       printWaitCauses([...(await store.readWaitCauses()), ...refused]);
       printVariables(differing);
     }

@@ -1,5 +1,5 @@
 import { SILENT_SCHEDULER_SECONDS } from '../../config/ticks.ts';
-import { showNumber } from '../../numbers.ts';
+import { showCount, showNumber } from '../../numbers.ts';
 import type { CronFacts } from '../../store/cron.ts';
 import type { Diagnosis, HealthFacts } from '../../store/diagnosis.ts';
 import { type Check, attempt, failed, ok, warning } from './check.ts';
@@ -98,13 +98,13 @@ function checkJob(facts: CronFacts, where: string): Check {
         : 'Fix what the message says; cron.job_run_details has the earlier ones.';
     return failed(
       name,
-      `${about}; ${bad} of its last ${job.last_runs.length} runs failed: ${last.message ?? 'no message'}`,
+      `${about}; ${bad} of its last ${showCount(job.last_runs.length, 'run')} failed: ${last.message ?? 'no message'}`,
       remedy,
     );
   }
   return ok(
     name,
-    `${about}; ${job.last_runs.length - bad} of its last ${job.last_runs.length} runs are fine`,
+    `${about}; ${job.last_runs.length - bad} of its last ${showCount(job.last_runs.length, 'run')} went well`,
   );
 }
 
