@@ -10,12 +10,11 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import type { Queryable } from './database/queryable.ts';
-import { UsageError } from './errors.ts';
 import { withGrace } from './lifecycle/deadline.ts';
 import { MILLISECONDS } from './lifecycle/duration.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
-import { type ObjectStore, abilityOf } from './objects/object-store.ts';
+import type { ObjectStore } from './objects/object-store.ts';
 import { openObjectStore, withObjectStore } from './objects/open-object-store.ts';
 import { createSealWatch } from './proof/seal-watch.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
@@ -24,9 +23,8 @@ import { createListener } from './reactor/listener.ts';
 import { type FenceReport, reportFence } from './reactor/fence-report.ts';
 import { openFence, withFence } from './reactor/open-fence.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
-import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
 import { openWorker } from './reactor/open-worker.ts';
-import { checkSelection, refuseMissing } from './store/scope.ts';
+import { checkSelection } from './store/scope.ts';
 import type { Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
 import { createStore } from './store/store.ts';
@@ -35,6 +33,7 @@ import { createTelemetry } from './telemetry/telemetry.ts';
 import { openWebhook } from './assembly-webhook.ts';
 
 export { withStore };
+export { type VerifyRequest, verify } from './assembly-verify.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = [
@@ -221,58 +220,6 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
           buckets,
           signal,
           ...(onProgress === undefined ? {} : { onProgress }),
-        }),
-      ),
-    );
-  });
-}
-
-/** What a verify looks at, and what it may do. */
-export type VerifyRequest = LibraryOptions &
-  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets' | 'allowedBuckets'> & {
-    /** Default: the allowed buckets and every bucket that results were flagged in. */
-    readonly buckets?: readonly string[];
-  };
-
-/**
- * Looks for drift between the rows and the buckets both ways, and for orphans. A bucket that is missing or
- * closed is named in what it returns, and the others are looked at.
- *
- * @throws UsageError when no bucket is known, for `buckets` or a `prefix` without a value, and when the given object
- * store cannot list.
- * @throws ConfigurationError when the configuration names no bucket.
- * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
- * reactor is disabled, unless this is a dry run.
- * @throws DatabaseError
- */
-export async function verify(request: VerifyRequest): Promise<Verification> {
-  const { config, logger = silentLogger } = request;
-  refuseMissing('verify', request, ['buckets', 'prefix']);
-  if (Array.isArray(request.prefix) && request.prefix.length === 0) {
-    throw new UsageError('verify.prefix: expected a prefix, or several; given none', {
-      remedy: 'Leave it out for all keys.',
-    });
-  }
-  const allowed = allowedBuckets(config);
-  if (request.dryRun !== true) refuseWhileDisabled(config);
-  return withStore({ config, logger }, async (store) => {
-    const known = [...new Set([...(allowed ?? []), ...(await store.knownBuckets())])];
-    const buckets = request.buckets ?? known;
-    if (buckets.length === 0) {
-      throw new UsageError('no bucket is known to verify', {
-        remedy: 'Name one with --bucket, or in S3_RESULT_BUCKET.',
-      });
-    }
-    const { signal, dryRun = false } = request;
-    return withObjectStore({ ...request, config, logger }, (objects) =>
-      withFence({ config, store, objects, logger, signal, dryRun }, () =>
-        runVerify({
-          ...request,
-          allowedBuckets: allowed,
-          store,
-          logger,
-          buckets,
-          objects: { listing: abilityOf(objects, 'listing') },
         }),
       ),
     );

@@ -20,6 +20,7 @@ export interface VerifyOptions {
   readonly bucket?: readonly string[];
   readonly prefix?: readonly string[];
   readonly restart?: boolean;
+  readonly inventory?: readonly string[];
   readonly maxRequestsPerSecond?: string;
   readonly margin?: string;
   readonly deletedList?: string;
@@ -47,12 +48,12 @@ export async function verifyIfAsked(
     });
   }
   const isAsked = options.verify === true || options.orphans === true;
-  const { bucket, prefix, margin, restart, maxRequestsPerSecond } = options;
-  const about = [bucket, prefix, margin, restart, maxRequestsPerSecond];
+  const { bucket, prefix, margin, restart, maxRequestsPerSecond, inventory } = options;
+  const about = [bucket, prefix, margin, restart, maxRequestsPerSecond, inventory];
   if (!isAsked) {
     if (about.every((option) => option === undefined)) return undefined;
     throw new UsageError(
-      '--bucket, --prefix, --margin, --restart and --max-requests-per-second are for --verify and --orphans',
+      '--bucket, --prefix, --margin, --restart, --max-requests-per-second and --inventory are for --verify and --orphans',
       { remedy: 'Say --verify, --orphans or both.' },
     );
   }
@@ -77,6 +78,7 @@ export async function verifyIfAsked(
     objects,
     ...(prefix === undefined ? {} : { prefix }),
     restart: restart === true,
+    ...(inventory === undefined ? {} : { inventory }),
     maxRequestsPerSecond: ceiling,
     dryRun: options.dryRun === true,
     repair: options.verify === true,

@@ -9,7 +9,8 @@ import { compareUtf8 } from '../objects/utf8-order.ts';
 import { MISSING_PAGE, type MissingResult } from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
 import type { VerifyPart, VerifyProgress } from '../store/verify-progress.ts';
-import { findGone, findGoneSingly } from './second-look.ts';
+import { type SecondLookOptions, findGone, findGoneSingly } from './second-look.ts';
+import { dropReturnedThatAreGone, noteInventory } from './verify-inventory.ts';
 
 /** What the verify of one bucket works with. */
 export interface BucketVerifyOptions {
@@ -21,8 +22,8 @@ export interface BucketVerifyOptions {
   readonly dryRun: boolean;
   readonly repair: boolean;
   readonly confirmed: boolean;
-  /** No listing is asked: what is there was noted before. */
-  readonly isInventory: boolean;
+  /** What an inventory lists: then the store is asked for no listing. */
+  readonly inventory?: AsyncIterable<readonly ListedObject[]> | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onListed: (objects: number) => void;
   /** Told of results that are gone before they are due; throws when they are too many. */
@@ -81,6 +82,9 @@ export class BucketVerify {
    */
   async compare(): Promise<void> {
     await this.#readParts();
+    const { store: noted, inventory } = this.#options;
+    const { verifyId } = this.progress;
+    await noteInventory(noted, verifyId, inventory, (objects) => this.#count(objects));
     const [first] = this.#parts;
     if (first !== undefined && first.tooSoon > 0) this.#options.onTooSoon(first.tooSoon);
     try {
@@ -138,10 +142,10 @@ export class BucketVerify {
   }
 
   async #comparePart(part: VerifyPart, signal: AbortSignal): Promise<void> {
-    const { store, isInventory } = this.#options;
+    const { store, inventory } = this.#options;
     if (part.isCompared) return;
     if (this.#isUnsorted) {
-      if (!part.isListed && !isInventory) await this.#noteListing(part, signal);
+      if (!part.isListed && inventory === undefined) await this.#noteListing(part, signal);
       await this.#comparePages(part, this.#notedPages(part));
     } else if (!part.isListed) {
       await this.#comparePages(part, this.#listedPages(part, signal));
@@ -271,20 +275,14 @@ export class BucketVerify {
 
   /** Looks again for what was not listed: only what is not there now either is gone. */
   async #lookAgain(part: VerifyPart, signal: AbortSignal): Promise<void> {
-    const { store, logger, bucket, listing, dryRun, confirmed, onTooSoon } = this.#options;
+    const { store, logger, bucket, dryRun, confirmed, onTooSoon } = this.#options;
     for (;;) {
       const found = await store.nextStretch(this.progress.verifyId, part.part);
       if (found === undefined) return;
       const { missing, afterKey: after, stretchId } = found;
       const keys = [...new Set(missing.map(({ key }) => key))];
-      const goneKeys = this.#options.isInventory
-        ? await findGoneSingly(bucket, keys, { listing, signal }, 'listing')
-        : await findGone(
-            bucket,
-            keys,
-            this.#isUnsorted ? undefined : { prefix: part.prefix, after },
-            { listing, signal },
-          );
+      const where = this.#isUnsorted ? undefined : { prefix: part.prefix, after };
+      const goneKeys = await findGone(bucket, keys, where, this.#secondLook(signal));
       const gone = missing.filter(({ key }) => goneKeys.has(key));
       const tooSoon = gone.filter(({ isDue }) => !isDue);
       onTooSoon(tooSoon.length);
@@ -302,11 +300,22 @@ export class BucketVerify {
   }
 
   async #findGoneSingly(missing: readonly MissingResult[]): Promise<readonly MissingResult[]> {
-    const { bucket, listing, signal, isInventory } = this.#options;
+    const { bucket, signal } = this.#options;
     const keys = [...new Set(missing.map(({ key }) => key))];
-    const without = isInventory ? 'listing' : undefined;
-    const gone = await findGoneSingly(bucket, keys, { listing, signal }, without);
+    const gone = await findGoneSingly(bucket, keys, this.#secondLook(signal));
     return missing.filter(({ key }) => gone.has(key));
+  }
+
+  #secondLook(signal: AbortSignal | undefined): SecondLookOptions {
+    const { listing, inventory } = this.#options;
+    return { listing, signal, without: inventory === undefined ? undefined : 'listing' };
+  }
+
+  /** Takes out what an inventory lists and was deleted since. Returns how much that is. */
+  async dropReturnedThatAreGone(): Promise<number> {
+    const { inventory, store, bucket, signal } = this.#options;
+    if (inventory === undefined) return 0;
+    return dropReturnedThatAreGone(store, this.progress.verifyId, bucket, this.#secondLook(signal));
   }
 
   async #stamp(bucket: string, gone: readonly MissingResult[]): Promise<number> {

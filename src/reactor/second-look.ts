@@ -5,6 +5,8 @@ import { compareUtf8 } from '../objects/utf8-order.ts';
 export interface SecondLookOptions {
   readonly listing: ObjectListing;
   readonly signal?: AbortSignal | undefined;
+  /** `listing`: the store is asked for none. */
+  readonly without?: 'listing' | undefined;
 }
 
 /** Requests under way at once when S3 is asked for single objects. */
@@ -47,24 +49,44 @@ export async function findGone(
 /**
  * Which of some keys have no object now, with one request for each.
  *
- * @param without `listing`: no listing is asked.
  * @throws ObjectStoreError
  */
-export async function findGoneSingly(
+export function findGoneSingly(
   bucket: string,
   keys: readonly string[],
-  { listing, signal }: SecondLookOptions,
-  without?: 'listing',
+  options: SecondLookOptions,
 ): Promise<ReadonlySet<string>> {
-  const gone = new Set<string>();
+  return findIn('gone', bucket, keys, options);
+}
+
+/**
+ * Which of some keys have an object now, with one request for each.
+ *
+ * @throws ObjectStoreError
+ */
+export function findThere(
+  bucket: string,
+  keys: readonly string[],
+  options: SecondLookOptions,
+): Promise<ReadonlySet<string>> {
+  return findIn('exists', bucket, keys, options);
+}
+
+async function findIn(
+  wanted: 'gone' | 'exists',
+  bucket: string,
+  keys: readonly string[],
+  { listing, signal, without }: SecondLookOptions,
+): Promise<ReadonlySet<string>> {
+  const found = new Set<string>();
   for (let index = 0; index < keys.length; index += LOOKS_AT_ONCE) {
     const some = keys.slice(index, index + LOOKS_AT_ONCE);
     await Promise.all(
       some.map(async (key) => {
         const { state } = await listing.headObject(bucket, key, { signal, without });
-        if (state === 'gone') gone.add(key);
+        if (state === wanted) found.add(key);
       }),
     );
   }
-  return gone;
+  return found;
 }

@@ -2,6 +2,8 @@ import { RefusedError, UsageError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { ObjectListing } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
+import type { Inventory } from '../objects/inventory.ts';
+import { readInventory } from '../objects/inventory-rows.ts';
 import { paceListing } from '../objects/paced-listing.ts';
 import { ObjectStoreError } from '../objects/store-failure.ts';
 import type { Orphan } from '../store/drift.ts';
@@ -27,6 +29,8 @@ export interface VerifyOptions {
   readonly keepsProgress?: boolean | undefined;
   /** Requests to S3, for all that is listed side by side. Default: any number. */
   readonly maxRequestsPerSecond?: number | undefined;
+  /** What S3's inventories list stands for the listing of their buckets, which are all that are looked at. */
+  readonly inventories?: readonly Inventory[] | undefined;
   /** Report what would be done, and change nothing. */
   readonly dryRun?: boolean | undefined;
   /** Whether drift is repaired. Default: true. */
@@ -131,8 +135,29 @@ class VerifyRun {
     this.#kind = kindOf(options);
   }
 
+  get #goesOn(): boolean {
+    return this.#kind !== 'list' && this.#kind !== 'inventory';
+  }
+
+  #checkInventories(): void {
+    const { inventories, buckets } = this.#options;
+    if (inventories === undefined) return;
+    const listed = inventories.map(({ bucket }) => bucket);
+    const [without] = [...buckets, ...this.#passedBy].filter((it) => !listed.includes(it));
+    const [unasked] = listed.filter((it) => !buckets.includes(it));
+    if (without === undefined && unasked === undefined) return;
+    const why =
+      unasked === undefined
+        ? `an inventory of bucket ${without}; given none`
+        : `inventories of the allowed buckets that are verified; given one of ${unasked}`;
+    throw new UsageError(`--inventory: expected ${why}`, {
+      remedy: 'Name buckets of which you have an inventory, and which S3_RESULT_BUCKET names.',
+    });
+  }
+
   async run(): Promise<Verification> {
     const { store, logger, buckets, dryRun = false } = this.#options;
+    this.#checkInventories();
     if (!dryRun) await refuseWhileClosed(store);
     for (const bucket of this.#passedBy) {
       logger.warning(`Bucket ${bucket} is passed by: it is not allowed`, { bucket });
@@ -142,7 +167,7 @@ class VerifyRun {
       return await this.#finish();
     } catch (error) {
       // Asked again with another answer, it begins again. What is broken off otherwise goes on.
-      const isOver = error instanceof RefusedError || this.#kind === 'list';
+      const isOver = error instanceof RefusedError || !this.#goesOn;
       if (isOver) await this.#forget(this.#runs).catch(() => undefined);
       throw error;
     }
@@ -165,12 +190,14 @@ class VerifyRun {
 
   async #compare(bucket: string): Promise<void> {
     const { store, logger, signal, dryRun = false, repair = true } = this.#options;
-    const { confirmed = false, restart = false } = this.#options;
+    const { confirmed = false, restart = false, inventories } = this.#options;
+    const inventory = inventories?.find((it) => it.bucket === bucket);
     const progress = await store.resumeVerify({
       bucket,
       prefixes: this.#prefixes,
       kind: this.#kind,
       restart,
+      beganAt: inventory?.createdAt,
     });
     if (progress.resumedAt !== undefined) {
       logger.info(`The verify of bucket ${bucket} goes on where it was broken off`, {
@@ -187,7 +214,7 @@ class VerifyRun {
       dryRun,
       repair,
       confirmed,
-      isInventory: false,
+      inventory: inventory && readInventory(inventory, this.#prefixes),
       signal,
       onListed: () => this.#options.onProgress?.(this.#sum('listed')),
       onTooSoon: (results) => this.#countTooSoon(bucket, results),
@@ -213,10 +240,12 @@ class VerifyRun {
     const { orphanMarginSeconds: margin = DEFAULT_MARGIN_SECONDS } = this.#options;
     const counts = { requeued: 0, objects: 0, bytes: 0 };
     for (const run of this.#runs) await this.#apart(run.bucket, () => run.stampTooSoon());
-    for (const { bucket, progress } of this.#runs) {
+    for (const run of this.#runs) {
+      const { bucket, progress } = run;
       const strays = await store.sortStrays(progress, margin);
-      const isLeft = dryRun || !repair || strays.returned === 0;
-      counts.requeued += isLeft ? strays.returned : await store.requeueReturned(progress);
+      const returned = strays.returned - (await run.dropReturnedThatAreGone());
+      const isLeft = dryRun || !repair || returned === 0;
+      counts.requeued += isLeft ? returned : await store.requeueReturned(progress);
       counts.objects += strays.orphans;
       counts.bytes += strays.orphanBytes;
       await this.#tellOrphans(bucket, progress.verifyId, margin);
@@ -231,7 +260,7 @@ class VerifyRun {
     };
     // What has come somewhere goes on the next time.
     const isOver = (run: BucketVerify): boolean =>
-      !this.#failed.has(run.bucket) || run.listed === 0 || this.#kind === 'list';
+      !this.#failed.has(run.bucket) || run.listed === 0 || !this.#goesOn;
     await this.#forget(this.#runs.filter(isOver));
     return result;
   }
@@ -262,7 +291,9 @@ class VerifyRun {
   }
 }
 
-function kindOf({ keepsProgress = true, dryRun, repair }: VerifyOptions): VerifyKind {
+function kindOf(options: VerifyOptions): VerifyKind {
+  const { keepsProgress = true, inventories, dryRun, repair } = options;
+  if (inventories !== undefined) return 'inventory';
   if (!keepsProgress) return 'list';
   if (repair === false) return 'orphans';
   return dryRun === true ? 'dry run' : 'repair';

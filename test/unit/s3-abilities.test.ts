@@ -65,7 +65,7 @@ test('a listing in no order goes on with the token of each page', async () => {
     );
   const read = async (token?: string): Promise<unknown[]> => {
     const pages: unknown[] = [];
-    const asked = open().listing.listUnsorted('results', { prefix: 'k', token });
+    const asked = open().listing.listUnsorted?.('results', { prefix: 'k', token }) ?? [];
     for await (const { objects, token: next } of asked) {
       pages.push([objects.map(({ key }) => key), next]);
     }
