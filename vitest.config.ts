@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 const postgresSetup = './test/support/postgres-setup.ts';
@@ -6,7 +7,20 @@ const postgresSetup = './test/support/postgres-setup.ts';
 // fails twice.
 const onceMore = process.env['CI'] === 'true' ? 1 : 0;
 
+const source = (path: string): string => fileURLToPath(new URL(`src/${path}`, import.meta.url));
+
 export default defineConfig({
+  // What the documents show imports the package by its name.
+  resolve: {
+    alias: [
+      { find: /^retention-reactor$/u, replacement: source('index.ts') },
+      { find: 'retention-reactor/payloads', replacement: source('payloads/payloads.ts') },
+      {
+        find: 'retention-reactor/testing/object-store',
+        replacement: source('testing/object-store.ts'),
+      },
+    ],
+  },
   test: {
     reporters: ['default', './test/support/closing-line-reporter.ts'],
     // Every database test file has its own database, and two processes keep two cores busy. System tests wait for

@@ -1,4 +1,6 @@
 import { openPool, withStore } from './assembly-store.ts';
+import { CHANNELS, type OnEvent, createTeller } from './assembly-subscribe.ts';
+import { openWebhook } from './assembly-webhook.ts';
 import { type Config, allowedBuckets, storedSettings } from './config/config.ts';
 import { asConfigurationError } from './config/database-faults.ts';
 import { formatTable } from './config/sql-names.ts';
@@ -20,7 +22,6 @@ import { createSealWatch } from './proof/seal-watch.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
-import { type FenceReport, reportFence } from './reactor/fence-report.ts';
 import { openFence, withFence } from './reactor/open-fence.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
 import { openWorker } from './reactor/open-worker.ts';
@@ -29,22 +30,15 @@ import type { Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
 import { createStore } from './store/store.ts';
 import { observeDeletion } from './telemetry/observed-deletion.ts';
+import { loadOpenTelemetry, takesMetrics, withTraceContext } from './telemetry/open-telemetry.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
-import { openWebhook } from './assembly-webhook.ts';
 
 export { withStore };
 export { type VerifyRequest, verify } from './assembly-verify.ts';
 
-/** The channels that the database announces on; any role may listen and notify there. */
-export const CHANNELS = [
-  'retention_expired',
-  'retention_cleared',
-  'retention_failed',
-  'retention_attention',
-  'retention_sealed',
-] as const;
-
-const [, , , ATTENTION, SEALED] = CHANNELS;
+const EXPIRED = 'retention_expired';
+const SEALED = 'retention_sealed';
+const ATTENTION = 'retention_attention';
 
 /** What every entry point of the library takes. */
 export interface LibraryOptions {
@@ -54,6 +48,12 @@ export interface LibraryOptions {
   readonly logger?: Logger;
   /** Used in place of S3, and not closed. Default: S3 as the configuration says. */
   readonly objects?: ObjectStore;
+}
+
+/** What a reactor takes beside. */
+export interface ReactorOptions extends LibraryOptions {
+  /** Told of what the database announces, as `subscribe` tells it. Default: only the reactor hears of it. */
+  readonly onEvent?: OnEvent;
 }
 
 /** A reactor: listens and reacts until it is stopped. */
@@ -81,8 +81,10 @@ export interface ReconcileRequest extends LibraryOptions {
  *
  * @throws ConfigurationError when the configuration names no bucket.
  */
-export function createReactor(options: LibraryOptions): Reactor {
-  const { config, logger = silentLogger } = options;
+export function createReactor(options: ReactorOptions): Reactor {
+  const { config } = options;
+  const openTelemetry = loadOpenTelemetry();
+  const logger = withTraceContext(openTelemetry, options.logger ?? silentLogger);
   const buckets = allowedBuckets(config);
   const database = openPool(config, logger, {
     applicationName: 'retention listen',
@@ -104,10 +106,19 @@ export function createReactor(options: LibraryOptions): Reactor {
     fault: database.fault(),
     waits: fence.isUsed() ? fence.whyNot() : undefined,
   });
+  const meter = takesMetrics(openTelemetry) ? openTelemetry : undefined;
   const telemetry =
-    port === undefined
+    port === undefined && meter === undefined
       ? undefined
-      : createTelemetry({ host, port, target, store, listener: state, logger });
+      : createTelemetry({
+          host,
+          port,
+          target,
+          openTelemetry: meter,
+          store,
+          listener: state,
+          logger,
+        });
   const listener = createListener({
     store,
     worker: openWorker(
@@ -133,21 +144,29 @@ export function createReactor(options: LibraryOptions): Reactor {
     },
   });
   const webhook = openWebhook(config, { store, logger });
+  const teller = options.onEvent && createTeller(options.onEvent, logger);
+  const isHeard = (channel: string): boolean =>
+    teller !== undefined ||
+    channel === EXPIRED ||
+    channel === SEALED ||
+    (channel === ATTENTION && webhook !== undefined);
   const notifications: Notifications = createNotifications({
     listenUrl: config.databaseListenUrl,
     passwordFile: config.passwordFile,
     notifier: database,
-    channels: webhook === undefined ? [CHANNELS[0], SEALED] : [CHANNELS[0], SEALED, ATTENTION],
+    channels: CHANNELS.filter((name) => isHeard(name)),
     logger,
     // Any payload is only a reason to look at the tables. (Promise 9)
-    onNotification: (channel) => {
-      if (channel !== CHANNELS[0]) webhook?.wake();
+    onNotification: (channel, payload, raw) => {
+      teller?.notification(channel, payload, raw);
       if (channel === SEALED) seals.wake();
-      if (channel !== CHANNELS[0]) return;
+      if (channel === SEALED || channel === ATTENTION) webhook?.wake();
+      if (channel !== EXPIRED) return;
       telemetry?.countNotification();
       listener.wake();
     },
-    onCaughtUp: () => {
+    onCaughtUp: (reason) => {
+      teller?.caughtUp(reason);
       listener.wake();
       seals.wake();
       webhook?.wake();
@@ -224,21 +243,6 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
       ),
     );
   });
-}
-
-/**
- * Reads whether this database is the one that deletes or a copy of it, and what it may lack; with `accept` it is the
- * one that deletes from now on.
- *
- * @throws DatabaseError
- */
-export async function fenceReport(
-  options: LibraryOptions & { readonly accept?: { readonly reason?: string | undefined } },
-): Promise<FenceReport> {
-  const { config, logger = silentLogger, accept } = options;
-  return withStore({ config, logger }, (store) =>
-    withObjectStore(options, (objects) => reportFence({ config, store, objects, logger, accept })),
-  );
 }
 
 /**

@@ -6,10 +6,10 @@
 export {
   type LibraryOptions,
   type Reactor,
+  type ReactorOptions,
   type ReconcileRequest,
   type VerifyRequest,
   createReactor,
-  fenceReport,
   migrate,
   reconcile,
   verify,
@@ -17,6 +17,7 @@ export {
 } from './assembly.ts';
 export { type AdoptionProposal, proposeAdoption } from './assembly-adoption.ts';
 export { type CertificateRequest, certify } from './assembly-certificates.ts';
+export { fenceReport } from './assembly-fence.ts';
 export { preview, previewRuns } from './assembly-looks.ts';
 export { addKeeper, listKeepers, removeKeeper } from './assembly-keepers.ts';
 export {
@@ -30,6 +31,30 @@ export {
 export { listSurges, releaseSurge, showSurge } from './assembly-surges.ts';
 export { explainAt, history } from './assembly-history.ts';
 export { testWebhook } from './assembly-webhook.ts';
+export {
+  confirmPolicy,
+  explain,
+  gate,
+  halt,
+  listHolds,
+  listPolicies,
+  placeHolds,
+  previewPolicy,
+  releaseHolds,
+  resume,
+  retry,
+  setPolicy,
+  status,
+  unsetPolicy,
+  upcoming,
+} from './assembly-people.ts';
+export {
+  type EventSubscription,
+  type OnEvent,
+  type RetentionEvent,
+  type SubscribeRequest,
+  subscribe,
+} from './assembly-subscribe.ts';
 
 export {
   type OrphanDeletionRequest,
@@ -89,3 +114,10 @@ export type { Upcoming, UpcomingRequest } from './store/upcoming.ts';
 export type { OrphanList } from './store/orphans.ts';
 export type { FenceOutside, FenceReport } from './reactor/fence-report.ts';
 export type { FenceLoss, FenceState } from './store/fence.ts';
+export type { Explanation } from './store/explanation.ts';
+export type { GateReason } from './store/gate.ts';
+export type { Hold, HoldRequest, PlacedHold, ReleasedHold } from './store/holds.ts';
+export type { NewlyDue, Policy } from './store/policies.ts';
+export type { RetrySelection } from './store/retry.ts';
+export type { Status } from './store/status.ts';
+export type { Channel, ChannelPayloads, Notification } from './payloads/channels.ts';

@@ -1,4 +1,5 @@
 import { showCount, showNumber } from '../numbers.ts';
+import { type ChannelPayloads, type Notification, readNotification } from '../payloads/channels.ts';
 import { escapeControls, shorten } from '../safe-text.ts';
 
 /** What a notification says, for people. */
@@ -11,12 +12,8 @@ export interface NotificationLine {
   readonly isKnown: boolean;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
 const MAX_TEXT_CHARACTERS = 200;
 const MAX_RAW_CHARACTERS = 500;
-/** As retention._iso() writes them, also what no calendar has. */
-const ISO_DATE = /^(?:-?infinity|\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z(?: BC)?)$/u;
 
 /**
  * Reads a notification of one of our channels.
@@ -29,95 +26,68 @@ export function describeNotification(
   payload: unknown,
   raw: string,
 ): NotificationLine {
-  const fields = typeof payload === 'object' && payload !== null ? (payload as Fields) : {};
-  const reader = READERS.get(channel);
-  const text = reader?.read(fields);
-  if (reader === undefined || text === undefined) {
+  const known = readNotification(channel, payload);
+  if (known === undefined) {
     const safe = escapeControls(shorten(raw, MAX_RAW_CHARACTERS));
     return { word: safeText(channel), text: `not from the schema: ${safe}`, isKnown: false };
   }
-  return { word: reader.word, text, isKnown: true };
+  return { ...say(known), isKnown: true };
 }
 
-const READERS: ReadonlyMap<
-  string,
-  { readonly word: string; readonly read: (fields: Fields) => string | undefined }
-> = new Map([
-  ['retention_expired', { word: 'flagged', read: readExpired }],
-  ['retention_cleared', { word: 'cleared', read: readCleared }],
-  ['retention_failed', { word: 'failed', read: readFailed }],
-  ['retention_attention', { word: 'attention', read: readAttention }],
-  ['retention_sealed', { word: 'sealed', read: readSealed }],
-]);
+function say(known: Notification): Pick<NotificationLine, 'word' | 'text'> {
+  switch (known.channel) {
+    case 'retention_expired':
+      return { word: 'flagged', text: sayExpired(known.payload) };
+    case 'retention_cleared':
+      return { word: 'cleared', text: sayCleared(known.payload) };
+    case 'retention_failed':
+      return { word: 'failed', text: sayFailed(known.payload) };
+    case 'retention_attention':
+      return { word: 'attention', text: sayAttention(known.payload) };
+    case 'retention_sealed':
+      return { word: 'sealed', text: `${known.payload.seal}-${known.payload.digest}` };
+  }
+}
 
-function readExpired({ batches, results, buckets, oldest }: Fields): string | undefined {
-  if (!isCount(batches) || !isCount(results) || !isTexts(buckets)) return undefined;
-  if (oldest !== null && !isDate(oldest)) return undefined;
+type Payload<Name extends keyof ChannelPayloads> = ChannelPayloads[Name];
+
+function sayExpired({ batches, results, buckets, oldest }: Payload<'retention_expired'>): string {
   const age = oldest === null ? '' : `, oldest ${oldest.replace(/T[^Z]*Z/u, '')}`;
   const places = buckets.map((bucket) => safeText(bucket)).join(', ');
   return `${showCount(results, 'result')} in ${showCount(batches, 'batch', 'batches')} (${places})${age}`;
 }
 
-function readCleared(fields: Fields): string | undefined {
-  const { batch, bucket, cleared, spared, failed, ms } = fields;
-  if (!isCount(batch) || typeof bucket !== 'string') return undefined;
-  if (!isCount(cleared) || !isCount(spared) || !isCount(failed) || !isCount(ms)) return undefined;
-  const others = [
-    spared > 0 ? `${showNumber(spared)} spared` : '',
-    failed > 0 ? `${showNumber(failed)} failed` : '',
-  ];
+function sayCleared({ bucket, cleared, spared, failed, ms }: Payload<'retention_cleared'>): string {
   return [
     `${showCount(cleared, 'result')} (${safeText(bucket)}) in ${showNumber(ms)} ms`,
-    ...others,
+    spared > 0 ? `${showNumber(spared)} spared` : '',
+    failed > 0 ? `${showNumber(failed)} failed` : '',
   ]
     .filter((part) => part !== '')
     .join(', ');
 }
 
-function readFailed(fields: Fields): string | undefined {
-  const { batch, bucket, code, results, run_ids: runIds, retry_at: retryAt } = fields;
-  if (!isCount(batch) || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
-  if (!isCount(results) || !isTexts(runIds)) return undefined;
-  const isDead = retryAt === null || retryAt === undefined;
-  if (!isDead && !isDate(retryAt)) return undefined;
+function sayFailed(payload: Payload<'retention_failed'>): string {
+  const { bucket, code, results, run_ids: runIds, retry_at: retryAt } = payload;
   const named = runIds.map((runId) => safeText(runId)).join(', ');
   const runs =
     runIds.length === 0 ? '' : `, ${runIds.length < results ? 'among them ' : ''}${named}`;
-  const next = isDead ? 'dead, until: retention retry --all' : `next attempt at ${retryAt}`;
+  const next =
+    retryAt === null ? 'dead, until: retention retry --all' : `next attempt at ${retryAt}`;
   return `${showCount(results, 'result')} (${safeText(bucket)}): ${safeText(code)}${runs}; ${next}`;
 }
 
-function readAttention(fields: Fields): string | undefined {
-  const { kind, because, bucket, code, results, surge_id: surgeId } = fields;
-  if (kind === 'resumed') return 'results are flagged and deleted again';
-  if (kind === 'halted') {
-    return typeof because === 'string' ? `halted: ${safeText(because)}` : undefined;
+function sayAttention(payload: Payload<'retention_attention'>): string {
+  switch (payload.kind) {
+    case 'resumed':
+      return 'results are flagged and deleted again';
+    case 'halted':
+      return `halted: ${safeText(payload.because ?? payload.reasons.join(', '))}`;
+    case 'surge':
+      return `${showCount(payload.results, 'late result')} set aside, until: retention surge release ${payload.surge_id}`;
+    case 'dead':
+      return `${showCount(payload.results, 'result')} dead (${safeText(payload.bucket)}): ${safeText(payload.code)}`;
   }
-  if (kind === 'surge') {
-    if (!isCount(results) || !isCount(surgeId)) return undefined;
-    return `${showCount(results, 'late result')} set aside, until: retention surge release ${surgeId}`;
-  }
-  if (kind !== 'dead' || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
-  if (!isCount(results)) return undefined;
-  return `${showCount(results, 'result')} dead (${safeText(bucket)}): ${safeText(code)}`;
-}
-
-function readSealed({ seal, digest, sealed_at: sealedAt }: Fields): string | undefined {
-  if (!isCount(seal) || typeof digest !== 'string' || !/^[0-9a-f]{64}$/u.test(digest))
-    return undefined;
-  return isDate(sealedAt) ? `${seal}-${digest}` : undefined;
-}
-
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
-}
-
-function isTexts(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-function isDate(value: unknown): value is string {
-  return typeof value === 'string' && ISO_DATE.test(value);
 }
 
 function safeText(text: string): string {

@@ -21,6 +21,7 @@ import { reconcileCommand } from './commands/reconcile.ts';
 import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { retryCommand } from './commands/retry.ts';
+import { schemaCommand } from './commands/schema.ts';
 import { statusCommand } from './commands/status.ts';
 import { upcomingCommand } from './commands/upcoming.ts';
 import { surgeCommand } from './commands/surge.ts';
@@ -72,6 +73,7 @@ Example:
     proofCommand,
     certificateCommand,
     doctorCommand,
+    schemaCommand,
   ];
   for (const command of commands) program.addCommand(command());
   return program;

@@ -4,6 +4,7 @@ import { createRateLimit, unlimited } from '../lifecycle/rate-limit.ts';
 import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Store } from '../store/store.ts';
+import { createTracing, loadOpenTelemetry, withTraceContext } from '../telemetry/open-telemetry.ts';
 import type { Fence } from './fence.ts';
 import { type Worker, createWorker } from './worker.ts';
 
@@ -14,12 +15,14 @@ export function openWorker(
   objects: Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>,
   fence: Fence,
 ): Worker {
+  const openTelemetry = loadOpenTelemetry();
   return createWorker({
     store,
     objects,
-    logger,
+    logger: withTraceContext(openTelemetry, logger),
     name: `${hostname()}:${process.pid}`,
     fence,
+    tracing: createTracing(openTelemetry),
     leaseSeconds: config.leaseSeconds,
     allowedBuckets: allowedBuckets(config),
     rateLimit:

@@ -5,6 +5,8 @@ import type { Reading } from './cached-read.ts';
 import { createDatabaseGauges } from './database-gauges.ts';
 import type { ListenerState } from './listening.ts';
 import type { S3Outcome } from './observed-deletion.ts';
+import type { OpenTelemetry } from './open-telemetry.ts';
+import { type MirroredMetrics, mirrorMetrics } from './open-telemetry-metrics.ts';
 import { collectProcessMetrics } from './process-metrics.ts';
 
 /** What the metrics are drawn from. */
@@ -18,6 +20,8 @@ export interface Metrics {
   readonly countBatch: (outcome: BatchOutcome) => void;
   readonly countNotification: () => void;
   readonly timeS3Call: (outcome: S3Outcome, seconds: number) => void;
+  /** Gives them to OpenTelemetry as well, by the same names. Returns what ends that. */
+  mirror(api: OpenTelemetry): Promise<() => void>;
   /** The text that Prometheus scrapes. */
   render(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
@@ -44,16 +48,34 @@ export function createMetrics(options: MetricsOptions): Metrics {
   addListenerMetrics(registers, options.listener);
   const gauges = createDatabaseGauges(registers);
   collectProcessMetrics(registry);
+  const refresh = async (): Promise<void> => gauges.show(await options.readVitals());
+  let mirrored: MirroredMetrics | undefined;
   return {
-    countBatch: work.countBatch,
+    countBatch: (outcome) => {
+      work.countBatch(outcome);
+      const seconds = outcome.milliseconds / 1_000;
+      mirrored?.record(BATCH_DURATION, seconds, { outcome: nameOutcome(outcome) });
+      mirrored?.record(BATCH_RESULTS, outcome.claimed);
+    },
     countNotification: addNotificationCounter(registers),
-    timeS3Call: work.timeS3Call,
+    timeS3Call: (outcome, seconds) => {
+      work.timeS3Call(outcome, seconds);
+      mirrored?.record(S3_DURATION, seconds, { outcome });
+    },
+    mirror: async (api) => {
+      mirrored = await mirrorMetrics(api, registry, refresh);
+      return () => mirrored?.stop();
+    },
     render: async () => {
-      gauges.show(await options.readVitals());
+      await refresh();
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
   };
 }
+
+const BATCH_DURATION = 'retention_batch_duration_seconds';
+const BATCH_RESULTS = 'retention_batch_results';
+const S3_DURATION = 'retention_s3_request_duration_seconds';
 
 function createWorkMetrics(registers: Registry[]): Pick<Metrics, 'countBatch' | 'timeS3Call'> {
   const counter = (name: string, help: string): Counter =>
@@ -84,20 +106,20 @@ function createWorkMetrics(registers: Registry[]): Pick<Metrics, 'countBatch' | 
     'Batches that had passed to another listener before they were settled',
   );
   const duration = new Histogram({
-    name: 'retention_batch_duration_seconds',
+    name: BATCH_DURATION,
     help: `How long batches took from claim to settle, by what became of them, ${BY_THIS_PROCESS}`,
     labelNames: ['outcome'],
     buckets: BATCH_SECONDS,
     registers,
   });
   const size = new Histogram({
-    name: 'retention_batch_results',
+    name: BATCH_RESULTS,
     help: `How many results batches held when they were claimed, without those spared, ${BY_THIS_PROCESS}`,
     buckets: BATCH_SIZES,
     registers,
   });
   const s3 = new Histogram({
-    name: 'retention_s3_request_duration_seconds',
+    name: S3_DURATION,
     help: `How long S3 took for the keys of a batch, retries included, by outcome, ${BY_THIS_PROCESS}`,
     labelNames: ['outcome'],
     buckets: S3_SECONDS,

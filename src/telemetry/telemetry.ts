@@ -11,6 +11,7 @@ import { type Reading, createCachedRead } from './cached-read.ts';
 import { type HttpAnswer, createHttpServer } from './http-server.ts';
 import type { ListenerState } from './listening.ts';
 import { type Metrics, createMetrics } from './metrics.ts';
+import type { OpenTelemetry } from './open-telemetry.ts';
 import { judgeReadiness } from './readiness.ts';
 import { type Snapshot, snapshotAsJson } from './snapshot.ts';
 import { answerExplain, createExplainRead } from './explain-page.ts';
@@ -20,8 +21,10 @@ import { STYLE_POLICY } from './status-style.ts';
 /** What telemetry is made of. */
 export interface TelemetryOptions {
   readonly host: string;
-  /** 0 takes any free one. */
-  readonly port: number;
+  /** 0 takes any free one. Undefined: nothing is served. */
+  readonly port: number | undefined;
+  /** Gets the metrics as well. Default: nothing does. */
+  readonly openTelemetry?: OpenTelemetry | undefined;
   readonly store: Pick<Store, 'readVitals' | 'readOverview' | 'pulse' | 'explain'>;
   /** Where the database is, without user and password: the page says which one it is of. */
   readonly target: string;
@@ -30,7 +33,7 @@ export interface TelemetryOptions {
 }
 
 /** Serves health, metrics and the status page; told of what happens meanwhile. */
-export interface Telemetry extends Service, Omit<Metrics, 'render'> {
+export interface Telemetry extends Service, Omit<Metrics, 'render' | 'mirror'> {
   /** The port that is served; undefined before it is. */
   port(): number | undefined;
 }
@@ -105,27 +108,38 @@ export function createTelemetry(options: TelemetryOptions): Telemetry {
       overview,
     };
   };
-  const server = createHttpServer({
-    host: options.host,
-    port: options.port,
-    logger,
-    routes: {
-      '/': async (query) => answerPage(await takeSnapshot(), query.get('refresh') !== 'off'),
-      '/explain': (query) => answerExplain(installation, query, explain),
-      '/status.json': async () => answerStatus(await takeSnapshot()),
-      '/healthz': () => answerLiveness(listener()),
-      '/readyz': async () => answerReadiness(await readPulse(), listener()),
-      '/metrics': async () => {
-        const { contentType, text } = await metrics.render();
-        return { contentType, body: text };
-      },
-    },
-  });
+  const { port } = options;
+  const server =
+    port === undefined
+      ? undefined
+      : createHttpServer({
+          host: options.host,
+          port,
+          logger,
+          routes: {
+            '/': async (query) => answerPage(await takeSnapshot(), query.get('refresh') !== 'off'),
+            '/explain': (query) => answerExplain(installation, query, explain),
+            '/status.json': async () => answerStatus(await takeSnapshot()),
+            '/healthz': () => answerLiveness(listener()),
+            '/readyz': async () => answerReadiness(await readPulse(), listener()),
+            '/metrics': async () => {
+              const { contentType, text } = await metrics.render();
+              return { contentType, body: text };
+            },
+          },
+        });
   const { countBatch, countNotification, timeS3Call } = metrics;
+  let stopMirror = (): void => undefined;
   return {
-    start: () => server.start(),
-    stop: () => server.stop(),
-    port: () => server.address()?.port,
+    start: async () => {
+      await server?.start();
+      if (options.openTelemetry) stopMirror = await metrics.mirror(options.openTelemetry);
+    },
+    stop: async () => {
+      stopMirror();
+      await server?.stop();
+    },
+    port: () => server?.address()?.port,
     countBatch,
     countNotification,
     timeS3Call,

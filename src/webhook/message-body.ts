@@ -11,7 +11,7 @@ export interface WebhookDocument {
   readonly data: Readonly<Record<string, unknown>> & {
     /** One sentence for people. */
     readonly text: string;
-    readonly database: string;
+    readonly database_name: string;
     /** How many announcements of this kind it stands for; the latest one is told. */
     readonly announcements: number;
   };
@@ -23,7 +23,13 @@ export function bodyOf(message: Omit<Message, 'attempt' | 'message_id'>): string
   const document: WebhookDocument = {
     type: `retention.${kind}`,
     timestamp,
-    data: { ...payload, kind, text: sayMessage(kind, payload), database, announcements },
+    data: {
+      ...payload,
+      kind,
+      text: sayMessage(kind, payload),
+      database_name: database,
+      announcements,
+    },
   };
   return JSON.stringify(document, (_key, value: unknown) =>
     typeof value === 'string' ? redactSecrets(value) : value,

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { checkDocument } from './documents.ts';
 import { until } from './until.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -64,7 +65,7 @@ export function startCli(parameters: readonly string[], options: CliOptions = {}
     env: { ...bareEnvironment(), ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  return new CliProcess(child);
+  return new CliProcess(child, options.main === undefined ? parameters : []);
 }
 
 function commandLine(words: readonly string[], onTerminal: boolean): readonly string[] {
@@ -97,13 +98,18 @@ export function bareEnvironment(): NodeJS.ProcessEnv {
 
 class CliProcess implements RunningCli {
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #parameters: readonly string[];
   readonly #ended: Promise<[number | null, NodeJS.Signals | null]>;
   #closed = false;
   stdout = '';
   stderr = '';
 
-  constructor(child: ChildProcessByStdio<Writable, Readable, Readable>) {
+  constructor(
+    child: ChildProcessByStdio<Writable, Readable, Readable>,
+    parameters: readonly string[],
+  ) {
     this.#child = child;
+    this.#parameters = parameters;
     this.#ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
     child.once('close', () => {
       this.#closed = true;
@@ -158,6 +164,7 @@ class CliProcess implements RunningCli {
 
   async ended(): Promise<CliResult> {
     const [code, signal] = await this.#ended;
+    checkDocument(this.#parameters, this.stdout);
     return { code, signal, stdout: this.stdout, stderr: this.stderr };
   }
 

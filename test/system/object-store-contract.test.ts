@@ -10,6 +10,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { describe, expect, test } from 'vitest';
 import { ObjectStoreError } from '../../src/objects/store-failure.ts';
+import { testObjectStore } from '../../src/testing/object-store.ts';
 import { onBothServers } from '../support/both-servers.ts';
 import {
   deny,
@@ -23,6 +24,16 @@ import { expectAllDeleted } from '../support/reports.ts';
 
 /** What both servers must do, so that tests on the one in memory say something about real ones. */
 function contract(target: () => S3Target): void {
+  describe('as a store of any kind', () => {
+    testObjectStore({
+      test,
+      open: async () => {
+        const made = await makeBucket(target());
+        return { store: made.open(), bucket: made.name, put: made.put, keys: made.keys };
+      },
+    });
+  });
+
   describe('deleting', () => {
     test('takes away what it is told to, and nothing else', async () => {
       const bucket = await makeBucket(target());

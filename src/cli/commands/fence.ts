@@ -45,7 +45,7 @@ Example:
 
 async function show({ json }: ShowOptions): Promise<void> {
   const { config, logger } = await readSettings('fence');
-  const { fenceReport } = await import('../../assembly.ts');
+  const { fenceReport } = await import('../../assembly-fence.ts');
   const report = await fenceReport({ config, logger });
   if (json === true) {
     printJson({ fence: report });
@@ -56,7 +56,7 @@ async function show({ json }: ShowOptions): Promise<void> {
 
 async function accept({ reason, yes, json }: AcceptOptions): Promise<void> {
   const { config, logger } = await readSettings('fence');
-  const { fenceReport } = await import('../../assembly.ts');
+  const { fenceReport } = await import('../../assembly-fence.ts');
   const before = await fenceReport({ config, logger });
   if (!before.is_copy) {
     if (json === true) printJson({ fence: before });

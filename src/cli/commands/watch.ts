@@ -23,9 +23,10 @@ Example:
 
 async function watch(options: { readonly json?: boolean }): Promise<void> {
   const { config, logger } = await readSettings('watch');
-  const [{ CHANNELS, withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
+  const [{ CHANNELS }, { withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
     await Promise.all([
-      import('../../assembly.ts'),
+      import('../../assembly-subscribe.ts'),
+      import('../../assembly-store.ts'),
       import('../../database/notifications.ts'),
       import('../../lifecycle/signals.ts'),
       import('../../lifecycle/pause.ts'),

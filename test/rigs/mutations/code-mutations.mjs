@@ -1,4 +1,7 @@
 const WORKER = 'src/reactor/worker.ts';
+const BATCH_ANSWER = 'src/reactor/batch-answer.ts';
+const BATCH_DELETION = 'src/reactor/batch-deletion.ts';
+const SETTLE_RETRY = 'src/reactor/settle-retry.ts';
 const LISTENER = 'src/reactor/listener.ts';
 const ASSEMBLY = 'src/assembly.ts';
 const DELETING_TEST = 'test/system/deleting.test.ts';
@@ -65,7 +68,11 @@ export const codeMutations = [
   {
     name: 'nothing is looked for before the first deletion',
     promise: 3,
-    edits: one(WORKER, 'lookedIn === place) return true;', 'lookedIn !== place) return true;'),
+    edits: one(
+      BATCH_DELETION,
+      'lookedIn === place) return true;',
+      'lookedIn !== place) return true;',
+    ),
     testFile: 'test/unit/first-look.test.ts',
     test: 'looks before the first deletion in a store, and deletes nothing where objects are missing',
   },
@@ -74,8 +81,8 @@ export const codeMutations = [
     promise: 2,
     edits: one(
       ASSEMBLY,
-      'onCaughtUp: () => {\n      listener.wake();\n',
-      "onCaughtUp: (how) => {\n      if (how === 'connected') listener.wake();\n",
+      '      teller?.caughtUp(reason);\n      listener.wake();\n',
+      "      teller?.caughtUp(reason);\n      if (reason === 'connected') listener.wake();\n",
     ),
     testFile: DELETING_TEST,
     test: 'promise 2: what was announced while no session listened is taken up on reconnecting',
@@ -86,8 +93,9 @@ export const codeMutations = [
     edits: [
       {
         file: ASSEMBLY,
-        search: 'onCaughtUp: () => {\n      listener.wake();\n',
-        replace: "onCaughtUp: (how) => {\n      if (how === 'reconnected') listener.wake();\n",
+        search: '      teller?.caughtUp(reason);\n      listener.wake();\n',
+        replace:
+          "      teller?.caughtUp(reason);\n      if (reason === 'reconnected') listener.wake();\n",
       },
       {
         file: LISTENER,
@@ -123,10 +131,10 @@ export const codeMutations = [
     promise: 3,
     edits: one(
       WORKER,
-      '    const answer = await this.#delete(claim, startedAt, abort);\n',
-      '    await store.settle(claim.batchId, lease, {\n      cleared: claim.keys,\n      failed: [],\n' +
+      '    const answer = await deleteBatch(this.#options, claim, { startedAt, signal, trace });\n',
+      '    await this.#options.store.settle(claim.batchId, lease, {\n      cleared: claim.keys,\n      failed: [],\n' +
         '      milliseconds: 1,\n    });\n' +
-        '    const answer = await this.#delete(claim, startedAt, abort);\n',
+        '    const answer = await deleteBatch(this.#options, claim, { startedAt, signal, trace });\n',
     ),
     testFile: 'test/system/bad-days-crash.test.ts',
     test: '1: killed after the claim: nothing is stamped, nothing is done twice, another one finishes',
@@ -135,7 +143,7 @@ export const codeMutations = [
     name: 'what was refused is stamped',
     promise: 3,
     edits: one(
-      WORKER,
+      BATCH_ANSWER,
       "return { cleared: all ? 'all' : deleted, failed: failures };",
       "return { cleared: all ? 'all' : [...deleted, ...failures.map(({ key }) => key)], failed: failures };",
     ),
@@ -146,7 +154,7 @@ export const codeMutations = [
     name: 'a report of some keys is taken for one of all',
     promise: 3,
     edits: one(
-      WORKER,
+      BATCH_ANSWER,
       "cleared: all ? 'all' : deleted,",
       "cleared: all || deleted.length > 0 ? 'all' : deleted,",
     ),
@@ -157,7 +165,7 @@ export const codeMutations = [
     name: 'a lost reply is taken for success',
     promise: 3,
     edits: one(
-      WORKER,
+      BATCH_DELETION,
       "return { kind: 'whole', failure: error, unanswered, requestIds };",
       "return { kind: 'report', report: { deleted: claim.keys, all: true, failures: [], unanswered: [] } };",
     ),
@@ -281,7 +289,7 @@ export const codeMutations = [
     name: 'a listener keeps to itself what S3 did not answer',
     promise: 5,
     edits: one(
-      WORKER,
+      BATCH_ANSWER,
       "answer.kind === 'report' ? answer.report.unanswered : answer.unanswered;",
       "answer.kind === 'report' ? answer.report.unanswered : [];",
     ),
@@ -292,7 +300,7 @@ export const codeMutations = [
     name: 'a listener keeps to itself what an earlier attempt left open',
     promise: 5,
     edits: one(
-      WORKER,
+      BATCH_ANSWER,
       "answer.kind === 'report' ? answer.report.unanswered : answer.unanswered;",
       "answer.kind === 'report' ? [] : answer.unanswered;",
     ),
@@ -491,21 +499,25 @@ export const codeMutations = [
   {
     name: 'S3 may be asked for as long as the lease',
     promise: 8,
-    edits: one(WORKER, 'const SETTLE_SHARE_OF_LEASE = 0.1;', 'const SETTLE_SHARE_OF_LEASE = 0;'),
+    edits: one(
+      BATCH_DELETION,
+      'const SETTLE_SHARE_OF_LEASE = 0.1;',
+      'const SETTLE_SHARE_OF_LEASE = 0;',
+    ),
     testFile: SLOW_TEST,
     test: 'is given up while a part of the lease is left, and the batch is left to run out',
   },
   {
     name: 'S3 is asked however long the claim has taken',
     promise: 8,
-    edits: one(WORKER, 'if (left <= 0) return', 'if (left <= -60_000) return'),
+    edits: one(BATCH_DELETION, 'if (left <= 0) return', 'if (left <= -60_000) return'),
     testFile: SLOW_TEST,
     test: 'is not asked where the claim itself has taken that long',
   },
   {
     name: 'a settle is tried again after its lease',
     promise: 8,
-    edits: one(WORKER, 'safeNow() + wait > endsAt;', 'safeNow() + wait > endsAt + 60_000;'),
+    edits: one(SETTLE_RETRY, 'safeNow() + wait > endsAt;', 'safeNow() + wait > endsAt + 60_000;'),
     testFile: 'test/unit/settling.test.ts',
     test: 'ends with the lease, which others may have after that',
   },
@@ -514,8 +526,8 @@ export const codeMutations = [
     promise: 9,
     edits: one(
       ASSEMBLY,
-      '    onNotification: (channel) => {\n',
-      '    onNotification: (channel, payload) => {\n' +
+      '    onNotification: (channel, payload, raw) => {\n',
+      '    onNotification: (channel, payload, raw) => {\n' +
         '      const { run_ids: runIds = [] } = (payload ?? {}) as { run_ids?: string[] };\n' +
         "      void database.query('update retention.result set cleared_at = now() where run_id::text = any ($1)', [runIds]);\n",
     ),

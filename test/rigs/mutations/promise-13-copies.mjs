@@ -112,9 +112,9 @@ export const copyMutations = [
     promise: 13,
     edits: [
       {
-        file: 'src/reactor/worker.ts',
-        search: '    if (whyNot !== undefined) return notAsked(',
-        replace: "    if (whyNot === '') return notAsked(",
+        file: 'src/reactor/batch-deletion.ts',
+        search: '  if (whyNot !== undefined) return notAsked(',
+        replace: "  if (whyNot === '') return notAsked(",
       },
     ],
     testFile: FENCE_TEST,
