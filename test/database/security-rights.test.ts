@@ -167,9 +167,9 @@ const CALLABLE = [
 const OPERATORS_ALONE = (
   'accept_fence fence_losses approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'begin_orphans note_orphan_list claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
-    'release_holds requeue_returned resume retry release_surge set_ceilings set_default_bucket set_habits set_policy sort_strays stamp_gone ' +
-    'unset_policy unstamp drop_strays end_verify next_listed next_returned next_stretch note_listed note_part_done note_stretch note_verified ' +
-    'resume_verify unsort_verify verify_parts'
+  'release_holds requeue_returned resume retry release_surge set_ceilings set_default_bucket set_habits set_policy sort_strays stamp_gone ' +
+  'unset_policy unstamp drop_strays end_verify next_listed next_returned next_stretch note_listed note_part_done note_stretch note_verified ' +
+  'resume_verify unsort_verify verify_parts'
 ).split(' ');
 
 /** What the listener may and observers may not: it changes something. */
@@ -193,10 +193,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-    'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
-    'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
-    'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
-    'verify_listed verify_part verify_run verify_stretch attention webhook'
+  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
+  'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
+  'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
+  'verify_listed verify_part verify_run verify_stretch attention webhook'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

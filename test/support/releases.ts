@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { serverEnvironment } from '../stack/postgres-process.ts';
 import { runningPostgres } from './database.ts';
-import type { MigratedDatabase } from './migrated.ts';
-import { failuresOf } from './migrated.ts';
+import { type MigratedDatabase, failuresOf } from './migrated.ts';
 import { ROOT } from './project-files.ts';
 import { settleAll } from './proof.ts';
 
@@ -54,8 +53,8 @@ export async function leaveWork(database: MigratedDatabase): Promise<void> {
   await settleAll(database);
   await store.sealNow();
   await insertRuns({ count: 3, tenant: 'keeper' });
-  const run = await insertRun({ tenant: 'held run' });
-  await query(`select retention.place_hold('a question', $1)`, [run]);
+  const held = await insertRun({ tenant: 'held run' });
+  await query(`select retention.place_hold('a question', $1)`, [held]);
   await failRuns(await insertRuns({ count: 2, tenant: 'failed', bucket: 'failed' }));
   await failRuns(await insertRuns({ count: 2, tenant: 'dead', bucket: 'dead' }), { dead: true });
   await insertRuns({ count: 3, tenant: 'leased', bucket: 'leased' });

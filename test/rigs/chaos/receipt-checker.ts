@@ -1,7 +1,7 @@
 import pg from 'pg';
 import type { Violation } from './checker.ts';
 import type { Deletion } from './deletion-record.ts';
-import { type History, objectName, type RunState, type Version } from './history.ts';
+import { type History, objectName } from './history.ts';
 
 /*
 Holds receipts against the wire: what S3 has acknowledged has one receipt, and a receipt says nothing else. An object
