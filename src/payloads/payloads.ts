@@ -46,6 +46,7 @@ export const DOCUMENT_SCHEMAS = {
   'proof export': proof.proofExport,
   'proof head': proof.proofHead,
   'proof key': proof.proofKey,
+  'proof receipt-keys': proof.proofReceiptKeys,
   'proof verify': proof.proofVerify,
   reconcile: work.reconcile,
   restore: work.restore,

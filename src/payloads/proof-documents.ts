@@ -65,6 +65,11 @@ export const proofExport = z.object({
 
 export const proofKey = z.object({ key_file: text, public_key: text, sha256: text });
 
+export const proofReceiptKeys = z.object({
+  receipt_keys: z.enum(['plain', 'hashed']),
+  changed: z.boolean(),
+});
+
 const perCategory = z.record(z.string(), count);
 
 export const certificate = z.object({

@@ -23,7 +23,7 @@ const DIGESTS = join(RELEASES, 'digests.json');
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   version: string;
 };
-const cut = process.env['RETENTION_CUT_RELEASE'];
+const cut = process.env['CUT_RELEASE'];
 const digests = JSON.parse(readFileSync(DIGESTS, 'utf8')) as MigrationDigests;
 const dumps = readdirSync(RELEASES).filter((name) => name.endsWith('.sql'));
 
@@ -78,7 +78,7 @@ const KEPT = {
 const LEFT = `select tenant_id as tenant, count(*)::int as left
   from runs where result_cleared_at is null group by 1 order by 1`;
 
-// The dump of a release is made with RETENTION_CUT_RELEASE=VERSION; before the first one it is made here.
+// The dump of a release is made with CUT_RELEASE=VERSION; before the first one it is made here.
 describeDatabase('what a release left behind', () => {
   test.each(dumps.length > 0 ? dumps : ['today'])(
     '%s: migrated up, it keeps policies, holds, work and receipts, and is worked off',
