@@ -83,9 +83,9 @@ describeDatabase('the commands of an operator', () => {
         { bucket: 'dpp-results', habits: { keys_per_request: { value: 100, by: 'hand' } } },
       ],
     });
-    expect((await retention('bucket', 'set', 'dpp-results', '--max-in-flight', 'none')).stdout).toMatch(
-      /at most 2,000 results a second\.\n$/u,
-    );
+    expect(
+      (await retention('bucket', 'set', 'dpp-results', '--max-in-flight', 'none')).stdout,
+    ).toMatch(/at most 2,000 results a second\.\n$/u);
     const forgotten = await retention('bucket', 'forget', 'dpp-results', '--all');
     expect(forgotten.stdout).toBe('Bucket dpp-results: forgotten.\n');
   });

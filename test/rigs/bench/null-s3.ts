@@ -97,18 +97,15 @@ const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 
 /** Questions: where it is, how many requests deleted, when each came with how many keys, and the keys to list, one a line in a file. */
-answerQuestions(async (question: {
-  list?: string;
-  requests?: true;
-  times?: true;
-  forget?: true;
-}) => {
-  if (question.list !== undefined) {
-    listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
-    return { keys: listed.length };
-  }
-  if (question.times === true) return { times };
-  if (question.forget === true) times = [];
-  if (question.requests === true) return { requests: deleteRequests };
-  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
-});
+answerQuestions(
+  async (question: { list?: string; requests?: true; times?: true; forget?: true }) => {
+    if (question.list !== undefined) {
+      listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
+      return { keys: listed.length };
+    }
+    if (question.times === true) return { times };
+    if (question.forget === true) times = [];
+    if (question.requests === true) return { requests: deleteRequests };
+    return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+  },
+);
