@@ -96,7 +96,13 @@ begin
     and new.confirmed_results is not null
   then
     -- confirm_policy, or what says the same: of a wish that waits, and with a number.
-    v_due := retention._newly_due(new.tenant_id, new.retain);
+    v_due := case
+      -- Counted by this trigger in this very transaction.
+      when old.pending_at = now()
+        and current_setting('retention.newly_due', true) = format('%s of %s', old.pending_results, new.tenant_id)
+      then old.pending_results
+      else retention._newly_due(new.tenant_id, new.retain)
+    end;
     if v_due > new.confirmed_results then
       raise exception using
         errcode = 'check_violation',
@@ -157,6 +163,8 @@ begin
   end if;
   if new.retain < v_before then
     v_due := retention._newly_due(new.tenant_id, new.retain);
+    -- For set_policy, which does not count a second time.
+    perform set_config('retention.newly_due', format('%s of %s', v_due, new.tenant_id), true);
     if v_due > v_guard then
       new.pending_retain := new.retain;
       new.pending_results := v_due;
@@ -226,7 +234,7 @@ begin
       hint = 'Where its first run is yet to come: retention.set_policy(tenant_id, retain, p_new_tenant => true).';
   end if;
   p_tenant_id := retention._policy_tenant(p_tenant_id);
-  v_due := retention._newly_due(p_tenant_id, v_retain);
+  perform set_config('retention.newly_due', '', true);
   -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
   -- Not an upsert: the guard would judge its insert before its update.
   update retention.policy p
@@ -243,9 +251,12 @@ begin
     values (p_tenant_id, v_retain, session_user)
     on conflict do nothing;
   end if;
+  -- A policy that is not shorter makes nothing due, and is not counted.
+  v_due := coalesce(substring(current_setting('retention.newly_due') from '^\d+')::bigint, 0);
   if p_confirm then
     perform retention.confirm_policy(p_tenant_id);
   end if;
+  perform set_config('retention.newly_due', '', true);
   return v_due;
 end
 $$;

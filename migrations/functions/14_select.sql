@@ -6,7 +6,8 @@ Selections: what a narrowed reconcile and a retry work on, put into batches of i
 -- works on are taken out of theirs, dead ones are revived, the others are flagged. What is leased
 -- stays where it is: leased names those batches. The caller has taken the lock of the pass. p_early: see
 -- retention.batch.early. What is due without it gets batches of its own: their receipts are not of an early deletion.
-create or replace function retention._regroup(p_batch_size integer, p_early interval)
+-- p_when: only batches of what completed then, as it was flagged; null: all batches.
+create or replace function retention._regroup(p_batch_size integer, p_early interval, p_when tstzmultirange default null)
 returns table (batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
 language plpgsql
 set work_mem = '128MB'
@@ -31,6 +32,7 @@ begin
         from retention.batch o
         where o.settled_at is null
           and o.batch_id not in (select unnest(v_candidates))
+          and (p_when is null or p_when && tstzrange(o.oldest, o.newest, '[]'))
         offset 0
       ) b
       cross join unnest(b.run_ids) as u (run_id)
@@ -72,13 +74,6 @@ begin
       from unnest(b.run_ids) as u (run_id)
       where u.run_id in (select s.run_id from retention.selection s)
     );
-  perform retention._note_left(
-    b,
-    array(select u.run_id from unnest(b.run_ids) as u (run_id) where u.run_id in (select s.run_id from retention.selection s))
-  )
-  from retention.batch b
-  where b.batch_id = any (v_candidates)
-    and b.settled_at is null;
   v_taken := retention._take_out_selected(v_candidates);
 
   insert into retention.bucket (bucket)
@@ -193,7 +188,9 @@ begin
   return query
   select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
   from retention._regroup(
-    coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
+    coalesce(p_batch_size, v_setting.batch_size),
+    case when p_early then p_older_than end,
+    (select range_agg(tstzrange(s.completed_at, s.completed_at, '[]')) from retention.selection s)
   ) g;
 end
 $$;

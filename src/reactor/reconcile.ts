@@ -155,21 +155,20 @@ class Sweep {
   /** What is left of what was asked for. */
   #readWaiting(): Promise<readonly Unsettled[]> {
     const { store, buckets, selection } = this.#options;
-    const isByAge = selection?.olderThanSeconds !== undefined || selection?.limit !== undefined;
-    const isByBatch = this.#batchIds !== undefined && (isByAge || selection === undefined);
     return store.readUnsettled({
       buckets,
       tenantId: selection?.tenantId,
       runIds: selection?.runIds,
-      // No batch has the id 0. It stands where the first of its own batches would, to whose kin it looks.
-      ...(isByBatch
-        ? {
+      // The others are not looked through, however many there are. No batch has the id 0. It stands where the first
+      // of its own batches would, to whose kin it looks.
+      ...(this.#batchIds === undefined
+        ? {}
+        : {
             batchIds: [
               ...(this.#batchIds?.length === 0 ? [0] : (this.#batchIds ?? [])),
               ...this.#leasedBatchIds,
             ],
-          }
-        : {}),
+          }),
     });
   }
 

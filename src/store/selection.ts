@@ -108,23 +108,6 @@ export async function dueGroups(
   );
 }
 
-/**
- * `retention.list_due`, run by run. Changes nothing.
- *
- * @throws DatabaseError
- */
-export async function dueRuns(
-  database: Queryable,
-  selection: Selection,
-): Promise<readonly DueRun[]> {
-  return database.query<DueRun>(
-    `select run_id, tenant_id, bucket, key, completed_at
-    from retention.list_due(${SELECTION})
-    order by completed_at, run_id`,
-    parameters(selection),
-  );
-}
-
 /** So many runs come at once. */
 const PAGE = 5_000;
 

@@ -65,14 +65,7 @@ import { halt, readGate, resume } from './gate.ts';
 import { readReadable } from './readable.ts';
 import { accountStamps } from './receipts.ts';
 import { retry } from './retry.ts';
-import {
-  dueGroups,
-  dueRuns,
-  endCutoff,
-  flagSelected,
-  readDueRuns,
-  readUnsettled,
-} from './selection.ts';
+import { dueGroups, endCutoff, flagSelected, readDueRuns, readUnsettled } from './selection.ts';
 import {
   exportSeals,
   listHeads,
@@ -156,7 +149,6 @@ const functions = {
   fenceLosses,
   acceptFence,
   dueGroups,
-  dueRuns,
   readDueRuns,
   flagSelected,
   endCutoff,

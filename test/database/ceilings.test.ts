@@ -33,6 +33,15 @@ describeDatabase('a ceiling of a bucket', () => {
       milliseconds / 1_000,
     ]);
 
+  /** When the next request may go, in milliseconds. */
+  const nextAt = async (bucket = BUCKET): Promise<number> => {
+    const { at } = await database().one<{ at: number }>(
+      'select (extract(epoch from next_at) * 1000)::float8 as at from retention.pace where bucket = $1',
+      [bucket],
+    );
+    return at;
+  };
+
   /** For how many milliseconds the next request has to wait. */
   const wait = async (): Promise<number> => {
     const [row] = await database().query<{ ms: number }>(
@@ -59,16 +68,15 @@ describeDatabase('a ceiling of a bucket', () => {
     ['after an hour without work', '1 hour ago'],
   ])('lets no burst go %s', async (_when, next) => {
     await flag(60, 1);
-    await set({ max_per_second: 8 });
+    await set({ max_per_second: 1 });
     await database().query(`insert into retention.pace values ($1, now() - interval '1 hour')`, [
       BUCKET,
     ]);
     if (next === '-infinity')
       await database().query(`update retention.pace set next_at = '-infinity'`);
     const claims = [await claim(), await claim(), await claim()];
-    // One, and with it what an eighth of a second lets go.
-    expect(claims.filter((it) => it !== undefined).length).toBeLessThanOrEqual(2);
-    expect(await wait()).toBeGreaterThan(20);
+    expect(claims.filter((it) => it !== undefined)).toHaveLength(1);
+    expect(await wait()).toBeGreaterThan(0);
   });
 
   test('a claim that gives nothing says when to come again, and not sooner', async () => {
@@ -95,44 +103,40 @@ describeDatabase('a ceiling of a bucket', () => {
     await flag(50);
     await set({ max_per_second: 1 });
     const first = await database().claimNext();
-    const after = await wait();
+    const counted = await nextAt();
     await database().store.settle(first.batchId, first.lease, {
       cleared: [],
       failed: failuresOf(first.keys),
       milliseconds: 1,
     });
-    expect(Math.abs((await wait()) - after)).toBeLessThan(200);
-    await pass(1_100);
-    const second = await database().claimNext();
-    expect(await wait()).toBeGreaterThan(500);
-    await database().store.postpone(second.batchId, second.lease, {
-      code: 'FenceNotHeld',
-      message: 'not held',
-      unasked: true,
-    });
-    expect(await wait()).toBeLessThan(0);
-    await database().passRetryTimes();
-    const third = await database().claimNext();
-    await database().store.postpone(third.batchId, third.lease, { code: 'SlowDown', message: '' });
-    expect(await wait()).toBeGreaterThan(500);
+    expect(await nextAt()).toBe(counted);
+    for (const [unasked, returned] of [
+      [true, 1_000 / 0.975],
+      [false, 0],
+    ] as const) {
+      await pass(60_000);
+      await database().passRetryTimes();
+      const { batchId, lease } = await database().claimNext();
+      const before = await nextAt();
+      await database().store.postpone(batchId, lease, { code: 'Any', message: 'any', unasked });
+      expect(before - (await nextAt())).toBeCloseTo(returned, 0);
+    }
   });
 
   test('holds up no other bucket, and each has its own', async () => {
-    await flag(30, 10);
-    await flag(30, 10, 'others');
-    await flag(30, 10, 'free');
+    for (const bucket of [BUCKET, 'others', 'free']) await flag(30, 10, bucket);
     await set({ max_per_second: 1 });
     await set({ max_per_second: 2 }, 'others');
-    const claims: Claim[] = [];
-    for (let next = await claim(); next !== undefined; next = await claim()) claims.push(next);
-    const of = (bucket: string): number =>
-      claims.filter((it) => it.bucket === bucket).reduce((sum, it) => sum + it.keys.length, 0);
-    expect(of('free')).toBe(30);
-    for (const bucket of [BUCKET, 'others']) {
-      expect(of(bucket)).toBeGreaterThan(0);
-      expect(of(bucket)).toBeLessThan(10);
-    }
-    expect(of('others')).toBeGreaterThanOrEqual(of(BUCKET));
+    await database().query(
+      `insert into retention.pace
+      select bucket, clock_timestamp() + interval '1.9 seconds' from retention.bucket`,
+    );
+    const claims = [await claim(), await claim(), await claim()];
+    expect(claims.map((it) => it?.bucket)).toEqual(['free', 'free', 'free']);
+    await database().query(`update retention.pace set next_at = '-infinity'`);
+    const paced = [await claim(), await claim()];
+    expect(paced.map((it) => it?.bucket).toSorted()).toEqual([BUCKET, 'others']);
+    expect(await nextAt('others')).toBeLessThan((await nextAt()) + 400);
   });
 
   test('is kept by claims that come all at once', async () => {
@@ -144,10 +148,10 @@ describeDatabase('a ceiling of a bucket', () => {
     await database().query('update retention.batch set visible_at = now() where lease is not null');
     // A lease that has run out is nobody's any more.
     expect(await claim()).toBeDefined();
-    await set({ max_in_flight: null, max_per_second: 8 });
+    await set({ max_in_flight: null, max_per_second: 1 });
     await database().query(`update retention.pace set next_at = '-infinity'`);
     const paced = await Promise.all(Array.from({ length: 12 }, () => claim()));
-    expect(paced.filter((it) => it !== undefined).length).toBeLessThanOrEqual(2);
+    expect(paced.filter((it) => it !== undefined)).toHaveLength(1);
     await set({ max_per_second: null });
     expect(await claim()).toBeDefined();
   });
@@ -168,9 +172,9 @@ describeDatabase('a ceiling of a bucket', () => {
       paused_until: null,
     });
     await pass(-1_000);
-    const { keys: none, paused_until: until } = await store.claimOrphans(listId, keys, 60);
+    const { keys: none, paused_until: wakes } = await store.claimOrphans(listId, keys, 60);
     expect(none).toEqual([]);
-    expect(until?.getTime()).toBeGreaterThan(Date.now());
+    expect(wakes?.getTime()).toBeGreaterThan(Date.now());
   });
 
   test('outlives a clock that was set back', async () => {
@@ -239,11 +243,8 @@ describeDatabase('a ceiling of a bucket', () => {
       count(call as (...parameters: unknown[]) => unknown),
     ]);
     const store = Object.fromEntries(counted) as Store;
-    const sent: { readonly at: number; readonly keys: number }[] = [];
-    const deleteObjects: ObjectStore['deleteObjects'] = (_bucket, keys) => {
-      sent.push({ at: performance.now(), keys: keys.length });
-      return Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: [] });
-    };
+    const deleteObjects: ObjectStore['deleteObjects'] = (_bucket, keys) =>
+      Promise.resolve({ deleted: keys, all: true, failures: [], unanswered: [] });
     const together = { store, deleteObjects };
     const listeners = [1, 2, 3, 4].map((number) =>
       createListener({
@@ -264,6 +265,10 @@ describeDatabase('a ceiling of a bucket', () => {
     await until('all is done', async () => (await database().countStamped()) === 480);
     const seconds = (performance.now() - startedAt) / 1_000;
     expect(done).toMatchObject({ interrupted: false, failed: 0, waiting: [] });
+    // By the database's clock: this process may be late to hear of a claim.
+    const sent = await database().query<{ at: number; keys: number }>(
+      `select (extract(epoch from leased_at) * 1000)::float8 as at, cleared as keys from retention.batch where cleared > 0`,
+    );
     // What may go at once at the start is an eighth of a second of it and one request.
     for (const { at } of sent) {
       const window = sent.filter((it) => it.at >= at && it.at < at + 500);

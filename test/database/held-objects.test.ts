@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { keyOf, useMigrated } from '../support/migrated.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 describeDatabase('promise 5: a hold covers the object also when the row has gone', () => {
   const database = useMigrated();
@@ -57,7 +58,7 @@ describeDatabase('promise 5: a hold covers the object also when the row has gone
     await hold(held);
     await drop(held);
     const early = { olderThanSeconds: 86_400, early: true } as const;
-    expect(await store.dueRuns(early)).toMatchObject([{ run_id: free }]);
+    expect(await dueRuns(database(), early)).toMatchObject([{ run_id: free }]);
     expect(await store.flagSelected({ ...early, runIds: others })).toMatchObject({ selected: 0 });
     // Flagged before the hold was placed.
     await database().query(

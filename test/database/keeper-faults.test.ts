@@ -2,6 +2,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { keyOf, useMigrated } from '../support/migrated.ts';
 import { OWNER, useGuarded } from '../support/rights-roles.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 const TABLE = `drop table if exists invoices, invoices_old cascade;
 drop schema if exists closed cascade;
@@ -309,7 +310,7 @@ describeDatabase('a keeper', () => {
       expect(await store.listKeepers()).toMatchObject([
         { fault: expect.stringContaining(said) as string },
       ]);
-      expect(await store.dueRuns({}).catch((error: unknown) => String(error))).toContain(
+      expect(await dueRuns(database(), {}).catch((error: unknown) => String(error))).toContain(
         'cannot be asked',
       );
       await store.removeKeeper('public.invoices');

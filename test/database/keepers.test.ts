@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { keyOf, useMigrated } from '../support/migrated.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 const TABLE = `drop table if exists invoices cascade;
 create table invoices (pdf_key text, pdf_bucket text, keep_until timestamptz);
@@ -153,8 +154,8 @@ describeDatabase('an object that a keeper names', () => {
     const [kept = '', free = ''] = await insertRuns({ count: 2 });
     const [early = ''] = await insertRuns({ count: 1, completedAgo: '10 days' });
     await keep([{ key: keyOf(kept) }, { key: keyOf(early) }]);
-    expect((await store.dueRuns({})).map((run) => run.run_id)).toEqual([free]);
-    expect(await store.dueRuns({ runIds: [kept] })).toEqual([]);
+    expect((await dueRuns(database(), {})).map((run) => run.run_id)).toEqual([free]);
+    expect(await dueRuns(database(), { runIds: [kept] })).toEqual([]);
     expect(await store.dueGroups({ limit: 10 })).toMatchObject([{ results: 1 }]);
     expect(await store.flagSelected({ runIds: [kept, free] })).toMatchObject({ selected: 1 });
     expect(

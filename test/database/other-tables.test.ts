@@ -5,6 +5,7 @@ import { createPool } from '../../src/database/pool.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { type Store, createStore } from '../../src/store/store.ts';
 import { type TestDatabase, createDatabase, describeDatabase } from '../support/database.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 /** How an application other than the runbook's keeps its runs. */
 interface OtherTable {
@@ -462,7 +463,7 @@ class Adopted {
   }
 
   async dueKeys(): Promise<string[]> {
-    return (await this.store.dueRuns({})).map(({ key }) => key);
+    return (await dueRuns(this.database, {})).map(({ key }) => key);
   }
 
   async stamped(): Promise<string[]> {

@@ -6,6 +6,7 @@ import { silentLogger } from '../../src/logger.ts';
 import { type Store, createStore } from '../../src/store/store.ts';
 import { type TestDatabase, createDatabase, describeDatabase } from '../support/database.ts';
 import { type MigratedDatabase, migrateUp, withHelpers } from '../support/migrated.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 // Roles belong to the whole server, and test files share it.
 const LISTENER = `listener_${process.pid}`;
@@ -159,7 +160,7 @@ describeDatabase("promise 10: the listener's role", () => {
       { message: 'batch_size: 1000 -> 500' },
     ]);
     expect(await store.dueGroups({})).toMatchObject([{ results: 1 }]);
-    expect(await store.dueRuns({ runIds: [refused] })).toHaveLength(1);
+    expect(await dueRuns({ url: database.urlAs(LISTENER) }, { runIds: [refused] })).toHaveLength(1);
     // What a person asks for is no work of the listener's.
     await expect(store.flagSelected({ runIds: [refused] })).rejects.toMatchObject({
       sqlState: DENIED.code,

@@ -8,6 +8,7 @@ import { renderStatusPage } from '../../src/telemetry/status-page.ts';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { snapshotOf } from '../support/snapshot.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 const AGES_AGO = '0044-03-15 12:00:00+00 BC';
 const FAR_AHEAD = '12026-03-15 12:00:00+00';
@@ -49,7 +50,7 @@ describeDatabase('dates that no calendar of ours has', () => {
       JSON.stringify(await store.explain([runId])),
       JSON.stringify(await store.readWaitCauses()),
       JSON.stringify(await store.dueGroups({})),
-      JSON.stringify(await store.dueRuns({})),
+      JSON.stringify(await dueRuns(database(), {})),
       JSON.stringify(await store.listHolds({ all: true })),
     ].join('\n');
   }

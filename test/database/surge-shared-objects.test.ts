@@ -2,6 +2,7 @@ import { expect, test, vi } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
 import { surgeTools } from '../support/surges.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 describeDatabase('promise 13: an object that a run in a surge shares', () => {
   vi.setConfig({ testTimeout: 60_000 });
@@ -48,7 +49,7 @@ describeDatabase('promise 13: an object that a run in a surge shares', () => {
   ])(
     'stays until the surge is released, though another run falls due on time (%s)',
     async (_, keyOf) => {
-      const { query, store, countStamped } = database();
+      const { query, countStamped } = database();
       const run = await slip(keyOf);
       expect(await clear()).toHaveLength(1);
       expect(await countStamped()).toBe(1);
@@ -61,7 +62,7 @@ describeDatabase('promise 13: an object that a run in a surge shares', () => {
         await query(`select state, results::int from retention.upcoming(0, 'acme') order by state`),
       ).toEqual([{ state: 'shared', results: 3 }]);
       // Neither is work for the next sweeps, and nothing of it is found late.
-      expect(await store.dueRuns({})).toEqual([]);
+      expect(await dueRuns(database(), {})).toEqual([]);
       for (let hour = 0; hour < 2; hour += 1) {
         await pass('2 hours');
         expect(await walk()).toBe(0);

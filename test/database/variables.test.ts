@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { useMigrated } from '../support/migrated.ts';
+import { dueRuns } from '../support/due-runs.ts';
 
 describeDatabase('promise 13: variables do not undo people', () => {
   const database = useMigrated();
@@ -63,7 +64,7 @@ describeDatabase('promise 13: variables do not undo people', () => {
       expect(said.filter(({ message }) => message.startsWith('retain'))).toMatchObject([
         { outcome: 'ignored', remedy: `retention policy set '*' 30d` },
       ]);
-      expect(await database().store.dueRuns({})).toEqual([]);
+      expect(await dueRuns(database(), {})).toEqual([]);
     },
   );
 
@@ -237,7 +238,7 @@ describeDatabase('promise 13: variables do not undo people', () => {
       remedy: 'retention policy confirm',
     });
     expect(await stored('retain')).toBe(30);
-    expect(await store.dueRuns({})).toEqual([]);
+    expect(await dueRuns(database(), {})).toEqual([]);
     expect(await store.listPolicies()).toMatchObject([
       { pending_retain_days: 7, pending_results: 1 },
     ]);

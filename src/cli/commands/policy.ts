@@ -96,7 +96,7 @@ async function set(tenant: string, duration: string, options: YesOption): Promis
         options.yes === true,
       );
     }
-    const isConfirmed = await announce(await store.newlyDue(tenantId, days), options);
+    const isConfirmed = await announce(() => store.newlyDue(tenantId, days), options);
     const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed, !isKnown));
     await reportEffect(store, tenantId, due, options);
   });
@@ -120,9 +120,11 @@ async function unset(tenant: string, options: YesOption): Promise<void> {
     const policies = await store.listPolicies();
     const fallback = policies.find((policy) => policy.tenant_id === DEFAULT_TENANT);
     const isThere = policies.some((policy) => policy.tenant_id === tenantId);
-    const newlyDue =
-      isThere && fallback !== undefined ? await store.newlyDue(tenantId, fallback.retain_days) : [];
-    const isConfirmed = await announce(newlyDue, options);
+    const isConfirmed = await announce(
+      async () =>
+        isThere && fallback !== undefined ? store.newlyDue(tenantId, fallback.retain_days) : [],
+      options,
+    );
     const due = await withUsage(store.unsetPolicy(tenantId, isConfirmed));
     await reportEffect(store, tenantId, due, options);
   });
@@ -175,8 +177,16 @@ async function confirmOne(
   }
 }
 
-/** Says what a change makes due at once, and asks for a yes. True: a person has seen it. */
-async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Promise<boolean> {
+/**
+ * Says what a change makes due at once, and asks for a yes. True: a person has seen it, or has said yes beforehand. Then
+ * it is not counted for that: the guard counts it once, and what it comes to is said afterwards.
+ */
+async function announce(
+  count: () => Promise<readonly NewlyDue[]>,
+  options: YesOption,
+): Promise<boolean> {
+  if (options.yes === true) return true;
+  const newlyDue = await count();
   const due = sumOf(newlyDue);
   if (due === 0) return false;
   if (options.json !== true) {
@@ -186,7 +196,7 @@ async function announce(newlyDue: readonly NewlyDue[], options: YesOption): Prom
       newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
     );
   }
-  await confirm('Their objects go with the next passes. Set it?', options.yes === true);
+  await confirm('Their objects go with the next passes. Set it?', false);
   return true;
 }
 

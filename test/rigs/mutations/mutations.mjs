@@ -1,3 +1,4 @@
+import { ceilingMutations } from './ceiling-mutations.mjs';
 import { codeMutations } from './code-mutations.mjs';
 import { keeperMutations } from './promise-13-keepers.mjs';
 import { orphanMutations } from './promise-13-orphans.mjs';
@@ -24,6 +25,7 @@ export const mutations = [
   ...orphanMutations,
   ...leftoverMutations,
   ...looksMutations,
+  ...ceilingMutations,
   ...codeMutations,
   ...keeperMutations,
   ...peopleMutations,
