@@ -54,7 +54,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('%s: expected %s, or p_all => true, given: both', p_function, p_what),
-      hint = 'Leave out the one that is not meant.';
+      hint = 'Leave out one of them.';
   end if;
   if not p_narrowed and p_all is not true then
     raise exception using

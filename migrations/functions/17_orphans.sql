@@ -105,7 +105,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('expected a margin of at least an hour, given: %s', coalesce(p_margin::text, 'null')),
-      hint = 'A younger object may be an upload whose row is still to come.';
+      hint = 'A younger object may be an upload whose row is not written yet.';
   end if;
 end
 $$;

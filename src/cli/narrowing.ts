@@ -19,7 +19,7 @@ export async function refuseEmpty(
     if (texts.length > 0 && texts.every((text) => text.trim() !== '')) continue;
     const { UsageError } = await import('../errors.ts');
     throw new UsageError(`${name}: expected what to narrow to; given an empty text`, {
-      remedy: 'An empty text never means everything: leave the option out where it is not meant.',
+      remedy: 'An empty text never means everything. Leave the option out.',
     });
   }
 }
@@ -37,6 +37,6 @@ export async function refuseBoth(
   if (!isAll || names.length === 0) return;
   const { UsageError } = await import('../errors.ts');
   throw new UsageError(`--all: expected alone; given with ${names.join(', ')}`, {
-    remedy: 'Leave out the one that is not meant.',
+    remedy: 'Leave out one of them.',
   });
 }

@@ -154,7 +154,7 @@ export async function readMargin(text: string | undefined): Promise<number> {
   const milliseconds = text === undefined ? MILLISECONDS.day : parseDuration(text, '--margin');
   if (milliseconds < MILLISECONDS.hour) {
     throw new UsageError(`--margin: expected 1h or more; given "${text}"`, {
-      remedy: 'A younger object may be an upload whose row is still to come.',
+      remedy: 'A younger object may be an upload whose row is not written yet.',
     });
   }
   return milliseconds / MILLISECONDS.second;

@@ -130,7 +130,7 @@ export function postgresUrl(): Kind<string> {
 const ONE_HOST: ExpectedText = {
   expected: 'an address with one host (a list of hosts is not supported)',
   remedy:
-    'Name what leads to the primary: a virtual address, a pooler, or the writer endpoint of the service.',
+    'Name the one address that leads to the primary: a virtual address, a pooler, or the writer endpoint of the service.',
 };
 
 /** Before the address is parsed: a list with ports is no URL. */

@@ -135,10 +135,10 @@ export async function prepareSession(
   const isPooled = answering !== pid;
   if (!isPooled && answer.differing.length > 0) {
     throw new DatabaseError(
-      `the session did not take these settings: ${answer.differing.join(', ')}`,
+      `the session did not accept these settings: ${answer.differing.join(', ')}`,
       {
         code: 'SESSION_SETTINGS',
-        remedy: 'See what keeps them: an extension of the server, or a proxy before it.',
+        remedy: 'Find out what prevents it: an extension of the server, or a proxy before it.',
       },
     );
   }
@@ -228,7 +228,7 @@ function readOnlyError({
       sqlState: SQLSTATE.read_only_sql_transaction,
       remedy: isStandby
         ? 'Point the address at the primary. After a switchover this ends by itself.'
-        : `Nothing is done while it is on. When writing is wanted again: ${reset ?? 'take it back in the configuration of the server'}.`,
+        : `Nothing is done while it is on. To write again: ${reset ?? 'change it in the configuration of the server'}.`,
     },
   );
 }
@@ -258,12 +258,12 @@ export function guardIdentity(): IdentityGuard {
         first.system === null || found.system === null || first.system === found.system;
       if (isSameServer && first.database === found.database) return;
       throw new DatabaseError(
-        'the address leads to another database than when this process began',
+        'the address leads to another database than at the start of this process',
         {
           code: ANOTHER_DATABASE,
           remedy:
             `It was ${describeIdentity(first)}, and it is ${describeIdentity(found)}. ` +
-            'Where that is meant, start the process again.',
+            'If you mean it, start the process again.',
         },
       );
     },

@@ -25,7 +25,7 @@ export async function inTransaction<Result>(
   try {
     const result = await work(watched);
     if (failure !== undefined) {
-      throw new DatabaseError('the transaction had failed before it was to be committed', {
+      throw new DatabaseError('the transaction had failed before its commit', {
         cause: failure,
       });
     }

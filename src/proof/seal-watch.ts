@@ -84,7 +84,7 @@ export function createSealWatch(options: SealWatchOptions): AbortableLoop {
     const { conditional } = objects;
     if (conditional === undefined || head.database === null) {
       throw new RetentionError(
-        'RETENTION_SEAL_BUCKET wants an object store that can write on a condition',
+        'RETENTION_SEAL_BUCKET needs an object store with conditional writes',
       );
     }
     const key = sealKey(head.database, head.seal);

@@ -52,7 +52,7 @@ const PAGE_RESULTS = 50_000;
 /** @throws RetentionError when the work was ended by a signal. */
 export function refuseStopped(signal: AbortSignal | undefined): void {
   if (signal?.aborted !== true) return;
-  throw new RetentionError('It was stopped before its end; nothing is said of the rest', {
+  throw new RetentionError('It was stopped before its end. The rest was not checked', {
     code: 'STOPPED',
   });
 }

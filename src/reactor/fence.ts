@@ -191,7 +191,7 @@ class S3Fence implements Fence {
       throw new RefusedError(
         bucket === undefined
           ? 'RETENTION_FENCE=s3 keeps an object in the first bucket of S3_RESULT_BUCKET, which names none'
-          : 'RETENTION_FENCE=s3 wants an object store that can write on a condition',
+          : 'RETENTION_FENCE=s3 needs an object store with conditional writes',
         { remedy: 'Set S3_RESULT_BUCKET, or RETENTION_FENCE=none.' },
       );
     }

@@ -34,7 +34,7 @@ type CronState = Omit<CronFacts, 'jobs'>;
  */
 export async function readCron(database: Queryable): Promise<CronFacts> {
   const [state] = await database.query<CronState>('select * from retention.cron_state()');
-  if (state === undefined) throw new Error('pg_cron could not be looked at');
+  if (state === undefined) throw new Error('pg_cron could not be read');
   const jobs = await database.query<TickJob>('select * from retention.tick_jobs()');
   return { ...state, jobs };
 }
@@ -72,7 +72,7 @@ export async function readCronElsewhere(database: Queryable, ticked: string): Pr
     cross join (select pg_has_role('pg_read_all_settings', 'usage') as may_see_settings) m
     left join pg_extension e on e.extname = 'pg_cron'`,
   );
-  if (state === undefined) throw new Error('pg_cron could not be looked at');
+  if (state === undefined) throw new Error('pg_cron could not be read');
   if (!state.may_look) return { ...state, jobs: [] };
   const jobs = await database.query<TickJob>(
     `select j.jobid as job_id, coalesce(j.jobname, j.command) as name, j.active, j.schedule,

@@ -222,7 +222,7 @@ describeDatabase('the pool', () => {
       await client.query('insert into public.kept values (3)');
       await client.query('select 1/0').catch(() => undefined);
     });
-    await expect(swallowed).rejects.toThrow('had failed before it was to be committed');
+    await expect(swallowed).rejects.toThrow('had failed before its commit');
     expect(await pool.query('select a from public.kept')).toEqual([{ a: 1 }]);
   });
 

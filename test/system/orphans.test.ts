@@ -488,7 +488,7 @@ describeDatabase('retention orphans', () => {
     const { code, stderr } = await orphans(['--delete', '--list', file], {
       S3_RESULT_BUCKET: 'another',
     });
-    expect([code, stderr]).toEqual([3, expect.stringContaining('none of the allowed buckets')]);
+    expect([code, stderr]).toEqual([3, expect.stringContaining('not one of the allowed buckets')]);
     expect(has('orphan')).toBe(true);
   });
 

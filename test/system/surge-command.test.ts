@@ -61,7 +61,7 @@ describeDatabase('retention surge', () => {
     [['surge', 'show', '4711'], 'there is no surge 4711'],
     [['surge', 'release', '4711', '--expect', '1'], 'there is no surge 4711'],
     [['surge', 'release', '1', '--expect', '-1'], 'expected a whole number above zero; given "-1"'],
-    [['reconcile', '--expect', '5'], '--expect: expected beside what narrows the reconcile'],
+    [['reconcile', '--expect', '5'], '--expect: expected with --tenant, --run or --older-than'],
   ])('%j is refused in one sentence', async (parameters, sentence) => {
     const { code, stderr } = await stack.run(parameters);
     expect([code, stderr]).toEqual([2, expect.stringContaining(sentence)]);

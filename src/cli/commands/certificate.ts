@@ -63,7 +63,8 @@ async function run(options: Options): Promise<void> {
     throw new UsageError(
       'certificate: expected --tenant (or --no-tenant), --from, --to and --out',
       {
-        remedy: 'Whose results, of which time, and where to: none of it has a default.',
+        remedy:
+          'Say whose results, of which time, and where the certificate is written. None of these has a default.',
       },
     );
   }

@@ -85,8 +85,8 @@ async function run(options: Options): Promise<void> {
     throw new UsageError(`orphans: --${stray[0]} does not go with ${out}; nothing was done`, {
       remedy:
         options.delete === true
-          ? 'Exactly the list is deleted; what it is of was said when it was made.'
-          : 'It goes with --delete.',
+          ? 'A list is deleted exactly as it was made. Give this option when you make a list.'
+          : 'Give it with --delete.',
     });
   }
   if (options.delete === true) await deleteList(options.list, options);

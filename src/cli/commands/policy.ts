@@ -143,7 +143,7 @@ async function confirmPending(tenant: string | undefined, options: YesOption): P
       else if (tenantId === undefined) printLine('No policy waits for a confirmation.');
       else {
         throw new UsageError(`no policy of tenant ${tenantId} waits for a confirmation`, {
-          remedy: 'See what does with: retention policy list',
+          remedy: 'See which policies wait with: retention policy list',
         });
       }
     }
@@ -271,7 +271,7 @@ async function readDays(text: string): Promise<number> {
   const days = parseDuration(text, 'the policy') / MILLISECONDS.day;
   if (days >= 1 && days <= MAX_DAYS) return days;
   throw new UsageError(`the policy: expected 1 day to 99 years (${MAX_DAYS}d); given "${text}"`, {
-    remedy: 'To keep something for ever, place a hold on it: retention hold place --help',
+    remedy: 'To keep something for ever, place a hold: retention hold place --help',
   });
 }
 

@@ -197,7 +197,7 @@ async function exportAll({ out, json }: ExportOptions): Promise<void> {
   const { UsageError } = await import('../../errors.ts');
   if (out === undefined || out.trim() === '') {
     throw new UsageError('proof export: expected --out PATH; given none', {
-      remedy: 'Name a folder that is there, or a file that is not.',
+      remedy: 'Name an existing folder, or a new file.',
     });
   }
   const made = await run((assembly, request) => assembly.exportProof({ ...request, out }));

@@ -256,12 +256,12 @@ async function readOptions(options: Options): Promise<{
     options.olderThan === undefined ? undefined : parseDuration(options.olderThan, '--older-than');
   if (olderThan !== undefined && olderThan < MILLISECONDS.day) {
     throw new UsageError(`--older-than: expected 1d or more; given "${options.olderThan}"`, {
-      remedy: 'No policy keeps results for less than a day, and neither does a cutoff.',
+      remedy: 'A cutoff is at least one day, as a policy is.',
     });
   }
   const isNarrowed = [tenant, runs, olderThan, limit].some((it) => it !== undefined);
   if (!isNarrowed && expected !== undefined) {
-    throw new UsageError('--expect: expected beside what narrows the reconcile; given alone', {
+    throw new UsageError('--expect: expected with --tenant, --run or --older-than; given alone', {
       remedy: 'Release what was set aside instead: retention surge list',
     });
   }

@@ -37,7 +37,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
   const holdFor = parseDuration(options.holdFor, '--hold-for');
   if (holdFor < MILLISECONDS.minute) {
     throw new UsageError(`--hold-for: expected 1m or more; given "${options.holdFor}"`, {
-      remedy: 'With no time to take it out of the way, the next tick would take it again.',
+      remedy: 'Without a hold the next tick would delete it again.',
     });
   }
   const { config, logger } = await readSettings('restore');

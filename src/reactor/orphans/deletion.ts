@@ -76,7 +76,7 @@ export async function deleteOrphans(options: OrphanDeletionOptions): Promise<Orp
   const { allowedBuckets, store, expected, by } = options;
   if (allowedBuckets !== undefined && !allowedBuckets.includes(summary.bucket)) {
     throw new RefusedError(
-      `no orphan was deleted: bucket ${summary.bucket} is none of the allowed buckets`,
+      `no orphan was deleted: bucket ${summary.bucket} is not one of the allowed buckets`,
       { remedy: 'S3_RESULT_BUCKET does not name it.' },
     );
   }
@@ -221,7 +221,7 @@ class OrphanRun {
     if (claim.keys.length === 0) return;
     if (claim.purge && objects.versions === undefined) {
       await this.#settle(page, claim);
-      throw new Stop('every version is to be deleted, and this object store cannot do that');
+      throw new Stop('every version must be deleted, and this object store cannot do that');
     }
     this.#progress.ask(number, claim.keys);
     page.noteAsked(claim.keys);

@@ -245,8 +245,7 @@ function notAList(path: string, because: string): UsageError {
 
 function alreadyThere(path: string): UsageError {
   return new UsageError(`--list: ${path} is there already; it was not changed`, {
-    remedy:
-      'Name a file that is not there yet, or say --delete, if this is the list to be deleted.',
+    remedy: 'Name a new file. To delete what this list names, add --delete.',
   });
 }
 

@@ -26,7 +26,7 @@ export class OrphanListLock {
     throw new RefusedError(
       `no orphan was deleted: ${holder.name} is deleting the same list (see ${this.#path})`,
       {
-        remedy: 'Wait until it has ended. Where it does not live any more, remove that file.',
+        remedy: 'Wait until it has ended. If it has ended already, remove that file.',
       },
     );
   }
