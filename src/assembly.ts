@@ -192,7 +192,8 @@ export function createReactor(options: LibraryOptions): Reactor {
  *
  * @throws UsageError for a selection that does not say what it means.
  * @throws ConfigurationError when the configuration names no bucket.
- * @throws RefusedError while the reactor is disabled, and when more results that are not due are selected than were
+ * @throws ClosedError while the gate is closed.
+ * @throws RefusedError when more results that are not due are selected than were
  * expected.
  * @throws DatabaseError
  */
@@ -236,8 +237,8 @@ export type VerifyRequest = LibraryOptions &
  * @throws UsageError when no bucket is known, for `buckets` or a `prefix` without a value, and when the given object
  * store cannot list.
  * @throws ConfigurationError when the configuration names no bucket.
- * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
- * reactor is disabled, unless this is a dry run.
+ * @throws RefusedError when so much is gone that this looks like the wrong store.
+ * @throws ClosedError while the gate is closed, unless this is a dry run.
  * @throws DatabaseError
  */
 export async function verify(request: VerifyRequest): Promise<Verification> {

@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
+import { countOf } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import { printLine } from './output.ts';
 
@@ -24,7 +25,7 @@ export interface VerifyOptions {
  *
  * @throws UsageError for options that do not go together, or a prefix that nothing bears.
  * @throws UsageError also for a margin of less than an hour.
- * @throws RefusedError while the reactor is disabled.
+ * @throws ClosedError while the reactor is disabled.
  */
 export async function verifyIfAsked(
   config: Config,
@@ -68,12 +69,24 @@ export async function verifyIfAsked(
   };
   const verified = await verify(request);
   const { listed, stamped } = verified;
-  if (options.prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
+  if (
+    options.prefix !== undefined &&
+    listed === 0 &&
+    stamped === 0 &&
+    !hasFailed(verified) &&
+    !(await isKnownPrefix(config, logger, options.prefix))
+  ) {
     throw new UsageError(`no object and no run has a key that begins with "${options.prefix}"`, {
       remedy: 'A prefix is the literal beginning of the keys, such as results/2026-.',
     });
   }
   return verified;
+}
+
+/** Whether a run had a key that begins so: once all of them are cleared, there is nothing to list and nothing wrong. */
+async function isKnownPrefix(config: Config, logger: Logger, prefix: string): Promise<boolean> {
+  const { withStore } = await import('../assembly.ts');
+  return withStore({ config, logger }, (store) => store.hasKeyLike(prefix));
 }
 
 /** The keys that a verify adds to `reconcile --json`. */
@@ -96,13 +109,15 @@ export function printVerified(verified: Verification | undefined, options: Verif
   if (verified === undefined) return;
   const { listed, stamped, requeued, orphans, failedBuckets, passedBy } = verified;
   const would = options.dryRun === true ? 'would be ' : '';
-  printLine(`${listed} objects listed`);
+  printLine(`${countOf(listed, 'object')} listed`);
   if (options.verify === true) {
-    printLine(`${stamped} results whose object is gone ${would}stamped`);
-    printLine(`${requeued} results whose object is back ${would}taken up again`);
+    printLine(`${countOf(stamped, 'result')} whose object is gone ${would}stamped`);
+    printLine(`${countOf(requeued, 'result')} whose object is back ${would}taken up again`);
   }
   if (options.orphans === true) {
-    printLine(`${orphans.objects} orphans older than the margin (${orphans.bytes} bytes)`);
+    printLine(
+      `${countOf(orphans.objects, 'orphan')} older than the margin (${countOf(orphans.bytes, 'byte')})`,
+    );
   }
   for (const { bucket, code, reason } of failedBuckets) {
     printLine(escapeControls(`bucket ${bucket} could not be verified: ${code} ${reason}`));

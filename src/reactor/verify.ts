@@ -1,3 +1,4 @@
+import { countOf } from '../numbers.ts';
 import { RefusedError, UsageError } from '../errors.ts';
 import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
@@ -246,9 +247,12 @@ class VerifyRun {
     const stamped = dryRun ? gone.length : await store.stampGone(bucket, gone);
     this.#stamped += stamped;
     if (stamped < gone.length) {
-      logger.warning(`${gone.length - stamped} results whose object is gone were not stamped`, {
-        bucket,
-      });
+      logger.warning(
+        `${countOf(gone.length - stamped, 'result')} whose object is gone ${gone.length - stamped === 1 ? 'was' : 'were'} not stamped`,
+        {
+          bucket,
+        },
+      );
     }
   }
 

@@ -119,7 +119,7 @@ describeDatabase('the README', () => {
     const listened = await guide.run('npx retention listen', { ...LISTENS, code: 130 });
     expect(listened.stderr).toContain('INFO Stopped');
     await guide.sql('select retention.configure');
-    await guide.type('retention reconcile', { code: 3 });
+    await guide.type('retention reconcile', { code: 1 });
     await sql(`select retention.configure('{"enabled": true}')`);
   }
 

@@ -1,3 +1,4 @@
+import { countOf } from '../../numbers.ts';
 import { Command } from 'commander';
 import type { Approval } from '../../store/approvals.ts';
 import type { Store } from '../../store/store.ts';
@@ -105,7 +106,7 @@ function describe({ what, results }: Approval): string {
   const text = Object.entries(what)
     .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join(', ');
-  return results === null ? text : `${text} (${results} results would become due)`;
+  return results === null ? text : `${text} (${countOf(results, 'result')} would become due)`;
 }
 
 /** One's own request, or one that is closed, is a refusal and no wrong usage. */

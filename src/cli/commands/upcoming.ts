@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { showNumber } from '../../numbers.ts';
+import { showCount, showNumber } from '../../numbers.ts';
 import type { Upcoming } from '../../store/upcoming.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { withUsage } from '../refusals.ts';
@@ -69,7 +69,7 @@ async function upcoming({ days, tenant, json }: Options): Promise<void> {
   const dated = rows.filter(({ day }) => day !== null);
   printLine();
   printLine(
-    `${showNumber(sumOf(dated))} results may go in these days, by UTC; ` +
+    `${showCount(sumOf(dated), 'result')} may go in these days, by UTC; ` +
       `${showNumber(sumOf(rows) - sumOf(dated))} are kept.`,
   );
 }
