@@ -74,6 +74,16 @@ export default defineConfig({
         test: { name: 'long', include: ['test/rigs/long/**/*.test.ts'], testTimeout: 0 },
       },
       {
+        // Every PostgreSQL and Node that is supported: `npm run test:versions`.
+        extends: true,
+        test: {
+          name: 'versions',
+          include: ['test/rigs/versions/**/*.test.ts'],
+          testTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
         // Promise 13 with a million rows: `npm run test:large`.
         extends: true,
         test: { name: 'large', include: ['test/rigs/large/**/*.test.ts'], testTimeout: 0 },

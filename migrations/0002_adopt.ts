@@ -4,6 +4,7 @@ import { dropFunctions, installAdoption } from './support/functions.ts';
 import { buildIndexes, dropIndexes } from './support/indexes.ts';
 import { setLimits } from './support/limits.ts';
 import { outsideTransaction, withAllLocks, withLockRetries } from './support/live-table.ts';
+import { checkRunner } from './support/runner-version.ts';
 import { setting } from './support/setting.ts';
 
 interface Adapter {
@@ -18,6 +19,7 @@ interface Adapter {
  * application has none (no rewrite, one short lock), and builds the two indexes.
  */
 export async function up(pgm: MigrationBuilder): Promise<void> {
+  checkRunner();
   await setLimits(pgm.db);
   await installAdoption(pgm);
   const cronUrl = await cronDatabaseUrl(pgm);

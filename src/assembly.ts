@@ -215,7 +215,8 @@ export function createReactor(options: ReactorOptions): Reactor {
  *
  * @throws UsageError for a selection that does not say what it means.
  * @throws ConfigurationError when the configuration names no bucket.
- * @throws RefusedError while the reactor is disabled, and when more results that are not due are selected than were
+ * @throws ClosedError while the gate is closed.
+ * @throws RefusedError when more results that are not due are selected than were
  * expected.
  * @throws DatabaseError
  */

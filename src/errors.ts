@@ -96,6 +96,15 @@ export class RefusedError extends RetentionError {
   }
 }
 
+/** Nothing was done, because the reactor is halted, disabled or not the one that deletes: no confirmation helps. */
+export class ClosedError extends RetentionError {
+  override readonly name = 'ClosedError';
+
+  constructor(message: string, options: Pick<RetentionErrorOptions, 'remedy' | 'cause'> = {}) {
+    super(message, { ...options, code: 'CLOSED', exitCode: EXIT_CODE.failed });
+  }
+}
+
 /** What is known of a failure in or on the way to the database. */
 export interface DatabaseErrorOptions extends RetentionErrorOptions {
   /** The SQLSTATE, when the server itself answered. */

@@ -65,6 +65,7 @@ export {
 } from './assembly-orphans.ts';
 export { type Config, readConfig } from './config/config.ts';
 export {
+  ClosedError,
   ConfigurationError,
   DatabaseError,
   EXIT_CODE,

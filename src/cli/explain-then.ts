@@ -1,3 +1,4 @@
+import { showCount } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { ExplanationThen } from '../store/history.ts';
 import { printJson, printLine } from './output.ts';
@@ -53,7 +54,10 @@ function factsOf(
     ['completed', showDate(run.completed_at)],
     ['object', run.key === null ? undefined : `${run.bucket ?? '(no bucket)'} ${run.key}`],
     ['receipt', run.receipt ?? undefined],
-    ['policy', run.retain_days === null ? undefined : `${run.retain_days} days${setBy}`],
+    [
+      'policy',
+      run.retain_days === null ? undefined : `${showCount(run.retain_days, 'day')}${setBy}`,
+    ],
     ['due', showDate(run.due_at)],
     ...(run.holds ?? []).map((hold) => ['hold', describeHold(hold)] as const),
     ['flagged', showDate(run.flagged_at)],

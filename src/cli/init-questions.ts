@@ -1,3 +1,4 @@
+import { showCount } from '../numbers.ts';
 import { type Interface, createInterface } from 'node:readline/promises';
 import type { AdoptionProposal } from '../assembly-adoption.ts';
 import { UsageError } from '../errors.ts';
@@ -68,7 +69,8 @@ async function askForPlace(given: InitAnswers, look: Look, ask: Ask): Promise<In
   const { table, tables } = await look(answers);
   if (tables.length > 0) {
     say('Tables that look like one of runs with results:');
-    for (const { name, about_rows } of tables) say(`  ${name}, about ${about_rows} rows`);
+    for (const { name, about_rows } of tables)
+      say(`  ${name}, about ${showCount(about_rows, 'row')}`);
   }
   return { ...answers, table: await ask('Table of the runs', table ?? tables[0]?.name) };
 }

@@ -3,7 +3,7 @@ import { type Command, CommanderError } from 'commander';
 import { EXIT_CODE } from '../errors.ts';
 import { printJsonError, reportCrash, reportError } from './output.ts';
 import { watchPatience } from './patience.ts';
-import { createProgram } from './program.ts';
+import { createProgram, showHelp } from './program.ts';
 
 /** Looked for before the arguments are read, since what is wrong may be an argument. */
 const isJson = process.argv.slice(2).includes('--json');
@@ -13,6 +13,8 @@ async function main(): Promise<void> {
   throwOnExit(program);
   const patience = watchPatience(program);
   try {
+    const [first, ...words] = process.argv.slice(2);
+    if (first === 'help') showHelp(program, words);
     await program.parseAsync();
   } catch (error) {
     // commander has printed its message already, also for --help and --version.

@@ -184,7 +184,10 @@ export async function confirm(
   }
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = await prompt.question(`${escapeControls(question)} [y/N] `);
+    // The input may end (Ctrl-D), and then no answer ever comes.
+    const ended = new Promise<string>((resolve) => prompt.once('close', () => resolve('')));
+    const asked = prompt.question(`${escapeControls(question)} [y/N] `);
+    const answer = await Promise.race([asked, ended]);
     if (/^y(?:es)?$/iu.test(answer.trim())) return;
   } finally {
     prompt.close();

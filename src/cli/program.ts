@@ -28,6 +28,25 @@ import { surgeCommand } from './commands/surge.ts';
 import { watchCommand } from './commands/watch.ts';
 import { webhookCommand } from './commands/webhook.ts';
 
+/**
+ * Shows the help of a command of a command: the library's own `help` knows the first word alone.
+ *
+ * @throws CommanderError always, as its help and its errors do.
+ */
+export function showHelp(program: Command, words: readonly string[]): never {
+  let command = program;
+  for (const word of words.filter((each) => !each.startsWith('-'))) {
+    const child = command.commands.find((each) => each.name() === word);
+    if (child === undefined) {
+      return command.error(`error: unknown command '${words.join(' ')}'`, {
+        code: 'commander.unknownCommand',
+      });
+    }
+    command = child;
+  }
+  return command.help();
+}
+
 /** Everything heavy is loaded by the command that needs it, so that `--help` comes at once. */
 export function createProgram(): Command {
   const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };

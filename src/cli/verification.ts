@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts';
 import type { Logger } from '../logger.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
+import { countOf } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import { withListingProgress } from './listing-progress.ts';
 import { printLine } from './output.ts';
@@ -31,7 +32,7 @@ export interface VerifyOptions {
  *
  * @throws UsageError for options that do not go together, or a prefix that nothing bears.
  * @throws UsageError also for a margin of less than an hour.
- * @throws RefusedError while the reactor is disabled.
+ * @throws ClosedError while the reactor is disabled.
  */
 export async function verifyIfAsked(
   config: Config,
@@ -91,13 +92,32 @@ export async function verifyIfAsked(
     verify({ ...request, onProgress }),
   );
   const { listed, stamped } = verified;
-  if (prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
+  if (
+    prefix !== undefined &&
+    listed === 0 &&
+    stamped === 0 &&
+    !hasFailed(verified) &&
+    !(await areKnownPrefixes(config, logger, prefix))
+  ) {
     const named = prefix.map((each) => `"${each}"`).join(' or ');
     throw new UsageError(`no object and no run has a key that begins with ${named}`, {
       remedy: 'A prefix is the literal beginning of the keys, such as results/2026-.',
     });
   }
   return verified;
+}
+
+/** Whether runs had keys that begin so: once all of them are cleared, there is nothing to list and nothing wrong. */
+async function areKnownPrefixes(
+  config: Config,
+  logger: Logger,
+  prefixes: readonly string[],
+): Promise<boolean> {
+  const { withStore } = await import('../assembly.ts');
+  return withStore({ config, logger }, async (store) => {
+    const known = await Promise.all(prefixes.map((prefix) => store.hasKeyLike(prefix)));
+    return known.some(Boolean);
+  });
 }
 
 /** The keys that a verify adds to `reconcile --json`. */
@@ -120,13 +140,15 @@ export function printVerified(verified: Verification | undefined, options: Verif
   if (verified === undefined) return;
   const { listed, stamped, requeued, orphans, failedBuckets, passedBy } = verified;
   const would = options.dryRun === true ? 'would be ' : '';
-  printLine(`${listed} objects listed`);
+  printLine(`${countOf(listed, 'object')} listed`);
   if (options.verify === true) {
-    printLine(`${stamped} results whose object is gone ${would}stamped`);
-    printLine(`${requeued} results whose object is back ${would}taken up again`);
+    printLine(`${countOf(stamped, 'result')} whose object is gone ${would}stamped`);
+    printLine(`${countOf(requeued, 'result')} whose object is back ${would}taken up again`);
   }
   if (options.orphans === true) {
-    printLine(`${orphans.objects} orphans older than the margin (${orphans.bytes} bytes)`);
+    printLine(
+      `${countOf(orphans.objects, 'orphan')} older than the margin (${countOf(orphans.bytes, 'byte')})`,
+    );
   }
   for (const { bucket, code, reason } of failedBuckets) {
     printLine(escapeControls(`bucket ${bucket} could not be verified: ${code} ${reason}`));

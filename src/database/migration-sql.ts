@@ -10,6 +10,8 @@ export interface MigrationSqlOptions {
   readonly from?: string | undefined;
   /** The last. Default: the last there is. */
   readonly to?: string | undefined;
+  /** Whether the text opens and ends its transaction. Default: true; false for a tool that does. */
+  readonly transaction?: boolean | undefined;
   readonly settings: MigrationSettings;
 }
 
@@ -21,7 +23,7 @@ export interface MigrationSqlOptions {
  * @throws UsageError for a migration that is not there, and where pg_cron lives in another database.
  */
 export async function writeMigrationSql(options: MigrationSqlOptions): Promise<string> {
-  const { settings } = options;
+  const { settings, transaction = true } = options;
   if (settings.cronDatabaseUrl !== undefined && settings.scheduler !== 'internal') {
     throw new UsageError('one SQL text cannot schedule a job in another database', {
       remedy:
@@ -37,7 +39,7 @@ export async function writeMigrationSql(options: MigrationSqlOptions): Promise<s
   const parts = await Promise.all(chosen.map((name) => write(name, chosen, shipped, settings)));
   return [
     '-- What `retention migrate up` would run. As one transaction; run it as the owner of the table.',
-    'begin;',
+    ...(transaction ? ['begin;'] : []),
     BOOK_KEEPING,
     ...parts.filter((part) => part !== ''),
     ...chosen.map(
@@ -45,7 +47,7 @@ export async function writeMigrationSql(options: MigrationSqlOptions): Promise<s
         `insert into retention.pgmigrations (name, run_on)\nselect ${literal(name)}, now()\n` +
         `where not exists (select from retention.pgmigrations where name = ${literal(name)});`,
     ),
-    'commit;',
+    ...(transaction ? ['commit;'] : []),
     '',
   ].join('\n\n');
 }

@@ -1,3 +1,4 @@
+import { countOf } from '../numbers.ts';
 import { RetentionError } from '../errors.ts';
 import { withLinkedAbort } from '../lifecycle/linked-abort.ts';
 import { Semaphore } from '../lifecycle/semaphore.ts';
@@ -324,7 +325,8 @@ export class BucketVerify {
     const stamped = dryRun ? gone.length : await store.stampGone(bucket, gone);
     this.#stamped += stamped;
     if (stamped < gone.length) {
-      logger.warning(`${gone.length - stamped} results whose object is gone were not stamped`, {
+      const left = countOf(gone.length - stamped, 'result');
+      logger.warning(`${left} not stamped, though the object is gone`, {
         bucket,
       });
     }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { RefusedError, describeError } from '../errors.ts';
+import { ClosedError, RefusedError, describeError } from '../errors.ts';
 import { sayFailure } from '../failure-words.ts';
 import { type AbortableLoop, createAbortableLoop } from '../lifecycle/abortable-loop.ts';
 import { type Clock, systemClock } from '../lifecycle/clock.ts';
@@ -53,7 +53,7 @@ export interface Fence {
   /**
    * Waits until it is held.
    *
-   * @throws RefusedError when another database has it, or S3 refuses or does not answer.
+   * @throws ClosedError when another database has it, or S3 refuses or does not answer.
    */
   hold(signal?: AbortSignal): Promise<void>;
 }
@@ -147,7 +147,7 @@ class S3Fence implements Fence {
       if (this.isHeld()) return;
       signal?.throwIfAborted();
       if (this.#isFinal || this.#clock.now() - startedAt > patience) {
-        throw new RefusedError(`Nothing was flagged and nothing deleted: ${this.#because}`, {
+        throw new ClosedError(`Nothing was flagged and nothing deleted: ${this.#because}`, {
           remedy: 'See: retention fence show. Or look with --dry-run.',
         });
       }

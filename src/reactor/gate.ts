@@ -1,4 +1,4 @@
-import { RefusedError } from '../errors.ts';
+import { ClosedError } from '../errors.ts';
 import type { GateReason } from '../store/gate.ts';
 
 /** Reasons for which a dry run cannot look either. */
@@ -7,7 +7,7 @@ const CANNOT_LOOK: ReadonlySet<string> = new Set(['detached', 'index missing']);
 /**
  * Refuses what would flag, delete or stamp while the gate is closed. Looking still works.
  *
- * @throws RefusedError with the gate's first reason and its remedy.
+ * @throws ClosedError with the gate's first reason and its remedy.
  */
 export async function refuseWhileClosed(store: {
   readGate(): Promise<readonly GateReason[]>;
@@ -32,7 +32,7 @@ const CAN_RESTORE: ReadonlySet<string> = new Set([
  * Refuses to bring results back where this is not known to be the database, and the table, that they belong to. In an
  * incident, with everything halted, it works.
  *
- * @throws RefusedError with the gate's reason and its remedy.
+ * @throws ClosedError with the gate's reason and its remedy.
  */
 export async function refuseElsewhere(store: {
   readGate(): Promise<readonly GateReason[]>;
@@ -40,13 +40,13 @@ export async function refuseElsewhere(store: {
   const gate = await store.readGate();
   const closed = gate.find(({ reason }) => !CAN_RESTORE.has(reason));
   if (closed === undefined) return;
-  throw new RefusedError(`Nothing was restored: ${closed.because}`, { remedy: closed.remedy });
+  throw new ClosedError(`Nothing was restored: ${closed.because}`, { remedy: closed.remedy });
 }
 
 /**
  * Asks the variable, which holds for this process also where the database says otherwise.
  *
- * @throws RefusedError while it is false.
+ * @throws ClosedError while it is false.
  */
 export function refuseWhileDisabled(config: { readonly enabled: boolean }): void {
   if (config.enabled) return;
@@ -57,8 +57,8 @@ export function refuseWhileDisabled(config: { readonly enabled: boolean }): void
   );
 }
 
-function refusal(because: string, remedy: string, canLook: boolean): RefusedError {
-  return new RefusedError(`Nothing was flagged and nothing deleted: ${because}`, {
+function refusal(because: string, remedy: string, canLook: boolean): ClosedError {
+  return new ClosedError(`Nothing was flagged and nothing deleted: ${because}`, {
     remedy: canLook ? `${remedy}. Or look with --dry-run.` : remedy,
   });
 }

@@ -181,7 +181,7 @@ class RetentionListener implements Listener {
     const again = await this.#options.store.stampAgain();
     if (again.stamped > 0) {
       this.#options.logger.info(
-        `${again.stamped} runs were stamped whose S3 objects had been deleted before`,
+        `${countOf(again.stamped, 'run was', 'runs were')} stamped whose S3 objects had been deleted before`,
         { waiting: again.waiting },
       );
     }

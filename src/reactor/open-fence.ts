@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { type Config, firstBucket } from '../config/config.ts';
-import { RefusedError } from '../errors.ts';
+import { ClosedError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { DeletionOptions } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -32,7 +32,7 @@ export function openFence({ config, store, objects, logger, onHeld }: OpenFenceO
 /**
  * Holds the fence for as long as `work` takes.
  *
- * @throws RefusedError when another database has it, or S3 refuses it or does not answer.
+ * @throws ClosedError when another database has it, or S3 refuses it or does not answer.
  */
 export async function withFence<Result>(
   options: OpenFenceOptions & {
@@ -61,7 +61,7 @@ export function fenced(
   const { versions } = objects;
   const inTime = (options: DeletionOptions = {}): DeletionOptions => {
     const whyNot = fence.whyNot();
-    if (whyNot !== undefined) throw new RefusedError(`Nothing more is deleted: ${whyNot}`);
+    if (whyNot !== undefined) throw new ClosedError(`Nothing more is deleted: ${whyNot}`);
     return { ...options, endsAt: Math.min(options.endsAt ?? Infinity, fence.heldUntil()) };
   };
   return {

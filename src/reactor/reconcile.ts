@@ -59,7 +59,7 @@ const MAX_BUSY_LOOKS = 20;
  * nothing visible is left. Waits for a flagging pass that is running, for short pauses of a bucket and for
  * what a listener has in hand. Needs no listener and no scheduler.
  *
- * @throws RefusedError while the reactor is disabled.
+ * @throws ClosedError while the gate is closed.
  * @throws DatabaseError
  */
 export async function reconcile(options: ReconcileOptions): Promise<Reconciliation> {

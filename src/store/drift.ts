@@ -121,6 +121,19 @@ export async function stampGone(
 }
 
 /**
+ * Whether any run, cleared or not, has a key that begins so. Reads the table until one is found.
+ *
+ * @throws DatabaseError
+ */
+export async function hasKeyLike(database: Queryable, prefix: string): Promise<boolean> {
+  const [row] = await database.query<{ known: boolean }>(
+    'select exists (select from retention.result r where starts_with(r.key::text, $1)) as known',
+    [prefix],
+  );
+  return row?.known ?? false;
+}
+
+/**
  * `retention.sort_strays`
  *
  * @param marginSeconds younger orphans are not counted.

@@ -1,8 +1,11 @@
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
   type MigrationSettings,
   readMigrationState,
@@ -104,18 +107,29 @@ describeDatabase('the one job of pg_cron', () => {
       });
     }
 
-    test('in a schema of its own, and known to the product', async () => {
+    test('beside the migrations of a project, in a schema of its own, and known to the product', async () => {
+      const own = mkdtempSync(join(tmpdir(), 'retention-project-'));
+      onTestFinished(() => rmSync(own, { recursive: true, force: true }));
+      writeFileSync(join(own, '1_notes.sql'), 'create table notes (id int);');
+      await plain('up', '-m', own);
       const flags = ['--migrations-schema', 'retention', '--create-migrations-schema'];
       await plain('up', ...flags);
       expect(await jobs()).toBe(THE_JOB);
       const { applied, pending } = await readMigrationState(server.url('app'));
       expect([applied.length > 2, pending]).toEqual([true, []]);
       expect(await migrate()).toEqual([]);
+      // A later one of the project comes after ours, and an earlier one of ours is none of its own.
+      writeFileSync(join(own, '2_notes.sql'), 'alter table notes add column text text;');
+      await plain('up', '-m', own);
+      expect(await server.sql(`select string_agg(name, ',' order by id) from pgmigrations`)).toBe(
+        '1_notes,2_notes',
+      );
       await plain('up', ...flags);
       expect(await jobs()).toBe(THE_JOB);
       expect(await server.sql('select flagged from retention.flag_expired() as flagged')).toBe('0');
       expect(await migrate('down')).toHaveLength(applied.length);
       expect(await jobs()).toBe('');
+      await server.sql('drop table notes, pgmigrations');
     });
 
     test('without any flags', async () => {

@@ -46,6 +46,8 @@ export interface CliOptions {
   readonly cwd?: string;
   /** Another program of the project, in place of the built command. */
   readonly main?: string;
+  /** Another Node. Default: the one that runs the tests. */
+  readonly execPath?: string;
   /** Runs it on a terminal of its own, made by util-linux's `script`; both streams are its stdout. */
   readonly onTerminal?: boolean;
 }
@@ -58,7 +60,7 @@ export interface CliOptions {
  */
 export function startCli(parameters: readonly string[], options: CliOptions = {}): RunningCli {
   if (!existsSync(MAIN)) throw new Error('dist/cli/main.js is missing: run "npm run build" first.');
-  const words = [options.main ?? MAIN, ...parameters];
+  const words = [options.execPath ?? process.execPath, options.main ?? MAIN, ...parameters];
   const [program = '', ...rest] = commandLine(words, options.onTerminal === true);
   const child = spawn(program, rest, {
     cwd: options.cwd ?? fileURLToPath(new URL('../..', import.meta.url)),
@@ -68,8 +70,7 @@ export function startCli(parameters: readonly string[], options: CliOptions = {}
   return new CliProcess(child, options.main === undefined ? parameters : []);
 }
 
-function commandLine(words: readonly string[], onTerminal: boolean): readonly string[] {
-  const line = [process.execPath, ...words];
+function commandLine(line: readonly string[], onTerminal: boolean): readonly string[] {
   if (!onTerminal) return line;
   const quoted = line.map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`);
   return ['script', '--quiet', '--return', '--command', quoted.join(' '), '/dev/null'];

@@ -177,7 +177,7 @@ export async function expectToldAsCopy(copy: WatchedCopy, because: RegExp): Prom
   await playTenMinutes(copy);
 
   const reconciled = await copy.run('reconcile');
-  expect(reconciled).toMatchObject({ code: 3 });
+  expect(reconciled).toMatchObject({ code: 1 });
   expect(reconciled.stderr).toMatch(because);
 
   const doctor = JSON.parse((await copy.run('doctor', '--json')).stdout) as {

@@ -45,7 +45,7 @@ describeDatabase('coming from a loop of one deletion a run', () => {
     await guide.type('retention hold release 1');
     await stack.server().sql(`update retention.hold set released_at = now() - interval '2 hours'`);
 
-    const refused = await guide.type('retention reconcile', { code: 3 });
+    const refused = await guide.type('retention reconcile', { code: 1 });
     expect(refused.stderr).toContain('disabled');
     await guide.run('DPP_RETENTION_ENABLED=true retention migrate up');
     await guide.run('retention reconcile --tenant tenant_abc --limit 10');

@@ -52,7 +52,7 @@ describeDatabase('what the README and the pages beside it show', () => {
   test('the page about settings goes as written', LONG, async () => {
     const guide = open('docs/settings.md');
     await guide.sql('select retention.configure');
-    await guide.type('retention reconcile', { code: 3 });
+    await guide.type('retention reconcile', { code: 1 });
     await sql(`select retention.configure('{"enabled": true}')`);
     guide.end();
   });

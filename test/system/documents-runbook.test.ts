@@ -144,7 +144,7 @@ describeDatabase('the operating guide', () => {
     );
     const [kept = ''] = await stack.insert();
     await guide.sql(`select retention.configure('{"enabled": false}')`);
-    const refusal = await guide.type('retention reconcile', { code: 3 });
+    const refusal = await guide.type('retention reconcile', { code: 1 });
     expect(refusal.stderr).toContain('disabled');
     expect(guide.text('data:')).toContain(`DPP_RETENTION_ENABLED: 'false'`);
     await guide.sql(`select retention.configure('{"enabled": true}')`);

@@ -109,24 +109,30 @@ describeDatabase('the exit codes of the commands', () => {
     }
   });
 
-  test('0 for what only looks while it is halted, 3 for what would delete', async () => {
-    await stack.insertResults({ count: 2 });
+  test('0 for what only looks while it is halted, 1 for what would delete', async () => {
+    const [known = ''] = await stack.insertResults({ count: 2 });
+    expect((await stack.run(['explain', RUN])).code).toBe(1);
     await stack.run(['halt', '--reason', 'fire']);
-    const looking = [['status'], ['explain', RUN], ['policy', 'list'], ['reconcile', '--dry-run']];
+    const looking = [
+      ['status'],
+      ['explain', known],
+      ['policy', 'list'],
+      ['reconcile', '--dry-run'],
+    ];
     await each(looking, stack.env(), ({ code }, command) => {
       expect({ command, code }).toEqual({ command, code: 0 });
     });
     const result = await stack.run(['reconcile', '--json']);
-    expect(result.code).toBe(3);
-    expect(documentOf(result).error).toMatchObject({ code: 'REFUSED', exit_code: 3 });
+    expect(result.code).toBe(1);
+    expect(documentOf(result).error).toMatchObject({ code: 'CLOSED', exit_code: 1 });
     expect(result.stderr).toContain('halted by');
   });
 
-  test('3 while it is disabled, by variable or in the database', async () => {
+  test('1 while it is disabled, by variable or in the database: no confirmation helps', async () => {
     const here = await stack.run(['reconcile'], { DPP_RETENTION_ENABLED: 'false' });
-    expect(here.code).toBe(3);
+    expect(here.code).toBe(1);
     await stack.database().store.configure({ enabled: false });
-    expect((await stack.run(['reconcile'])).code).toBe(3);
+    expect((await stack.run(['reconcile'])).code).toBe(1);
   });
 
   test('3 for an early deletion that nobody confirmed, without a terminal to ask at', async () => {

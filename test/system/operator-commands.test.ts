@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type CliResult, type RunningCli, runCli, startCli } from '../support/cli.ts';
 import { describeDatabase } from '../support/database.ts';
-import { useMigrated } from '../support/migrated.ts';
+import { migrateUp, useMigrated } from '../support/migrated.ts';
 import { sealRuns } from '../support/proof.ts';
 import { psql } from '../support/psql.ts';
 import { until } from '../support/until.ts';
@@ -180,6 +180,47 @@ describeDatabase('the commands of an operator', () => {
     const { stdout } = await retention('policy', 'list');
     expect(stdout).toMatch(/^ {2}\* +30 /mu);
     expect(stdout).toMatch(/^ {2}tenant_abc +90 /mu);
+  });
+
+  test('a longer policy says how many results that were due it keeps', async () => {
+    const { insertRuns } = database();
+    await insertRuns({ count: 2, tenant: 'acme', completedAgo: '40 days' });
+    await insertRuns({ count: 1, tenant: 'acme', completedAgo: '20 days' });
+    expect((await retention('policy', 'set', 'acme', '90d')).stdout).toBe(
+      'The policy of acme is 90 days. 0 results became due by it.\n2 results that were due stay by it.\n',
+    );
+    expect(await json('policy', 'set', 'acme', '30d', '--yes')).toMatchObject({
+      results: 2,
+      kept: 0,
+    });
+  });
+
+  test('help of a command of a command is its own, and of none is an error', async () => {
+    const place = await retention('help', 'hold', 'place');
+    expect(place).toMatchObject({
+      code: 0,
+      stdout: (await retention('hold', 'place', '--help')).stdout,
+    });
+    expect(place.stdout).toContain('retention hold place --tenant');
+    expect(await retention('help', 'hold', 'plaice')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("unknown command 'hold plaice'") as string,
+    });
+  });
+
+  test('migrate down asks about holds only where it takes the tables with them', async () => {
+    const { url, store, query, insertRun } = database();
+    await insertRun({ tenant: 'acme' });
+    await store.placeHolds({ tenantIds: ['acme'], reason: 'audit' });
+    const steps = ['migrate', 'down', '--steps', '3'];
+    await using asking = startCli(steps, { env: environment(), onTerminal: true });
+    await asking.waitForLine('Migrating down loses 1 active hold');
+    // The end of the input is no yes.
+    asking.type('\u0004');
+    expect((await asking.ended()).code).toBe(3);
+    expect((await retention('migrate', 'down', '--steps', '2')).code).toBe(0);
+    expect(await query('select reason from retention.hold')).toEqual([{ reason: 'audit' }]);
+    await migrateUp(url);
   });
 
   test('a policy for a tenant without runs is asked about, so that a typo sets nothing', async () => {
@@ -384,8 +425,9 @@ describeDatabase('the commands of an operator', () => {
     const held = await insertRun();
     const nasty = await insertRun({ key: 'results/\u001B[2J\u009B2J\nevil' });
     await store.placeHolds({ runIds: [held], reason: 'audit\u001B[31m', by: 'kim' });
+    expect((await retention('explain', held)).code).toBe(0);
     const { stdout, code } = await retention('explain', held, nasty, 'nothing');
-    expect(code).toBe(0);
+    expect(code).toBe(1);
     expect(stdout).toContain(`Run ${held}: HELD\n  hold `);
     expect(stdout).toContain('on its run, placed by kim: audit\\u001b[31m.\n');
     expect(stdout).toMatch(/^ {2}tenant +acme$/mu);

@@ -286,7 +286,7 @@ describeDatabase('retention reconcile', () => {
     await stack.insertResults({ count: 3 });
     await stack.database().set({ enabled: 'false' });
     const refused = await reconcile();
-    expect(refused.code).toBe(3);
+    expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/disabled.*\n.*DPP_RETENTION_ENABLED=true/u);
     expect((await reconcile('--run', 'x')).code).toBeGreaterThan(0);
     const looked = JSON.parse((await reconcile('--dry-run', '--json')).stdout) as DryRun;
@@ -297,7 +297,7 @@ describeDatabase('retention reconcile', () => {
   test('DPP_RETENTION_ENABLED=false holds for it, whatever the database says', async () => {
     await stack.insertResults({ count: 3 });
     const { code } = await stack.run(['reconcile'], { DPP_RETENTION_ENABLED: 'false' });
-    expect(code).toBe(3);
+    expect(code).toBe(1);
     expect(await stack.countCleared()).toBe(0);
   });
 

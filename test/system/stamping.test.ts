@@ -46,7 +46,7 @@ describeDatabase('a trigger of the application', () => {
     await stack.insertResults({ count: 20 });
     await useTrigger(stack, `raise exception 'the books are closed';`);
     const { code, stderr } = await stack.run(['reconcile']);
-    expect(code).toBe(3);
+    expect(code).toBe(1);
     expect(stderr).toContain('the books are closed');
     expect(deletions(stack)).toBe(0);
     const doctor = await stack.run(['doctor', '--json']);

@@ -237,8 +237,8 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       const people = await reconcile(...parameters);
       expect(people.code).toBe(0);
       expect(people.stdout).toContain('3 objects listed');
-      expect(people.stdout).toContain('1 results whose object is gone would be stamped');
-      expect(people.stdout).toContain('1 results whose object is back would be taken up again');
+      expect(people.stdout).toContain('1 result whose object is gone would be stamped');
+      expect(people.stdout).toContain('1 result whose object is back would be taken up again');
       expect(people.stdout).toContain('1 orphans older than the margin (6 bytes)');
       expect(await everything()).toEqual(before);
       expect(stack.requests().map(({ operation }) => operation)).not.toContain('DeleteObjects');

@@ -1,3 +1,4 @@
+import { countOf } from '../../numbers.ts';
 import { Command } from 'commander';
 import type { Approval } from '../../store/approvals.ts';
 import type { Store } from '../../store/store.ts';

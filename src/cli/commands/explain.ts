@@ -14,9 +14,18 @@ export function explainCommand(): Command {
     .argument('<run_id...>', "the run's id")
     .option('--at <time>', 'what was true then, such as 2026-04-01T09:30Z')
     .option('--json', 'print one JSON document')
-    .addHelpText('after', '\nExample:\n  $ retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11')
+    .addHelpText(
+      'after',
+      `
+Exits 1 when there is no such run, or its row cannot be read.
+
+Example:
+  $ retention explain 5f2c1c1e-9d5e-4c55-8a0c-0d6d9c1c7f11`,
+    )
     .action(explain);
 }
+
+const UNKNOWN: ReadonlySet<string> = new Set(['unknown', 'unreadable']);
 
 async function explain(
   runIds: readonly string[],
@@ -34,7 +43,7 @@ async function explain(
   ]);
   const runs = await withStore({ config, logger }, (store) => store.explain(runIds));
   // Nothing is known of its result, so a script must not take it for kept.
-  if (runs.some(({ state }) => state === 'unreadable')) process.exitCode = 1;
+  if (runs.some(({ state }) => UNKNOWN.has(state))) process.exitCode = 1;
   if (options.json === true) {
     printJson({ runs });
     return;
@@ -69,7 +78,7 @@ function factsOf(run: Explanation): readonly (readonly [name: string, text: stri
     ['completed', showDate(run.completed_at)],
     ['object', run.key === null ? undefined : `${run.bucket ?? '(no bucket)'} ${run.key}`],
     ['cleared', showDate(run.cleared_at)],
-    ['policy', run.retain_days === null ? undefined : `${run.retain_days} days`],
+    ['policy', run.retain_days === null ? undefined : showCount(run.retain_days, 'day')],
     ['due', showDate(run.due_at)],
     ...(run.holds ?? []).map((hold) => ['hold', describeHold(hold)] as const),
     ['flagged', run.flagged_at === null ? undefined : describeWork(run)],

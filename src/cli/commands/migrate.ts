@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { Config } from '../../config/config.ts';
 import { confirm, printJson, printLine, printTable } from '../output.ts';
 import { readSettings } from '../settings.ts';
 import { readWholeNumber } from '../whole-number.ts';
@@ -24,7 +25,10 @@ export function migrateCommand(): Command {
   command
     .command('down')
     .description('Remove the schema, the job and the indexes; the cleared-at column stays.')
-    .option('--steps <count>', 'take back only the last migrations')
+    .option(
+      '--steps <count>',
+      'take back only the last migrations; what has no tables loses nothing',
+    )
     .option('--yes', 'do not ask, although holds, policies and flagged work are lost')
     .addHelpText('after', '\nExample:\n  $ retention migrate down --yes')
     .action(down);
@@ -39,7 +43,14 @@ export function migrateCommand(): Command {
     .description('Print what `up` would run, for migrations that another tool runs.')
     .option('--from <migration>', 'the first to print, by its number or name')
     .option('--to <migration>', 'the last to print')
-    .addHelpText('after', '\nExample:\n  $ retention migrate sql --from 0003')
+    .option('--no-transaction', 'leave out begin and commit, for a tool that brings its own')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ retention migrate sql --from 0003
+  $ retention migrate sql --no-transaction > sql/V42__retention.sql`,
+    )
     .action(sql);
   return command;
 }
@@ -57,7 +68,7 @@ async function down(options: DownOptions): Promise<void> {
     options.steps === undefined
       ? undefined
       : await readWholeNumber(options.steps, '--steps', MOST_STEPS);
-  if (options.yes !== true) {
+  if (options.yes !== true && (await takesTables(config, steps))) {
     const losses = await withStore({ config, logger }, (store) => store.readLosses());
     if (losses !== undefined) await confirm(`Migrating down loses ${losses}. Go on?`, false);
   }
@@ -70,11 +81,29 @@ async function down(options: DownOptions): Promise<void> {
   printRan(ran, 'There was nothing to take back.');
 }
 
-async function sql({ from, to }: { readonly from?: string; readonly to?: string }): Promise<void> {
+/** Whether so many migrations back is where the tables go, and with them what people put there. */
+async function takesTables(config: Config, steps: number | undefined): Promise<boolean> {
+  if (steps === undefined) return true;
+  const { readMigrationState } = await import('../../database/migrations.ts');
+  const { applied } = await readMigrationState(config.databaseMigrateUrl, config.passwordFile);
+  return applied.slice(-steps).some(({ name }) => name.endsWith('_tables'));
+}
+
+async function sql({
+  from,
+  to,
+  transaction,
+}: {
+  readonly from?: string;
+  readonly to?: string;
+  readonly transaction: boolean;
+}): Promise<void> {
   const { config } = await readSettings('migrate');
   const { migrationSettings } = await import('../../assembly.ts');
   const { writeMigrationSql } = await import('../../database/migration-sql.ts');
-  printLine(await writeMigrationSql({ from, to, settings: migrationSettings(config) }));
+  printLine(
+    await writeMigrationSql({ from, to, transaction, settings: migrationSettings(config) }),
+  );
 }
 
 async function status(options: { readonly json?: boolean }): Promise<void> {

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { showNumber } from '../../numbers.ts';
+import { showCount, showNumber } from '../../numbers.ts';
 import type { NewlyDue, Policy } from '../../store/policies.ts';
 import type { Store } from '../../store/store.ts';
 import { escapeControls } from '../../safe-text.ts';
@@ -96,9 +96,10 @@ async function set(tenant: string, duration: string, options: YesOption): Promis
         options.yes === true,
       );
     }
+    const before = await readDaysOf(store, tenantId);
     const isConfirmed = await announce(() => store.newlyDue(tenantId, days), options);
     const due = await withUsage(store.setPolicy(tenantId, days, isConfirmed, !isKnown));
-    await reportEffect(store, tenantId, due, options);
+    await reportEffect(store, { tenantId, due, before }, options);
   });
   const { retentionDays } = config;
   if (tenant === DEFAULT_TENANT && retentionDays !== undefined && retentionDays !== days) {
@@ -125,8 +126,9 @@ async function unset(tenant: string, options: YesOption): Promise<void> {
         isThere && fallback !== undefined ? store.newlyDue(tenantId, fallback.retain_days) : [],
       options,
     );
+    const before = await readDaysOf(store, tenantId);
     const due = await withUsage(store.unsetPolicy(tenantId, isConfirmed));
-    await reportEffect(store, tenantId, due, options);
+    await reportEffect(store, { tenantId, due, before }, options);
   });
 }
 
@@ -162,13 +164,14 @@ async function confirmOne(
   const now = sumOf(await store.newlyDue(policy.tenant_id, policy.pending_retain_days));
   if (options.json !== true) printLine(escapeControls(describePending(policy)));
   await confirm(
-    `By now it makes ${showNumber(now)} live results due at once. Let it take effect?`,
+    `By now it makes ${showCount(now, 'live result')} due at once. Let it take effect?`,
     options.yes === true,
   );
   const expected = options.yes === true ? undefined : Math.ceil(now * GROWTH_WHILE_ASKED);
   try {
     const due = await withUsage(store.confirmPolicy(policy.tenant_id, expected));
-    const effect = await readEffect(store, policy.tenant_id, due);
+    const change = { tenantId: policy.tenant_id, due, before: policy.retain_days };
+    const effect = await readEffect(store, change);
     if (options.json !== true) describeEffect(effect);
     return effect;
   } catch (error) {
@@ -190,7 +193,7 @@ async function announce(
   const due = sumOf(newlyDue);
   if (due === 0) return false;
   if (options.json !== true) {
-    printLine(`This makes ${showNumber(due)} live results due at once:`);
+    printLine(`This makes ${showCount(due, 'live result')} due at once:`);
     printTable(
       ['tenant', 'results'],
       newlyDue.map(({ tenant_id, results }) => [tenant_id, results]),
@@ -207,33 +210,52 @@ interface Effect {
   readonly policy: Policy | null;
   /** How many results became due by it. */
   readonly results: number;
+  /** How many that were due stay by it. */
+  readonly kept: number;
 }
 
-async function readEffect(store: Store, tenantId: string, results: number): Promise<Effect> {
+/** What a change was about. */
+interface Change {
+  readonly tenantId: string;
+  readonly due: number;
+  /** The days that held before. */
+  readonly before: number;
+}
+
+/** How many days hold for a tenant: those of its own policy, or of the default. */
+async function readDaysOf(store: Store, tenantId: string): Promise<number> {
+  const policies = await store.listPolicies();
+  const of = (id: string): number | undefined =>
+    policies.find((policy) => policy.tenant_id === id)?.retain_days;
+  return of(tenantId) ?? of(DEFAULT_TENANT) ?? 0;
+}
+
+async function readEffect(
+  store: Store,
+  { tenantId, due: results, before }: Change,
+): Promise<Effect> {
   const policies = await store.listPolicies();
   const policy = policies.find(({ tenant_id: each }) => each === tenantId) ?? null;
+  // What would be due with the earlier policy, and is not with this one.
+  const isLonger = (await readDaysOf(store, tenantId)) > before;
+  const kept = isLonger ? sumOf(await store.newlyDue(tenantId, before)) : 0;
   // What it makes due has grown past the guard's limit since it was counted.
   if (policy !== null && isPending(policy)) process.exitCode = 1;
-  return { tenant_id: tenantId, policy, results };
+  return { tenant_id: tenantId, policy, results, kept };
 }
 
-async function reportEffect(
-  store: Store,
-  tenantId: string,
-  due: number,
-  options: YesOption,
-): Promise<void> {
-  const effect = await readEffect(store, tenantId, due);
+async function reportEffect(store: Store, change: Change, options: YesOption): Promise<void> {
+  const effect = await readEffect(store, change);
   if (options.json === true) printJson(effect);
   else describeEffect(effect);
 }
 
-function describeEffect({ tenant_id: tenantId, policy: own, results: due }: Effect): void {
+function describeEffect({ tenant_id: tenantId, policy: own, results: due, kept }: Effect): void {
   const name = tenantId === DEFAULT_TENANT ? 'The default policy' : `The policy of ${tenantId}`;
   if (own === null) {
     printLine(
       escapeControls(
-        `${name} is gone: the default holds. ${showNumber(due)} results are due by it.`,
+        `${name} is gone: the default holds. ${showCount(due, 'result is', 'results are')} due by it.`,
       ),
     );
   } else if (isPending(own)) {
@@ -242,10 +264,14 @@ function describeEffect({ tenant_id: tenantId, policy: own, results: due }: Effe
   } else {
     printLine(
       escapeControls(
-        `${name} is ${own.retain_days} days. ${showNumber(due)} results became due by it.`,
+        `${name} is ${showCount(own.retain_days, 'day')}. ${showCount(due, 'result')} became due by it.`,
       ),
     );
   }
+  if (kept > 0)
+    printLine(
+      `${showCount(kept, 'result', 'results')} that ${kept === 1 ? 'was' : 'were'} due ${kept === 1 ? 'stays' : 'stay'} by it.`,
+    );
 }
 
 type PendingPolicy = Policy & { readonly pending_retain_days: number };
@@ -256,10 +282,10 @@ function isPending(policy: Policy): policy is PendingPolicy {
 
 function describePending(policy: PendingPolicy): string {
   return (
-    `Tenant ${policy.tenant_id}: ${policy.pending_retain_days} days instead of ` +
+    `Tenant ${policy.tenant_id}: ${showCount(policy.pending_retain_days, 'day')} instead of ` +
     `${policy.retain_days} waits for a confirmation; asked for by ${policy.pending_by} at ` +
     `${policy.pending_at?.toISOString()}, when it would have made ` +
-    `${showNumber(policy.pending_results ?? 0)} results due at once.`
+    `${showCount(policy.pending_results ?? 0, 'result')} due at once.`
   );
 }
 

@@ -185,16 +185,31 @@ async function reconcileNow(
   } else {
     printVerified(verified, options);
     printLine(
-      `${counts.cleared} results cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
+      `${countOf(counts.cleared, 'result')} cleared, ${counts.spared} spared, ${counts.failed} failed, ` +
         `${counts.dead} dead; ${counts.flagged} newly flagged, in ${counts.seconds} s` +
         (interrupted ? ' (interrupted: the rest is flagged and waits)' : ''),
     );
+    printTaken(result, waiting);
     printSurges(counts);
     printWaiting(waiting);
   }
   const isLeft = waiting.length > 0 || counts.failed > 0 || counts.dead > 0;
   if (isLeft || hasFailed(verified) || interrupted) process.exitCode = 1;
   else if (counts.surges.length > 0) process.exitCode = EXIT_CODE.refused;
+}
+
+/** What this run has flagged and a listener has taken: without a word it would look lost. */
+function printTaken(
+  { flagged, cleared, spared, failed, dead }: Reconciliation,
+  waiting: readonly Unsettled[],
+): void {
+  const left = waiting.reduce((sum, { results }) => sum + results, 0);
+  const taken = flagged - cleared - spared - Math.max(failed, left) - dead;
+  if (taken > 0) {
+    printLine(
+      `A listener took at least ${taken} of the newly flagged; what became of ${taken === 1 ? 'it' : 'them'} is in its log.`,
+    );
+  }
 }
 
 /** What this run has set aside, and how it goes on. */

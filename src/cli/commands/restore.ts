@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { RestoredRun } from '../../reactor/restore.ts';
+import { countOf } from '../../numbers.ts';
 import { escapeControls } from '../../safe-text.ts';
 import { printJson, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
@@ -88,7 +89,7 @@ async function restore(given: readonly string[], options: Options): Promise<void
   const restored = runs.filter((run) => run.restored).length;
   const refused = runs.length - restored;
   if (options.json === true) printJson({ restored, failed: refused, runs });
-  else printLine(`${restored} of ${runs.length} results restored.`);
+  else printLine(`${restored} of ${countOf(runs.length, 'result')} restored.`);
   if (refused > 0) process.exitCode = 1;
 }
 

@@ -1,5 +1,6 @@
 import {
   DatabaseError,
+  ClosedError,
   RefusedError,
   SQLSTATE,
   describeError,
@@ -67,6 +68,7 @@ class Stop extends Error {
  * before, and each request is written down before it is sent. Goes on where an earlier command has stopped.
  *
  * @throws UsageError for a list that is not as it was made, or whose bucket is not allowed.
+ * @throws ClosedError while the gate is closed.
  * @throws RefusedError where the database refuses: see `retention.begin_orphans`.
  * @throws DatabaseError
  */
@@ -82,6 +84,10 @@ export async function deleteOrphans(options: OrphanDeletionOptions): Promise<Orp
   }
   const { listId, digest } = summary;
   using _lock = new OrphanListLock(options.file);
+  const [closed] = await store.readGate();
+  if (closed !== undefined) {
+    throw new ClosedError(`no orphan was deleted: ${closed.because}`, { remedy: closed.remedy });
+  }
   const begun = await refusing(store.beginOrphans({ listId, digest, expected, by }));
   using progress = new OrphanProgress(options.file, digest);
   return await new OrphanRun(options, list, progress).run(begun.is_resumed);
@@ -144,7 +150,7 @@ class OrphanRun {
       return undefined;
     } catch (error) {
       if (error instanceof Stop) return error;
-      if (error instanceof RefusedError) {
+      if (error instanceof RefusedError || error instanceof ClosedError) {
         return new Stop([error.message, error.remedy].filter(Boolean).join('; '), true);
       }
       if (isTransientDatabaseError(error)) return new Stop(describeError(error));
