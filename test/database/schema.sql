@@ -126,6 +126,17 @@ CREATE FUNCTION retention._announce_batches() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+  perform retention._tell('dead', row_to_json(p))
+  from (
+    select 'dead' as kind,
+      left(m.bucket, 63) as bucket,
+      left(m.code, 64) as code,
+      sum(m.results) as results
+    from made m
+    where m.dead_at is not null
+    group by m.bucket, m.code
+    limit 10
+  ) p;
   if pg_notification_queue_usage() > 0.5 then
     return null;
   end if;
@@ -140,17 +151,6 @@ begin
       and m.settled_at is null
       and m.dead_at is null
     having count(*) > 0
-  ) p;
-  perform pg_notify('retention_attention', row_to_json(p)::text)
-  from (
-    select 'dead' as kind,
-      left(m.bucket, 63) as bucket,
-      left(m.code, 64) as code,
-      sum(m.results) as results
-    from made m
-    where m.dead_at is not null
-    group by m.bucket, m.code
-    limit 10
   ) p;
   return null;
 end
@@ -269,12 +269,13 @@ begin
     )
   then
     outcome := case when retention._await_policy(p_value, v_due) then 'pending' else 'ignored' end;
-    message := format('default policy: stays %s; %s would make %s results due at once, and %s', v_before, p_value, v_due,
+    message := format('default policy: stays %s; %s would make %s due at once, and %s', v_before, p_value,
+      retention._counted(v_due, 'result'),
       case when outcome = 'pending' then 'waits for a confirmation' else 'another one waits for its confirmation' end);
   else
     perform retention.set_policy('*', p_value);
     outcome := 'applied';
-    message := format('default policy: %s -> %s, which makes %s results due at once', v_before, p_value, v_due);
+    message := format('default policy: %s -> %s, which makes %s due at once', v_before, p_value, retention._counted(v_due, 'result'));
   end if;
   return next;
 end
@@ -370,6 +371,7 @@ CREATE TABLE retention.batch (
     why text,
     asked_by text,
     revision bigint,
+    policies jsonb,
     ends text[],
     versions text[] COLLATE pg_catalog."C",
     request_ids text[],
@@ -377,17 +379,19 @@ CREATE TABLE retention.batch (
     product text,
     salt bytea,
     seal_id bigint,
+    key_digests bytea,
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
     CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL))),
     CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
     CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL))),
-    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['early'::text, 'verify'::text, 'restored'::text])))
+    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['early'::text, 'verify'::text, 'after_restore'::text])))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_cost_delay='0');
 ALTER TABLE ONLY retention.batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
 ALTER TABLE ONLY retention.batch ALTER COLUMN etags SET STORAGE EXTERNAL;
+ALTER TABLE ONLY retention.batch ALTER COLUMN key_digests SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
 
@@ -415,11 +419,13 @@ COMMENT ON COLUMN retention.batch.run_ids IS 'its results: run_ids[i] of tenants
 
 COMMENT ON COLUMN retention.batch.etags IS 'where the rows name etags: etags[i] is what S3 was asked to delete of keys[i], and no other version. Written by each claim; null: nothing is asked';
 
-COMMENT ON COLUMN retention.batch.why IS 'early: asked for before its time; verify: its object had returned; restored: it was restored, and fell due again; null: the policy';
+COMMENT ON COLUMN retention.batch.why IS 'early: asked for before its time; verify: its object had returned; after_restore: it was restored, and fell due again; null: the policy';
 
 COMMENT ON COLUMN retention.batch.asked_by IS 'whose command last put it to work, as session user: early, narrowed, by the release of a surge, by retry; null: the cycle';
 
 COMMENT ON COLUMN retention.batch.revision IS 'the newest row of retention.change when it was last claimed: which policies and holds it was judged by';
+
+COMMENT ON COLUMN retention.batch.policies IS 'how long results were kept when it was last claimed: "*" by the default policy, or by the cutoff of an early deletion, and by tenant those with a policy of their own';
 
 COMMENT ON COLUMN retention.batch.ends IS 'of a receipt: ends[i] says how the result of keys[i] ended: deleted, gone (the store had none), marker or purged. Null: all were deleted';
 
@@ -432,6 +438,8 @@ COMMENT ON COLUMN retention.batch.settled_session IS 'of a receipt: the session 
 COMMENT ON COLUMN retention.batch.salt IS 'what the salts of its leaves are made from; null: it is not sealed';
 
 COMMENT ON COLUMN retention.batch.seal_id IS 'the seal that covers it; null: it is not sealed';
+
+COMMENT ON COLUMN retention.batch.key_digests IS 'of a sealed receipt whose keys are hashed (setting.receipt_keys): 32 bytes in place of each key, and keys is empty; null: keys has them';
 
 CREATE FUNCTION retention._batch_at(p_batch retention.batch, p_at timestamp with time zone, OUT state text, OUT because text) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -746,6 +754,23 @@ CREATE FUNCTION retention._bucket(p_bucket text, p_default_bucket text) RETURNS 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(NULLIF(p_bucket, ''::text), p_default_bucket);
 
+CREATE FUNCTION retention._buckets_named(p_table text, p_columns text) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_bucket jsonb := retention._parse_columns(p_columns) -> 'bucket';
+begin
+  if v_bucket ? 'fixed' then
+    return next v_bucket ->> 'fixed';
+  elsif v_bucket ->> 'name' is not null then
+    return query execute format(
+      'select distinct r.bucket from (select %I::text as bucket from %s limit 1000) r where r.bucket <> '''' order by 1 limit 10',
+      v_bucket ->> 'name', retention._find_table(p_table)
+    );
+  end if;
+end
+$$;
+
 CREATE FUNCTION retention._can_look() RETURNS boolean
     LANGUAGE plpgsql STABLE
     AS $$
@@ -776,6 +801,105 @@ CREATE FUNCTION retention._candidate(p_columns jsonb, p_view boolean) RETURNS te
       then format('octet_length(%s::varchar) <= 1024',
         case when p_view then 'r.run_id' else quote_ident(p_columns -> 'run_id' ->> 'name') end)
     end
+  )
+$$;
+
+CREATE TABLE retention.bucket (
+    bucket text NOT NULL,
+    on_versioned text DEFAULT 'marker'::text NOT NULL,
+    versioning text,
+    described_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    pauses integer DEFAULT 0 NOT NULL,
+    pause_code text,
+    pause_error text,
+    refused_in_row integer DEFAULT 0 NOT NULL,
+    keys_per_request integer,
+    deletes text,
+    checksum text,
+    addressing text,
+    conditional text,
+    set_at timestamp with time zone,
+    set_by text,
+    learned jsonb DEFAULT '{}'::jsonb NOT NULL,
+    looked_in text,
+    looked_at timestamp with time zone,
+    looked integer DEFAULT 0 NOT NULL,
+    missing integer DEFAULT 0 NOT NULL,
+    missing_keys text[] DEFAULT '{}'::text[] NOT NULL,
+    missing_confirmed_at timestamp with time zone,
+    missing_confirmed_by text,
+    set_session text,
+    missing_confirmed_session text,
+    known_since timestamp with time zone DEFAULT now() NOT NULL,
+    max_per_second integer,
+    max_in_flight integer,
+    CONSTRAINT a_request_has_1_to_1000_keys CHECK (((keys_per_request >= 1) AND (keys_per_request <= 1000))),
+    CONSTRAINT addressing_is_known CHECK ((addressing = ANY (ARRAY['path'::text, 'virtual'::text]))),
+    CONSTRAINT checksum_is_known CHECK ((checksum = ANY (ARRAY['crc32'::text, 'md5'::text, 'none'::text]))),
+    CONSTRAINT conditional_is_known CHECK ((conditional = ANY (ARRAY['honoured'::text, 'ignored'::text]))),
+    CONSTRAINT deletes_is_known CHECK ((deletes = ANY (ARRAY['together'::text, 'singly'::text]))),
+    CONSTRAINT max_in_flight_is_positive CHECK ((max_in_flight > 0)),
+    CONSTRAINT max_per_second_is_positive CHECK ((max_per_second > 0)),
+    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
+    CONSTRAINT only_what_was_looked_at_is_missing CHECK (((missing >= 0) AND (missing <= looked))),
+    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text]))),
+    CONSTRAINT what_is_learned_is_an_object CHECK ((jsonb_typeof(learned) = 'object'::text))
+);
+
+COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
+
+COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
+
+COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
+
+COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
+
+COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
+
+COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
+
+COMMENT ON COLUMN retention.bucket.keys_per_request IS 'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
+
+COMMENT ON COLUMN retention.bucket.conditional IS 'set by a person: honoured: S3 is asked to delete the version of the row''s etag and no other; ignored: a person accepts that any version goes';
+
+COMMENT ON COLUMN retention.bucket.learned IS 'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
+
+COMMENT ON COLUMN retention.bucket.looked_in IS 'the store in which some of its keys were looked for before the first deletion';
+
+COMMENT ON COLUMN retention.bucket.missing IS 'of the keys that were looked for, how many had no object; most of them: the gate is closed';
+
+COMMENT ON COLUMN retention.bucket.missing_confirmed_at IS 'since when a person has said that the missing objects are really gone';
+
+COMMENT ON COLUMN retention.bucket.max_per_second IS 'a ceiling: so many results of it go a second at most, by all listeners and commands together; null: no ceiling';
+
+COMMENT ON COLUMN retention.bucket.max_in_flight IS 'a ceiling: so many of its batches are leased at once at most; null: no ceiling';
+
+CREATE FUNCTION retention._ceiling_until(p_bucket retention.bucket) RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+  select greatest(
+    case
+      when p_bucket.max_per_second is not null
+      then retention._paced_until(p_bucket.bucket) + random() * interval '50 milliseconds'
+    end,
+    case
+      when p_bucket.max_in_flight <= retention._in_flight(p_bucket.bucket)
+      then clock_timestamp() + interval '1 second'
+    end
+  )
+$$;
+
+CREATE FUNCTION retention._ceiling_words(p_bucket retention.bucket) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select nullif(
+    concat_ws(
+      ' and ',
+      'at most ' || p_bucket.max_per_second || ' results a second',
+      'at most ' || p_bucket.max_in_flight || ' batches at once'
+    ),
+    ''
   )
 $$;
 
@@ -945,7 +1069,7 @@ CREATE FUNCTION retention._change_words(p_subject text, p_before jsonb, p_after 
     when 'surge_release' then format('surge %s: ', r.it ->> 'surge_id')
       || case
         when p_before is null
-        then format('%s results%s released', p_after ->> 'results', coalesce(' of tenant ' || (p_after ->> 'tenant_id'), ''))
+        then format('%s%s released', retention._counted((p_after ->> 'results')::bigint, 'result'), coalesce(' of tenant ' || (p_after ->> 'tenant_id'), ''))
         else 'its release ' || coalesce(w.word, retention._differences(p_before, p_after))
       end
     when 'allowance' then format('allowance %s: ', r.it ->> 'allowance_id')
@@ -1317,7 +1441,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('expected a margin of at least an hour, given: %s', coalesce(p_margin::text, 'null')),
-      hint = 'A younger object may be an upload whose row is still to come.';
+      hint = 'A younger object may be an upload whose row is not written yet.';
   end if;
 end
 $$;
@@ -1496,7 +1620,7 @@ begin
     raise exception using
       errcode = 'invalid_parameter_value',
       message = format('%s: expected %s, or p_all => true, given: both', p_function, p_what),
-      hint = 'Leave out the one that is not meant.';
+      hint = 'Leave out one of them.';
   end if;
   if not p_narrowed and p_all is not true then
     raise exception using
@@ -1519,11 +1643,17 @@ begin
       message = format('%s takes an object such as {"enabled": false}, given: %s', p_function, coalesce(left(p_settings::text, 100), 'null'));
   end if;
   for v_key in select jsonb_object_keys(p_settings) loop
-    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket') then
+    if v_key not in ('enabled', 'retain', 'loop_interval', 'batch_size', 'default_bucket', 'receipt_keys')
+      -- No variable says how receipts keep keys.
+      or v_key = 'receipt_keys' and p_function <> 'configure'
+    then
       raise exception using
         errcode = 'invalid_parameter_value',
         message = format('%s knows no setting %s', p_function, v_key),
-        hint = 'It takes enabled, retain, loop_interval, batch_size and default_bucket.';
+        hint = case p_function
+          when 'configure' then 'It takes enabled, retain, loop_interval, batch_size, default_bucket and receipt_keys.'
+          else 'It takes enabled, retain, loop_interval, batch_size and default_bucket.'
+        end;
     end if;
     -- Of several buckets none is the default, and so a process that names several brings none.
     if coalesce(p_settings ->> v_key, '') = '' and v_key <> 'default_bucket' then
@@ -1531,6 +1661,11 @@ begin
         errcode = 'invalid_parameter_value',
         message = format('%s needs a value for %s, given: %s', p_function, v_key, p_settings -> v_key),
         hint = 'Leave out what is to stay as it is.';
+    end if;
+    if v_key = 'receipt_keys' and p_settings ->> v_key not in ('plain', 'hashed') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('%s takes plain or hashed as receipt_keys, given: %s', p_function, left(p_settings ->> v_key, 100));
     end if;
   end loop;
 end
@@ -1581,6 +1716,7 @@ declare
     'delete from retention.unanswered u where u.until < now()',
     'delete from retention.past_work p using retention.setting s where p.until < now() - s.history_kept',
     'delete from retention.cutoff c where c.until < now()',
+    'delete from retention.attention a where a.at < now() - interval ''1 day''',
     'select retention._review_held_objects()',
     'select retention._forget_dead()',
     'select retention._forget_moved()',
@@ -1728,6 +1864,35 @@ CREATE FUNCTION retention._column_type(p_table oid, p_column text) RETURNS TABLE
   where t.typtype <> 'd'
 $$;
 
+CREATE FUNCTION retention._columns_like(p_table regclass) RETURNS TABLE(view_column text, name text, type text, place integer, fault text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select distinct on (u.view_column, a.attnum)
+    u.view_column,
+    a.attname::text,
+    c.type,
+    u.place,
+    case
+      when u.view_column = 'status' and c.category = 'E'
+        then case when c.is_domain then format('column %I is of a domain over the enum %s, whose operators take no domain', a.attname, c.type) end
+      else coalesce(
+        retention._column_fault(p_table, u.view_column, a.attname, null),
+        case
+          when u.view_column = 'run_id' and not retention._begins_unique(p_table, a.attname)
+          then format('column %I begins no primary key or unique index', a.attname)
+        end
+      )
+    end
+  from pg_attribute a
+  join retention._usual_names() u on lower(replace(a.attname, '_', '')) ~ ('^(' || u.pattern || ')$')
+  cross join lateral retention._column_type(p_table, a.attname) c
+  where a.attrelid = p_table
+    and a.attnum > 0
+    and not a.attisdropped
+  order by u.view_column, a.attnum, u.place
+$_$;
+
 CREATE FUNCTION retention._complete_to(p_sealed_at timestamp with time zone, p_snapshot pg_snapshot, p_system text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$
@@ -1745,6 +1910,33 @@ CREATE FUNCTION retention._complete_to(p_sealed_at timestamp with time zone, p_s
       limit 1
     )
   end - interval '1 second'
+$$;
+
+CREATE FUNCTION retention._completed_word(p_table regclass, p_name text, OUT word text, OUT why text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_like text[];
+  v_all text;
+begin
+  select array_agg(distinct w.word) filter (
+      where lower(w.word) in ('completed', 'complete', 'done', 'finished', 'succeeded', 'success', 'successful')
+    ),
+    string_agg(distinct left(w.word, 40), ', ')
+  into v_like, v_all
+  from retention._status_words(p_table, p_name) w;
+  word := case
+    when v_all is null or 'COMPLETED' = any (v_like) then 'COMPLETED'
+    when cardinality(v_like) = 1 and v_like[1] !~ '[,"'':]' then v_like[1]
+  end;
+  why := case
+    when v_all is null then 'there is no row yet; COMPLETED is taken for the word that means completed'
+    when word is null and cardinality(v_like) > 1
+      then format('several words of column %I may mean completed: %s', p_name, array_to_string(v_like, ', '))
+    when word is null then format('no word of column %I reads like completed; there are: %s', p_name, v_all)
+  end;
+end
 $$;
 
 CREATE FUNCTION retention._condition(p_etag text) RETURNS text
@@ -1929,6 +2121,10 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._counted(p_count bigint, p_one text, p_many text DEFAULT NULL::text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((p_count || ' '::text) || CASE p_count WHEN 1 THEN p_one ELSE COALESCE(p_many, (p_one || 's'::text)) END);
+
 CREATE FUNCTION retention._cut(p_batch_id bigint, p_most integer) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -2111,6 +2307,19 @@ CREATE FUNCTION retention._digest() RETURNS text
   ) d
 $$;
 
+CREATE FUNCTION retention._digests_of(p_salt bytea, p_run_ids retention.run_id[], p_keys text[]) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+  select string_agg(
+    sha256(
+      retention._leaf_salt(p_salt, u.n)
+        || convert_to(retention._unpack_key(u.key, coalesce(u.run_id::text, '')), 'UTF8')
+    ),
+    null order by u.n
+  )
+  from unnest(p_run_ids, p_keys) with ordinality as u (run_id, key, n)
+$$;
+
 CREATE FUNCTION retention._domain_type(p_domain text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2134,6 +2343,14 @@ CREATE FUNCTION retention._drop_allowances(p_began_at timestamp with time zone) 
       or a.walk_at <= p_began_at
       and coalesce(a.valid_until < p_began_at, true)
     )
+$$;
+
+CREATE FUNCTION retention._drop_verify(p_verify_id uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  delete from retention.stray s where s.verify_id = p_verify_id;
+  delete from retention.verify_listed l where l.verify_id = p_verify_id;
+  delete from retention.verify_run r where r.verify_id = p_verify_id;
 $$;
 
 CREATE FUNCTION retention._drop_views() RETURNS void
@@ -2196,7 +2413,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._entries_of(p_tenant_id text, p_first timestamp with time zone, p_last timestamp with time zone) RETURNS TABLE(receipt text, seal_id bigint, kind text, goes boolean, settled_at timestamp with time zone, bucket text, run_id retention.run_id, key text, how text, version text, is_last boolean, is_last_of_key boolean)
+CREATE FUNCTION retention._entries_of(p_tenant_id text, p_first timestamp with time zone, p_last timestamp with time zone) RETURNS TABLE(receipt text, seal_id bigint, kind text, goes boolean, settled_at timestamp with time zone, bucket text, run_id retention.run_id, key text, kept_key text, how text, version text, retain text, is_last boolean, is_last_of_key boolean)
     LANGUAGE sql STABLE
     AS $$
   select e.*,
@@ -2210,11 +2427,14 @@ CREATE FUNCTION retention._entries_of(p_tenant_id text, p_first timestamp with t
       r.settled_at,
       r.bucket,
       u.run_id,
-      retention._unpack_key(u.key, u.run_id::text) as key,
+      retention._known_key(u.key, u.run_id, r.salt, u.n) as key,
+      retention._unpack_key(u.key, u.run_id::text) as kept_key,
       coalesce(u.how, 'deleted') as how,
-      u.version
+      u.version,
+      coalesce(r.policies ->> u.tenant_id, r.policies ->> '*') as retain
     from retention._receipt r
-    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) as u (run_id, key, tenant_id, how, version)
+    cross join lateral unnest(r.run_ids, r.keys, r.tenants, r.ends, r.versions) with ordinality
+      as u (run_id, key, tenant_id, how, version, n)
     where r.settled_at >= p_first
       and r.settled_at < p_last
       and u.run_id is not null
@@ -2313,7 +2533,8 @@ begin
 
   if v_run.cleared_at is not null then
     state := 'cleared';
-    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at));
+    because := format('its result was deleted, or found gone, and the run stamped, at %s', retention._iso(v_run.cleared_at))
+      || coalesce('; ' || retention._last_receipt_words(v_run_id, v_run.completed_at, v_run.cleared_at), '');
   elsif v_run.status::text is distinct from v_completed then
     state := 'not completed';
     because := format('its status is %s; only results of %s runs expire', coalesce(v_run.status::text, 'null'), v_completed);
@@ -2693,6 +2914,57 @@ begin
       hint = v_unsupported.remedy;
   end if;
   return v_table;
+end
+$$;
+
+CREATE FUNCTION retention._first_batch(p_bucket text, p_batch_ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_batch_id bigint;
+begin
+  if p_batch_ids is null then
+    select b.batch_id
+    into v_batch_id
+    from retention.batch b
+    where b.bucket = p_bucket
+      and b.settled_at is null
+      and b.dead_at is null
+      and b.deleted_at is null
+      and b.visible_at <= clock_timestamp()
+      and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
+    order by b.visible_at, b.batch_id
+    limit 1
+    for update skip locked;
+    return v_batch_id;
+  end if;
+  select b.batch_id
+  into v_batch_id
+  from retention.batch b
+  where b.batch_id = any (p_batch_ids)
+    and b.bucket = p_bucket
+    and b.settled_at is null
+    and b.dead_at is null
+    and b.deleted_at is null
+    and b.visible_at <= clock_timestamp()
+  order by b.visible_at, b.batch_id
+  limit 1
+  for update skip locked;
+  if not found then
+    -- What was split off keeps the moment of flagging, which no other command has.
+    select b.batch_id
+    into v_batch_id
+    from retention.batch b
+    where b.bucket = p_bucket
+      and b.flagged_at = (select f.flagged_at from retention.batch f where f.batch_id = p_batch_ids[1])
+      and b.settled_at is null
+      and b.dead_at is null
+      and b.visible_at <= clock_timestamp()
+    order by b.visible_at, b.batch_id
+    limit 1
+    for update skip locked;
+  end if;
+  return v_batch_id;
 end
 $$;
 
@@ -3261,13 +3533,13 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._groups(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[]) RETURNS TABLE(tenant_id text, digest bytea)
+CREATE FUNCTION retention._groups(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[], p_policies jsonb) RETURNS TABLE(tenant_id text, digest bytea)
     LANGUAGE sql STABLE ROWS 20
     AS $$
   select l.tenant_id, sha256(string_agg(l.digest, ''))
   from (
     select l.tenant_id collate "C" as tenant_id, retention._leaf_digest(l.leaf_salt, l.leaf_text) as digest
-    from retention._leaves(p_salt, p_run_ids, p_keys, p_tenants, p_ends, p_versions) l
+    from retention._leaves(p_salt, p_run_ids, p_keys, p_tenants, p_ends, p_versions, p_policies) l
     -- In the order of i within a tenant, by one sort: ordered within the aggregate, each tenant would be sorted by itself.
     order by 1, l.i
   ) l
@@ -3299,20 +3571,6 @@ begin
       hint = format('Approve it with: retention approval approve %s', old.approval_id);
   end if;
   return new;
-end
-$$;
-
-CREATE FUNCTION retention._guard_emptying() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-  if tg_table_name = 'keeper' and exists (select from retention.keeper) then
-    perform retention._two_people('keeper', '{"truncate": true}');
-  elsif tg_table_name = 'held_object' and exists (select from retention.held_object) then
-    perform retention._two_people('hold', '{"truncate": "held_object"}');
-  end if;
-  return null;
 end
 $$;
 
@@ -3431,12 +3689,19 @@ begin
     and new.confirmed_results is not null
   then
     -- confirm_policy, or what says the same: of a wish that waits, and with a number.
-    v_due := retention._newly_due(new.tenant_id, new.retain);
+    v_due := case
+      -- Counted by this trigger in this very transaction.
+      when old.pending_at = now()
+        and current_setting('retention.newly_due', true) = format('%s of %s', old.pending_results, new.tenant_id)
+      then old.pending_results
+      else retention._newly_due(new.tenant_id, new.retain)
+    end;
     if v_due > new.confirmed_results then
       raise exception using
         errcode = 'check_violation',
         message = format(
-          'the policy would make %s results due at once by now, more than the %s that were expected', v_due, new.confirmed_results
+          'the policy would make %s due at once by now, more than the %s that were expected',
+          retention._counted(v_due, 'result'), new.confirmed_results
         );
     end if;
     if new.retain < old.retain then
@@ -3463,7 +3728,9 @@ begin
     if v_due > v_guard then
       raise exception using
         errcode = 'check_violation',
-        message = format('removing the policy of tenant %s would make %s results due at once', old.tenant_id, v_due),
+        message = format(
+          'removing the policy of tenant %s would make %s due at once', old.tenant_id, retention._counted(v_due, 'result')
+        ),
         hint = 'Use retention.unset_policy(tenant_id) and confirm it with retention.confirm_policy(tenant_id).';
     end if;
     select retain into v_before from retention.policy where tenant_id = '*';
@@ -3489,6 +3756,8 @@ begin
   end if;
   if new.retain < v_before then
     v_due := retention._newly_due(new.tenant_id, new.retain);
+    -- For set_policy, which does not count a second time.
+    perform set_config('retention.newly_due', format('%s of %s', v_due, new.tenant_id), true);
     if v_due > v_guard then
       new.pending_retain := new.retain;
       new.pending_results := v_due;
@@ -3586,7 +3855,9 @@ begin
   if v_selected <> p_expected then
     raise exception using
       errcode = 'RR003',
-      message = format('%s results would go, and %s were expected; nothing was changed', v_selected, p_expected),
+      message = format(
+        '%s would go, and %s were expected; nothing was changed', retention._counted(v_selected, 'result'), p_expected
+      ),
       hint = 'Look at them with: retention reconcile --dry-run, narrowed in the same way';
   end if;
   if not exists (select from retention.selection s where s.due_at < v_seen_at) then
@@ -3691,6 +3962,7 @@ begin
         to_jsonb(retention._in_days(new.unanswered_for)::text)
       ),
       ('receipts_kept', new.receipts_kept < old.receipts_kept, to_jsonb(retention._in_days(new.receipts_kept)::text)),
+      ('receipt_keys', old.receipt_keys = 'plain' and new.receipt_keys <> 'plain', to_jsonb(new.receipt_keys)),
       ('check_shared_objects', old.check_shared_objects and not new.check_shared_objects, 'false'),
       -- Rows that name no bucket mean other objects then.
       (
@@ -3719,8 +3991,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'surge %s has %s results that are set aside, and closes by itself when there are none',
-        new.surge_id, retention._count_set_aside(new.surge_id, null)
+        'surge %s has %s set aside, and closes by itself when there are none',
+        new.surge_id, retention._counted(retention._count_set_aside(new.surge_id, null), 'result that is', 'results that are')
       ),
       hint = format('Release them with: retention surge release %s --expect <number>', new.surge_id);
   end if;
@@ -3752,91 +4024,6 @@ begin
   return new;
 end
 $$;
-
-CREATE FUNCTION retention._guard_truncate() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-  v_is_sealed boolean;
-begin
-  execute format(
-    'select exists (select from retention.%I where %s)',
-    tg_table_name,
-    case when tg_table_name in ('batch', 'receipt') then 'seal_id is not null' else 'true' end
-  )
-  into v_is_sealed;
-  if v_is_sealed then
-    raise exception using
-      errcode = 'RR060',
-      message = format('retention.%I is not emptied: what is sealed stays as it is', tg_table_name);
-  end if;
-  return null;
-end
-$$;
-
-CREATE TABLE retention.bucket (
-    bucket text NOT NULL,
-    on_versioned text DEFAULT 'marker'::text NOT NULL,
-    versioning text,
-    described_at timestamp with time zone,
-    paused_until timestamp with time zone,
-    pauses integer DEFAULT 0 NOT NULL,
-    pause_code text,
-    pause_error text,
-    refused_in_row integer DEFAULT 0 NOT NULL,
-    keys_per_request integer,
-    deletes text,
-    checksum text,
-    addressing text,
-    conditional text,
-    set_at timestamp with time zone,
-    set_by text,
-    learned jsonb DEFAULT '{}'::jsonb NOT NULL,
-    looked_in text,
-    looked_at timestamp with time zone,
-    looked integer DEFAULT 0 NOT NULL,
-    missing integer DEFAULT 0 NOT NULL,
-    missing_keys text[] DEFAULT '{}'::text[] NOT NULL,
-    missing_confirmed_at timestamp with time zone,
-    missing_confirmed_by text,
-    set_session text,
-    missing_confirmed_session text,
-    known_since timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT a_request_has_1_to_1000_keys CHECK (((keys_per_request >= 1) AND (keys_per_request <= 1000))),
-    CONSTRAINT addressing_is_known CHECK ((addressing = ANY (ARRAY['path'::text, 'virtual'::text]))),
-    CONSTRAINT checksum_is_known CHECK ((checksum = ANY (ARRAY['crc32'::text, 'md5'::text, 'none'::text]))),
-    CONSTRAINT conditional_is_known CHECK ((conditional = ANY (ARRAY['honoured'::text, 'ignored'::text]))),
-    CONSTRAINT deletes_is_known CHECK ((deletes = ANY (ARRAY['together'::text, 'singly'::text]))),
-    CONSTRAINT on_versioned_is_known CHECK ((on_versioned = ANY (ARRAY['marker'::text, 'purge'::text]))),
-    CONSTRAINT only_what_was_looked_at_is_missing CHECK (((missing >= 0) AND (missing <= looked))),
-    CONSTRAINT versioning_is_known CHECK ((versioning = ANY (ARRAY['off'::text, 'enabled'::text, 'suspended'::text]))),
-    CONSTRAINT what_is_learned_is_an_object CHECK ((jsonb_typeof(learned) = 'object'::text))
-);
-
-COMMENT ON TABLE retention.bucket IS 'what is known and wanted of each bucket';
-
-COMMENT ON COLUMN retention.bucket.on_versioned IS 'marker: a deletion in a versioned bucket adds a delete marker; purge: it takes every version';
-
-COMMENT ON COLUMN retention.bucket.versioning IS 'what S3 said of it at described_at; null: it was not asked';
-
-COMMENT ON COLUMN retention.bucket.paused_until IS 'no batch of it is claimed before then';
-
-COMMENT ON COLUMN retention.bucket.pauses IS 'pauses since the last deletion that succeeded: what makes the next one longer';
-
-COMMENT ON COLUMN retention.bucket.refused_in_row IS 'refusals since the last deletion that succeeded';
-
-COMMENT ON COLUMN retention.bucket.keys_per_request IS 'set by a person, as deletes, checksum and addressing are; null: as learned, or as S3 does it';
-
-COMMENT ON COLUMN retention.bucket.conditional IS 'set by a person: honoured: S3 is asked to delete the version of the row''s etag and no other; ignored: a person accepts that any version goes';
-
-COMMENT ON COLUMN retention.bucket.learned IS 'what refusals and timeouts showed of its store, by habit: {"value", "at", "because"}; believed for a day';
-
-COMMENT ON COLUMN retention.bucket.looked_in IS 'the store in which some of its keys were looked for before the first deletion';
-
-COMMENT ON COLUMN retention.bucket.missing IS 'of the keys that were looked for, how many had no object; most of them: the gate is closed';
-
-COMMENT ON COLUMN retention.bucket.missing_confirmed_at IS 'since when a person has said that the missing objects are really gone';
 
 CREATE FUNCTION retention._habits(p_bucket retention.bucket) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -3930,6 +4117,51 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._hash_keys(p_batches bigint[], p_receipts bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update retention.batch b
+  set salt = h.salt,
+    keys = '{}',
+    key_digests = h.digests
+  from (
+    select s.batch_id, s.salt, retention._digests_of(s.salt, s.run_ids, s.keys) as digests
+    from (
+      select x.batch_id, x.run_ids, x.keys, uuid_send(gen_random_uuid()) as salt
+      from retention.batch x
+      where x.batch_id = any (p_batches)
+      offset 0
+    ) s
+    offset 0
+  ) h
+  where b.batch_id = h.batch_id;
+  update retention.receipt r
+  set salt = h.salt,
+    keys = '{}',
+    key_digests = h.digests
+  from (
+    select s.receipt_id, s.salt, retention._digests_of(s.salt, s.run_ids, s.keys) as digests
+    from (
+      select x.receipt_id, x.run_ids, x.keys, uuid_send(gen_random_uuid()) as salt
+      from retention.receipt x
+      where x.receipt_id = any (p_receipts)
+      offset 0
+    ) s
+    offset 0
+  ) h
+  where r.receipt_id = h.receipt_id;
+end
+$$;
+
+CREATE FUNCTION retention._packed_digest(p_digest bytea) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (''::text || encode(p_digest, 'base64'::text));
+
+CREATE FUNCTION retention._hashed_key(p_leaf_salt bytea, p_key text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN retention._packed_digest(sha256((p_leaf_salt || convert_to(p_key, 'UTF8'::name))));
+
 CREATE FUNCTION retention._head(p_seal_id bigint) RETURNS json
     LANGUAGE sql STABLE
     AS $$
@@ -3970,6 +4202,18 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb, p_at timestamp with time
   where (h ->> 'ends') is null
     or (h ->> 'ends')::timestamptz > p_at
   limit 1
+$$;
+
+CREATE FUNCTION retention._hold_verify(p_verify_id uuid, p_holder uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update retention.verify_run r
+  set worked_at = clock_timestamp()
+  where r.verify_id = p_verify_id
+    and r.holder = p_holder;
+  return found;
+end
 $$;
 
 CREATE FUNCTION retention._hold_words(p_before jsonb, p_after jsonb) RETURNS text
@@ -4134,6 +4378,17 @@ $$;
 CREATE FUNCTION retention._in_days(p_interval interval) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (make_interval(days => (floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))::integer) + make_interval(secs => ((EXTRACT(epoch FROM p_interval) - ((86400)::numeric * floor((EXTRACT(epoch FROM p_interval) / (86400)::numeric)))))::double precision));
+
+CREATE FUNCTION retention._in_flight(p_bucket text) RETURNS bigint
+    LANGUAGE sql
+    SET enable_seqscan TO 'off'
+    AS $$
+  select count(*)
+  from retention.batch b
+  where b.bucket = p_bucket
+    and b.lease is not null
+    and b.visible_at > clock_timestamp()
+$$;
 
 CREATE FUNCTION retention._in_flight(p_run_id retention.run_id, p_tenant_id retention.tenant_id) RETURNS TABLE(run_id retention.run_id, until timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -4345,6 +4600,39 @@ CREATE FUNCTION retention._interface() RETURNS TABLE(kind text, oid oid, name te
   where c.relnamespace = 'retention'::regnamespace
     and c.relkind in ('r', 'v')
 $_$;
+
+CREATE FUNCTION retention._invented() RETURNS TABLE(name text, seal_id bigint, because text)
+    LANGUAGE sql STABLE
+    AS $$
+  with given as materialized (
+    select coalesce(pg_sequence_last_value(pg_get_serial_sequence('retention.batch', 'batch_id')::regclass), 0) as batches,
+      coalesce(pg_sequence_last_value(pg_get_serial_sequence('retention.receipt', 'receipt_id')::regclass), 0) as receipts
+  )
+  select 'receipt batch-' || b.batch_id, b.seal_id, w.because
+  from retention.batch b
+  cross join given g
+  cross join lateral (
+    select case
+      when b.batch_id not between 1 and g.batches then format('its number was never given out: the last one is %s', g.batches)
+      when b.leased_at is null and b.deleted_at is null then 'no listener has ever claimed it'
+      when b.settled_session is null then 'it does not say whose session wrote it down'
+      when b.flagged_at > coalesce(b.leased_at, b.deleted_at) + interval '1 hour'
+        or coalesce(b.deleted_at, b.leased_at) > b.settled_at + interval '1 hour'
+      then format(
+        'it was flagged at %s, claimed at %s and settled at %s', retention._iso(b.flagged_at),
+        coalesce(retention._iso(coalesce(b.leased_at, b.deleted_at)), 'no time'), retention._iso(b.settled_at)
+      )
+    end as because
+  ) w
+  where b.settled_at is not null
+    and b.cleared > 0
+    and w.because is not null
+  union all
+  select 'receipt receipt-' || r.receipt_id, r.seal_id, format('its number was never given out: the last one is %s', g.receipts)
+  from retention.receipt r
+  cross join given g
+  where r.receipt_id not between 1 and g.receipts
+$$;
 
 CREATE FUNCTION retention._is_beyond_store(p_batch retention.batch) RETURNS boolean
     LANGUAGE sql STABLE
@@ -4713,28 +5001,28 @@ CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to ti
     -- A stamp has the time at which its transaction began, and its receipt the time of the statement: a day lies between
     -- at most.
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0) as key,
+      hashtextextended(retention._known_key(u.key, u.run_id, b.salt, u.n), 0) as key,
       hashtext(b.bucket) as bucket,
       b.settled_at as gone_at,
       b.newest,
       null::timestamptz as back_at,
       null::timestamptz as stamped_at
     from retention.batch b
-    cross join unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
       and (p_from is null or b.settled_at >= p_from - interval '1 day')
       and (p_to is null or b.settled_at < p_to + interval '1 day')
     union all
     select u.run_id,
-      hashtextextended(retention._unpack_key(u.key, u.run_id::text), 0),
+      hashtextextended(retention._known_key(u.key, u.run_id, r.salt, u.n), 0),
       hashtext(r.bucket),
       case when r.kind = 'found_gone' then r.settled_at end,
       r.settled_at,
       case when r.kind <> 'found_gone' then r.settled_at end,
       null
     from retention.receipt r
-    cross join unnest(r.run_ids, r.keys) as u (run_id, key)
+    cross join unnest(r.run_ids, retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (run_id, key, n)
     where r.kind <> 'orphan'
     union all
     select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at
@@ -4761,8 +5049,8 @@ CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to ti
       when x.stamped_at is not null and x.gone_at > coalesce(x.back_at, '-infinity')
         and (x.bucket is null or x.bucket in (x.first_bucket, x.last_bucket))
       then 'accounted'
-      when x.stamped_at < i.adopted_at then 'before_adoption'
-      when x.stamped_at < now() - s.receipts_kept then 'receipt_pruned'
+      when x.stamped_at < (select i.adopted_at from retention.identity i) then 'before_adoption'
+      when x.stamped_at < now() - (select s.receipts_kept from retention.setting s) then 'receipt_pruned'
       when x.stamped_at is not null then 'no_receipt'
       when x.back_at >= coalesce(x.gone_at, '-infinity') then 'returned'
       else (
@@ -4773,7 +5061,7 @@ CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to ti
           when bool_or(
             hashtextextended(r.key::text, 0) = x.key
             and coalesce(hashtext(nullif(r.bucket, '')) in (x.first_bucket, x.last_bucket), true)
-            and r.status::text = coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED')
+            and r.status::text = (select coalesce(a.columns -> 'status' ->> 'completed', 'COMPLETED') from retention.adapter a)
             and r.completed_at <= x.newest
           )
           then 'no_stamp'
@@ -4784,9 +5072,6 @@ CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to ti
       )
     end
   from result x
-  cross join retention.identity i
-  cross join retention.setting s
-  cross join retention.adapter a
   where (p_from is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) >= p_from)
     and (p_to is null or coalesce(x.stamped_at, greatest(x.gone_at, x.back_at)) < p_to)
 $$;
@@ -5109,6 +5394,18 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._packed_digests(p_digests bytea) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select coalesce(array_agg(retention._packed_digest(substr(d.digests, 32 * n - 31, 32)) order by n), '{}')
+  from (select p_digests || '' as digests offset 0) d
+  cross join generate_series(1, length(d.digests) / 32) n
+$$;
+
+CREATE FUNCTION retention._kept_keys(p_keys text[], p_digests bytea) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (p_digests IS NULL) THEN p_keys ELSE retention._packed_digests(p_digests) END;
+
 CREATE FUNCTION retention._known_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE
     AS $$
@@ -5165,6 +5462,32 @@ CREATE FUNCTION retention._known_first(p_from timestamp with time zone, p_to tim
     case when o.place > 5 then o.oldest end
   from overlapping o
 $$;
+
+CREATE FUNCTION retention._look_up_key(p_kept text, p_run_id retention.run_id, p_salt bytea, p_place bigint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_key text;
+begin
+  if p_run_id is not null and to_regclass('retention.result') is not null then
+    select r.key
+    into v_key
+    from retention.result r
+    where r.run_id = p_run_id
+      and retention._hashed_key(retention._leaf_salt(p_salt, p_place), r.key::text) = p_kept
+    limit 1;
+  end if;
+  return coalesce(v_key, retention._unpack_key(p_kept, ''));
+end
+$$;
+
+CREATE FUNCTION retention._unpack_key(p_packed text, p_run_id text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN starts_with(p_packed, ''::text) THEN substr(p_packed, 2) WHEN starts_with(p_packed, ''::text) THEN ('sha256:'::text || encode(decode(substr(p_packed, 2), 'base64'::text), 'hex'::text)) ELSE replace(p_packed, ''::text, p_run_id) END;
+
+CREATE FUNCTION retention._known_key(p_kept text, p_run_id retention.run_id, p_salt bytea, p_place bigint) RETURNS text
+    LANGUAGE sql STABLE
+    RETURN CASE WHEN starts_with(p_kept, ''::text) THEN retention._look_up_key(p_kept, p_run_id, p_salt, p_place) ELSE retention._unpack_key(p_kept, (p_run_id)::text) END;
 
 CREATE FUNCTION retention._known_since() RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -5248,6 +5571,20 @@ CREATE FUNCTION retention._last_holds() RETURNS TABLE(run_id retention.run_id, t
   group by h.run_id, h.tenant_id
 $$;
 
+CREATE FUNCTION retention._last_receipt_words(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_cleared_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+  select retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by, r.retain)
+  from retention._run_receipts(
+    p_run_id,
+    retention._batches_with(p_run_id, p_completed_at, p_cleared_at, false, null),
+    p_cleared_at - interval '1 hour'
+  ) r
+  where r.is_gone
+  order by r.settled_at desc
+  limit 1
+$$;
+
 CREATE FUNCTION retention._latest_sharers(p_keys text[]) RETURNS TABLE(bucket text, key text, run_id retention.run_id, free_at timestamp with time zone, next_free_at timestamp with time zone)
     LANGUAGE sql STABLE
     AS $$
@@ -5278,7 +5615,11 @@ CREATE FUNCTION retention._leaf_digest(p_leaf_salt bytea, p_leaf_text text) RETU
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256((p_leaf_salt || convert_to(p_leaf_text, 'UTF8'::name)));
 
-CREATE FUNCTION retention._leaves(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[]) RETURNS TABLE(i integer, tenant_id text, leaf_salt bytea, leaf_text text)
+CREATE FUNCTION retention._leaf_salt(p_salt bytea, p_place bigint) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(sha512((p_salt || int4send((((p_place - 1) / 4))::integer))), (((16 * ((p_place - 1) % (4)::bigint)) + 1))::integer, 16);
+
+CREATE FUNCTION retention._leaves(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[], p_policies jsonb) RETURNS TABLE(i integer, tenant_id text, leaf_salt bytea, leaf_text text)
     LANGUAGE sql STABLE
     AS $$
   select u.n::integer,
@@ -5287,12 +5628,15 @@ CREATE FUNCTION retention._leaves(p_salt bytea, p_run_ids retention.run_id[], p_
     array_to_json(array[
       u.run_id::text,
       u.tenant_id,
-      case when u.run_id is null then u.key else retention._unpack_key(u.key, u.run_id::text) end,
+      retention._unpack_key(u.key, coalesce(u.run_id::text, '')),
       coalesce(u.how, 'deleted'),
-      u.version
+      u.version,
+      coalesce(s.policies ->> u.tenant_id, s.policies ->> '*')
     ])::text
   from (
-    select string_agg(sha512(p_salt || int4send(g.n)), '' order by g.n) as stream
+    select string_agg(sha512(p_salt || int4send(g.n)), '' order by g.n) as stream,
+      -- Read from where it is stored once, and not for each leaf.
+      p_policies || '{}' as policies
     from generate_series(0, (cardinality(p_run_ids) - 1) / 4) g (n)
     offset 0
   ) s
@@ -6185,7 +6529,7 @@ CREATE FUNCTION retention._members_found(p_from bigint, p_to bigint) RETURNS TAB
   from retention._receipt r
   cross join lateral (
     select string_agg(x.digest, null order by x.digest) as groups
-    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) x
   ) g
   where r.seal_id between p_from and p_to
   union all
@@ -6297,11 +6641,14 @@ CREATE FUNCTION retention._next_batch(p_batch_ids bigint[], p_buckets text[]) RE
 declare
   v_bucket record;
   v_batch_id bigint;
-  v_flagged_at timestamptz := (select b.flagged_at from retention.batch b where b.batch_id = p_batch_ids[1]);
+  v_turn text;
+  v_busy text;
+  v_has_turn boolean := false;
 begin
   for v_bucket in
     select k.bucket,
-      k.pauses > 0 as is_on_trial
+      k.pauses > 0 as is_on_trial,
+      num_nonnulls(k.max_per_second, k.max_in_flight) > 0 as has_ceiling
     from retention.bucket k
     cross join lateral (
       select b.visible_at
@@ -6338,51 +6685,27 @@ begin
           and b.visible_at > clock_timestamp()
       );
     end if;
-    if p_batch_ids is null then
-      select b.batch_id
-      into v_batch_id
-      from retention.batch b
-      where b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.dead_at is null
-        and b.deleted_at is null
-        and b.visible_at <= clock_timestamp()
-        and (b.early is null or b.flagged_at not in (select c.flagged_at from retention.cutoff c where c.until > now()))
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-    else
-      select b.batch_id
-      into v_batch_id
-      from retention.batch b
-      where b.batch_id = any (p_batch_ids)
-        and b.bucket = v_bucket.bucket
-        and b.settled_at is null
-        and b.dead_at is null
-        and b.deleted_at is null
-        and b.visible_at <= clock_timestamp()
-      order by b.visible_at, b.batch_id
-      limit 1
-      for update skip locked;
-      if not found then
-        -- What was split off keeps the moment of flagging, which no other command has.
-        select b.batch_id
-        into v_batch_id
-        from retention.batch b
-        where b.bucket = v_bucket.bucket
-          and b.flagged_at = v_flagged_at
-          and b.settled_at is null
-          and b.dead_at is null
-          and b.visible_at <= clock_timestamp()
-        order by b.visible_at, b.batch_id
-        limit 1
-        for update skip locked;
+    if v_bucket.has_ceiling then
+      v_turn := (select retention._take_pace(k) from retention.bucket k where k.bucket = v_bucket.bucket);
+      v_has_turn := v_has_turn or v_turn = 'go';
+      if v_turn = 'busy' and not v_bucket.is_on_trial then
+        v_busy := coalesce(v_busy, v_bucket.bucket);
       end if;
+      continue when v_turn <> 'go';
     end if;
+    v_batch_id := retention._first_batch(v_bucket.bucket, p_batch_ids);
     if v_batch_id is not null then
       return v_batch_id;
     end if;
   end loop;
+  -- With nothing else to do it waits for the claim that has the turn, which is done in milliseconds. Never with a turn of its
+  -- own, which that one may wait for.
+  if v_busy is not null
+    and not v_has_turn
+    and (select retention._take_pace(k, true) = 'go' from retention.bucket k where k.bucket = v_busy)
+  then
+    return retention._first_batch(v_busy, p_batch_ids);
+  end if;
   return null;
 end
 $$;
@@ -6575,15 +6898,20 @@ begin
   update retention.gate_state
   set reasons = v_reasons,
     since = clock_timestamp();
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_attention', row_to_json(p)::text)
-    from (
-      select case when v_reasons = '{}' then 'resumed' else 'halted' end as kind,
-        v_reasons as reasons,
-        (select left(string_agg(g.because, '; '), 1000) from retention.gate() g) as because,
-        retention._iso(clock_timestamp()) as at
-    ) p;
-  end if;
+  perform retention._tell(
+    case
+      when v_reasons = '{}' then 'resumed'
+      when 'copy' = any (v_reasons) and not 'copy' = any (v_before) then 'copy'
+      else 'halted'
+    end,
+    row_to_json(p)
+  )
+  from (
+    select case when v_reasons = '{}' then 'resumed' else 'halted' end as kind,
+      v_reasons as reasons,
+      (select left(string_agg(g.because, '; '), 1000) from retention.gate() g) as because,
+      retention._iso(clock_timestamp()) as at
+  ) p;
 end
 $$;
 
@@ -6718,6 +7046,20 @@ begin
   set most = nullif(v_fits, 1000)
   where s.most is distinct from nullif(v_fits, 1000);
 end
+$$;
+
+CREATE FUNCTION retention._note_pace(p_bucket text, p_max_per_second integer, p_results bigint) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.pace p
+  set next_at = case
+      when p_results < 0 then p.next_at
+      else greatest(
+        case when p.next_at < clock_timestamp() + interval '2 seconds' then p.next_at end,
+        clock_timestamp() - interval '125 milliseconds'
+      )
+    end + retention._paced_for(p_results, p_max_per_second)
+  where p.bucket = p_bucket
 $$;
 
 CREATE TABLE retention.scan (
@@ -7003,16 +7345,14 @@ begin
   select coalesce(p_found_by, session_user), h.seen_at, p_found, p_tenants, p_rule
   from retention.heartbeat h
   returning surge_id into v_surge_id;
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_attention', row_to_json(p)::text)
-    from (
-      select 'surge' as kind,
-        v_surge_id as surge_id,
-        p_found as results,
-        p_tenants as tenants,
-        retention._iso(now()) as at
-    ) p;
-  end if;
+  perform retention._tell('surge', row_to_json(p))
+  from (
+    select 'surge' as kind,
+      v_surge_id as surge_id,
+      p_found as results,
+      p_tenants as tenants,
+      retention._iso(now()) as at
+  ) p;
   return v_surge_id;
 end
 $$;
@@ -7118,9 +7458,31 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._paced_for(p_results bigint, p_max_per_second integer) RETURNS interval
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select make_interval(secs => p_results / (0.975 * p_max_per_second)::double precision)
+$$;
+
+CREATE FUNCTION retention._paced_keys(p_max_per_second integer) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select case when p_max_per_second is not null then greatest(p_max_per_second / 8, 1) end
+$$;
+
+CREATE FUNCTION retention._paced_until(p_bucket text) RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+  select p.next_at
+  from retention.pace p
+  where p.bucket = p_bucket
+    and p.next_at > clock_timestamp()
+    and p.next_at < clock_timestamp() + interval '2 seconds'
+$$;
+
 CREATE FUNCTION retention._pack_key(p_key text, p_run_id text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN ((strpos(p_key, ''::text) > 0) OR starts_with(p_key, ''::text)) THEN (''::text || p_key) ELSE replace(p_key, p_run_id, ''::text) END;
+    RETURN CASE WHEN ((strpos(p_key, ''::text) > 0) OR starts_with(p_key, ''::text) OR starts_with(p_key, ''::text)) THEN (''::text || p_key) ELSE replace(p_key, p_run_id, ''::text) END;
 
 CREATE FUNCTION retention._page_end(p_after bigint, p_results bigint) RETURNS bigint
     LANGUAGE sql STABLE
@@ -7267,6 +7629,46 @@ CREATE FUNCTION retention._part_of(p_run_id retention.run_id) RETURNS SETOF rete
   where p_run_id = any (p.run_ids)
   order by p.part_id
   limit 1
+$$;
+
+CREATE UNLOGGED TABLE retention.verify_run (
+    verify_id uuid NOT NULL,
+    kind text NOT NULL,
+    bucket text NOT NULL,
+    prefixes text[] NOT NULL COLLATE pg_catalog."C",
+    holder uuid NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    worked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    is_unsorted boolean DEFAULT false NOT NULL,
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['repair'::text, 'dry run'::text, 'orphans'::text, 'list'::text, 'inventory'::text])))
+);
+
+COMMENT ON TABLE retention.verify_run IS 'one row for each bucket that a verify is at; empty between runs, but for what was broken off';
+
+COMMENT ON COLUMN retention.verify_run.holder IS 'who works on it: a verify that is started again takes it over, and the one before stops';
+
+COMMENT ON COLUMN retention.verify_run.is_unsorted IS 'its store lists out of order: what it lists is sorted in retention.verify_listed';
+
+CREATE FUNCTION retention._part_verify(p_run retention.verify_run, p_parts integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_splits text[] := '{}';
+begin
+  if p_run.prefixes = '{}' and not p_run.is_unsorted then
+    v_splits := retention._verify_splits(p_parts);
+  end if;
+  insert into retention.verify_part (verify_id, part, prefix, after_key, until_key)
+  select p_run.verify_id, p.part, p.prefix, p.after_key, p.until_key
+  from (
+    select g as part, '' as prefix, v_splits[g - 1] as after_key, v_splits[g] as until_key
+    from generate_series(1, cardinality(v_splits) + 1) g
+    where p_run.prefixes = '{}'
+    union all
+    select u.n, u.prefix, null, null
+    from unnest(p_run.prefixes) with ordinality as u (prefix, n)
+  ) p;
+end
 $$;
 
 CREATE FUNCTION retention._pass_by(p_tenant_key text) RETURNS text
@@ -7514,6 +7916,25 @@ CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((hashtextextended(p_run_id, (0)::bigint) & (65535)::bigint))::double precision / (65536)::double precision);
 
+CREATE FUNCTION retention._policies_of(p_tenants text[], p_cutoff interval) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET "IntervalStyle" TO 'postgres'
+    AS $$
+begin
+  if p_cutoff is not null then
+    return jsonb_build_object('*', retention._in_days(p_cutoff)::text);
+  end if;
+  if not exists (select from retention.policy p where p.tenant_id <> '*') then
+    return (select jsonb_build_object('*', retention._in_days(p.retain)::text) from retention.policy p);
+  end if;
+  return (
+    select jsonb_object_agg(p.tenant_id, retention._in_days(p.retain)::text)
+    from (select distinct u.tenant_id from unnest(p_tenants || '*'::text) as u (tenant_id)) t
+    join retention.policy p on p.tenant_id = t.tenant_id
+  );
+end
+$$;
+
 CREATE FUNCTION retention._policy_act(p_tenant_id text, p_retain interval) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -7577,13 +7998,15 @@ CREATE FUNCTION retention._policy_words(p_before jsonb, p_after jsonb) RETURNS t
     then format('%s: %s -> %s', retention._policy_name(p_after ->> 'tenant_id'), p_before ->> 'retain', p_after ->> 'retain')
       || case
         when p_after ->> 'confirmed_at' is distinct from p_before ->> 'confirmed_at'
-        then format(', asked for by %s and confirmed by %s with %s results due at once',
-          p_before ->> 'pending_by', p_after ->> 'confirmed_by', p_after ->> 'confirmed_results')
+        then format(', asked for by %s and confirmed by %s with %s due at once',
+          p_before ->> 'pending_by', p_after ->> 'confirmed_by',
+          retention._counted((p_after ->> 'confirmed_results')::bigint, 'result'))
         else ''
       end
     when p_after ->> 'pending_retain' is not null
-    then format('%s: stays %s; %s would make %s results due at once, and waits for a confirmation',
-      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    then format('%s: stays %s; %s would make %s due at once, and waits for a confirmation',
+      retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_after ->> 'pending_retain',
+      retention._counted((p_after ->> 'pending_results')::bigint, 'result'))
     when p_before ->> 'pending_retain' is not null
     then format('%s: stays %s; %s, which waited for a confirmation, is withdrawn',
       retention._policy_name(p_after ->> 'tenant_id'), p_after ->> 'retain', p_before ->> 'pending_retain')
@@ -7591,8 +8014,8 @@ CREATE FUNCTION retention._policy_words(p_before jsonb, p_after jsonb) RETURNS t
   end
   || case
     when p_before is null and p_after ->> 'pending_retain' is not null
-    then format('; %s would make %s results due at once, and waits for a confirmation',
-      p_after ->> 'pending_retain', p_after ->> 'pending_results')
+    then format('; %s would make %s due at once, and waits for a confirmation',
+      p_after ->> 'pending_retain', retention._counted((p_after ->> 'pending_results')::bigint, 'result'))
     else ''
   end
 $$;
@@ -7722,6 +8145,81 @@ begin
   where p_retain < t.retain
     and (t.tenant_id::text = p_tenant_id or p_tenant_id = '*' and p.tenant_id is null)
     and c.results > 0;
+end
+$$;
+
+CREATE FUNCTION retention._propose(p_table text, p_columns text) RETURNS TABLE(view_column text, target jsonb, pair text, type text, is_given boolean, others text[], problem text, note text, samples text[])
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+  v_table regclass := retention._find_table(p_table);
+  v_usual jsonb := retention._parse_columns('');
+  v_given jsonb := retention._parse_columns(p_columns);
+  v_all jsonb := (
+    select jsonb_object_agg(l.view_column, l.looks)
+    from (select c.view_column, jsonb_agg(c) as looks from retention._columns_like(v_table) c group by 1) l
+  );
+  v_like record;
+  v_word record;
+  v_found text;
+begin
+  foreach view_column in array '{run_id, tenant_id, status, completed_at, retain_until, bucket, key, etag, cleared_at, updated_at}'::text[] loop
+    is_given := coalesce(p_columns, '') ~* format('(^|,)\s*%s\s*=', view_column);
+    problem := null;
+    note := null;
+    select array_agg(l.name) filter (where l.fault is null and l.place = l.least) as best,
+      array_agg(l.name) filter (where l.fault is null) as all_names,
+      (array_agg(l.name) filter (where l.fault is null and l.place = 1))[1] as usual,
+      string_agg(l.fault, '; ') filter (where l.fault is not null and (l.place < 4 or view_column <> 'run_id')) as faults,
+      coalesce(bool_or(l.name in ('retain_until', 'result_etag')), false) as is_automatic
+    into v_like
+    from (
+      select r.name, r.place, r.fault, min(r.place) filter (where r.fault is null) over () as least
+      from jsonb_to_recordset(v_all -> view_column) as r (name text, place integer, fault text)
+    ) l;
+    v_found := coalesce(v_like.usual, case when cardinality(v_like.best) = 1 then v_like.best[1] end);
+    if is_given then
+      target := nullif(v_given -> view_column, 'null');
+    elsif v_found is not null then
+      target := jsonb_build_object('name', v_found);
+    else
+      target := null;
+      if cardinality(v_like.best) > 1 and view_column not in ('updated_at', 'etag') then
+        problem := format('several columns look right: %s', (select string_agg(quote_ident(b), ', ') from unnest(v_like.best) b));
+      elsif view_column in ('run_id', 'completed_at', 'key') then
+        problem := coalesce('no column fits; ' || v_like.faults, 'no column looks right');
+      elsif view_column = 'cleared_at' then
+        target := v_usual -> view_column;
+        note := 'will be added';
+      else
+        note := case view_column
+          when 'tenant_id' then 'none: the default policy holds for every run'
+          when 'status' then 'none: every run with a time of completion and a key counts as completed'
+          when 'bucket' then 'none: every result lies in the default bucket, the only one of S3_RESULT_BUCKET'
+          else 'none'
+        end || coalesce('; ' || v_like.faults, '');
+      end if;
+    end if;
+    if view_column = 'status' and target ? 'name' and not is_given then
+      select * into v_word from retention._completed_word(v_table, target ->> 'name');
+      target := target || jsonb_build_object('completed', coalesce(v_word.word, 'COMPLETED'));
+      problem := case when v_word.word is null then v_word.why end;
+      note := v_word.why;
+    end if;
+    others := array(select o from unnest(v_like.all_names) o where o is distinct from target ->> 'name');
+    type := (select c.type from retention._column_type(v_table, target ->> 'name') c);
+    samples := case when type is not null then retention._samples(v_table, target ->> 'name') end;
+    pair := case
+      when problem is not null and not is_given then null
+      -- These two count without being named, where the table has them; here they have been left out.
+      when target is null and view_column in ('retain_until', 'etag')
+        then case when is_given or v_like.is_automatic then '' end
+      when target is not distinct from nullif(v_usual -> view_column, 'null') then null
+      when view_column in ('retain_until', 'etag') and target ->> 'name' in ('retain_until', 'result_etag') then null
+      else retention._write_target(view_column, target)
+    end;
+    return next;
+  end loop;
 end
 $$;
 
@@ -8043,14 +8541,15 @@ CREATE FUNCTION retention._receipt_header(p_source text, p_id bigint, p_kind tex
   ) h
 $$;
 
-CREATE FUNCTION retention._receipt_words(p_receipt text, p_kind text, p_is_gone boolean, p_how text, p_bucket text, p_key text, p_asked_by text) RETURNS text
+CREATE FUNCTION retention._receipt_words(p_receipt text, p_kind text, p_is_gone boolean, p_how text, p_bucket text, p_key text, p_asked_by text, p_retain text) RETURNS text
     LANGUAGE sql IMMUTABLE
-    AS $$
+    AS $_$
   select format(
-    '%s: object %s in bucket %s %s%s', p_receipt, p_key, p_bucket,
+    '%s: object %s in bucket %s %s%s', p_receipt,
+    p_key || case when p_key ~ '^sha256:[0-9a-f]{64}$' then ' (the digest of its key, which is not kept)' else '' end, p_bucket,
     case
       when p_kind = 'found_gone' then 'found gone and stamped'
-      when p_kind = 'restored' and not p_is_gone then 'brought back, and no longer stamped as gone'
+      when p_kind = 'restored' then 'brought back, and no longer stamped as gone'
       when not p_is_gone then 'no longer stamped as gone'
       else case p_how
         when 'gone' then 'already gone'
@@ -8058,15 +8557,15 @@ CREATE FUNCTION retention._receipt_words(p_receipt text, p_kind text, p_is_gone 
         when 'purged' then 'deleted with all its versions'
         else 'deleted'
       end || case p_kind
-        when 'early' then ', asked for before its time'
+        when 'early' then ', asked for before its time' || coalesce(', after ' || p_retain, '')
         when 'verify' then ', its object had returned'
-        when 'restored' then ', it was restored and fell due again'
-        else ', by its policy'
+        when 'after_restore' then ', it was restored and fell due again'
+        else ', by its policy' || coalesce(' of ' || p_retain, '')
       end
     end,
     coalesce(', asked for by ' || p_asked_by, '')
   )
-$$;
+$_$;
 
 CREATE FUNCTION retention._record_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8126,10 +8625,31 @@ CREATE FUNCTION retention._recorded_roles() RETURNS TABLE(role text, kind text)
 $$;
 
 CREATE FUNCTION retention._refuse_emptying() RETURNS trigger
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+  v_is_needed boolean;
 begin
+  if tg_op = 'TRUNCATE' and tg_table_name in ('batch', 'receipt', 'change', 'seal', 'keeper', 'held_object') then
+    execute format(
+      'select exists (select from retention.%I where %s)',
+      tg_table_name,
+      case when tg_table_name in ('batch', 'receipt') then 'seal_id is not null' else 'true' end
+    )
+    into v_is_needed;
+    if not v_is_needed then
+      return null;
+    elsif tg_table_name in ('keeper', 'held_object') then
+      perform retention._two_people(
+        case tg_table_name when 'keeper' then 'keeper' else 'hold' end, jsonb_build_object('truncate', tg_table_name)
+      );
+      return null;
+    end if;
+    raise exception using
+      errcode = 'RR060',
+      message = format('retention.%I is not emptied: what is sealed stays as it is', tg_table_name);
+  end if;
   raise exception using
     errcode = 'check_violation',
     message = format('retention.%s cannot be emptied: without its rows nothing is flagged or claimed any more', tg_table_name),
@@ -8175,7 +8695,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
+CREATE FUNCTION retention._regroup(p_batch_size integer, p_early interval, p_when tstzmultirange DEFAULT NULL::tstzmultirange) RETURNS TABLE(batch_ids bigint[], newly_flagged bigint, selected bigint, leased bigint[])
     LANGUAGE plpgsql
     SET work_mem TO '128MB'
     AS $$
@@ -8199,6 +8719,7 @@ begin
         from retention.batch o
         where o.settled_at is null
           and o.batch_id not in (select unnest(v_candidates))
+          and (p_when is null or p_when && tstzrange(o.oldest, o.newest, '[]'))
         offset 0
       ) b
       cross join unnest(b.run_ids) as u (run_id)
@@ -8240,13 +8761,6 @@ begin
       from unnest(b.run_ids) as u (run_id)
       where u.run_id in (select s.run_id from retention.selection s)
     );
-  perform retention._note_left(
-    b,
-    array(select u.run_id from unnest(b.run_ids) as u (run_id) where u.run_id in (select s.run_id from retention.selection s))
-  )
-  from retention.batch b
-  where b.batch_id = any (v_candidates)
-    and b.settled_at is null;
   v_taken := retention._take_out_selected(v_candidates);
 
   insert into retention.bucket (bucket)
@@ -8322,7 +8836,7 @@ begin
     retry_at := least(retry_at, v_retry_at);
     insert into retention.batch (
       bucket, results, oldest, newest, due_since, late_since, early, flagged_at, visible_at,
-      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, ends, versions,
+      attempts, postponed, code, error, failed_at, dead_at, deleted_at, leased_by, why, asked_by, revision, policies, ends, versions,
       request_ids, settled_session, product, run_ids, keys, tenants
     )
     values (
@@ -8346,6 +8860,7 @@ begin
       p_batch.why,
       p_batch.asked_by,
       p_batch.revision,
+      p_batch.policies,
       case when p_batch.ends is not null then array(select p_batch.ends[i] from unnest(v_kind.places) i order by i) end,
       case when p_batch.versions is not null then array(select p_batch.versions[i] from unnest(v_kind.places) i order by i) end,
       p_batch.request_ids,
@@ -9123,7 +9638,7 @@ exception
 end
 $$;
 
-CREATE FUNCTION retention._run_receipts(p_run_id retention.run_id, p_batch_ids bigint[], p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(receipt text, kind text, is_gone boolean, settled_at timestamp with time zone, bucket text, key text, tenant_id text, how text, asked_by text, settled_session text, product text, batch_id bigint, flagged_at timestamp with time zone, began_at timestamp with time zone, deleted_at timestamp with time zone, early interval, late_since timestamp with time zone)
+CREATE FUNCTION retention._run_receipts(p_run_id retention.run_id, p_batch_ids bigint[], p_since timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(receipt text, kind text, is_gone boolean, settled_at timestamp with time zone, bucket text, key text, tenant_id text, how text, asked_by text, settled_session text, product text, batch_id bigint, flagged_at timestamp with time zone, began_at timestamp with time zone, deleted_at timestamp with time zone, early interval, late_since timestamp with time zone, retain text)
     LANGUAGE plpgsql STABLE
     AS $$
 #variable_conflict use_column
@@ -9131,10 +9646,10 @@ begin
   return query
   select format('%s-%s', r.source, r.id),
     r.kind,
-    r.kind not in ('restored', 'unstamped') or r.source = 'batch',
+    r.kind not in ('restored', 'unstamped'),
     r.settled_at,
     r.bucket,
-    retention._unpack_key(r.keys[p.place], p_run_id::text),
+    retention._known_key(r.keys[p.place], p_run_id, r.salt, p.place),
     r.tenants[p.place],
     coalesce(r.ends[p.place], 'deleted'),
     r.asked_by,
@@ -9145,7 +9660,8 @@ begin
     b.leased_at,
     b.deleted_at,
     b.early,
-    b.late_since
+    b.late_since,
+    coalesce(r.policies ->> r.tenants[p.place], r.policies ->> '*')
   from (
     select x.* from retention._receipt x where x.source = 'batch' and x.id = any (p_batch_ids)
     union all
@@ -9230,6 +9746,25 @@ begin
     p_table,
     coalesce(p_found -> 'status' ->> 'completed', 'COMPLETED')
   );
+end
+$_$;
+
+CREATE FUNCTION retention._samples(p_table regclass, p_name text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+declare
+  v_samples text[];
+begin
+  execute format(
+    'select array(select distinct left(%1$I::text, 200) from (select %1$I from %2$s limit 1000) r where %1$I is not null order by 1 limit 3)',
+    p_name, p_table
+  ) into v_samples;
+  return v_samples;
+exception
+  when insufficient_privilege then
+    return null;
 end
 $_$;
 
@@ -9411,22 +9946,27 @@ begin
     v_complete_to := greatest(v_before.complete_to, v_complete_to);
   end if;
 
+  if (select s.receipt_keys = 'hashed' from retention.setting s) then
+    perform retention._hash_keys(v_new.batches, v_new.receipts);
+  end if;
   with batches as (
     update retention.batch b
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(b.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where b.batch_id = any (v_new.batches)
     returning 'batch' as source, b.batch_id as id, coalesce(b.why, 'policy') as kind, b.bucket, b.cleared as results,
-      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids, b.keys,
-      b.tenants, b.ends, b.versions
+      b.settled_at, b.request_ids, b.asked_by, b.revision, b.settled_session, b.product, b.salt, b.run_ids,
+      retention._kept_keys(b.keys, b.key_digests) as keys,
+      b.tenants, b.ends, b.versions, b.policies
   ),
   receipts as (
     update retention.receipt r
-    set salt = uuid_send(gen_random_uuid()),
+    set salt = coalesce(r.salt, uuid_send(gen_random_uuid())),
       seal_id = v_seal_id
     where r.receipt_id = any (v_new.receipts)
     returning 'receipt' as source, r.receipt_id as id, r.kind, r.bucket, r.results, r.settled_at, r.request_ids,
-      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions
+      r.asked_by, r.revision, r.settled_session, r.product, r.salt, r.run_ids,
+      retention._kept_keys(r.keys, r.key_digests), r.tenants, r.ends, r.versions, null::jsonb
   ),
   changes as (
     update retention.change c
@@ -9446,7 +9986,7 @@ begin
     from (select * from batches union all select * from receipts) r
     cross join lateral (
       select string_agg(x.digest, null order by x.digest) as groups
-      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) x
+      from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) x
     ) g
     union all
     select 3, c.id, 0, c.digest
@@ -9475,9 +10015,7 @@ begin
   set seal_id = v_seal_id,
     digest = v_digest,
     sealed_at = v_sealed_at;
-  if pg_notification_queue_usage() <= 0.5 then
-    perform pg_notify('retention_sealed', retention._head(v_seal_id)::text);
-  end if;
+  perform retention._tell('sealed', retention._head(v_seal_id));
   return true;
 end
 $$;
@@ -9906,34 +10444,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION retention._spare_kept_strays(p_verify_id uuid) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-  v_part record;
-begin
-  if not exists (select from retention.keeper) then
-    return;
-  end if;
-  for v_part in
-    select o.bucket, array_agg(o.key) as keys
-    from (
-      select s.bucket, s.key, row_number() over (partition by s.bucket order by s.key) / 1000 as part
-      from retention.stray s
-      where s.verify_id = p_verify_id
-        and s.kind = 'orphan'
-    ) o
-    group by o.bucket, o.part
-  loop
-    update retention.stray s
-    set kind = null
-    where s.verify_id = p_verify_id
-      and s.bucket = v_part.bucket
-      and s.key in (select k.key collate "C" from retention._kept(v_part.bucket, v_part.keys) k);
-  end loop;
-end
-$$;
-
 CREATE FUNCTION retention._spare_more(p_batch retention.batch, p_spared bigint[], p_keys text[], OUT spared bigint[], OUT keys text[], OUT etags text[]) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -10029,16 +10539,30 @@ end
 $$;
 
 CREATE FUNCTION retention._spare_strays(p_verify_id uuid) RETURNS void
-    LANGUAGE sql
+    LANGUAGE plpgsql
     AS $$
-  update retention.stray s
-  set kind = null
-  where s.verify_id = p_verify_id
-    and s.kind = 'orphan'
-    and (
-      starts_with(s.key, '.retention/')
-      or (select exists (select from retention.held_object)) and retention._is_held_object(s.bucket, s.key)
-    )
+declare
+  v_page record;
+begin
+  for v_page in
+    select o.bucket, array_agg(o.key) as keys
+    from (
+      select s.bucket, s.key, row_number() over (partition by s.bucket order by s.key) / 1000 as page
+      from retention.stray s
+      where s.verify_id = p_verify_id
+        and s.kind = 'orphan'
+    ) o
+    group by o.bucket, o.page
+  loop
+    update retention.stray s
+    set kind = null
+    where s.verify_id = p_verify_id
+      and s.bucket = v_page.bucket
+      and s.key in (
+        select r.key collate "C" from retention._orphan_reasons(v_page.bucket, v_page.keys) r where r.reason is not null
+      );
+  end loop;
+end
 $$;
 
 CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone) RETURNS bigint
@@ -10606,6 +11130,22 @@ begin
 end
 $_$;
 
+CREATE FUNCTION retention._status_words(p_table regclass, p_name text) RETURNS TABLE(word text, results bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return query execute format(
+    'select r.word, count(*) from (select %I::text as word from %s limit 10000) r where r.word is not null group by 1 order by 2 desc, 1 limit 20',
+    p_name, p_table
+  );
+  return query
+  select e.enumlabel::text, 0::bigint
+  from retention._column_type(p_table, p_name) c
+  join pg_enum e on e.enumtypid = c.oid;
+end
+$$;
+
 CREATE FUNCTION retention._still_asked(p_run_id retention.run_id) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -10909,6 +11449,29 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._tables_like() RETURNS TABLE(name text, about_rows bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select format('%I.%I', n.nspname, c.relname),
+    greatest(c.reltuples, 0)::bigint
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('r', 'p')
+    and c.relpersistence <> 't'
+    and not c.relispartition
+    and n.nspname not in ('pg_catalog', 'information_schema', 'retention', 'cron')
+    and (
+      select count(distinct l.view_column) = 2
+      from retention._columns_like(c.oid) l
+      where l.view_column in ('key', 'completed_at')
+        and l.fault is null
+        and l.place < 4
+    )
+  order by c.reltuples desc, 1
+  limit 20
+$$;
+
 CREATE FUNCTION retention._take_apart(p_batch retention.batch) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -10993,47 +11556,77 @@ CREATE FUNCTION retention._take_out_selected(p_batch_ids bigint[]) RETURNS bigin
     SET work_mem TO '128MB'
     AS $$
 declare
-  v_taken bigint;
+  v_taken bigint := 0;
+  v_found record;
+  v_batch retention.batch;
+  v_kept retention.batch;
 begin
-  with remaining as materialized (
-    select u.batch_id,
-      count(*) as before,
-      count(*) filter (where not u.is_selected) as results,
-      array_agg(u.run_id order by u.n) filter (where not u.is_selected) as run_ids,
-      array_agg(u.key order by u.n) filter (where not u.is_selected) as keys,
-      array_agg(u.tenant_id order by u.n) filter (where not u.is_selected) as tenants
+  for v_found in
+    select u.batch_id, array_agg(u.n order by u.n) as places
     from (
-      select b.batch_id, e.run_id, e.key, e.tenant_id, e.n,
-        e.run_id in (select s.run_id from retention.selection s) as is_selected
+      select b.batch_id, e.run_id, e.n
       from retention.batch b
-      cross join unnest(b.run_ids, b.keys, b.tenants) with ordinality as e (run_id, key, tenant_id, n)
+      cross join unnest(b.run_ids) with ordinality as e (run_id, n)
       where b.batch_id in (select unnest(p_batch_ids))
         and b.settled_at is null
       offset 0
     ) u
+    where u.run_id in (select s.run_id from retention.selection s)
     group by u.batch_id
-  ),
-  emptied as (
-    delete from retention.batch b
-    using remaining r
-    where b.batch_id = r.batch_id
-      and r.results = 0
-  ),
-  shortened as (
+  loop
+    select * into strict v_batch from retention.batch b where b.batch_id = v_found.batch_id;
+    v_taken := v_taken + cardinality(v_found.places);
+    perform retention._note_left(v_batch, array(select v_batch.run_ids[n] from unnest(v_found.places) n));
+    if cardinality(v_found.places) = v_batch.results then
+      delete from retention.batch b where b.batch_id = v_batch.batch_id;
+      continue;
+    end if;
+    v_kept := retention._without(v_batch, v_found.places);
     update retention.batch b
-    set results = r.results,
-      run_ids = r.run_ids,
-      keys = r.keys,
-      tenants = r.tenants,
+    set results = v_kept.results,
+      run_ids = v_kept.run_ids,
+      keys = v_kept.keys,
+      tenants = v_kept.tenants,
       etags = null,
       visible_at = case when b.lease is null then b.visible_at else clock_timestamp() end,
       lease = null
-    from remaining r
-    where b.batch_id = r.batch_id
-      and r.results between 1 and r.before - 1
-  )
-  select coalesce(sum(r.before - r.results), 0) into v_taken from remaining r;
+    where b.batch_id = v_batch.batch_id;
+  end loop;
   return v_taken;
+end
+$$;
+
+CREATE FUNCTION retention._take_pace(p_bucket retention.bucket, p_waits boolean DEFAULT false) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+  -- First without the lock: most claims that come too early find that here.
+  if p_bucket.max_per_second is not null and retention._paced_until(p_bucket.bucket) is not null then
+    return 'wait';
+  end if;
+  insert into retention.pace (bucket)
+  select p_bucket.bucket
+  where not exists (select from retention.pace p where p.bucket = p_bucket.bucket)
+  on conflict do nothing;
+  if p_waits then
+    begin
+      perform from retention.pace p where p.bucket = p_bucket.bucket for update;
+    exception
+      when lock_not_available then
+        return 'wait';
+    end;
+  else
+    perform from retention.pace p where p.bucket = p_bucket.bucket for update skip locked;
+    if not found then
+      return 'busy';
+    end if;
+  end if;
+  if p_bucket.max_per_second is not null and retention._paced_until(p_bucket.bucket) is not null
+    or p_bucket.max_in_flight <= retention._in_flight(p_bucket.bucket)
+  then
+    return 'wait';
+  end if;
+  return 'go';
 end
 $$;
 
@@ -11050,6 +11643,21 @@ exception
       message = 'another transaction has been flagging results for longer than a minute',
       detail = retention._lockers('retention.pass_lock'),
       hint = 'Try again when it has ended. An idle one is ended with: select pg_terminate_backend(<process>)';
+end
+$$;
+
+CREATE FUNCTION retention._tell(p_kind text, p_payload json) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into retention.attention (kind, payload)
+  values (p_kind, p_payload::jsonb - 'because');
+  if pg_notification_queue_usage() <= 0.5 then
+    perform pg_notify(
+      case when p_kind = 'sealed' then 'retention_sealed' else 'retention_attention' end,
+      p_payload::text
+    );
+  end if;
 end
 $$;
 
@@ -11340,6 +11948,73 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._try_mapping(p_table text, p_columns text, p_retain interval) RETURNS TABLE(name text, state text, found text, remedy text)
+    LANGUAGE plpgsql
+    AS $_$
+#variable_conflict use_column
+declare
+  v_found jsonb := retention._find_columns(p_table, p_columns);
+  v_table regclass := retention._find_table(p_table);
+  v_cleared_at text := case when v_found -> 'cleared_at' ->> 'type' is not null then quote_ident(v_found -> 'cleared_at' ->> 'name') end;
+  v_seen record;
+  v_written text;
+  v_stamped bigint;
+begin
+  execute format(
+    'select count(*) as looked_at,
+      count(*) filter (where %1$s) as completed,
+      count(*) filter (where (%1$s) and %2$s is null) as live,
+      count(*) filter (where (%1$s) and %2$s is null and %3$s < now() - $1) as due
+    from (select * from %4$s limit 10000) r',
+    retention._candidate(v_found, false), coalesce(v_cleared_at, 'null'), retention._instant(v_found -> 'completed_at'), v_table
+  ) into v_seen using p_retain;
+  return query
+  select 'trial: reading', case when v_seen.looked_at > 0 and v_seen.completed = 0 then 'warning' else 'ok' end,
+    format('of the first %s rows %s are completed and have a key, %s of those have their object still, and %s of those are older than %s days',
+      v_seen.looked_at, v_seen.completed, v_seen.live, v_seen.due, extract(day from p_retain)),
+    case when v_seen.looked_at > 0 and v_seen.completed = 0 then 'Look at the mapping of status and key: nothing would ever fall due.' end;
+  v_written := concat_ws(', ', v_cleared_at || ' = now()', quote_ident(v_found -> 'updated_at' ->> 'name') || ' = now()');
+  if v_written = '' or v_seen.live = 0 then
+    return query select 'trial: stamping', 'ok',
+      case when v_written = '' then 'there is no column to write yet' else 'there is no row to try it with' end || '; `retention doctor` tries it', null;
+    return;
+  end if;
+  if exists (
+    select
+    from pg_class c
+    where (c.oid = v_table or c.oid in (select p.relid from pg_partition_tree(v_table) p))
+      and (
+        c.relkind = 'f'
+        or exists (select from pg_rewrite w where w.ev_class = c.oid and w.ev_type = '2')
+        or exists (select from pg_trigger t where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 16 = 16)
+      )
+  ) then
+    return query select 'trial: stamping', 'ok', 'not tried here, since triggers or rules of the table run then; `retention doctor` tries it', null;
+    return;
+  end if;
+  begin
+    perform set_config('lock_timeout', '1s', true);
+    execute format(
+      'update %1$s set %2$s where (tableoid, ctid) = (
+        select r.tableoid, r.ctid from (select tableoid, ctid from %1$s where %3$s limit 1) r
+      )',
+      v_table, v_written, concat_ws(' and ', retention._candidate(v_found, false), v_cleared_at || ' is null')
+    );
+    get diagnostics v_stamped = row_count;
+    raise exception using errcode = 'RR001', message = 'the trial is over';
+  exception
+    when sqlstate 'RR001' then
+      return query select 'trial: stamping', 'ok',
+        case v_stamped when 1 then 'one row took it; it was rolled back' else 'no row to try it with; `retention doctor` tries it' end, null;
+    when lock_not_available then
+      return query select 'trial: stamping', 'ok', 'not tried, since another session has the row or the table locked; `retention doctor` tries it', null;
+    when others then
+      return query select 'trial: stamping', 'failed', format('a row refuses it: %s', sqlerrm),
+        'Let the table take an update that writes the cleared-at column alone.';
+  end;
+end
+$_$;
+
 CREATE FUNCTION retention._try_stamp() RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -11508,8 +12183,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'by now it would make %s results due at once, and %s were approved with request %s',
-        v_now, v_approval.results, v_approval.approval_id
+        'by now it would make %s due at once, and %s were approved with request %s',
+        retention._counted(v_now, 'result'), v_approval.results, v_approval.approval_id
       ),
       hint = format('Withdraw it and ask again: select retention.withdraw_approval(%s);', v_approval.approval_id);
   end if;
@@ -11742,10 +12417,6 @@ begin
   ) w;
 end
 $$;
-
-CREATE FUNCTION retention._unpack_key(p_packed text, p_run_id text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN starts_with(p_packed, ''::text) THEN substr(p_packed, 2) ELSE replace(p_packed, ''::text, p_run_id) END;
 
 CREATE FUNCTION retention._unschedule_tick() RETURNS void
     LANGUAGE plpgsql
@@ -12239,6 +12910,58 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._usual_names() RETURNS TABLE(view_column text, place integer, pattern text)
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  values ('run_id', 1, 'runid'),
+    ('run_id', 2, '(job|task|execution|process|workflow|pipeline|report|export)(run)?(id|uuid)'),
+    ('run_id', 3, 'id|uuid|guid'),
+    ('run_id', 4, '.*id'),
+    ('tenant_id', 1, 'tenantid'),
+    ('tenant_id', 2, 'tenant(uuid|key|slug|code|name)?'),
+    ('tenant_id', 3, '(org|organi[sz]ation|account|customer|workspace|team|company|client)(id|uuid|key|slug|code)?'),
+    ('status', 1, 'status'),
+    ('status', 2, '(run|job|task|execution|process|processing)?(status|state)'),
+    ('status', 3, 'phase|outcome'),
+    ('completed_at', 1, 'completedat'),
+    ('completed_at', 2, '(run|job|task|execution)?(completed|completion|finished|finish|ended|end|done)(at|on|time|date|ts|timestamp)?'),
+    ('retain_until', 1, 'retainuntil'),
+    ('bucket', 1, 'results3bucket'),
+    ('bucket', 2, 'resultbucket(name)?'),
+    ('bucket', 3, '(s3|output|object|storage|artifact|file|blob)bucket(name)?'),
+    ('bucket', 4, 'bucket(name)?'),
+    ('key', 1, 'results3key'),
+    ('key', 2, 'result(object)?(key|path)'),
+    ('key', 3, '(s3|output|object|storage|artifact|file|blob)(object|s3)?(key|path)'),
+    ('key', 4, 'key|path'),
+    ('etag', 1, 'resultetag'),
+    ('etag', 2, '(results3|s3|object)?etag'),
+    ('cleared_at', 1, 'resultclearedat'),
+    ('cleared_at', 2, '(results3)?clearedat|(result|object|s3)(deleted|removed|purged|expired)at'),
+    ('updated_at', 1, 'updatedat'),
+    ('updated_at', 2, '(lastupdated|lastmodified|modified|updated)(at|on|time)?')
+$$;
+
+CREATE FUNCTION retention._verify_splits(p_parts integer) RETURNS text[]
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(array_agg(distinct b.bound collate "C" order by b.bound collate "C"), '{}')
+  from (
+    select u.bound, row_number() over (order by u.bound collate "C") as n, count(*) over () as bounds
+    from retention.adapter a
+    join pg_class c on c.oid = a.table_oid
+    join pg_namespace m on m.oid = c.relnamespace
+    join pg_stats s on s.schemaname = m.nspname
+      and s.tablename = c.relname
+      and s.attname = a.columns -> 'key' ->> 'name'
+    cross join unnest(s.histogram_bounds::text::text[]) as u (bound)
+    where c.reltuples >= 100000
+      and u.bound <> ''
+  ) b
+  where b.bounds >= p_parts * 2
+    and b.n in (select b.bounds * g / p_parts from generate_series(1, p_parts - 1) g)
+$$;
+
 CREATE FUNCTION retention._waiting_run_ids() RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE ROWS 100
     AS $$
@@ -12606,13 +13329,24 @@ CREATE FUNCTION retention._without_receipt(p_list retention.orphan_list, p_keys 
   select coalesce(array_agg(k.key order by k.n), '{}')
   from unnest(p_keys) with ordinality as k (key, n)
   where k.key collate "C" not in (
-    select retention._unpack_key(u.key, '') collate "C"
-    from retention.receipt r
-    cross join unnest(r.keys) as u (key)
-    where r.settled_at >= p_list.begun_at
-      and r.kind = 'orphan'
-      and r.bucket = p_list.bucket
-  )
+      select retention._unpack_key(u.key, '') collate "C"
+      from retention.receipt r
+      cross join unnest(r.keys) as u (key)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+    )
+    -- With hashed keys, each is tried with the salt of each receipt.
+    and not exists (
+      select
+      from retention.receipt r
+      cross join unnest(retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (key, n)
+      where r.settled_at >= p_list.begun_at
+        and r.kind = 'orphan'
+        and r.bucket = p_list.bucket
+        and r.key_digests is not null
+        and u.key = retention._hashed_key(retention._leaf_salt(r.salt, u.n), k.key)
+    )
 $$;
 
 CREATE FUNCTION retention._work_at(p_run_id retention.run_id, p_completed_at timestamp with time zone, p_cleared_at timestamp with time zone, p_is_there boolean, p_at timestamp with time zone, OUT state text, OUT because text, OUT receipt text, OUT settled_at timestamp with time zone, OUT batch_id bigint, OUT flagged_at timestamp with time zone, OUT early interval, OUT tenant_id text, OUT bucket text, OUT key text, OUT surge_id bigint) RETURNS record
@@ -12640,7 +13374,7 @@ begin
   if v_last.is_gone and not coalesce(p_completed_at > v_last.settled_at and p_completed_at <= p_at, false) then
     state := 'cleared';
     because := retention._receipt_words(
-        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by
+        v_last.receipt, v_last.kind, v_last.is_gone, v_last.how, v_last.bucket, v_last.key, v_last.asked_by, v_last.retain
       )
       || format(', at %s', retention._iso(v_last.settled_at))
       || case when v_last.flagged_at is not null then format('; it had been flagged at %s', retention._iso(v_last.flagged_at)) else '' end;
@@ -12707,6 +13441,54 @@ CREATE FUNCTION retention._work_of(p_tenant_id text) RETURNS TABLE(run_id retent
   order by u.run_id, b.batch_id
 $$;
 
+CREATE FUNCTION retention._write_messages() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  insert into retention.webhook (kind)
+  select distinct a.kind
+  from retention.attention a
+  where a.told_at is null
+    and not exists (select from retention.webhook w where w.kind = a.kind)
+  on conflict do nothing;
+  with fresh as (
+    update retention.attention a
+    set told_at = clock_timestamp()
+    from retention.webhook k
+    where k.kind = a.kind
+      and k.message_id is null
+      and k.next_at <= now()
+      and a.told_at is null
+    returning a.kind, a.attention_id, a.at, a.payload
+  ),
+  latest as (
+    select distinct on (f.kind) f.*,
+      count(*) over (partition by f.kind) as announcements
+    from fresh f
+    order by f.kind, f.attention_id desc
+  )
+  update retention.webhook w
+  set message_id = gen_random_uuid(),
+    happened_at = n.at,
+    payload = n.payload,
+    announcements = n.announcements,
+    attempts = 0
+  from latest n
+  where w.kind = n.kind
+    and n.at > now() - interval '1 day'
+    and not exists (
+      select
+      from retention.attention o
+      where o.attention_id > n.attention_id
+        and case
+          when n.kind in ('halted', 'copy') then o.kind = 'resumed'
+          when n.kind = 'resumed' then o.kind in ('halted', 'copy')
+          else false
+        end
+    );
+end
+$$;
+
 CREATE FUNCTION retention._write_receipts(p_kind text, p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_client text, p_ends text[] DEFAULT NULL::text[], p_versions text[] DEFAULT NULL::text[], p_request_ids text[] DEFAULT NULL::text[]) RETURNS void
     LANGUAGE sql
     AS $$
@@ -12732,6 +13514,20 @@ CREATE FUNCTION retention._write_receipts(p_kind text, p_bucket text, p_run_ids 
   group by (u.n - 1) / 1000
   order by min(u.n)
 $$;
+
+CREATE FUNCTION retention._write_target(p_view_column text, p_target jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+  select case
+    when p_target ? 'fixed' then quote_literal(p_target ->> 'fixed')
+    when p_target ->> 'name' is null then ''
+    else case
+        when p_target ->> 'name' ~ '^[a-z_][a-z0-9_$]*$' then p_target ->> 'name'
+        else '"' || replace(p_target ->> 'name', '"', '""') || '"'
+      end
+      || case when p_view_column = 'status' and p_target ->> 'completed' <> 'COMPLETED' then ':' || (p_target ->> 'completed') else '' end
+  end
+$_$;
 
 CREATE FUNCTION retention.accept_fence(p_reason text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13321,7 +14117,7 @@ COMMENT ON FUNCTION retention.begin_verify() IS 'Names a verify and says when it
 object may be younger than the listing. Writes nothing. For operators.
 Raises object_not_in_prerequisite_state where an index on the application''s table is missing.';
 
-CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text, habits jsonb)
+CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE(bucket text, versioning text, on_versioned text, flagged bigint, leased bigint, oldest timestamp with time zone, cleared_24h bigint, dead bigint, paused_until timestamp with time zone, pause_code text, pause_error text, habits jsonb, max_per_second integer, max_in_flight integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -13337,7 +14133,9 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
     case when k.paused_until > now() then k.paused_until end,
     case when k.paused_until > now() then k.pause_code end,
     case when k.paused_until > now() then k.pause_error end,
-    retention._habits_of(k)
+    retention._habits_of(k),
+    k.max_per_second,
+    k.max_in_flight
   from retention.bucket k
   left join (
     select b.bucket,
@@ -13360,7 +14158,7 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
 $$;
 
 COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
-bucket does differently, as known_buckets has it. Reads open batches, dead ones and those of the last 24 hours by
+bucket does differently, as known_buckets has it, and its ceilings. Reads open batches, dead ones and those of the last 24 hours by
 their indexes. For observers.';
 
 CREATE FUNCTION retention.certificate_changes(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(change_id bigint, seal_id bigint, salt text, change_text text)
@@ -13404,6 +14202,13 @@ begin
     'database', (select i.fence from retention.identity i),
     'adopted_at', (select retention._iso(i.adopted_at) from retention.identity i),
     'receipts_kept', (select s.receipts_kept::text from retention.setting s),
+    'receipt_keys', case
+      when (select s.receipt_keys from retention.setting s) = 'hashed' or exists (
+        select from retention.change c where c.subject = 'setting' and c.after ->> 'receipt_keys' = 'hashed'
+      )
+      then 'hashed'
+      else 'plain'
+    end,
     'is_known', retention._is_known_tenant(v_tenant_id),
     'rule', jsonb_build_object(
       'retain', retention._in_days(retention._retain_of(v_tenant_id))::text,
@@ -13454,7 +14259,7 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.certificate_facts(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) IS 'What a certificate says beside its results, as one object: as_of, session, database (the fence), adopted_at,
-receipts_kept, is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
+receipts_kept, receipt_keys (hashed: some receipts keep digests of keys), is_known (anything at all tells of the tenant), rule (the policies in force, and their changes with who made them), query (the population, as it can be run) and
 counted (what it counts), and head (the last seal; null: there is none).
 For observers.
 Raises what certificate_results raises.';
@@ -13480,12 +14285,12 @@ CREATE FUNCTION retention.certificate_leaves(p_tenant_id text, p_batches bigint[
   ) r
   cross join lateral (
     select json_agg(encode(e.leaf_salt, 'hex') order by e.i) as salts, json_agg(e.leaf_text order by e.i) as texts
-    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) e
+    from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) e
     where e.tenant_id collate "C" is not distinct from p_tenant_id collate "C"
   ) l
   cross join lateral (
     select coalesce(json_agg(encode(g.digest, 'hex') order by g.digest), '[]') as others
-    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) g
+    from retention._groups(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) g
     where g.tenant_id collate "C" is distinct from p_tenant_id collate "C"
   ) o
   where r.seal_id is not null
@@ -13498,7 +14303,7 @@ of its leaves in their order. Receipts that are not sealed are left out. p_tenan
 without a tenant.
 For observers.';
 
-CREATE FUNCTION retention.certificate_results(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(part text, category text, state text, run_id text, completed_at timestamp with time zone, due_at timestamp with time zone, cleared_at timestamp with time zone, bucket text, key text, receipt text, kind text, settled_at timestamp with time zone, ended text, version text, is_sealed boolean)
+CREATE FUNCTION retention.certificate_results(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(part text, category text, state text, run_id text, completed_at timestamp with time zone, due_at timestamp with time zone, cleared_at timestamp with time zone, bucket text, key text, receipt text, kind text, settled_at timestamp with time zone, ended text, version text, is_sealed boolean, retain text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -13529,7 +14334,7 @@ begin
     ),
     judged as materialized (
       select p.*,
-        e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id, e.goes, e.bucket as receipt_bucket, e.key as receipt_key,
+        e.receipt, e.kind, e.settled_at, e.how, e.version, e.retain, e.seal_id, e.goes, e.bucket as receipt_bucket, e.kept_key as receipt_key,
         w.state as work,
         p.cleared_at is null and p.run_id in (select u.run_id from retention.surge_part s cross join unnest(s.run_ids) as u (run_id)) as is_parked
       from population p
@@ -13569,7 +14374,8 @@ begin
         case when k.is_proven then k.receipt_bucket else retention._bucket(k.bucket, (select s.default_bucket from retention.setting s)) end,
         case when k.is_proven then k.receipt_key else k.key::text end,
         case when k.is_proven then k.receipt end, case when k.is_proven then k.kind end, case when k.is_proven then k.settled_at end,
-        case when k.is_proven then k.how end, case when k.is_proven then k.version end, case when k.is_proven then k.seal_id is not null end
+        case when k.is_proven then k.how end, case when k.is_proven then k.version end, case when k.is_proven then k.seal_id is not null end,
+        case when k.is_proven then k.retain end
       from known k
       order by k.due_at, k.run_id::text
     )
@@ -13583,7 +14389,7 @@ begin
           when e.kind = 'early' then 'early'
           else 'due_outside'
         end,
-        null, e.run_id::text, null, null, null, e.bucket, e.key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null
+        null, e.run_id::text, null, null, null, e.bucket, e.kept_key, e.receipt, e.kind, e.settled_at, e.how, e.version, e.seal_id is not null, e.retain
       from entry e
       left join known k on k.is_proven
         and k.run_id = e.run_id
@@ -13613,7 +14419,7 @@ population category is one of gone (a receipt says so), held, dead, shared, kept
 spared (S3 holds another version of its object), without_place (its row names no object that could be deleted), unreadable (looking at its row raises an error), stamped_before_adoption, stamped_receipt_pruned, stamped_without_receipt
 and unstamped (a receipt says that it went, and its row has no stamp). Beside it is one of early, due_outside
 (the run falls due outside the period), row_gone (the tenant has no such run any more), earlier (deleted, and restored or written since), restored and stamp_taken_away.
-receipt: which one says so. p_tenant_id: null: results without a tenant. Reads the rows of the tenant and the receipts since the
+receipt: which one says so, and retain how long its policy kept the result then. p_tenant_id: null: results without a tenant. Reads the rows of the tenant and the receipts since the
 period began; changes nothing.
 For observers.
 Raises invalid_parameter_value for what cannot be a tenant id and for a period that is none or is not over yet, and
@@ -13725,8 +14531,10 @@ begin
   v_asks_by_etag := v_bucket.conditional is distinct from 'ignored'
     and (select a.columns -> 'etag' ->> 'name' is not null from retention.adapter a);
   v_habits := retention._habits(v_bucket);
-  -- No more than the store takes in a request, and than can be stamped in time.
-  v_most := least(retention._max_keys(v_habits), retention._max_stamps());
+  -- No more than the store takes in a request, than can be stamped in time, and than may go in a moment.
+  v_most := least(
+    retention._max_keys(v_habits), retention._max_stamps(), retention._paced_keys(v_bucket.max_per_second)
+  );
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
@@ -13745,6 +14553,7 @@ begin
     why = v_why,
     asked_by = case when b.early is null or v_is_early then b.asked_by end,
     revision = (select max(c.change_id) from retention.change c),
+    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
     -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
     etags = case when v_asks_by_etag then retention._read_conditions(b) end,
     visible_at = clock_timestamp() + p_lease_for,
@@ -13782,6 +14591,9 @@ begin
       v_batch, v_checked.spared, v_checked.failed, v_checked.codes, v_checked.errors, v_maybe_shared
     );
   end if;
+  if v_bucket.max_per_second is not null and v_checked.keys <> '{}' then
+    perform retention._note_pace(v_bucket.bucket, v_bucket.max_per_second, cardinality(v_checked.keys));
+  end if;
   return query
   select v_batch_id,
     v_batch.bucket,
@@ -13809,7 +14621,7 @@ COMMENT ON FUNCTION retention.claim(p_lease uuid, p_lease_for interval, p_by tex
 checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
 What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
 too, and waits for its next attempt: failed and dead count such results, and problems names them as settle
-does. No row: nothing is visible, or the gate is closed. A row without keys: nothing of the batch may go now,
+does. No row: nothing is visible, every bucket with work is at its ceiling, or the gate is closed. A row without keys: nothing of the batch may go now,
 so ask again. purge: every version of the keys is to go. habits: what the store of the bucket does differently,
 as learn_habits has it; null: nothing. looked_in: where its keys were looked for before the first deletion; null:
 they were not, or not enough of them. etags: beside each key the version of it that may go, without quotes, and null
@@ -13822,6 +14634,60 @@ Locks the batch. Waits for a transaction that is placing a hold, for 5 seconds a
 Raises active_sql_transaction outside READ COMMITTED, because there it could not see a hold that has
 committed meanwhile. Raises invalid_parameter_value without a token, or without a duration above zero. Raises
 lock_not_available when a transaction that places a hold stays open.';
+
+CREATE FUNCTION retention.claim_messages(p_lease interval DEFAULT '00:00:30'::interval, OUT messages jsonb, OUT next_seconds double precision) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('retention webhook', 0)) then
+    next_seconds := 1;
+    return;
+  end if;
+  update retention.webhook w
+  set message_id = null,
+    problem = format('given up after a day: %s', w.problem)
+  where w.message_id is not null
+    and w.happened_at < now() - interval '1 day'
+    and w.next_at <= now();
+  perform retention._write_messages();
+  with taken as (
+    update retention.webhook w
+    set attempts = w.attempts + 1,
+      next_at = now() + p_lease
+    where w.message_id is not null
+      and w.next_at <= now()
+    returning w.*
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'kind', t.kind,
+      'message_id', t.message_id,
+      'attempt', t.attempts,
+      'happened_at', retention._iso(t.happened_at),
+      'announcements', t.announcements,
+      'database', current_database(),
+      'payload', t.payload
+    )
+    order by t.happened_at
+  )
+  into messages
+  from taken t;
+  select extract(epoch from min(w.next_at) - clock_timestamp())
+  into next_seconds
+  from retention.webhook w
+  where w.message_id is not null
+    or exists (select from retention.attention a where a.kind = w.kind and a.told_at is null);
+end
+$$;
+
+COMMENT ON FUNCTION retention.claim_messages(p_lease interval, OUT messages jsonb, OUT next_seconds double precision) IS 'Takes the messages that are to be sent to the webhook now, for one sender alone and for p_lease. messages: null, or
+an array of kind, message_id, attempt, happened_at, announcements, database and payload. Of a kind there is one message
+a minute at most; one that was refused comes again with the same message_id and growing pauses, for a day.
+next_seconds: until there may be one again; null: nothing waits. While another sender takes some, there are none.
+For the listener.
+Locks rows of retention.webhook.';
 
 CREATE FUNCTION retention.claim_orphans(p_list_id uuid, p_keys text[], p_for interval) RETURNS TABLE(request_id bigint, paused_until timestamp with time zone, keys text[], spared jsonb, purge boolean, habits jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13866,7 +14732,11 @@ begin
         and b.visible_at > clock_timestamp()
     )
     then clock_timestamp() + interval '1 second'
+    when num_nonnulls(v_bucket.max_per_second, v_bucket.max_in_flight) > 0
+      and retention._take_pace(v_bucket, true) <> 'go'
+    then coalesce(retention._ceiling_until(v_bucket), clock_timestamp() + interval '50 milliseconds')
   end;
+  p_keys := p_keys[:coalesce(retention._paced_keys(v_bucket.max_per_second), 1000)];
   keys := '{}';
   spared := '[]';
   if paused_until is null then
@@ -13882,6 +14752,9 @@ begin
         clock_timestamp() + p_for + s.unanswered_for
       from retention.setting s
       returning unanswered_id into request_id;
+      if v_bucket.max_per_second is not null then
+        perform retention._note_pace(v_bucket.bucket, v_bucket.max_per_second, cardinality(keys));
+      end if;
     end if;
   end if;
   purge := v_bucket.on_versioned = 'purge';
@@ -13891,8 +14764,8 @@ end
 $$;
 
 COMMENT ON FUNCTION retention.claim_orphans(p_list_id uuid, p_keys text[], p_for interval) IS 'Checks up to 1,000 keys of a list again and gives those that may be deleted now. They are written down as being
-deleted until p_for is over, so that a hold placed meanwhile says that it is too late. paused_until: the bucket pauses,
-nothing was checked. spared: {"key", "reason"} of the others: see _orphan_reasons. purge: every version of the keys is
+deleted until p_for is over, so that a hold placed meanwhile says that it is too late. paused_until: the bucket pauses or
+is at its ceiling, nothing was checked. Under a ceiling the first of the keys are checked alone: the others are named nowhere. spared: {"key", "reason"} of the others: see _orphan_reasons. purge: every version of the keys is
 to go. habits: what the store does differently. request_id: for settle_orphans; null: no key may go.
 For operators.
 Waits for a transaction that is placing a hold, for 5 seconds at most.
@@ -13931,7 +14804,7 @@ One of both is wrong. Where it is this server''s, results would go before their 
 server that is behind deletes too late, and is no reason. p_at: the time by the caller''s clock; null: not asked.
 For observers.';
 
-CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[] DEFAULT NULL::text[]) RETURNS TABLE(run_id text, key text, is_due boolean)
+CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[] DEFAULT NULL::text[], p_as_of timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -13958,6 +14831,15 @@ begin
     and r.bucket = p_bucket
     and r.is_candidate
     and r.completed_at < p_before
+    and (
+      p_as_of is null
+      or not exists (
+        select
+        from retention.result x
+        where x.run_id = r.run_id
+          and x.updated_at >= p_as_of
+      )
+    )
     -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
     and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
   order by r.key
@@ -13965,11 +14847,12 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[]) IS 'Compares one stretch of a bucket''s listing with the rows. p_keys: all keys that S3 listed in this stretch,
+COMMENT ON FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_prefix text, p_after text, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_before timestamp with time zone, p_etags text[], p_as_of timestamp with time zone) IS 'Compares one stretch of a bucket''s listing with the rows. p_keys: all keys that S3 listed in this stretch,
 in the order of bytes, with p_bytes, p_modified and p_etags of each (null: not told). The stretch begins after p_after (null: with
 the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
 rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
-because their object may be younger than the listing. At least 1,000 rows come back where there are so
+because their object may be younger than the listing, and so are rows that were written at p_as_of or later (null: none;
+an application''s table without updated_at tells nothing of it). At least 1,000 rows come back where there are so
 many; then there may be more after the last key. Listed keys without a live row are set aside under
 p_verify_id.
 For operators.';
@@ -13994,11 +14877,14 @@ begin
       v_due := retention.set_policy('*', (p_settings ->> 'retain')::interval);
       if exists (select from retention.policy where tenant_id = '*' and pending_retain is not null) then
         return next format(
-          'default policy: stays %s, because %s would make %s results due at once; confirm it with retention policy confirm',
-          v_retain, p_settings ->> 'retain', v_due
+          'default policy: stays %s, because %s would make %s due at once; confirm it with retention policy confirm',
+          v_retain, p_settings ->> 'retain', retention._counted(v_due, 'result')
         );
       else
-        return next format('default policy: %s -> %s, which makes %s results due at once', v_retain, p_settings ->> 'retain', v_due);
+        return next format(
+          'default policy: %s -> %s, which makes %s due at once', v_retain, p_settings ->> 'retain',
+          retention._counted(v_due, 'result')
+        );
       end if;
     end if;
   end if;
@@ -14012,16 +14898,19 @@ begin
   set enabled = coalesce((p_settings ->> 'enabled')::boolean, s.enabled),
     loop_interval = coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval),
     batch_size = coalesce((p_settings ->> 'batch_size')::integer, s.batch_size),
-    default_bucket = coalesce(s.default_bucket, nullif(p_settings ->> 'default_bucket', ''))
+    default_bucket = coalesce(s.default_bucket, nullif(p_settings ->> 'default_bucket', '')),
+    receipt_keys = coalesce(p_settings ->> 'receipt_keys', s.receipt_keys)
   where s.enabled is distinct from coalesce((p_settings ->> 'enabled')::boolean, s.enabled)
     or s.loop_interval is distinct from coalesce((p_settings ->> 'loop_interval')::interval, s.loop_interval)
     or s.batch_size is distinct from coalesce((p_settings ->> 'batch_size')::integer, s.batch_size)
     or s.default_bucket is null and nullif(p_settings ->> 'default_bucket', '') is not null
+    or s.receipt_keys is distinct from coalesce(p_settings ->> 'receipt_keys', s.receipt_keys)
   returning to_jsonb(s) into v_new;
   -- Also where it was so already: the person wants it so.
   perform retention._note_person(k.name)
   from jsonb_object_keys(p_settings) as k (name)
-  where p_settings ->> k.name <> '';
+  where p_settings ->> k.name <> ''
+    and k.name <> 'receipt_keys';
   perform retention._note_gate();
   return query
   select format('%s: %s -> %s', n.key, coalesce(v_old ->> n.key, 'none'), coalesce(n.value, 'none'))
@@ -14030,7 +14919,8 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Sets what a person wants, and what no variable undoes: enabled, retain, loop_interval, batch_size and default_bucket.
+COMMENT ON FUNCTION retention.configure(p_settings jsonb) IS 'Sets what a person wants, and what no variable undoes: enabled, retain, loop_interval, batch_size, default_bucket and
+receipt_keys (plain, or hashed: receipts that are sealed from then on keep salted digests of keys).
 p_settings: an object with any of them. A key that is absent changes nothing. retain is the default
 policy, and is guarded as in set_policy. default_bucket is taken where there is none yet: rows without a bucket mean
 another object with another default, so only set_default_bucket changes one. Returns one line for each change: "batch_size: 1000
@@ -14284,6 +15174,22 @@ policies, batches and receipts stay.
 For the owner of the schema.
 Locks both views: it waits for statements that use them.';
 
+CREATE FUNCTION retention.drop_strays(p_verify_id uuid, p_keys text[]) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with dropped as (
+    delete from retention.stray s
+    where s.verify_id = p_verify_id
+      and s.key = any (p_keys)
+    returning 1
+  )
+  select count(*) from dropped
+$$;
+
+COMMENT ON FUNCTION retention.drop_strays(p_verify_id uuid, p_keys text[]) IS 'Takes keys out of what a verify has set aside, since they are not there any more. Returns how many.
+For operators.';
+
 CREATE FUNCTION retention.end_cutoff(p_batch_ids bigint[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -14296,6 +15202,20 @@ COMMENT ON FUNCTION retention.end_cutoff(p_batch_ids bigint[]) IS 'Ends the cuto
 flag_selected returned.
 For operators.
 Locks a row of retention.cutoff.';
+
+CREATE FUNCTION retention.end_verify(p_verify_id uuid, p_holder uuid) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select retention._drop_verify(r.verify_id)
+  from retention.verify_run r
+  where r.verify_id = p_verify_id
+    and r.holder = p_holder
+$$;
+
+COMMENT ON FUNCTION retention.end_verify(p_verify_id uuid, p_holder uuid) IS 'Ends a run that is p_holder''s: its progress and all that it has set aside is forgotten.
+For operators.
+Locks the row of the run.';
 
 CREATE FUNCTION retention.explain(p_run_id text) RETURNS TABLE(run_id text, state text, because text, tenant_id text, status text, completed_at timestamp with time zone, bucket text, key text, cleared_at timestamp with time zone, retain interval, due_at timestamp with time zone, holds jsonb, flagged_at timestamp with time zone, batch_id bigint, attempts integer, last_code text, last_error text, next_attempt_at timestamp with time zone, shares_with text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -14418,7 +15338,7 @@ CREATE FUNCTION retention.export_seals(p_after bigint DEFAULT 0, p_results bigin
         'salt', encode(r.salt, 'hex'),
         'leaves', array(
           select l.leaf_text
-          from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions) l
+          from retention._leaves(r.salt, r.run_ids, r.keys, r.tenants, r.ends, r.versions, r.policies) l
           order by l.i
         )
       )
@@ -14749,7 +15669,9 @@ begin
   return query
   select g.batch_ids, g.newly_flagged, g.selected, g.leased, v_guarded.set_aside, v_guarded.surge_id
   from retention._regroup(
-    coalesce(p_batch_size, v_setting.batch_size), case when p_early then p_older_than end
+    coalesce(p_batch_size, v_setting.batch_size),
+    case when p_early then p_older_than end,
+    (select range_agg(tstzrange(s.completed_at, s.completed_at, '[]')) from retention.selection s)
   ) g;
 end
 $$;
@@ -14807,9 +15729,10 @@ CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
   delete from retention.stray s
   where s.verify_id = p_verify_id
     or s.noted_at < now() - interval '2 days'
+    and s.verify_id not in (select r.verify_id from retention.verify_run r)
 $$;
 
-COMMENT ON FUNCTION retention.forget_strays(p_verify_id uuid) IS 'Removes what a verify set aside, and what verifies of more than 2 days ago left behind.
+COMMENT ON FUNCTION retention.forget_strays(p_verify_id uuid) IS 'Removes what a verify set aside, and what verifies of more than 2 days ago left behind without progress to go on with.
 For operators.';
 
 CREATE FUNCTION retention.gate(p_client text DEFAULT NULL::text) RETURNS TABLE(reason text, because text, since timestamp with time zone, remedy text)
@@ -15038,8 +15961,8 @@ CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text
       coalesce(
         array_agg(
           format(
-            'tenant %s: %s instead of %s would make %s results due at once',
-            tenant_id, pending_retain, retain, pending_results
+            'tenant %s: %s instead of %s would make %s due at once',
+            tenant_id, pending_retain, retain, retention._counted(pending_results, 'result')
           )
           order by tenant_id
         ) filter (where pending_retain is not null),
@@ -15089,7 +16012,7 @@ begin
     where c.change_id = any (retention._changes_of(v_tenant_id, v_run_id::text, p_setting, p_since, p_limit))
     union all
     select r.settled_at,
-      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by),
+      retention._receipt_words(r.receipt, r.kind, r.is_gone, r.how, r.bucket, r.key, r.asked_by, r.retain),
       coalesce(r.settled_session, 'the cycle') || coalesce(' (retention ' || r.product || ')', ''),
       'receipt', r.kind, r.tenant_id, p_run_id, r.receipt, r.settled_session, null, null, null, null, null
     from retention._run_receipts(v_run_id, v_batch_ids, p_since) r
@@ -15222,7 +16145,7 @@ since it was last renewed from here, and since that was last tried. moved: anoth
 For the listener.
 Locks the row of retention.fence where it writes: an unknown token closes the gate.';
 
-CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text, habits jsonb, looked integer, missing integer)
+CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limit integer DEFAULT 100) RETURNS TABLE(bucket text, on_versioned text, versioning text, pause text, habits jsonb, looked integer, missing integer, max_per_second integer, max_in_flight integer)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -15236,7 +16159,9 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
     end,
     retention._habits_of(k),
     k.looked,
-    k.missing
+    k.missing,
+    k.max_per_second,
+    k.max_in_flight
   from retention.bucket k
   where p_bucket is null
     or k.bucket = p_bucket
@@ -15253,7 +16178,7 @@ CREATE FUNCTION retention.known_buckets(p_bucket text DEFAULT NULL::text, p_limi
 $$;
 
 COMMENT ON FUNCTION retention.known_buckets(p_bucket text, p_limit integer) IS 'What is known of each bucket, those with work first; p_bucket: of this one only. pause says why and until when
-it pauses; null: it does not. habits: what its store does differently, by name: {"value", "by": "hand" or
+it pauses; null: it does not. max_per_second and max_in_flight: its ceilings (see set_ceilings); null: it has none. habits: what its store does differently, by name: {"value", "by": "hand" or
 "learned", "since", "because"}. looked, missing: how many of its keys were looked for, and how many of those had
 no object.
 For observers.';
@@ -15648,6 +16573,23 @@ listener. Reads catalogs.
 For observers.
 Raises undefined_object for a role that is not there.';
 
+CREATE FUNCTION retention.next_listed(p_verify_id uuid, p_prefix text, p_after text, p_limit integer DEFAULT 1000) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, etag text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select l.key, l.bytes, l.modified_at, l.etag
+  from retention.verify_listed l
+  where l.verify_id = p_verify_id
+    and l.key > coalesce(p_after, '') collate "C"
+    and l.key >= p_prefix collate "C"
+    and starts_with(l.key, p_prefix)
+  order by l.key
+  limit p_limit
+$$;
+
+COMMENT ON FUNCTION retention.next_listed(p_verify_id uuid, p_prefix text, p_after text, p_limit integer) IS 'The next of what note_listed noted, in the order of bytes: the first p_limit keys of p_prefix after p_after.
+For operators.';
+
 CREATE FUNCTION retention.next_orphans(p_verify_id uuid, p_bucket text, p_after text, p_margin interval, p_limit integer) RETURNS TABLE(key text, bytes bigint, modified_at timestamp with time zone, still_orphan boolean, etag text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15726,7 +16668,10 @@ begin
         when s.ticked_at < now() - interval '5 minutes' then
           format('no tick has come since %s; %s', retention._iso(s.ticked_at), d.remedy)
         when s.backlog >= s.backlog_limit then
-          format('%s results are flagged, as many as backlog_limit lets wait; a pass comes when there are fewer', s.backlog)
+          format(
+            '%s flagged, as many as backlog_limit lets wait; a pass comes when there are fewer',
+            retention._counted(s.backlog, 'result is', 'results are')
+          )
       end as obstacle
     from state s
     cross join lateral (
@@ -15757,6 +16702,39 @@ COMMENT ON FUNCTION retention.next_pass() IS 'When the next flagging pass is to 
 says what keeps it. A listener that stands in for a silent scheduler may flag before. Cheap at any size.
 For observers.';
 
+CREATE FUNCTION retention.next_returned(p_verify_id uuid, p_after text DEFAULT NULL::text) RETURNS SETOF text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select s.key
+  from retention.stray s
+  where s.verify_id = p_verify_id
+    and s.kind = 'returned'
+    and s.key > coalesce(p_after, '') collate "C"
+  order by s.key collate "C"
+  limit 1000
+$$;
+
+COMMENT ON FUNCTION retention.next_returned(p_verify_id uuid, p_after text) IS 'The keys of cleared rows that were listed, as sort_strays has found them, in order and at most 1,000 after p_after.
+For operators.';
+
+CREATE FUNCTION retention.next_stretch(p_verify_id uuid, p_part integer DEFAULT NULL::integer, p_after_id bigint DEFAULT 0) RETURNS TABLE(stretch_id bigint, after_key text, run_ids text[], keys text[], dues boolean[])
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select s.stretch_id, s.after_key, s.run_ids, s.keys, s.dues
+  from retention.verify_stretch s
+  where s.verify_id = p_verify_id
+    and (p_part is null and s.is_gone or s.part = p_part and not s.is_gone)
+    and s.stretch_id > p_after_id
+  order by s.stretch_id
+  limit 1
+$$;
+
+COMMENT ON FUNCTION retention.next_stretch(p_verify_id uuid, p_part integer, p_after_id bigint) IS 'The next stretch of a part whose missing results wait for a second look, after p_after_id; without a part, the next of
+those that the second look has not found and that are not due.
+For operators.';
+
 CREATE FUNCTION retention.note_bucket(p_bucket text, p_versioning text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15772,6 +16750,19 @@ COMMENT ON FUNCTION retention.note_bucket(p_bucket text, p_versioning text) IS '
 For the listener.
 Locks the row of the bucket.
 Raises check_violation for any other word.';
+
+CREATE FUNCTION retention.note_listed(p_verify_id uuid, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[] DEFAULT NULL::text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into retention.verify_listed (verify_id, key, bytes, modified_at, etag)
+  select p_verify_id, k.key, k.bytes, k.modified_at, k.etag
+  from unnest(p_keys, p_bytes, p_modified, p_etags) as k (key, bytes, modified_at, etag)
+  on conflict do nothing
+$$;
+
+COMMENT ON FUNCTION retention.note_listed(p_verify_id uuid, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) IS 'Notes what a listing out of order or an inventory names. What is noted twice is noted once.
+For operators.';
 
 CREATE FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -15837,6 +16828,28 @@ For operators.
 Raises check_violation for a margin of less than an hour, and for more orphans than listed objects. Raises
 invalid_parameter_value for a digest that is none.';
 
+CREATE FUNCTION retention.note_part_done(p_verify_id uuid, p_holder uuid, p_part integer, p_what text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not retention._hold_verify(p_verify_id, p_holder) then
+    return false;
+  end if;
+  update retention.verify_part p
+  set is_listed = true,
+    is_compared = p.is_compared or p_what = 'compared'
+  where p.verify_id = p_verify_id
+    and p.part = p_part;
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_part_done(p_verify_id uuid, p_holder uuid, p_part integer, p_what text) IS 'Writes down that a part is listed to its end (p_what: listed), or that all of it is compared and confirmed (compared).
+Returns false, and writes nothing, when another verify has taken over.
+For operators.
+Locks the row of the run.';
+
 CREATE FUNCTION retention.note_seals_written(p_bucket text, p_to bigint, p_problem text DEFAULT NULL::text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15857,6 +16870,73 @@ $$;
 COMMENT ON FUNCTION retention.note_seals_written(p_bucket text, p_to bigint, p_problem text) IS 'Notes that each seal up to p_to is an object in p_bucket, or why the one after it could not be written.
 For the listener.
 Locks the row of retention.seal_copy.';
+
+CREATE FUNCTION retention.note_stretch(p_verify_id uuid, p_holder uuid, p_stretch_id bigint, p_stamped bigint DEFAULT 0, p_gone integer[] DEFAULT '{}'::integer[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not retention._hold_verify(p_verify_id, p_holder) then
+    return false;
+  end if;
+  update retention.verify_part p
+  set stamped = p.stamped + p_stamped
+  from retention.verify_stretch s
+  where s.stretch_id = p_stretch_id
+    and p.verify_id = s.verify_id
+    and p.part = s.part
+    and p_stamped > 0;
+  update retention.verify_stretch s
+  set is_gone = true,
+    run_ids = array(select s.run_ids[n] from unnest(p_gone) with ordinality as u (n, i) order by i),
+    keys = array(select s.keys[n] from unnest(p_gone) with ordinality as u (n, i) order by i),
+    dues = array(select s.dues[n] from unnest(p_gone) with ordinality as u (n, i) order by i)
+  where s.stretch_id = p_stretch_id
+    and p_gone <> '{}';
+  if not found then
+    delete from retention.verify_stretch s where s.stretch_id = p_stretch_id;
+  end if;
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_stretch(p_verify_id uuid, p_holder uuid, p_stretch_id bigint, p_stamped bigint, p_gone integer[]) IS 'Ends the second look at a stretch: p_stamped of its results were stamped; p_gone of them (places from 1) are gone before
+they are due and wait for the end. Returns false, and writes nothing, when another verify has taken over.
+For operators.
+Locks the row of the run.';
+
+CREATE FUNCTION retention.note_verified(p_verify_id uuid, p_holder uuid, p_part integer, p_at_key text, p_listed bigint DEFAULT 0, p_token text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_run_ids text[] DEFAULT '{}'::text[], p_keys text[] DEFAULT '{}'::text[], p_dues boolean[] DEFAULT '{}'::boolean[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if not retention._hold_verify(p_verify_id, p_holder) then
+    -- Of a run that has ended meanwhile nothing is left, not what was set aside since either.
+    delete from retention.stray s
+    where s.verify_id = p_verify_id
+      and not exists (select from retention.verify_run r where r.verify_id = p_verify_id);
+    return false;
+  end if;
+  update retention.verify_part p
+  set at_key = coalesce(p_at_key, p.at_key),
+    token = p_token,
+    listed = p.listed + p_listed
+  where p.verify_id = p_verify_id
+    and p.part = p_part;
+  if p_run_ids <> '{}' then
+    insert into retention.verify_stretch (verify_id, part, after_key, run_ids, keys, dues)
+    values (p_verify_id, p_part, p_after, p_run_ids, p_keys, p_dues);
+  end if;
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_verified(p_verify_id uuid, p_holder uuid, p_part integer, p_at_key text, p_listed bigint, p_token text, p_after text, p_run_ids text[], p_keys text[], p_dues boolean[]) IS 'Writes down that a part was compared up to p_at_key (null: as far as before), with the live rows of it whose key was not
+listed: run_ids[i] points at keys[i] and is due where dues[i]. p_after: where their stretch begins. p_listed: how many
+more objects were listed. p_token: how a listing out of order goes on. Returns false, and writes nothing, when another
+verify has taken over.
+For operators.
+Locks the row of the run.';
 
 CREATE FUNCTION retention.pending_policies(p_limit integer DEFAULT 20) RETURNS TABLE(tenant_id text, retain_days double precision, pending_retain_days double precision, pending_results bigint, pending_at timestamp with time zone, pending_by text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -16008,7 +17088,7 @@ COMMENT ON FUNCTION retention.place_holds(p_reason text, p_run_ids text[], p_ten
 a run, when its result was cleared, if it was before. Of several tenants, the results of all but the first are read
 under the lock. For operators. Raises what place_hold raises, and invalid_parameter_value where both lists are empty.';
 
-CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[], p_request_ids text[] DEFAULT NULL::text[]) RETURNS timestamp with time zone
+CREATE FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[] DEFAULT '{}'::text[], p_request_ids text[] DEFAULT NULL::text[], p_unasked boolean DEFAULT false) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -16035,6 +17115,12 @@ begin
   end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
   perform retention._note_attempt(v_batch, clock_timestamp());
+  if p_unasked then
+    perform retention._note_pace(k.bucket, k.max_per_second, -v_batch.results)
+    from retention.bucket k
+    where k.bucket = v_batch.bucket
+      and k.max_per_second is not null;
+  end if;
   v_until := greatest(retention._pause_bucket(v_batch.bucket, p_code, p_message), clock_timestamp());
   update retention.batch b
   set lease = null,
@@ -16063,11 +17149,11 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[], p_request_ids text[]) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
+COMMENT ON FUNCTION retention.postpone(p_batch_id bigint, p_lease uuid, p_code text, p_message text, p_unanswered text[], p_request_ids text[], p_unasked boolean) IS 'Takes a batch back that S3 did not work on (throttled, timed out, 5xx, expired credentials). This is not
 counted as an attempt. The bucket pauses, longer each time. A batch that comes back time after time, while others
 of its bucket are deleted, is halved: one of its keys may be what the store fails at. p_code, p_message: why.
 p_unanswered: the keys that S3 may still delete later. p_request_ids: how S3 names requests of the call in which it has
-deleted something, for the receipt. Returns when the batch may be claimed again, also when asked
+deleted something, for the receipt. p_unasked: S3 was not asked, so that its share of the bucket''s ceiling is returned. Returns when the batch may be claimed again, also when asked
 again, or null when p_lease is no longer the batch''s lease.
 For the listener.
 Locks the batch and its bucket.';
@@ -16109,7 +17195,11 @@ CREATE FUNCTION retention.pulse(p_client text DEFAULT NULL::text, p_buckets text
     SET jit TO 'off'
     AS $$
   with next as (
-    select min(greatest(f.visible_at, coalesce(k.paused_until, '-infinity'))) as visible_at
+    select min(greatest(
+        f.visible_at,
+        k.paused_until,
+        case when num_nonnulls(k.max_per_second, k.max_in_flight) > 0 then retention._ceiling_until(k) end
+      )) as visible_at
     from retention.bucket k
     cross join lateral (
       select b.visible_at
@@ -16272,8 +17362,8 @@ begin
     select count(*) as policies_pending,
       string_agg(
         format(
-          'tenant %s: %s instead of %s would make %s results due at once',
-          p.tenant_id, p.pending_retain, p.retain, p.pending_results
+          'tenant %s: %s instead of %s would make %s due at once',
+          p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
         ),
         '; '
       ) as policy_pending
@@ -16428,8 +17518,8 @@ begin
     raise exception using
       errcode = 'check_violation',
       message = format(
-        'surge %s%s has %s results, and %s were expected; nothing was released',
-        p_surge_id, coalesce(' of tenant ' || v_tenant_id, ''), v_found, p_expected
+        'surge %s%s has %s, and %s were expected; nothing was released',
+        p_surge_id, coalesce(' of tenant ' || v_tenant_id, ''), retention._counted(v_found, 'result'), p_expected
       ),
       hint = format('Look at it with: retention surge show %s', p_surge_id);
   end if;
@@ -16618,6 +17708,63 @@ $$;
 COMMENT ON FUNCTION retention.resume() IS 'Ends a halt. Other reasons of the gate stay. Returns false where there was no halt.
 For operators.
 Locks the row of retention.setting.';
+
+CREATE FUNCTION retention.resume_verify(p_bucket text, p_prefixes text[] DEFAULT '{}'::text[], p_kind text DEFAULT 'repair'::text, p_restart boolean DEFAULT false, p_began_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(verify_id uuid, holder uuid, started_at timestamp with time zone, before timestamp with time zone, is_unsorted boolean, resumed_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run retention.verify_run;
+  v_prefixes text[] := array(select distinct u.p collate "C" from unnest(p_prefixes) as u (p) order by 1);
+  v_before timestamptz;
+begin
+  perform retention._check_indexes();
+  perform retention._drop_verify(r.verify_id)
+  from retention.verify_run r
+  where r.worked_at < now() - interval '7 days'
+    or p_restart
+    and p_kind in ('repair', 'dry run', 'orphans')
+    and (r.kind, r.bucket, r.prefixes) = (p_kind, p_bucket, v_prefixes);
+  delete from retention.stray s
+  where s.noted_at < now() - interval '2 days'
+    and s.verify_id not in (select r.verify_id from retention.verify_run r);
+  insert into retention.verify_run (verify_id, kind, bucket, prefixes, holder, began_at, is_unsorted)
+  values (
+    gen_random_uuid(), p_kind, p_bucket, v_prefixes, gen_random_uuid(), least(coalesce(p_began_at, now()), now()),
+    p_kind = 'inventory'
+  )
+  on conflict do nothing
+  returning * into v_run;
+  if found then
+    perform retention._part_verify(v_run, 4);
+  else
+    select * into strict v_run
+    from retention.verify_run r
+    where (r.kind, r.bucket, r.prefixes) = (p_kind, p_bucket, v_prefixes)
+    for update;
+    v_before := v_run.worked_at;
+    update retention.verify_run r
+    set holder = gen_random_uuid(),
+      worked_at = clock_timestamp()
+    where r.verify_id = v_run.verify_id
+    returning * into strict v_run;
+  end if;
+  return query
+  select v_run.verify_id, v_run.holder, v_run.began_at,
+    (case when p_kind = 'inventory' then v_run.began_at else now() end) - interval '1 hour',
+    v_run.is_unsorted, v_before;
+end
+$$;
+
+COMMENT ON FUNCTION retention.resume_verify(p_bucket text, p_prefixes text[], p_kind text, p_restart boolean, p_began_at timestamp with time zone) IS 'Begins to verify a bucket, or goes on with what was broken off: the same kind, bucket and prefixes. p_kind: repair, dry
+run or orphans; list and inventory never go on. p_prefixes: empty: all keys. p_restart: what was broken off is forgotten. Progress that was
+not worked on for 7 days is forgotten too. p_began_at: when what was listed was so; null: now. Whoever worked on it
+before does not go on: the holder is another one. before: what completed then or later is not judged, since its object may
+be younger than the listing. resumed_at: when it was last worked on; null: it begins.
+For operators.
+Locks the row of the run. Raises object_not_in_prerequisite_state where an index on the application''s table is missing.';
 
 CREATE FUNCTION retention.retry(p_run_ids text[] DEFAULT NULL::text[], p_tenant_id text DEFAULT NULL::text, p_bucket text DEFAULT NULL::text, p_code text DEFAULT NULL::text, p_all boolean DEFAULT false) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -16841,6 +17988,65 @@ that age are kept.
 For the listener.
 Once an hour it writes down that it was asked.';
 
+CREATE FUNCTION retention.set_ceilings(p_bucket text, p_ceilings jsonb, p_by text DEFAULT NULL::text, p_new boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  v_ceiling record;
+begin
+  if jsonb_typeof(p_ceilings) is distinct from 'object' or p_ceilings = '{}' then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected ceilings as a JSON object, given: %s', coalesce(left(p_ceilings::text, 100), 'null')),
+      hint = 'For example {"max_per_second": 2000}.';
+  end if;
+  for v_ceiling in
+    select c.key as name, c.value, c.value #>> '{}' as text from jsonb_each(p_ceilings) c
+  loop
+    if v_ceiling.name not in ('max_per_second', 'max_in_flight') then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format('expected max_per_second or max_in_flight, given: %s', left(v_ceiling.name, 100));
+    end if;
+    if jsonb_typeof(v_ceiling.value) <> 'null'
+      and (jsonb_typeof(v_ceiling.value) = 'number' and v_ceiling.text ~ '^[1-9]\d{0,8}$') is not true
+    then
+      raise exception using
+        errcode = 'invalid_parameter_value',
+        message = format(
+          'expected %s as a whole number from 1 to 999999999, or null for no ceiling, given: %s',
+          v_ceiling.name, left(v_ceiling.text, 100)
+        );
+    end if;
+  end loop;
+  if p_new and btrim(coalesce(p_bucket, '')) <> '' then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+  end if;
+  perform retention._known_bucket(p_bucket);
+  update retention.bucket k
+  set max_per_second = case
+      when p_ceilings ? 'max_per_second' then (p_ceilings ->> 'max_per_second')::integer
+      else k.max_per_second
+    end,
+    max_in_flight = case
+      when p_ceilings ? 'max_in_flight' then (p_ceilings ->> 'max_in_flight')::integer
+      else k.max_in_flight
+    end,
+    set_at = clock_timestamp(),
+    set_by = coalesce(p_by, session_user)
+  where k.bucket = p_bucket;
+end
+$_$;
+
+COMMENT ON FUNCTION retention.set_ceilings(p_bucket text, p_ceilings jsonb, p_by text, p_new boolean) IS 'Sets the ceilings of a bucket, which all listeners and commands keep together from their next batch on. p_ceilings:
+{"max_per_second": 2000, "max_in_flight": 4}, one or both; a null value takes a ceiling away. max_per_second: so many results
+go a second at most; max_in_flight: so many batches are leased at once at most. p_by: who sets it; by default the session''s
+user. p_new: the bucket need not be known yet.
+For operators.
+Locks the bucket''s row.
+Raises invalid_parameter_value for what is no ceiling, and no_data_found for a bucket that is not known.';
+
 CREATE FUNCTION retention.set_default_bucket(p_bucket text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17014,7 +18220,7 @@ begin
       errcode = 'invalid_parameter_value',
       message = 'a policy needs a tenant id, or * for the default';
   end if;
-  if v_retain is null or v_retain < '1 day' or v_retain > '36134 days' then
+  if v_retain is null or v_retain < '1 day' or v_retain > '36160 days' then
     raise exception using
       errcode = 'check_violation',
       constraint = case when v_retain > '1 day' then 'retain_is_below_a_century' else 'retain_is_at_least_one_day' end,
@@ -17027,7 +18233,7 @@ begin
       hint = 'Where its first run is yet to come: retention.set_policy(tenant_id, retain, p_new_tenant => true).';
   end if;
   p_tenant_id := retention._policy_tenant(p_tenant_id);
-  v_due := retention._newly_due(p_tenant_id, v_retain);
+  perform set_config('retention.newly_due', '', true);
   -- Also when nothing changes: a wish that was pending is withdrawn by asking for what is in force.
   -- Not an upsert: the guard would judge its insert before its update.
   update retention.policy p
@@ -17044,9 +18250,12 @@ begin
     values (p_tenant_id, v_retain, session_user)
     on conflict do nothing;
   end if;
+  -- A policy that is not shorter makes nothing due, and is not counted.
+  v_due := coalesce(substring(current_setting('retention.newly_due') from '^\d+')::bigint, 0);
   if p_confirm then
     perform retention.confirm_policy(p_tenant_id);
   end if;
+  perform set_config('retention.newly_due', '', true);
   return v_due;
 end
 $$;
@@ -17203,6 +18412,29 @@ For the listener.
 Locks the batch, its bucket, and the rows that it stamps.
 Raises invalid_parameter_value for p_ends that say anything else.';
 
+CREATE FUNCTION retention.settle_message(p_message_id uuid, p_problem text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update retention.webhook w
+  set message_id = case when p_problem is not null then w.message_id end,
+    delivered_at = case when p_problem is null then clock_timestamp() else w.delivered_at end,
+    problem = left(p_problem, 300),
+    next_at = clock_timestamp() + case
+      when p_problem is null then interval '1 minute'
+      else least(interval '5 minutes', interval '1 second' * 2 ^ least(w.attempts - 1, 9)) * (0.75 + random() / 4)
+    end
+  where w.message_id = p_message_id;
+  return found;
+end
+$$;
+
+COMMENT ON FUNCTION retention.settle_message(p_message_id uuid, p_problem text) IS 'What became of a message that was taken. p_problem: why it was not delivered, null: it was. It changes nothing where
+the message has gone to another sender and was delivered. Returns whether it was still to be sent.
+For the listener.
+Locks one row of retention.webhook.';
+
 CREATE FUNCTION retention.settle_orphans(p_list_id uuid, p_request_id bigint, p_deleted bigint, p_spared bigint, p_failed bigint, p_unanswered text[] DEFAULT '{}'::text[], p_code text DEFAULT NULL::text, p_message text DEFAULT NULL::text, p_keys text[] DEFAULT '{}'::text[], p_ends jsonb DEFAULT NULL::jsonb, p_request_ids text[] DEFAULT NULL::text[], p_client text DEFAULT NULL::text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17354,7 +18586,6 @@ begin
     where s.verify_id = p_verify_id
       and s.bucket = p.bucket
       and s.key = p.key;
-    perform retention._spare_kept_strays(p_verify_id);
     perform retention._spare_strays(p_verify_id);
   end if;
   return query
@@ -17875,6 +19106,75 @@ places: how many; until: the furthest. No row where the clock has not been set b
 bucket, and what is leased.
 For observers.';
 
+CREATE FUNCTION retention.trend(p_due bigint DEFAULT NULL::bigint, p_is_capped boolean DEFAULT NULL::boolean) RETURNS TABLE(waiting bigint, is_at_least boolean, flagged bigint, flagged_before bigint, direction text, cleared_per_second double precision, seconds_to_go double precision, gone_at timestamp with time zone, because text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_hour constant timestamptz := now() - interval '1 hour';
+  v_window constant timestamptz := now() - interval '10 minutes';
+  v_open record;
+  v_settled record;
+  v_closed text := (select g.because from retention.gate() g limit 1);
+begin
+  waiting := p_due;
+  is_at_least := p_is_capped;
+  if waiting is null then
+    select s.due, s.due_is_capped into waiting, is_at_least from retention.read_status() s;
+  end if;
+  select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as now,
+    coalesce(sum(b.results) filter (where b.flagged_at <= v_hour and (b.dead_at is null or b.dead_at > v_hour)), 0)::bigint
+      as before,
+    coalesce(bool_or(b.dead_at is null and (b.lease is null and b.visible_at > now() or k.paused_until > now())), false)
+      as is_later
+  into v_open
+  from retention.batch b
+  left join retention.bucket k on k.bucket = b.bucket
+  where b.settled_at is null;
+  select coalesce(sum(b.results) filter (where b.flagged_at <= v_hour), 0)::bigint as before,
+    coalesce(sum(b.cleared) filter (where b.settled_at > v_window), 0)::double precision as cleared,
+    min(b.settled_at - make_interval(secs => coalesce(b.ms, 0) / 1000.0)) filter (where b.settled_at > v_window) as began_at
+  into v_settled
+  from retention.batch b
+  where b.settled_at > v_hour;
+  flagged := v_open.now;
+  flagged_before := v_open.before + v_settled.before;
+  direction := case
+    when flagged > flagged_before * 1.01 then 'growing'
+    when flagged < flagged_before * 0.99 then 'shrinking'
+    else 'steady'
+  end;
+  is_at_least := is_at_least or v_open.is_later;
+  cleared_per_second := v_settled.cleared
+    / greatest(extract(epoch from now() - greatest(v_settled.began_at, v_window)), 1)::double precision;
+  because := case
+    when waiting = 0 then 'nothing waits'
+    when v_closed is not null then 'nothing goes: ' || v_closed
+    when v_settled.cleared = 0 then 'nothing was cleared in the last 10 minutes'
+  end;
+  if because is null then
+    seconds_to_go := waiting / cleared_per_second;
+    -- A pace of next to nothing would lead past what a date can hold.
+    gone_at := now() + make_interval(secs => least(seconds_to_go, 86400.0 * 36500));
+    because := 'at the pace of the last 10 minutes; what falls due meanwhile comes on top';
+  end if;
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.trend(p_due bigint, p_is_capped boolean) IS 'How the backlog moves. waiting: results that are due, flagged or not; flagged: those of them in batches, and flagged_before
+the same an hour ago, by the batches that were open then; direction: growing, shrinking or steady, by these two.
+cleared_per_second: over the last 10 minutes, or since the first batch that settled in them began. seconds_to_go and
+gone_at: an estimate, when what waits will be gone at that pace; null: there is none, and because says why. is_at_least:
+it takes longer, since more may wait than was counted, or some of it waits for a later time. What falls due meanwhile comes
+on top.
+p_due and p_is_capped: due and due_is_capped of retention.status, where the caller has them; otherwise they are read.
+Reads open batches and those settled in the last hour by their indexes. For observers.';
+
 CREATE FUNCTION retention.troubles(p_limit integer DEFAULT 20) RETURNS TABLE(state text, bucket text, code text, results bigint, run_id text, error text, last_at timestamp with time zone, next_attempt_at timestamp with time zone)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -18031,6 +19331,12 @@ declare
 begin
   perform retention._check_narrowing(p_run_ids, p_tenant_id);
   return query
+  with known as materialized (
+    select o.bucket, o.pause_code, o.pause_error, o.paused_until,
+      retention._ceiling_words(o) as ceiling,
+      case when retention._ceiling_words(o) is not null then retention._ceiling_until(o) end as ceiling_until
+    from retention.bucket o
+  )
   select w.bucket,
     w.kind,
     case w.kind
@@ -18039,6 +19345,7 @@ begin
       when 'leased' then format('%s works on it', coalesce(w.leased_by, 'a listener'))
       when 'not allowed' then 'bucket not allowed: S3_RESULT_BUCKET, as it is set here, does not list it'
       when 'paused' then 'the bucket pauses: ' || retention._said(w.pause_code, w.pause_error)
+      when 'ceiling' then 'the bucket is at its ceiling: ' || w.ceiling
       when 'failed' then 'failed: ' || retention._said(w.code, w.error)
       when 'cooling' then 'it waits for its cool-off'
       when 'later' then 'it waits for its next attempt'
@@ -18051,6 +19358,7 @@ begin
     end,
     case
       when w.kind = 'paused' then greatest(w.paused_until, min(w.visible_at))
+      when w.kind = 'ceiling' then w.ceiling_until
       when w.kind in ('unstamped', 'leased', 'failed', 'cooling', 'later') then min(w.visible_at)
     end,
     sum(w.results)::bigint
@@ -18062,6 +19370,7 @@ begin
         when b.lease is not null and b.visible_at > clock_timestamp() then 'leased'
         when p_buckets is not null and b.bucket <> all (p_buckets) then 'not allowed'
         when k.paused_until > clock_timestamp() then 'paused'
+        when b.visible_at <= clock_timestamp() and k.ceiling_until > clock_timestamp() then 'ceiling'
         when b.visible_at <= clock_timestamp() then 'visible'
         when b.failed_at is not null then 'failed'
         when retention._is_cooling(b.flagged_at, b.visible_at, b.failed_at, b.early) then 'cooling'
@@ -18073,6 +19382,8 @@ begin
       k.pause_code,
       k.pause_error,
       k.paused_until,
+      k.ceiling,
+      k.ceiling_until,
       b.visible_at,
       case
         when p_tenant_id is null and p_run_ids is null then b.results
@@ -18084,24 +19395,53 @@ begin
         )
       end as results
     from retention.batch b
-    left join retention.bucket k on k.bucket = b.bucket
+    left join known k on k.bucket = b.bucket
     where b.settled_at is null
       and (p_batch_ids is null or b.batch_id = any (p_batch_ids) or b.flagged_at = v_flagged_at)
   ) w
   where w.results > 0
-  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until
+  group by w.bucket, w.kind, w.code, w.error, w.leased_by, w.pause_code, w.pause_error, w.paused_until, w.ceiling, w.ceiling_until
   order by w.bucket, w.kind, 4, 3;
 end
 $$;
 
 COMMENT ON FUNCTION retention.unsettled(p_batch_ids bigint[], p_tenant_id text, p_run_ids text[], p_buckets text[]) IS 'What is flagged and waits, by bucket, reason and until when (null: nothing says when). kind is one of: dead,
-unstamped, leased, not allowed, paused, failed, cooling, later, visible. reason says it in words. Without
+unstamped, leased, not allowed, paused, ceiling, failed, cooling, later, visible. reason says it in words. Without
 arguments, everything. p_batch_ids: what flag_selected returned, and what was split off it. p_tenant_id and
 p_run_ids: results of this tenant and of these runs, in whatever batch they are. p_buckets: the buckets that the
 asking process may delete from; by default any. Leased batches are among them: a listener works on them. It reads
 the batches that are not settled.
 For observers.
 Raises invalid_parameter_value for an empty text, and for a text that cannot be a run id.';
+
+CREATE FUNCTION retention.unsort_verify(p_verify_id uuid, p_holder uuid) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_run retention.verify_run;
+begin
+  update retention.verify_run r
+  set is_unsorted = true,
+    worked_at = clock_timestamp()
+  where r.verify_id = p_verify_id
+    and r.holder = p_holder
+  returning * into v_run;
+  if not found then
+    return false;
+  end if;
+  delete from retention.stray s where s.verify_id = p_verify_id;
+  delete from retention.verify_stretch s where s.verify_id = p_verify_id;
+  delete from retention.verify_part p where p.verify_id = p_verify_id;
+  perform retention._part_verify(v_run, 1);
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.unsort_verify(p_verify_id uuid, p_holder uuid) IS 'Begins a run again whose store lists out of order: what it lists is noted first, and read in order after that. Returns
+false, and writes nothing, when another verify has taken over.
+For operators.
+Locks the row of the run.';
 
 CREATE FUNCTION retention.unstamp(p_run_id text, p_restored boolean DEFAULT false, p_version text DEFAULT NULL::text, p_client text DEFAULT NULL::text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -18113,7 +19453,7 @@ begin
     array[retention._read_run_id(p_run_id)],
     'infinity',
     case when p_restored then 'restored' else 'unstamped' end,
-    'restored',
+    'after_restore',
     p_version,
     p_client
   ) > 0;
@@ -18265,11 +19605,14 @@ CREATE FUNCTION retention.verify_end() RETURNS TABLE(kind text, seal_id bigint, 
       else format('%s belongs to seal %s, which is not here', s.name, s.seal_id)
     end
   from strangers s
+  union all
+  select 'added', i.seal_id, i.name, format('%s was added: %s', i.name, i.because)
+  from retention._invented() i
   limit 10000
 $$;
 
 COMMENT ON FUNCTION retention.verify_end() IS 'What is wrong beyond the seals themselves: the end was cut off, a receipt names a seal that is not there, or one that
-is not sealed says it was settled when everything had been sealed. No row: nothing.
+is not sealed says it was settled when everything had been sealed, or the cycle cannot have written it. No row: nothing.
 For observers.';
 
 CREATE FUNCTION retention.verify_head(p_digest bytea, p_seal_id bigint DEFAULT NULL::bigint, p_database uuid DEFAULT NULL::uuid, p_sealed_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS TABLE(standing text, seal_id bigint, message text)
@@ -18325,6 +19668,26 @@ after the database was accepted in place of another); gone (it was taken out); o
 unknown (no seal has that digest). p_sealed_at: when its seal was made, for the words alone.
 For observers.';
 
+CREATE FUNCTION retention.verify_parts(p_verify_id uuid) RETURNS TABLE(part integer, prefix text, after_key text, until_key text, at_key text, token text, is_listed boolean, is_compared boolean, listed bigint, stamped bigint, too_soon bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select p.part, p.prefix, p.after_key, p.until_key, p.at_key, p.token, p.is_listed, p.is_compared, p.listed, p.stamped,
+    (
+      select coalesce(sum(cardinality(s.run_ids)), 0)::bigint
+      from retention.verify_stretch s
+      where s.verify_id = p_verify_id
+        and s.is_gone
+    )
+  from retention.verify_part p
+  where p.verify_id = p_verify_id
+  order by p.part
+$$;
+
+COMMENT ON FUNCTION retention.verify_parts(p_verify_id uuid) IS 'The parts of a run in order, with how far each has come: see retention.verify_part. too_soon: how many results that are
+not due were found gone so far, in the whole run.
+For operators.';
+
 CREATE FUNCTION retention.verify_repeats() RETURNS TABLE(run_id text, bucket text, key text, first_receipt text, later_receipt text, was_known boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -18337,9 +19700,10 @@ begin
   select coalesce(array_agg(h.hash), '{}')
   into strict v_hashes
   from (
-    select hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) as hash
+    select hashtextextended(u.run_id::text || ' ' || retention._known_key(u.key, u.run_id, b.salt, u.n), hashtext(b.bucket))
+        as hash
     from retention.batch b
-    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join lateral unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as u (run_id, key, n)
     where b.settled_at is not null
       and b.cleared > 0
     group by 1
@@ -18350,18 +19714,22 @@ begin
     return;
   end if;
   return query
-  select w.run_id, w.bucket, retention._unpack_key(w.key, w.run_id), 'batch-' || w.before_id, 'batch-' || w.batch_id,
+  select w.run_id, w.bucket, w.key, 'batch-' || w.before_id, 'batch-' || w.batch_id,
     w.flagged_at < w.before_at
   from (
-    select u.run_id::text as run_id, b.bucket, u.key, b.batch_id, b.flagged_at,
+    select u.run_id, b.bucket, u.key, b.batch_id, b.flagged_at,
       lag(b.batch_id) over same as before_id,
       lag(b.settled_at) over same as before_at
     from retention.batch b
-    cross join lateral unnest(b.run_ids, b.keys) as u (run_id, key)
+    cross join lateral (
+      select e.run_id::text as run_id, retention._known_key(e.key, e.run_id, b.salt, e.n) as key
+      from unnest(b.run_ids, retention._kept_keys(b.keys, b.key_digests)) with ordinality as e (run_id, key, n)
+      offset 0
+    ) u
     where b.settled_at is not null
       and b.cleared > 0
-      and hashtextextended(u.run_id::text || ' ' || u.key, hashtext(b.bucket)) in (select unnest(v_hashes))
-    window same as (partition by u.run_id::text, b.bucket, u.key order by b.settled_at, b.batch_id)
+      and hashtextextended(u.run_id || ' ' || u.key, hashtext(b.bucket)) in (select unnest(v_hashes))
+    window same as (partition by u.run_id, b.bucket, u.key order by b.settled_at, b.batch_id)
   ) w
   where w.before_id is not null
   limit 1000;
@@ -18570,6 +19938,26 @@ CREATE FUNCTION retention.wait_causes(p_limit integer DEFAULT 10) RETURNS TABLE(
     limit p_limit
   )
   union all
+  (
+    select format('bucket %s', k.bucket), w.results, 'its ceiling lets ' || retention._ceiling_words(k) || ' go', null,
+      'retention bucket set'
+    from retention.bucket k
+    cross join lateral (
+      select sum(b.results)::bigint as results
+      from retention.batch b
+      where b.bucket = k.bucket
+        and b.settled_at is null
+        and b.dead_at is null
+        and b.deleted_at is null
+        and b.lease is null
+        and b.visible_at <= now()
+    ) w
+    where num_nonnulls(k.max_per_second, k.max_in_flight) > 0
+      and w.results > 0
+    order by w.results desc, k.bucket
+    limit p_limit
+  )
+  union all
   select 'the cool-off', c.results, 'the first of them may go then', c.first_at, null
   from retention.cooling() c
   where c.results > 0
@@ -18737,7 +20125,7 @@ CREATE TABLE retention.policy (
     CONSTRAINT a_pending_policy_is_at_least_one_day CHECK ((pending_retain >= '1 day'::interval)),
     CONSTRAINT a_pending_policy_is_whole CHECK ((num_nonnulls(pending_retain, pending_results, pending_at, pending_by) = ANY (ARRAY[0, 4]))),
     CONSTRAINT retain_is_at_least_one_day CHECK ((retain >= '1 day'::interval)),
-    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36134 days'::interval))
+    CONSTRAINT retain_is_below_a_century CHECK ((retain <= '36160 days'::interval))
 );
 
 COMMENT ON TABLE retention.policy IS 'how long a result is kept after its run completed; ''*'' is the default';
@@ -18795,6 +20183,7 @@ CREATE TABLE retention.setting (
     pause_cap interval DEFAULT '00:05:00'::interval NOT NULL,
     history_kept interval DEFAULT '7 days'::interval NOT NULL,
     receipts_kept interval DEFAULT '7 years'::interval NOT NULL,
+    receipt_keys text DEFAULT 'plain'::text NOT NULL,
     default_bucket text,
     check_shared_objects boolean DEFAULT true NOT NULL,
     policy_guard integer DEFAULT 1000 NOT NULL,
@@ -18813,6 +20202,7 @@ CREATE TABLE retention.setting (
     CONSTRAINT loop_interval_is_at_least_a_second CHECK ((loop_interval >= '00:00:01'::interval)),
     CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
     CONSTRAINT policy_guard_is_not_negative CHECK ((policy_guard >= 0)),
+    CONSTRAINT receipt_keys_are_plain_or_hashed CHECK ((receipt_keys = ANY (ARRAY['plain'::text, 'hashed'::text]))),
     CONSTRAINT receipts_are_kept_for_a_day_at_least CHECK ((receipts_kept >= '1 day'::interval)),
     CONSTRAINT small_backlog_is_not_negative CHECK ((small_backlog >= 0)),
     CONSTRAINT surge_guard_all_is_not_negative CHECK ((surge_guard_all >= 0)),
@@ -18852,6 +20242,8 @@ COMMENT ON COLUMN retention.setting.pause_cap IS 'the longest pause of a bucket'
 COMMENT ON COLUMN retention.setting.history_kept IS 'how long passes, and batches that cleared nothing, are remembered';
 
 COMMENT ON COLUMN retention.setting.receipts_kept IS 'how long a batch that cleared something is kept as its receipt';
+
+COMMENT ON COLUMN retention.setting.receipt_keys IS 'plain: receipts keep keys as they are; hashed: from their seal on, a salted digest of each, and no receipt before is changed';
 
 COMMENT ON COLUMN retention.setting.default_bucket IS 'the bucket of results whose row names none';
 
@@ -18942,11 +20334,13 @@ CREATE TABLE retention.receipt (
     product text,
     salt bytea,
     seal_id bigint,
+    key_digests bytea,
     CONSTRAINT a_receipt_has_1_to_1000_results CHECK (((results >= 1) AND (results <= 1000))),
     CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
     CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['found_gone'::text, 'restored'::text, 'unstamped'::text, 'orphan'::text])))
 );
 ALTER TABLE ONLY retention.receipt ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+ALTER TABLE ONLY retention.receipt ALTER COLUMN key_digests SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE retention.receipt IS 'receipts of what happens outside a batch; those of deletions by the cycle are the settled batches';
 
@@ -18968,10 +20362,11 @@ CREATE VIEW retention._receipt AS
     b.cleared AS results,
     b.settled_at,
     b.run_ids,
-    b.keys,
+    retention._kept_keys(b.keys, b.key_digests) AS keys,
     b.tenants,
     b.ends,
     b.versions,
+    b.policies,
     b.request_ids,
     b.asked_by,
     b.revision,
@@ -18989,10 +20384,11 @@ UNION ALL
     r.results,
     r.settled_at,
     r.run_ids,
-    r.keys,
+    retention._kept_keys(r.keys, r.key_digests) AS keys,
     r.tenants,
     r.ends,
     r.versions,
+    NULL::jsonb AS policies,
     r.request_ids,
     r.asked_by,
     r.revision,
@@ -19081,6 +20477,31 @@ ALTER TABLE retention.allowance ALTER COLUMN allowance_id ADD GENERATED ALWAYS A
 
 ALTER TABLE retention.approval ALTER COLUMN approval_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.approval_approval_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE retention.attention (
+    attention_id bigint NOT NULL,
+    kind text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    payload jsonb NOT NULL,
+    told_at timestamp with time zone
+);
+
+COMMENT ON TABLE retention.attention IS 'one row for each announcement of what a person should know at once, kept for a day';
+
+COMMENT ON COLUMN retention.attention.kind IS 'halted, copy, resumed, surge, dead, sealed';
+
+COMMENT ON COLUMN retention.attention.payload IS 'what was announced, without texts that may name keys';
+
+COMMENT ON COLUMN retention.attention.told_at IS 'when it became part of a message to the webhook, or was overtaken; null: not yet, or there is no webhook';
+
+ALTER TABLE retention.attention ALTER COLUMN attention_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.attention_attention_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -19308,6 +20729,14 @@ COMMENT ON TABLE retention.lateness IS 'by tenant and walk, how many results wer
 
 COMMENT ON COLUMN retention.lateness.rule IS 'by which guard they were set aside, as in retention.surge; null: they were not';
 
+CREATE TABLE retention.pace (
+    bucket text NOT NULL,
+    next_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE retention.pace IS 'when the next request of a bucket with a ceiling may go';
+
 CREATE TABLE retention.pass_lock (
     singleton boolean DEFAULT true NOT NULL,
     CONSTRAINT there_is_one_pass_lock_row CHECK (singleton)
@@ -19377,12 +20806,12 @@ CREATE TABLE retention.returned_result (
     key text NOT NULL COLLATE pg_catalog."C",
     why text NOT NULL,
     noted_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['verify'::text, 'restored'::text])))
+    CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['verify'::text, 'after_restore'::text])))
 );
 
 COMMENT ON TABLE retention.returned_result IS 'results whose object is back, since their stamp was taken away: the receipt of their next deletion says why it is another';
 
-COMMENT ON COLUMN retention.returned_result.why IS 'verify: a verify found the object; restored: it was restored, or its stamp was taken away by hand';
+COMMENT ON COLUMN retention.returned_result.why IS 'verify: a verify found the object; after_restore: it was restored, or its stamp was taken away by hand';
 
 ALTER TABLE retention.scan ALTER COLUMN scan_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.scan_scan_id_seq
@@ -19657,6 +21086,82 @@ ALTER TABLE retention.unanswered ALTER COLUMN unanswered_id ADD GENERATED ALWAYS
     CACHE 1
 );
 
+CREATE UNLOGGED TABLE retention.verify_listed (
+    verify_id uuid NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    bytes bigint NOT NULL,
+    modified_at timestamp with time zone NOT NULL,
+    etag text
+);
+
+COMMENT ON TABLE retention.verify_listed IS 'what a listing out of order or an inventory named, so that it can be read in order; empty between runs';
+
+CREATE UNLOGGED TABLE retention.verify_part (
+    verify_id uuid NOT NULL,
+    part integer NOT NULL,
+    prefix text NOT NULL COLLATE pg_catalog."C",
+    after_key text COLLATE pg_catalog."C",
+    until_key text COLLATE pg_catalog."C",
+    at_key text COLLATE pg_catalog."C",
+    token text,
+    is_listed boolean DEFAULT false NOT NULL,
+    is_compared boolean DEFAULT false NOT NULL,
+    listed bigint DEFAULT 0 NOT NULL,
+    stamped bigint DEFAULT 0 NOT NULL
+);
+
+COMMENT ON TABLE retention.verify_part IS 'the parts that a bucket is listed in: a prefix, or a range of its keys';
+
+COMMENT ON COLUMN retention.verify_part.at_key IS 'everything from after_key up to here is compared; null: nothing yet';
+
+COMMENT ON COLUMN retention.verify_part.token IS 'of a listing out of order: how the store goes on';
+
+CREATE UNLOGGED TABLE retention.verify_stretch (
+    stretch_id bigint NOT NULL,
+    verify_id uuid NOT NULL,
+    part integer NOT NULL,
+    after_key text COLLATE pg_catalog."C",
+    run_ids text[] NOT NULL,
+    keys text[] NOT NULL COLLATE pg_catalog."C",
+    dues boolean[] NOT NULL,
+    is_gone boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE retention.verify_stretch IS 'live rows whose key was not listed: they are stamped when a second look has not found it either';
+
+COMMENT ON COLUMN retention.verify_stretch.is_gone IS 'the second look has not found them; they are not due, and are stamped at the end where they are not too many';
+
+ALTER TABLE retention.verify_stretch ALTER COLUMN stretch_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.verify_stretch_stretch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE retention.webhook (
+    kind text NOT NULL,
+    message_id uuid,
+    happened_at timestamp with time zone,
+    payload jsonb,
+    announcements bigint,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    delivered_at timestamp with time zone,
+    problem text
+);
+
+COMMENT ON TABLE retention.webhook IS 'one row for each kind of message: the one that is being sent to RETENTION_WEBHOOK_URL, and when the next may be';
+
+COMMENT ON COLUMN retention.webhook.message_id IS 'of the message that is not delivered yet, the same at each attempt; null: there is none';
+
+COMMENT ON COLUMN retention.webhook.announcements IS 'how many announcements it stands for: the latest one is in payload';
+
+COMMENT ON COLUMN retention.webhook.next_at IS 'before then nothing of this kind is sent';
+
+COMMENT ON COLUMN retention.webhook.problem IS 'why the last attempt failed; null: it did not';
+
 ALTER TABLE ONLY retention.pgmigrations ALTER COLUMN id SET DEFAULT nextval('retention.pgmigrations_id_seq'::regclass);
 
 ALTER TABLE ONLY retention.keeper
@@ -19676,6 +21181,9 @@ ALTER TABLE ONLY retention.allowance
 
 ALTER TABLE ONLY retention.approval
     ADD CONSTRAINT approval_pkey PRIMARY KEY (approval_id);
+
+ALTER TABLE ONLY retention.attention
+    ADD CONSTRAINT attention_pkey PRIMARY KEY (attention_id);
 
 ALTER TABLE ONLY retention.batch
     ADD CONSTRAINT batch_pkey PRIMARY KEY (batch_id);
@@ -19715,6 +21223,9 @@ ALTER TABLE ONLY retention.keeper
 
 ALTER TABLE ONLY retention.orphan_list
     ADD CONSTRAINT orphan_list_pkey PRIMARY KEY (list_id);
+
+ALTER TABLE ONLY retention.pace
+    ADD CONSTRAINT pace_pkey PRIMARY KEY (bucket);
 
 ALTER TABLE ONLY retention.pass_lock
     ADD CONSTRAINT pass_lock_pkey PRIMARY KEY (singleton);
@@ -19776,11 +21287,30 @@ ALTER TABLE ONLY retention.unanswered
 ALTER TABLE ONLY retention.variable
     ADD CONSTRAINT variable_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY retention.verify_listed
+    ADD CONSTRAINT verify_listed_pkey PRIMARY KEY (verify_id, key);
+
+ALTER TABLE ONLY retention.verify_part
+    ADD CONSTRAINT verify_part_pkey PRIMARY KEY (verify_id, part);
+
+ALTER TABLE ONLY retention.verify_run
+    ADD CONSTRAINT verify_run_pkey PRIMARY KEY (verify_id);
+
+ALTER TABLE ONLY retention.verify_stretch
+    ADD CONSTRAINT verify_stretch_pkey PRIMARY KEY (stretch_id);
+
+ALTER TABLE ONLY retention.webhook
+    ADD CONSTRAINT webhook_pkey PRIMARY KEY (kind);
+
 CREATE INDEX ahead_due_at ON retention.ahead USING btree (due_at);
 
 CREATE INDEX allowance_open ON retention.allowance USING btree (tenant_key) WHERE (dropped_at IS NULL);
 
 CREATE INDEX approval_open ON retention.approval USING btree (kind, asked_by) WHERE ((used_at IS NULL) AND (withdrawn_at IS NULL));
+
+CREATE INDEX attention_gate ON retention.attention USING btree (kind, attention_id DESC) WHERE (kind = ANY (ARRAY['halted'::text, 'copy'::text, 'resumed'::text]));
+
+CREATE INDEX attention_untold ON retention.attention USING btree (kind, attention_id) WHERE (told_at IS NULL);
 
 CREATE INDEX batch_failed ON retention.batch USING btree (failed_at) WHERE ((failed_at IS NOT NULL) AND (settled_at IS NULL));
 
@@ -19856,6 +21386,10 @@ CREATE INDEX surge_part_surge ON retention.surge_part USING btree (surge_id);
 
 CREATE INDEX unanswered_until ON retention.unanswered USING btree (until);
 
+CREATE UNIQUE INDEX verify_run_resumed ON retention.verify_run USING btree (kind, bucket, prefixes) WHERE (kind = ANY (ARRAY['repair'::text, 'dry run'::text, 'orphans'::text]));
+
+CREATE INDEX verify_stretch_run ON retention.verify_stretch USING btree (verify_id, part, stretch_id);
+
 CREATE TRIGGER announce_batches AFTER INSERT ON retention.batch REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION retention._announce_batches();
 
 CREATE TRIGGER announce_change AFTER UPDATE ON retention.batch REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION retention._announce_change();
@@ -19868,15 +21402,11 @@ CREATE TRIGGER guard_changed_held_object AFTER UPDATE ON retention.held_object R
 
 CREATE TRIGGER guard_held_object AFTER DELETE ON retention.held_object REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_held_object();
 
-CREATE TRIGGER guard_held_objects BEFORE TRUNCATE ON retention.held_object FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_emptying();
-
 CREATE TRIGGER guard_hold BEFORE DELETE OR UPDATE ON retention.hold FOR EACH ROW EXECUTE FUNCTION retention._guard_hold();
 
 CREATE TRIGGER guard_holds BEFORE TRUNCATE ON retention.hold FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_holds();
 
 CREATE TRIGGER guard_keeper BEFORE DELETE OR UPDATE OF table_name, table_oid, key_column, bucket_column, until_column, question ON retention.keeper FOR EACH ROW EXECUTE FUNCTION retention._guard_keeper();
-
-CREATE TRIGGER guard_keepers BEFORE TRUNCATE ON retention.keeper FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_emptying();
 
 CREATE TRIGGER guard_new_purge BEFORE INSERT ON retention.bucket FOR EACH ROW WHEN ((new.on_versioned = 'purge'::text)) EXECUTE FUNCTION retention._guard_purge();
 
@@ -19897,14 +21427,6 @@ CREATE TRIGGER guard_setting BEFORE DELETE OR UPDATE ON retention.setting FOR EA
 CREATE TRIGGER guard_surge BEFORE UPDATE OF closed_at ON retention.surge FOR EACH ROW EXECUTE FUNCTION retention._guard_surge();
 
 CREATE TRIGGER guard_surge_release BEFORE INSERT ON retention.surge_release FOR EACH ROW EXECUTE FUNCTION retention._guard_surge_release();
-
-CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.batch FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
-
-CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.change FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
-
-CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.receipt FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
-
-CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON retention.seal FOR EACH STATEMENT EXECUTE FUNCTION retention._guard_truncate();
 
 CREATE TRIGGER note_default_policy AFTER INSERT OR UPDATE OF retain ON retention.policy FOR EACH ROW WHEN ((new.tenant_id = '*'::text)) EXECUTE FUNCTION retention._note_setting();
 
@@ -19954,7 +21476,7 @@ CREATE TRIGGER record_update AFTER UPDATE ON retention.allowance FOR EACH ROW WH
 
 CREATE TRIGGER record_update AFTER UPDATE ON retention.approval FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
 
-CREATE TRIGGER record_update AFTER UPDATE ON retention.bucket FOR EACH ROW WHEN (((((((((((((((old.bucket IS DISTINCT FROM new.bucket) OR (old.on_versioned IS DISTINCT FROM new.on_versioned)) OR (old.keys_per_request IS DISTINCT FROM new.keys_per_request)) OR (old.deletes IS DISTINCT FROM new.deletes)) OR (old.checksum IS DISTINCT FROM new.checksum)) OR (old.addressing IS DISTINCT FROM new.addressing)) OR (old.conditional IS DISTINCT FROM new.conditional)) OR (old.set_at IS DISTINCT FROM new.set_at)) OR (old.set_by IS DISTINCT FROM new.set_by)) OR (old.set_session IS DISTINCT FROM new.set_session)) OR (old.missing_confirmed_at IS DISTINCT FROM new.missing_confirmed_at)) OR (old.missing_confirmed_by IS DISTINCT FROM new.missing_confirmed_by)) OR (old.missing_confirmed_session IS DISTINCT FROM new.missing_confirmed_session)) OR ((new.learned = '{}'::jsonb) AND (old.learned <> '{}'::jsonb)) OR ((new.looked_in IS NULL) AND (old.looked_in IS NOT NULL)))) EXECUTE FUNCTION retention._record_change();
+CREATE TRIGGER record_update AFTER UPDATE ON retention.bucket FOR EACH ROW WHEN (((((((((((((((((old.bucket IS DISTINCT FROM new.bucket) OR (old.on_versioned IS DISTINCT FROM new.on_versioned)) OR (old.keys_per_request IS DISTINCT FROM new.keys_per_request)) OR (old.deletes IS DISTINCT FROM new.deletes)) OR (old.checksum IS DISTINCT FROM new.checksum)) OR (old.addressing IS DISTINCT FROM new.addressing)) OR (old.conditional IS DISTINCT FROM new.conditional)) OR (old.max_per_second IS DISTINCT FROM new.max_per_second)) OR (old.max_in_flight IS DISTINCT FROM new.max_in_flight)) OR (old.set_at IS DISTINCT FROM new.set_at)) OR (old.set_by IS DISTINCT FROM new.set_by)) OR (old.set_session IS DISTINCT FROM new.set_session)) OR (old.missing_confirmed_at IS DISTINCT FROM new.missing_confirmed_at)) OR (old.missing_confirmed_by IS DISTINCT FROM new.missing_confirmed_by)) OR (old.missing_confirmed_session IS DISTINCT FROM new.missing_confirmed_session)) OR ((new.learned = '{}'::jsonb) AND (old.learned <> '{}'::jsonb)) OR ((new.looked_in IS NULL) AND (old.looked_in IS NOT NULL)))) EXECUTE FUNCTION retention._record_change();
 
 CREATE TRIGGER record_update AFTER UPDATE ON retention.hold FOR EACH ROW WHEN ((((to_jsonb(old.*) - '{bucket,key,objects}'::text[]) IS DISTINCT FROM (to_jsonb(new.*) - '{bucket,key,objects}'::text[])) OR ((old.key IS NOT NULL) AND ((old.bucket IS DISTINCT FROM new.bucket) OR (old.key IS DISTINCT FROM new.key))))) EXECUTE FUNCTION retention._record_change();
 
@@ -19968,19 +21490,55 @@ CREATE TRIGGER record_update AFTER UPDATE ON retention.surge FOR EACH ROW WHEN (
 
 CREATE TRIGGER record_update AFTER UPDATE ON retention.surge_release FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION retention._record_change();
 
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.adapter FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.fence FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.gate_state FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.heartbeat FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.identity FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.installed FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.pass_lock FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.seal_head FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.setting FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_deleting BEFORE DELETE ON retention.stamping FOR EACH ROW EXECUTE FUNCTION retention._refuse_emptying();
+
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.adapter FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.batch FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.change FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.fence FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.gate_state FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.heartbeat FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.held_object FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.identity FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.installed FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.keeper FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.pass_lock FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.policy FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.receipt FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.seal FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
+
+CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.seal_head FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
 CREATE TRIGGER refuse_emptying BEFORE TRUNCATE ON retention.setting FOR EACH STATEMENT EXECUTE FUNCTION retention._refuse_emptying();
 
@@ -19991,3 +21549,9 @@ ALTER TABLE ONLY retention.surge_part
 
 ALTER TABLE ONLY retention.surge_release
     ADD CONSTRAINT surge_release_surge_id_fkey FOREIGN KEY (surge_id) REFERENCES retention.surge(surge_id);
+
+ALTER TABLE ONLY retention.verify_part
+    ADD CONSTRAINT verify_part_verify_id_fkey FOREIGN KEY (verify_id) REFERENCES retention.verify_run(verify_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY retention.verify_stretch
+    ADD CONSTRAINT verify_stretch_verify_id_fkey FOREIGN KEY (verify_id) REFERENCES retention.verify_run(verify_id) ON DELETE CASCADE;
