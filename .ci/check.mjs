@@ -76,7 +76,7 @@ function runStage({ name, what, script, counts }) {
   }
   if (status !== 0) {
     process.exitCode = 1;
-    // A test run that fell before it could count is a failure all the same.
+    // A test run that ended before it could count is a failure too.
     if (counts && total.failed === 0) total.failed = 1;
     return false;
   }

@@ -146,8 +146,8 @@ function isTransientLink(link: Error): boolean {
 }
 
 /**
- * Whether what must not get lost is tried again: also after a refused password, which may have been changed
- * a moment ago and is read anew for the next connection.
+ * Whether work that must not be lost is tried again after this error. A refused password counts: it may have been
+ * changed a moment ago, and is read again for the next connection.
  */
 export function isWorthRepeating(error: unknown): boolean {
   return isTransientDatabaseError(error) || isRefusedLogin(error);

@@ -9,7 +9,7 @@ export function showInstant(instant: Instant): string {
   return typeof instant === 'string' ? instant : instant.toISOString();
 }
 
-/** Milliseconds since 1970; of what no date holds, the infinity on its side. */
+/** Milliseconds since 1970. Of an instant that no Date can hold: infinity, or minus infinity for the past. */
 export function millisecondsOf(instant: Instant): number {
   if (typeof instant !== 'string') return instant.getTime();
   return instant.startsWith('-') || instant.endsWith('BC')

@@ -20,8 +20,8 @@ const PASSING_SQLSTATES: ReadonlySet<string> = new Set([
   SQLSTATE.transaction_timeout,
   // After a failover, the old primary is a standby until the next connection finds the new one.
   SQLSTATE.read_only_sql_transaction,
-  // Poolers give much of what they say the code of an internal error. Of PostgreSQL's own internal errors
-  // some pass with the session that had them, and trying again does no harm.
+  // Poolers use the code of an internal error for many messages. Some of PostgreSQL's own internal errors end with
+  // their session. Trying again does no harm.
   SQLSTATE.internal_error,
 ]);
 

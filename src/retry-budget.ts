@@ -28,7 +28,7 @@ const RETRY_AFTER_MILLISECONDS = 5_000;
 
 /**
  * The most milliseconds that one `deleteObjects` call can take with the given times. The store ends
- * every call then, whatever it is doing, so a lease that is longer outlasts any call.
+ * every call at that time. So a longer lease outlasts any call.
  */
 export function retryBudgetMilliseconds(times: RetryTimes = {}): number {
   const attempts = times.maxAttempts ?? DEFAULT_MAX_ATTEMPTS;

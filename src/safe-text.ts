@@ -8,7 +8,7 @@ const UNPRINTABLE =
 
 const SHORT_ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
-/** What stands where a secret stood. */
+/** The text in place of a secret. */
 export const MASK = '***';
 
 /**
@@ -100,8 +100,8 @@ export function maskPath(text: string): string {
 }
 
 /**
- * Whether an @ stands behind the host: then most likely a /, ? or # in a password has ended the host too
- * early, and what looks like host and database are parts of that password.
+ * Whether there is an @ behind the host. Then a /, ? or # in a password has probably ended the host too early, and
+ * what looks like host and database is a part of that password.
  */
 export function hasStrayAt({ pathname, search, hash }: URL): boolean {
   return [pathname, search, hash].some((part) => part.includes('@'));

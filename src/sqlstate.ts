@@ -32,7 +32,7 @@ export const SQLSTATE = {
   raise_exception: 'P0001',
   no_data_found: 'P0002',
   internal_error: 'XX000',
-  /** Ours: more would go than somebody has confirmed; nothing was changed. */
+  /** Ours: more would go than a person has confirmed; nothing was changed. */
   not_confirmed: 'RR003',
   /** Ours: the act needs two people. */
   two_people: 'RR004',

@@ -1,10 +1,10 @@
 /*
-Small words that the other files speak in. They are RETURN expressions, read when they are made: a text
-would be read again under the path of the session that asks, where a better fitting function or operator
-of a stranger would run with that session's rights.
+Small functions that the other files use. They are RETURN expressions, whose names are resolved when they are made.
+The names in a text would be resolved under the search path of the caller. A function or operator of another user
+that fits better would then run with the caller's rights.
 */
 
--- When a hold ends or has ended. An end so far ahead that nothing can be added to it is none.
+-- When a hold ends or has ended. An end so far ahead that no interval can be added to it counts as no end.
 create or replace function retention._hold_end(p_released_at timestamptz, p_expires_at timestamptz)
 returns timestamptz
 language sql
@@ -16,8 +16,8 @@ return case
   else 'infinity'
 end;
 
--- Whether an error says something of the server, the session or another transaction, and nothing of the rows
--- that were read: the same statement may succeed later as it is.
+-- Whether an error is about the server, the session or another transaction, and not about the rows that were read. The
+-- same statement may succeed later.
 create or replace function retention._is_passing(p_sqlstate text)
 returns boolean
 language sql
@@ -25,8 +25,8 @@ immutable
 parallel safe
 return p_sqlstate ~ '^(08|25|40|53|57)' or p_sqlstate in ('55006', '55P03', 'RR002', 'RR051', 'StampLater');
 
--- A number from 0 to 1 for each run, the same every time: where it stands in a line that is not to
--- come back all at once.
+-- A number from 0 to 1 for each run, the same every time: its place among results that must not come back all at
+-- once.
 create or replace function retention._place_in_line(p_run_id text)
 returns double precision
 language sql

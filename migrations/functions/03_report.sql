@@ -490,7 +490,7 @@ begin
   into v_failed
   from retention._report(p_table, p_columns, p_scheduler, p_elsewhere, p_role) f
   where f.state = 'failed'
-    -- Adopted all the same: it is no worse than before, and doctor goes on saying it.
+    -- It is adopted in spite of that: it is no worse than before, and doctor still reports it.
     and f.name <> 'collation';
   if v_failed.message is not null then
     raise exception using errcode = v_failed.code, message = v_failed.message, hint = v_failed.hint;

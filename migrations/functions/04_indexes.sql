@@ -43,7 +43,7 @@ begin
 end
 $$;
 
--- Stops what would read the whole table for want of an index.
+-- Stops what would read the whole table without an index.
 -- Raises object_not_in_prerequisite_state with the remedy.
 create or replace function retention._check_indexes()
 returns void

@@ -95,8 +95,8 @@ as $$
   ) r
 $$;
 
--- Lets results of retention.selection go that are not due by their policy, where somebody has seen their number. The
--- caller has put them there, and has changed nothing else. Raises RR003 where more of them are selected than p_expected, or
+-- Lets results of retention.selection go that are not due by their policy, if a person has seen their number. The caller
+-- has put them there, and has changed nothing else. Raises RR003 where more of them are selected than p_expected, or
 -- none was expected.
 create or replace function retention._confirm_early(p_expected bigint, p_asked jsonb)
 returns void

@@ -1,5 +1,5 @@
 /*
-What cannot be flagged: a part that raises is tried again in smaller ones, until what raises stands alone.
+What cannot be flagged: a part that raises is tried again in smaller parts, until the row that raises is alone.
 */
 
 -- Passes by the next row of a tenant, which cannot be read. Returns its run id, or null when there is none.
@@ -31,7 +31,7 @@ begin
 end
 $$;
 
--- A part that has raised, in smaller ones: by halves of the tenants until the one that raises stands alone, then
+-- A part that has raised, in smaller ones: by halves of the tenants until the one that raises is alone, then
 -- by fewer of its rows until one is left. That one is passed by, at most 100 of a tenant. Returns what _flag_part
 -- returns.
 create or replace function retention._flag_carefully(p_rows bigint, p_batch_size integer)

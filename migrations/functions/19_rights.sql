@@ -1,7 +1,7 @@
 /*
 Rights, from the catalog: the contract above a function says which role it is for, and a role may use what is for
 it and for those below it. A reader is below an observer, that is below the listener, and that below an operator.
-What begins with an underscore is for nobody, and nothing is open to PUBLIC.
+What begins with an underscore is granted to no role, and nothing is open to PUBLIC.
 */
 
 -- Every function, table and view of the schema, the privilege that a role gets on it, and the least role that it is

@@ -13,7 +13,7 @@ as $$
   select p_key like '.retention/%'
 $$;
 
--- A time or a number of an object in S3, which anybody may have written; null: it is none.
+-- A time or a number from an object in S3, which other programs may have written; null: it is no such value.
 create or replace function retention._read_time(p_text text)
 returns timestamptz
 language plpgsql

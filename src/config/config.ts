@@ -86,7 +86,7 @@ function userOf(url: string): string {
   return decodeURIComponent(parsed?.searchParams.get('user') ?? parsed?.username ?? '');
 }
 
-/** What `retention.apply_variables` is told: the settings that live in the database and were given. */
+/** The arguments of `retention.apply_variables`: the given settings that live in the database. */
 export function storedSettings(config: Config): Readonly<Record<string, StoredValue>> {
   return Object.fromEntries(
     SETTING_LIST.flatMap((each): [string, StoredValue][] =>

@@ -2,7 +2,7 @@ import { DatabaseError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { readFunctions } from './shipped-sql.ts';
 
-/** What the report on a table is told; as in `MigrationSettings`. */
+/** The arguments of the report on a table, as in `MigrationSettings`. */
 export interface ReportSettings {
   readonly table?: string | undefined;
   readonly columns?: string | undefined;
@@ -88,7 +88,7 @@ export async function askReport(
 }
 
 /**
- * Before the first migration: says what is odd, and stops when anything stands in the way, with all of it.
+ * Before the first migration: reports what is odd, and throws with all obstacles if there are any.
  *
  * @throws DatabaseError
  */

@@ -43,7 +43,7 @@ export async function withSession<Result>(
     await client.connect();
     const limits = { statementTimeoutMilliseconds: NO_LIMIT, keepsSearchPath: true };
     const { isPooled } = await prepareSession(client, limits, mustWrite);
-    // They keep a lock and settings in their session, whatever lends it.
+    // Migrations keep a lock and settings in their session, also behind a pooler.
     if (isPooled) await client.query(setForSession(limits));
   } catch (error) {
     await sockets.cut();

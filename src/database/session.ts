@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { DatabaseError, SQLSTATE, codeOf } from '../errors.ts';
 
-/** What a session of ours is given, beside what all of them have. */
+/** What differs between our sessions. */
 export interface SessionLimits {
   /** The server ends a longer statement; 0 is no limit. */
   readonly statementTimeoutMilliseconds: number;
@@ -10,12 +10,12 @@ export interface SessionLimits {
 }
 
 /**
- * What sessions are set to after connecting. A role and a database may have defaults of their own for each
- * of these, and an application sets them for itself. Never sent while connecting: poolers refuse a connection
- * that asks for settings (PgBouncer 08P01, RDS Proxy 0A000, others with codes and words of their own).
+ * What sessions are set to after connecting. A role or a database may have other defaults for each of these. They
+ * are never sent while connecting: poolers refuse a connection that asks for settings (PgBouncer 08P01, RDS Proxy
+ * 0A000, others with codes and words of their own).
  *
- * Not among them: default_transaction_read_only, which says that a person wants no writes, and
- * synchronous_commit: a stamp that is lost with a crash is made again when its lease has run out.
+ * Two are left out. default_transaction_read_only means that a person wants no writes. synchronous_commit may stay
+ * off: a stamp that a crash loses is made again when its lease has run out.
  */
 const SETTINGS: readonly (readonly [name: string, value: string])[] = [
   ['datestyle', 'ISO, YMD'],
@@ -86,7 +86,7 @@ export function beginWith(
   );
 }
 
-/** Sets a session whatever lends it: for work that has a session for itself. */
+/** Sets a session also behind a pooler: for work that has a session for itself. */
 export function setForSession(limits: SessionLimits): string {
   return `select set_config(s.name, s.value, false) from ${valuesOf(settingsOf(limits))}`;
 }
@@ -117,8 +117,8 @@ interface Answer {
 }
 
 /**
- * Sets what a session is to have, unless a pooler lends it, and reads back what it has. One round trip: a
- * text of two statements runs in one session of the server, whatever stands before it.
+ * Sets a session, unless it belongs to a pooler, and reads back its settings. It takes one round trip: a text of
+ * two statements runs in one session of the server, also behind a pooler.
  *
  * @param mustWrite a session that cannot write is refused.
  * @throws DatabaseError when the settings did not take, or the session cannot write.

@@ -85,15 +85,15 @@ export async function subscribe(options: SubscriptionOptions): Promise<Subscript
 }
 
 /**
- * An address that asks the server not to end its idle session, which a role's default may want. It is asked
- * while connecting, as pg-listen keeps its session to itself, and poolers may refuse it.
+ * An address that asks the server not to end its idle session, as the default of a role may do. It is asked while
+ * connecting, since pg-listen does not show its session. Poolers may refuse it.
  */
 function withoutIdleTimeout(url: string): string {
   if (/[?&]options=/u.test(url)) return url;
   return `${url}${url.includes('?') ? '&' : '?'}options=-c%20idle_session_timeout%3D0`;
 }
 
-/** The server, or what stands before it, has answered: it was reached. */
+/** The server, or a pooler or proxy before it, has answered: it was reached. */
 function isAnswer(error: unknown): boolean {
   return (
     /^[0-9A-Z]{5}$/u.test(codeOf(error) ?? '') && !/^(?:28|3D|57|53)/u.test(codeOf(error) ?? '')

@@ -16,7 +16,7 @@ export interface Clocks {
   readonly wall: () => number;
 }
 
-/** By less than this the wall clock may run ahead of the other one without being believed. */
+/** If the wall clock is ahead of the other one by less than this, the difference is ignored. */
 const DRIFT_MILLISECONDS = 100;
 
 /**

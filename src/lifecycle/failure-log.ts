@@ -4,7 +4,7 @@ import { showCount } from '../numbers.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { formatDuration } from './duration.ts';
 
-/** What a failure log is told to say. */
+/** The texts of a failure log, and where they go. */
 export interface FailureLogOptions {
   readonly logger: Logger;
   /** The beginning of each line: `The retention cycle failed`. */

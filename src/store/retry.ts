@@ -1,6 +1,6 @@
 import type { Queryable } from '../database/queryable.ts';
 
-/** Which failed and dead results to revive: those that all of what is named mean, or all of them in so many words. */
+/** Which failed and dead results to revive: those that match everything that is named, or all of them by `all`. */
 export interface RetrySelection {
   /** An empty list means none. */
   readonly runIds?: readonly string[];

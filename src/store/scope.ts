@@ -37,7 +37,7 @@ const SELECTION_KEYS = [
 ] as const;
 
 /**
- * Looks whether a selection says what it means.
+ * Checks that a selection is complete.
  *
  * @throws UsageError for a key without a value, for an unknown key, and where neither or both of a selection and all are named.
  */

@@ -10,10 +10,10 @@ export interface Selection {
   readonly tenantId?: string;
   /** An empty list selects nothing. */
   readonly runIds?: readonly string[];
-  /** Everything that is due. It stands in the place of `tenantId` and `runIds`. */
+  /** Everything that is due, instead of `tenantId` and `runIds`. */
   readonly all?: true;
   readonly olderThanSeconds?: number;
-  /** `olderThanSeconds` stands in for the policy where it is shorter. */
+  /** `olderThanSeconds` replaces the policy where it is shorter. */
   readonly early?: boolean;
   /**
    * How many results the caller has seen that it selects: then they go, late or not. With `early`: how many of them are

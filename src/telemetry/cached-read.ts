@@ -49,7 +49,7 @@ export function createCachedRead<Value>(
 
   const readOnce = async (): Promise<Reading<Value>> => {
     let outcome: Reading<Value>;
-    // As of when it began: that is what the answer may have missed nothing before.
+    // The time at which it began: changes after that may be missing.
     const at = new Date();
     beganAt = now();
     try {

@@ -8,7 +8,7 @@ export type S3Outcome = 'deleted' | 'refused-in-part' | ObjectStoreError['kind']
 /** Told of every such call. */
 export type OnS3Call = (outcome: S3Outcome, seconds: number) => void;
 
-/** What of an object store deletes, and looks before. */
+/** The parts of an object store that delete, and that look before a deletion. */
 type Deleting = Pick<ObjectStore, 'deleteObjects' | 'versions' | 'listing' | 'place'>;
 
 type DeleteKeys = (
@@ -17,7 +17,7 @@ type DeleteKeys = (
   options?: DeletionOptions,
 ) => Promise<DeletionReport>;
 
-/** What of the same object store deletes, with every call timed. */
+/** The same parts, with every call timed. */
 export function observeDeletion(objects: Deleting, onCall: OnS3Call): Deleting {
   const { versions, listing, place } = objects;
   const looking = {

@@ -42,7 +42,7 @@ export interface RunOptions {
   readonly signal?: NodeJS.Signals;
 }
 
-/** A document that is followed to the letter, step by step, by somebody who types what it says. */
+/** A document that is followed to the letter, step by step, by a reader who types what it says. */
 export interface Story {
   /** The variables of the shell; `export` adds to them. */
   readonly variables: Record<string, string | undefined>;
@@ -64,7 +64,7 @@ export interface Story {
   notHere(command: string, reason: string): void;
   /** Runs what the document does not show; between its steps, for the state that they need. */
   type(text: string, options?: RunOptions): Promise<StepResult>;
-  /** The folder somebody works in. */
+  /** The folder that the reader works in. */
   readonly folder: string;
   /** Fails when the document goes on. */
   end(): void;
@@ -82,7 +82,7 @@ export function openStory(path: string, options: StoryOptions): Story {
   return new Reader(path, folder, options);
 }
 
-/** The folder somebody works in: `retention` is a command there, and npx finds it. */
+/** The folder that the reader works in: `retention` is a command there, and npx finds it. */
 function makeFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'retention-story-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));

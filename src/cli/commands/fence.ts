@@ -120,5 +120,5 @@ function sayOutside({ outside, fence_in_use: isUsed, bucket }: FenceReport): str
   }
   const { problem, key, renewed_at: at, renewed_by: by, database } = outside;
   if (problem !== null) return `${key} in bucket ${outside.bucket} cannot be read: ${problem}`;
-  return `${key} in bucket ${outside.bucket}, renewed at ${at ?? 'no date'} by ${by ?? 'nobody'}, database ${database ?? 'unknown'}`;
+  return `${key} in bucket ${outside.bucket}, renewed at ${at ?? 'no date'} by ${by ?? 'an unknown process'}, database ${database ?? 'unknown'}`;
 }

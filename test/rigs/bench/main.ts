@@ -1,6 +1,9 @@
+import { join } from 'node:path';
+import { PROJECT } from '../../stack/project.ts';
 import { withBench } from './bench.ts';
 import { type Summary, summarise } from './figure.ts';
 import { readOptions } from './options.ts';
+import { writePage } from './page.ts';
 import { describeServer, formatTable, makeReport, writeReport } from './report.ts';
 import { SCENARIOS } from './scenarios.ts';
 
@@ -21,7 +24,10 @@ await withBench(options, async (bench) => {
   }
   const seconds = (performance.now() - startedAt) / 1_000;
   const run = { seconds, postgresMajor: bench.postgres.major };
-  writeReport(makeReport(summaries, options, run), options.out);
+  const report = makeReport(summaries, options, run);
+  writeReport(report, options.out);
+  if (options.plot && options.only === undefined)
+    writePage(report, join(PROJECT, 'docs/benchmark.md'));
   process.stdout.write(`${formatTable(summaries)}\n\n${describeServer(bench.postgres.major)}\n`);
   bench.say(`\n${Math.round(seconds)} s; written to ${options.out}`);
 });

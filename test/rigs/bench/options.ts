@@ -14,7 +14,7 @@ export interface BenchOptions {
   readonly out: string;
   /** Also say where the time of a drain goes. */
   readonly profile: boolean;
-  /** Draw the plots of the documents anew. */
+  /** Write the table and the curve of the benchmark page again. */
   readonly plot: boolean;
 }
 
