@@ -18,15 +18,14 @@ export async function withListingProgress<Result>(
   const progress = await createProgress({ one: 'object', verb: 'listed', isEstimate: true });
   const beganAt = performance.now();
   let estimate = 0;
+  const ask = async (): Promise<void> => {
+    estimate = await estimateLive(about.config, about.logger);
+  };
   let asking: Promise<void> | undefined;
   try {
     return await work((listed) => {
       const isLong = performance.now() - beganAt > ASK_AFTER_MILLISECONDS;
-      if (isLong && !about.isNarrowed) {
-        asking ??= estimateLive(about.config, about.logger).then((live) => {
-          estimate = live;
-        });
-      }
+      if (isLong && !about.isNarrowed) asking ??= ask();
       progress.update(listed, estimate);
     });
   } finally {
@@ -38,8 +37,13 @@ export async function withListingProgress<Result>(
 /** How many results are live, by an estimate; 0 where the database does not say so. */
 async function estimateLive(config: Config, logger: Logger): Promise<number> {
   const { withStore } = await import('../assembly-store.ts');
-  return withStore(
-    { config, logger },
-    async (store) => (await store.readStatus()).live_estimate,
-  ).catch(() => 0);
+  try {
+    const { live_estimate: live } = await withStore({ config, logger }, (store) =>
+      store.readStatus(),
+    );
+    return live;
+  } catch {
+    // A figure for people is missing then; what it is about goes on.
+    return 0;
+  }
 }

@@ -209,7 +209,16 @@ export async function readOverview(
   const trend = await readTrend(database, status);
   const [head = null] = await listHeads(database);
   return {
-    ...{ activity, tenants, buckets, troubles, listeners, holds, pendingPolicies },
-    ...{ surges, trend, head, cut },
+    activity,
+    tenants,
+    buckets,
+    troubles,
+    listeners,
+    holds,
+    pendingPolicies,
+    surges,
+    trend,
+    head,
+    cut,
   };
 }

@@ -138,16 +138,27 @@ describeDatabase('what telemetry reads', () => {
         [ago, results, flaggedAgo],
       );
     expect(await store.readTrend()).toMatchObject({
-      ...{ waiting: 0, is_at_least: false, flagged: 0, flagged_before: 0, direction: 'steady' },
-      ...{ cleared_per_second: 0, seconds_to_go: null, gone_at: null, because: 'nothing waits' },
+      waiting: 0,
+      is_at_least: false,
+      flagged: 0,
+      flagged_before: 0,
+      direction: 'steady',
+      cleared_per_second: 0,
+      seconds_to_go: null,
+      gone_at: null,
+      because: 'nothing waits',
     });
     await insertRuns({ count: 300 });
     await query('select retention.flag_expired()');
     // Settled long ago, so it tells nothing of the pace: that the backlog was larger an hour ago.
     await settled('50 minutes', 900, '2 hours');
     expect(await store.readTrend()).toMatchObject({
-      ...{ waiting: 300, flagged: 300, flagged_before: 900, direction: 'shrinking' },
-      ...{ seconds_to_go: null, because: 'nothing was cleared in the last 10 minutes' },
+      waiting: 300,
+      flagged: 300,
+      flagged_before: 900,
+      direction: 'shrinking',
+      seconds_to_go: null,
+      because: 'nothing was cleared in the last 10 minutes',
     });
     // Work began 100 seconds ago: 1,000 results in 100 seconds.
     await settled('80 seconds', 600, '2 minutes');
