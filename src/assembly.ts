@@ -19,6 +19,7 @@ import { type Logger, silentLogger } from './logger.ts';
 import type { ObjectStore } from './objects/object-store.ts';
 import { openObjectStore, withObjectStore } from './objects/open-object-store.ts';
 import { createSealWatch } from './proof/seal-watch.ts';
+import { createCanary } from './reactor/canary.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
@@ -139,6 +140,10 @@ export function createReactor(options: ReactorOptions): Reactor {
       await Promise.all([applySettings(config, database, logger), loading]);
     },
     onBatch: (outcome) => {
+      if (outcome.isCanary === true) {
+        canary.wake();
+        return;
+      }
       notes?.see(outcome.bucket);
       telemetry?.countBatch(outcome);
     },
@@ -172,7 +177,15 @@ export function createReactor(options: ReactorOptions): Reactor {
       webhook?.wake();
     },
   });
-  const { sealBucket: bucket, pollSeconds } = config;
+  const { sealBucket: bucket, pollSeconds, canarySeconds: everySeconds } = config;
+  const canary = createCanary({
+    store,
+    objects,
+    logger,
+    buckets: buckets ?? [],
+    everySeconds,
+    pollSeconds,
+  });
   const seals = createSealWatch({ store, objects, logger, bucket, pollSeconds });
   const service = createService({
     name: 'the reactor',
@@ -184,6 +197,7 @@ export function createReactor(options: ReactorOptions): Reactor {
       await listener.start();
       await seals.start();
       await webhook?.start();
+      await canary.start();
     },
     stop: async () => {
       stopping = true;
@@ -193,7 +207,9 @@ export function createReactor(options: ReactorOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        await Promise.all([notifications.stop(), listener.stop(), seals.stop(), webhook?.stop()]);
+        await Promise.all(
+          [notifications, listener, seals, canary, webhook].map((it) => it?.stop()),
+        );
         await notes?.stop();
         await fence.stop();
       });

@@ -121,6 +121,8 @@ where settled_at is not null
 
 create index if not exists hold_object on retention.hold (bucket, key) where key is not null;
 
+create index if not exists canary_batch on retention.canary (batch_id);
+
 -- Only these go on after they were broken off.
 create unique index if not exists verify_run_resumed on retention.verify_run (kind, bucket, prefixes)
 where kind in ('repair', 'dry run', 'orphans');

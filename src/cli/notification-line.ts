@@ -85,6 +85,8 @@ function sayAttention(payload: Payload<'retention_attention'>): string {
       return `halted: ${safeText(payload.because ?? payload.reasons.join(', '))}`;
     case 'surge':
       return `${showCount(payload.results, 'late result')} set aside, until: retention surge release ${payload.surge_id}`;
+    case 'canary':
+      return `the canary fails (${safeText(payload.bucket)}): ${safeText(payload.code)}`;
     case 'dead':
       return `${showCount(payload.results, 'result')} dead (${safeText(payload.bucket)}): ${safeText(payload.code)}`;
   }

@@ -53,6 +53,7 @@ const attention = z.discriminatedUnion('kind', [
     at: sentInstant,
   }),
   z.object({ kind: z.literal('dead'), bucket: text, code: text, results: count }),
+  z.object({ kind: z.literal('canary'), bucket: text, code: text }),
 ]);
 
 /** The schema of each channel's payload. */

@@ -8,6 +8,7 @@ import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import type { Claim, Settlement } from '../store/leases.ts';
 import type { Store } from '../store/store.ts';
+import { isOwnKey } from '../objects/own-keys.ts';
 import { type Answer, sortOut, unansweredOf } from './batch-answer.ts';
 import { deleteBatch } from './batch-deletion.ts';
 import { type BatchLog, createBatchLog } from './batch-log.ts';
@@ -53,6 +54,8 @@ export interface BatchOutcome {
   readonly postponed: boolean;
   readonly leaseLost: boolean;
   readonly milliseconds: number;
+  /** It was no batch of results but the canary. */
+  readonly isCanary?: boolean;
 }
 
 /** How one batch is worked on. */
@@ -165,6 +168,7 @@ class BatchWorker implements Worker {
       bucket: claim.bucket,
       claimed: claim.keys.length,
       spared: claim.spared,
+      ...(isOwnKey(claim.keys[0] ?? '') ? { isCanary: true } : {}),
     };
     const { failed = 0, dead = 0 } = claim.unchecked ?? {};
     const nothing = { cleared: 0, stamped: 0, failed, dead, postponed: false };

@@ -29,6 +29,7 @@ import {
 } from './fence.ts';
 import { explain } from './explanation.ts';
 import { explainAt, readHistory } from './history.ts';
+import { beginCanary, noteCanary, readCanaries } from './canary.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -216,6 +217,9 @@ const functions = {
   exportSeals,
   sealsToWrite,
   noteSealsWritten,
+  beginCanary,
+  noteCanary,
+  readCanaries,
   accountStamps,
   claimMessages,
   settleMessage,

@@ -2,6 +2,7 @@ import { QUIET_SECONDS } from '../config/ticks.ts';
 import { millisecondsOf } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
+import { isCanaryOld } from '../store/canary.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from '../html.ts';
 import { showName } from './page-frame.ts';
@@ -87,7 +88,7 @@ function notesOf(snapshot: Snapshot): readonly Note[] {
   return notes;
 }
 
-function notesOn({ asOf, status, notifyQueueUsage }: Vitals): readonly Note[] {
+function notesOn({ asOf, status, notifyQueueUsage, canaries = [] }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
   if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
@@ -112,6 +113,13 @@ function notesOn({ asOf, status, notifyQueueUsage }: Vitals): readonly Note[] {
   if (status.policies_pending > 0) {
     const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');
     warn(html`${waits} for a confirmation; <a href="#policies">see which</a>.`);
+  }
+  for (const { bucket, age_seconds: age, problem } of canaries.filter(isCanaryOld)) {
+    const since = formatDuration(age * MILLISECONDS.second);
+    warn(
+      html`No canary of bucket <b>${bucket}</b> was deleted for ${since}:
+        ${problem ?? 'none has come to its end'}.`,
+    );
   }
   if (notifyQueueUsage > FULL_QUEUE) {
     const percent = Math.round(notifyQueueUsage * 100);

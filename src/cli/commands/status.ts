@@ -2,7 +2,13 @@ import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
 import type { StatusAndTrend } from '../status-watch.ts';
-import { causesOfRefusal, printStatus, printVariables, printWaitCauses } from '../status-table.ts';
+import {
+  causesOfRefusal,
+  printCanaries,
+  printStatus,
+  printVariables,
+  printWaitCauses,
+} from '../status-table.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -49,10 +55,13 @@ async function status(options: Options): Promise<void> {
     );
     const variables = await store.readVariables(storedSettings(config));
     const differing = variables.filter(({ differs }) => differs);
-    if (options.json === true) printJson({ ...row, trend, variables, not_allowed: refused });
-    else {
+    const canaries = await store.readCanaries();
+    if (options.json === true) {
+      printJson({ ...row, trend, variables, not_allowed: refused, canaries });
+    } else {
       printStatus(row, trend);
       printWaitCauses([...(await store.readWaitCauses()), ...refused]);
+      printCanaries(canaries);
       printVariables(differing);
     }
   });

@@ -14,6 +14,7 @@ import { copyMutations } from './promise-13-copies.mjs';
 import { hashedMutations } from './promise-14-hashed.mjs';
 import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
+import { verifyMutations } from './verify-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
 export const mutations = [
@@ -35,6 +36,7 @@ export const mutations = [
   ...hashedMutations,
   ...receiptMutations,
   ...historyMutations,
+  ...verifyMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
