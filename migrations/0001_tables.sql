@@ -49,6 +49,8 @@ spared_object  objects that were spared for a keeper, or since S3 holds another 
 cutoff         one row for each reconcile that deletes earlier than the policy, while it lives
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
+key_copy       the order of keys that a verify works with; empty between runs
+key_stretch    a thousand keys of such a copy, in their order, and the runs that they are of
 receipt        receipts of what happens outside a batch: stamps by verify, stamps taken away, orphans
 returned_result  results whose object is back, since their stamp was taken away: their next receipt says so
 stamp_account  what the last count of stamps and receipts against each other has found
@@ -983,6 +985,32 @@ comment on table retention.stray is
 comment on column retention.stray.kind is
   'see retention.sort_strays(); null: neither, or not yet sorted';
 
+-- By the thousand: with a row for each key it would be as large as an index.
+create unlogged table retention.key_copy (
+  copy_id bigint generated always as identity primary key,
+  verify_id uuid not null,
+  bucket text not null,
+  prefix text not null,
+  made_at timestamptz not null default now(),
+  constraint a_verify_copies_keys_once unique (verify_id, bucket, prefix)
+);
+
+comment on table retention.key_copy is
+  'that a verify has copied the keys of a bucket''s live rows, as far as they begin with prefix; empty between runs';
+
+create unlogged table retention.key_stretch (
+  copy_id bigint not null,
+  place bigint not null,
+  first_key text collate "C" not null,
+  last_key text collate "C" not null,
+  keys text[] not null,
+  run_ids retention.run_id[] not null,
+  primary key (copy_id, place)
+);
+
+comment on table retention.key_stretch is
+  'up to a thousand keys of a copy in the order of bytes, each with the run that had it then; empty between runs';
+
 create table retention.orphan_list (
   list_id uuid primary key,
   bucket text not null,
@@ -1196,7 +1224,7 @@ comment on column retention.seal_copy.problem is
 
 -- Down Migration
 
-drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
+drop table retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.key_stretch, retention.key_copy, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress,
   retention.scan, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

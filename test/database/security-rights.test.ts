@@ -176,7 +176,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper lateness ' +
+  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper key_copy key_stretch lateness ' +
   'orphan_list pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection setting ' +
   'shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
 )
