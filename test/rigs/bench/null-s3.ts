@@ -13,13 +13,17 @@ to nothing beside what is measured.
 const PAGE = 1_000;
 let listed: readonly string[] = [];
 let deleteRequests = 0;
+/** One of so many requests to delete is refused for a moment; 0: none. */
+let refuseOneOf = 0;
 
 function answer(request: IncomingMessage, response: ServerResponse, body: string): void {
   const url = new URL(request.url ?? '/', 'http://null');
   const { method } = request;
   if (method === 'POST') {
     deleteRequests += 1;
-    reply(response, deleteResult(body));
+    if (refuseOneOf > 0 && deleteRequests % refuseOneOf === 0)
+      response.writeHead(503).end(SLOW_DOWN);
+    else reply(response, deleteResult(body));
   } else if (method === 'DELETE') {
     deleteRequests += 1;
     response.writeHead(204, HEADERS).end();
@@ -37,6 +41,8 @@ function answer(request: IncomingMessage, response: ServerResponse, body: string
 
 const HEADERS = { 'x-amz-request-id': 'null', 'content-type': 'application/xml' };
 const DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n';
+
+const SLOW_DOWN = `${DECLARATION}<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>`;
 
 function reply(response: ServerResponse, xml: string): void {
   const body = DECLARATION + xml;
@@ -94,8 +100,14 @@ const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 
-/** Questions: where it is, how many requests deleted, and the keys to list, one a line in a file. */
-answerQuestions(async (question: { list?: string; requests?: true }) => {
+/**
+ * Questions: where it is, how many requests deleted, how many to refuse, and the keys to list, one a line in a file.
+ */
+answerQuestions(async (question: { list?: string; requests?: true; refuseOneOf?: number }) => {
+  if (question.refuseOneOf !== undefined) {
+    ({ refuseOneOf } = question);
+    return {};
+  }
   if (question.list !== undefined) {
     listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
     return { keys: listed.length };
