@@ -150,7 +150,7 @@ $$;
 -- What the index retention_key holds of a key, whatever its length: 8 bytes of it, so that who asks compares the key
 -- itself too. p_column: the column, as SQL writes it. The same as _key_hash returns; written out, since the application's
 -- table is to depend on nothing in this schema.
-create or replace function retention._hashed_key(p_column text)
+create or replace function retention._hash_expression(p_column text)
 returns text
 language sql
 immutable

@@ -270,7 +270,7 @@ as $$
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s) where %s is null and %s is not null', retention._hashed_key(n.key), n.cleared_at, n.key)
+      format('(%s) where %s is null and %s is not null', retention._hash_expression(n.key), n.cleared_at, n.key)
     from named n
   )
   select w.purpose,

@@ -133,7 +133,7 @@ begin
     $view$,
     v_candidate,
     retention._possible_key('r.key'),
-    retention._hashed_key('r.key')
+    retention._hash_expression('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';
