@@ -9,23 +9,22 @@ import {
   createNotifications,
 } from './database/notifications.ts';
 import type { Queryable } from './database/queryable.ts';
-import { UsageError } from './errors.ts';
 import { withGrace } from './lifecycle/deadline.ts';
 import { MILLISECONDS } from './lifecycle/duration.ts';
 import { type Service, createService } from './lifecycle/service.ts';
 import { type Logger, silentLogger } from './logger.ts';
-import { type ObjectStore, abilityOf } from './objects/object-store.ts';
+import type { ObjectStore } from './objects/object-store.ts';
 import { openObjectStore, withObjectStore } from './objects/open-object-store.ts';
 import { createSealWatch } from './proof/seal-watch.ts';
+import { createCanary } from './reactor/canary.ts';
 import { createBucketNotes } from './reactor/bucket-notes.ts';
 import { refuseWhileDisabled } from './reactor/gate.ts';
 import { createListener } from './reactor/listener.ts';
 import { type FenceReport, reportFence } from './reactor/fence-report.ts';
 import { openFence, withFence } from './reactor/open-fence.ts';
 import { type Reconciliation, reconcile as runReconcile } from './reactor/reconcile.ts';
-import { type Verification, type VerifyOptions, verify as runVerify } from './reactor/verify.ts';
 import { openWorker } from './reactor/open-worker.ts';
-import { checkSelection, refuseMissing } from './store/scope.ts';
+import { checkSelection } from './store/scope.ts';
 import type { Selection } from './store/selection.ts';
 import { applyVariables } from './store/settings.ts';
 import { createStore } from './store/store.ts';
@@ -33,6 +32,7 @@ import { observeDeletion } from './telemetry/observed-deletion.ts';
 import { createTelemetry } from './telemetry/telemetry.ts';
 
 export { withStore };
+export { type VerifyRequest, verify } from './assembly-verify.ts';
 
 /** The channels that the database announces on; any role may listen and notify there. */
 export const CHANNELS = [
@@ -126,6 +126,10 @@ export function createReactor(options: LibraryOptions): Reactor {
       await Promise.all([applySettings(config, database, logger), loading]);
     },
     onBatch: (outcome) => {
+      if (outcome.isCanary === true) {
+        canary.wake();
+        return;
+      }
       notes?.see(outcome.bucket);
       telemetry?.countBatch(outcome);
     },
@@ -150,7 +154,15 @@ export function createReactor(options: LibraryOptions): Reactor {
       seals.wake();
     },
   });
-  const { sealBucket: bucket, pollSeconds } = config;
+  const { sealBucket: bucket, pollSeconds, canarySeconds: everySeconds } = config;
+  const canary = createCanary({
+    store,
+    objects,
+    logger,
+    buckets: buckets ?? [],
+    everySeconds,
+    pollSeconds,
+  });
   const seals = createSealWatch({ store, objects, logger, bucket, pollSeconds });
   const service = createService({
     name: 'the reactor',
@@ -161,6 +173,7 @@ export function createReactor(options: LibraryOptions): Reactor {
       await fence.start();
       await listener.start();
       await seals.start();
+      await canary.start();
     },
     stop: async () => {
       stopping = true;
@@ -170,7 +183,7 @@ export function createReactor(options: LibraryOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        await Promise.all([notifications.stop(), listener.stop(), seals.stop()]);
+        await Promise.all([notifications, listener, seals, canary].map((it) => it.stop()));
         await notes?.stop();
         await fence.stop();
       });
@@ -216,53 +229,6 @@ export async function reconcile(request: ReconcileRequest): Promise<Reconciliati
           buckets,
           signal,
           ...(onProgress === undefined ? {} : { onProgress }),
-        }),
-      ),
-    );
-  });
-}
-
-/** What a verify looks at, and what it may do. */
-export type VerifyRequest = LibraryOptions &
-  Omit<VerifyOptions, 'store' | 'objects' | 'logger' | 'buckets' | 'allowedBuckets'> & {
-    /** Default: the allowed buckets and every bucket that results were flagged in. */
-    readonly buckets?: readonly string[];
-  };
-
-/**
- * Looks for drift between the rows and the buckets both ways, and for orphans. A bucket that is missing or
- * closed is named in what it returns, and the others are looked at.
- *
- * @throws UsageError when no bucket is known, for `buckets` or a `prefix` without a value, and when the given object
- * store cannot list.
- * @throws ConfigurationError when the configuration names no bucket.
- * @throws RefusedError when so much is gone that this looks like the wrong store, and while the
- * reactor is disabled, unless this is a dry run.
- * @throws DatabaseError
- */
-export async function verify(request: VerifyRequest): Promise<Verification> {
-  const { config, logger = silentLogger } = request;
-  refuseMissing('verify', request, ['buckets', 'prefix']);
-  const allowed = allowedBuckets(config);
-  if (request.dryRun !== true) refuseWhileDisabled(config);
-  return withStore({ config, logger }, async (store) => {
-    const known = [...new Set([...(allowed ?? []), ...(await store.knownBuckets())])];
-    const buckets = request.buckets ?? known;
-    if (buckets.length === 0) {
-      throw new UsageError('no bucket is known to verify', {
-        remedy: 'Name one with --bucket, or in S3_RESULT_BUCKET.',
-      });
-    }
-    const { signal, dryRun = false } = request;
-    return withObjectStore({ ...request, config, logger }, (objects) =>
-      withFence({ config, store, objects, logger, signal, dryRun }, () =>
-        runVerify({
-          ...request,
-          allowedBuckets: allowed,
-          store,
-          logger,
-          buckets,
-          objects: { listing: abilityOf(objects, 'listing') },
         }),
       ),
     );

@@ -123,6 +123,14 @@ where settled_at is not null
 
 create index if not exists hold_object on retention.hold (bucket, key) where key is not null;
 
+create index if not exists canary_batch on retention.canary (batch_id);
+
+-- Only these go on after they were broken off.
+create unique index if not exists verify_run_resumed on retention.verify_run (kind, bucket, prefixes)
+where kind in ('repair', 'dry run', 'orphans');
+
+create index if not exists verify_stretch_run on retention.verify_stretch (verify_id, part, stretch_id);
+
 create index if not exists past_work_batch on retention.past_work (batch_id, since);
 
 create index if not exists past_work_range on retention.past_work using gist (tstzrange(oldest, newest, '[]'))

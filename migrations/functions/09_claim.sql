@@ -305,7 +305,7 @@ begin
   v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
   if v_is_early and v_before.why = 'early' then
     v_why := 'early';
-  elsif exists (select from retention.returned_result) then
+  elsif v_before.kind is null and exists (select from retention.returned_result) then
     v_why := retention._tell_returned(v_batch_id);
   end if;
 
@@ -327,6 +327,10 @@ begin
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
+  if v_batch.kind = 'canary' then
+    return query select * from retention._claim_canary(v_batch, v_bucket);
+    return;
+  end if;
   if v_batch.early is not null then
     -- Its command lives.
     update retention.cutoff c

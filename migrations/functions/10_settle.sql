@@ -94,6 +94,11 @@ begin
     return query select * from retention._settled_before(p_batch_id, p_lease);
     return;
   end if;
+  if v_batch.kind = 'canary' then
+    perform retention._settle_canary(v_batch, p_cleared, p_all, p_failed, p_ends, p_request_ids, p_client);
+    return query select * from retention._settled_before(p_batch_id, p_lease);
+    return;
+  end if;
   perform retention._note_unanswered(v_batch, p_unanswered, clock_timestamp());
 
   if p_all then

@@ -258,7 +258,7 @@ begin
       coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
       coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
       count(*) filter (where b.dead_at is null) as batches,
-      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
       min(b.due_since) filter (where b.dead_at is null) as due_since
     from retention.batch b
     where b.settled_at is null

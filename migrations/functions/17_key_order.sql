@@ -69,7 +69,8 @@ create or replace function retention._not_listed(
   p_after text,
   p_until text,
   p_keys text[],
-  p_before timestamptz
+  p_before timestamptz,
+  p_as_of timestamptz
 )
 returns table (run_id text, key text, is_due boolean)
 language plpgsql
@@ -105,6 +106,15 @@ begin
         and l.bucket = p_bucket
         and l.is_candidate
         and l.completed_at < p_before
+        and (
+          p_as_of is null
+          or not exists (
+            select
+            from retention.result x
+            where x.run_id = l.run_id
+              and x.updated_at >= p_as_of
+          )
+        )
       offset 0
     ) r
     where k.key > coalesce(p_after, '') collate "C"
@@ -119,7 +129,7 @@ begin
 end
 $$;
 
--- Removes the copies of a verify, and those that verifies of more than 2 days ago left behind.
+-- Removes the copies of a verify, and those that verifies of more than 2 days ago left behind without progress to go on with.
 create or replace function retention._forget_copies(p_verify_id uuid)
 returns void
 language sql
@@ -128,6 +138,7 @@ as $$
     delete from retention.key_copy c
     where c.verify_id = p_verify_id
       or c.made_at < now() - interval '2 days'
+      and c.verify_id not in (select r.verify_id from retention.verify_run r)
     returning c.copy_id
   )
   delete from retention.key_stretch s

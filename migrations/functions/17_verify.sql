@@ -58,7 +58,8 @@ $$;
 -- in the order of bytes, with p_bytes, p_modified and p_etags of each (null: not told). The stretch begins after p_after (null: with
 -- the first key of p_prefix) and ends with p_until (null: with the last key of p_prefix). Returns the live
 -- rows of the stretch whose key was not listed. Rows that completed at p_before or later are left out,
--- because their object may be younger than the listing. At least 1,000 rows come back where there are so
+-- because their object may be younger than the listing, and so are rows that were written at p_as_of or later (null: none;
+-- an application's table without updated_at tells nothing of it). At least 1,000 rows come back where there are so
 -- many; then there may be more after the last key. Listed keys without a live row are set aside under
 -- p_verify_id. The first question for a bucket and a prefix copies the keys of the bucket's live rows in their order
 -- (retention.key_copy): it reads the table once. What becomes live after that, or gets another key, is not judged.
@@ -73,7 +74,8 @@ create or replace function retention.compare_listing(
   p_bytes bigint[],
   p_modified timestamptz[],
   p_before timestamptz,
-  p_etags text[] default null
+  p_etags text[] default null,
+  p_as_of timestamptz default null
 )
 returns table (run_id text, key text, is_due boolean)
 language plpgsql
@@ -91,7 +93,7 @@ begin
   select n.run_id, n.key, n.is_due
   from retention._not_listed(
     retention._copy_keys(p_verify_id, p_bucket, coalesce(p_prefix, ''), p_before),
-    p_bucket, p_after, p_until, p_keys, p_before
+    p_bucket, p_after, p_until, p_keys, p_before, p_as_of
   ) n
   order by n.key collate "C"
   fetch first 1000 rows with ties;
@@ -156,7 +158,7 @@ begin
 end
 $$;
 
--- Removes what a verify set aside and copied, and what verifies of more than 2 days ago left behind.
+-- Removes what a verify set aside and copied, and what verifies of more than 2 days ago left behind without progress to go on with.
 -- For operators.
 create or replace function retention.forget_strays(p_verify_id uuid)
 returns void
@@ -166,7 +168,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   delete from retention.stray s
   where s.verify_id = p_verify_id
-    or s.noted_at < now() - interval '2 days';
+    or s.noted_at < now() - interval '2 days'
+    and s.verify_id not in (select r.verify_id from retention.verify_run r);
   select retention._forget_copies(p_verify_id);
 $$;
 

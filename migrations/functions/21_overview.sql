@@ -77,7 +77,7 @@ as $$
     select b.bucket,
       (sum(b.results) filter (where b.dead_at is null))::bigint as flagged,
       (sum(b.results) filter (where b.lease is not null and b.visible_at > now()))::bigint as leased,
-      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
       (sum(b.results) filter (where b.dead_at is not null))::bigint as dead
     from retention.batch b
     where b.settled_at is null

@@ -3,7 +3,8 @@ Receipts in one shape: settled batches, and what happened outside a batch.
 */
 
 -- Every receipt, sealed or not: source is batch or receipt, and id the number there. kind says why it went: policy, early,
--- verify, restored (of a batch), found_gone, restored, unstamped or orphan (of retention.receipt).
+-- verify, restored (of a batch), found_gone, restored, unstamped, orphan or canary (of
+-- retention.receipt).
 create or replace view retention._receipt as
 select 'batch' as source,
   b.batch_id as id,

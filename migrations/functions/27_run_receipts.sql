@@ -146,7 +146,7 @@ begin
     select x.*
     from retention._receipt x
     where x.source = 'receipt'
-      and x.kind <> 'orphan'
+      and x.kind not in ('orphan', 'canary')
       and x.settled_at >= coalesce(p_since, '-infinity')
       and p_run_id = any (x.run_ids)
   ) r

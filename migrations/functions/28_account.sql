@@ -136,7 +136,7 @@ as $$
       null
     from retention.receipt r
     cross join unnest(r.run_ids, r.keys) as u (run_id, key)
-    where r.kind <> 'orphan'
+    where r.kind not in ('orphan', 'canary')
     union all
     select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at
     from retention.result s

@@ -97,6 +97,9 @@ function readAttention(fields: Fields): string | undefined {
     if (!isCount(results) || !isCount(surgeId)) return undefined;
     return `${showCount(results, 'late result')} set aside, until: retention surge release ${surgeId}`;
   }
+  if (kind === 'canary' && typeof bucket === 'string' && typeof code === 'string') {
+    return `the canary fails (${safeText(bucket)}): ${safeText(code)}`;
+  }
   if (kind !== 'dead' || typeof bucket !== 'string' || typeof code !== 'string') return undefined;
   if (!isCount(results)) return undefined;
   return `${showCount(results, 'result')} dead (${safeText(bucket)}): ${safeText(code)}`;

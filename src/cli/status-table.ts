@@ -1,6 +1,8 @@
 import { showInstant } from '../instant.ts';
+import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
+import type { Canary } from '../store/canary.ts';
 import type { Unsettled } from '../store/selection.ts';
 import type { Variable } from '../store/settings.ts';
 import type { Status, WaitCause } from '../store/status.ts';
@@ -43,6 +45,20 @@ function describeCause({ what, results, because, ends_at: end, remedy }: WaitCau
     ...(end === null ? [] : [`until ${showInstant(end)}`]),
     ...(remedy === null ? [] : [`remedy: ${remedy}`]),
   ].join('; ');
+}
+
+/** Writes which canaries fail, and why; of those that work nothing. */
+export function printCanaries(canaries: readonly Canary[]): void {
+  for (const { bucket, code, problem, age_seconds: age } of canaries) {
+    if (code === null) continue;
+    const since = formatDuration(age * MILLISECONDS.second);
+    printLine();
+    printLine(
+      escapeControls(
+        `No canary of bucket ${bucket} was deleted for ${since}: ${code} ${problem ?? ''}; see: retention doctor`,
+      ),
+    );
+  }
 }
 
 /** Writes the variables that say something else than the database, side by side with it. */

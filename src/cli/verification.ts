@@ -5,6 +5,9 @@ import type { ObjectStore } from '../objects/object-store.ts';
 import type { Verification } from '../reactor/verify.ts';
 import { escapeControls } from '../safe-text.ts';
 import { printLine } from './output.ts';
+import { readWholeNumber } from './whole-number.ts';
+
+const MOST_REQUESTS_PER_SECOND = 100_000;
 
 /** The options of `reconcile` that are about drift and orphans. */
 export interface VerifyOptions {
@@ -14,7 +17,10 @@ export interface VerifyOptions {
   readonly orphans?: boolean;
   readonly delete?: boolean;
   readonly bucket?: readonly string[];
-  readonly prefix?: string;
+  readonly prefix?: readonly string[];
+  readonly restart?: boolean;
+  readonly inventory?: readonly string[];
+  readonly maxRequestsPerSecond?: string;
   readonly margin?: string;
   readonly deletedList?: string;
 }
@@ -41,14 +47,24 @@ export async function verifyIfAsked(
     });
   }
   const isAsked = options.verify === true || options.orphans === true;
-  const about = [options.bucket, options.prefix, options.margin];
+  const { bucket, prefix, margin, restart, maxRequestsPerSecond, inventory } = options;
+  const about = [bucket, prefix, margin, restart, maxRequestsPerSecond, inventory];
   if (!isAsked) {
     if (about.every((option) => option === undefined)) return undefined;
-    throw new UsageError('--bucket, --prefix and --margin are for --verify and --orphans', {
-      remedy: 'Say --verify, --orphans or both.',
-    });
+    throw new UsageError(
+      '--bucket, --prefix, --margin, --restart, --max-requests-per-second and --inventory are for --verify and --orphans',
+      { remedy: 'Say --verify, --orphans or both.' },
+    );
   }
-  const marginSeconds = await readMargin(options.margin);
+  const marginSeconds = await readMargin(margin);
+  const ceiling =
+    maxRequestsPerSecond === undefined
+      ? undefined
+      : await readWholeNumber(
+          maxRequestsPerSecond,
+          '--max-requests-per-second',
+          MOST_REQUESTS_PER_SECOND,
+        );
   if (options.dryRun !== true) {
     // Asked before a person has to confirm anything.
     const { refuseWhileDisabled } = await import('../reactor/gate.ts');
@@ -59,17 +75,21 @@ export async function verifyIfAsked(
     config,
     logger,
     objects,
-    ...(options.prefix === undefined ? {} : { prefix: options.prefix }),
+    ...(prefix === undefined ? {} : { prefix }),
+    restart: restart === true,
+    ...(inventory === undefined ? {} : { inventory }),
+    maxRequestsPerSecond: ceiling,
     dryRun: options.dryRun === true,
     repair: options.verify === true,
     confirmed: options.yes === true,
-    ...(options.bucket === undefined ? {} : { buckets: options.bucket }),
+    ...(bucket === undefined ? {} : { buckets: bucket }),
     orphanMarginSeconds: marginSeconds,
   };
   const verified = await verify(request);
   const { listed, stamped } = verified;
-  if (options.prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
-    throw new UsageError(`no object and no run has a key that begins with "${options.prefix}"`, {
+  if (prefix !== undefined && listed === 0 && stamped === 0 && !hasFailed(verified)) {
+    const named = prefix.map((each) => `"${each}"`).join(' or ');
+    throw new UsageError(`no object and no run has a key that begins with ${named}`, {
       remedy: 'A prefix is the literal beginning of the keys, such as results/2026-.',
     });
   }

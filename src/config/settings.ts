@@ -201,6 +201,13 @@ export const SETTINGS = {
       'a bucket in which listeners write each seal as an object, so that rewriting all of them shows; best one of ' +
       'another account, with object lock',
   }),
+  canarySeconds: setting(wholeNumber('seconds', 0, 604_800), {
+    variable: 'RETENTION_CANARY_SECONDS',
+    meaning:
+      'how often an object of our own goes the whole way to its deletion in each bucket, so that it shows when deletions ' +
+      'do not work; it wants s3:PutObject on .retention/canary/*, 0 for none',
+    default: 3_600,
+  }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',
     meaning: 'the address of an S3-compatible store',

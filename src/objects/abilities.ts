@@ -155,12 +155,40 @@ export interface ObjectListing {
    */
   listObjects(bucket: string, request?: ListingRequest): AsyncIterable<readonly ListedObject[]>;
 
-  /** @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer. */
+  /**
+   * The objects of a bucket in whatever order the store has, one page at a time, for stores that list in no
+   * order. Default: a listing out of order is an error.
+   *
+   * @throws {ObjectStoreError}
+   */
+  listUnsorted?(bucket: string, request?: UnsortedRequest): AsyncIterable<UnsortedPage>;
+
+  /**
+   * @param options.without `listing`: no listing is asked where the store's answer is not clear, but the object for
+   * its first byte. Default: what is cheaper.
+   * @throws {ObjectStoreError} when the bucket does not exist, or the store did not answer.
+   */
   headObject(
     bucket: string,
     key: string,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { signal?: AbortSignal | undefined; without?: 'listing' | undefined },
   ): Promise<ObjectState>;
+}
+
+/** What is asked of a listing in no order. */
+export interface UnsortedRequest {
+  /** Only keys that begin with this text. Default: all. */
+  readonly prefix?: string | undefined;
+  /** Goes on after the page that named this. Default: from the beginning. */
+  readonly token?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** One page of a listing in no order. */
+export interface UnsortedPage {
+  readonly objects: readonly ListedObject[];
+  /** How the listing goes on. Undefined: this was the last page. */
+  readonly token: string | undefined;
 }
 
 /** Looks at buckets and at rights in them. */

@@ -1,18 +1,15 @@
 import { RefusedError, UsageError } from '../errors.ts';
-import { prefetch } from '../lifecycle/prefetch.ts';
 import type { Logger } from '../logger.ts';
-import type { ListedObject } from '../objects/abilities.ts';
-import { isOwnKey } from '../objects/own-keys.ts';
+import type { ObjectListing } from '../objects/abilities.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
+import type { Inventory } from '../objects/inventory.ts';
+import { readInventory } from '../objects/inventory-rows.ts';
+import { paceListing } from '../objects/paced-listing.ts';
 import { ObjectStoreError } from '../objects/store-failure.ts';
-import {
-  MISSING_PAGE,
-  type ListedStretch,
-  type MissingResult,
-  type Orphan,
-  type VerifyStart,
-} from '../store/drift.ts';
+import type { Orphan } from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
+import type { VerifyKind } from '../store/verify-progress.ts';
+import { BucketVerify, MOST_TOO_SOON } from './bucket-verify.ts';
 import { refuseWhileClosed } from './gate.ts';
 
 /** What a verify works with and looks at. */
@@ -24,8 +21,16 @@ export interface VerifyOptions {
   readonly buckets: readonly string[];
   /** The buckets that may be looked at and stamped for. Default: any. */
   readonly allowedBuckets?: readonly string[] | undefined;
-  /** Only keys that begin with this. Default: all. */
-  readonly prefix?: string | undefined;
+  /** Only keys that begin with this, or with one of these, which are listed side by side. Default: all. */
+  readonly prefix?: string | readonly string[] | undefined;
+  /** Begins again, instead of going on where the same verify was broken off. Default: false. */
+  readonly restart?: boolean | undefined;
+  /** False: nothing goes on with this verify when it is broken off. Default: true. */
+  readonly keepsProgress?: boolean | undefined;
+  /** Requests to S3, for all that is listed side by side. Default: any number. */
+  readonly maxRequestsPerSecond?: number | undefined;
+  /** What S3's inventories list stands for the listing of their buckets, which are all that are looked at. */
+  readonly inventories?: readonly Inventory[] | undefined;
   /** Report what would be done, and change nothing. */
   readonly dryRun?: boolean | undefined;
   /** Whether drift is repaired. Default: true. */
@@ -65,25 +70,21 @@ export interface FailedBucket {
   readonly reason: string;
 }
 
-/** With more live results gone before they are due than this, the store is probably the wrong one. */
-const SUSPICIOUS_RESULTS = 1_000;
-
 /** An object younger than this is no orphan, since its row may still come. */
 const DEFAULT_MARGIN_SECONDS = 86_400;
 
 const SMALLEST_MARGIN_SECONDS = 3_600;
 
-/** Requests under way at once when S3 is asked for single objects. */
-const LOOKS_AT_ONCE = 16;
-
 /**
  * Looks for drift both ways, and for orphans: streams each bucket's sorted listing against the rows
- * in key order. Memory is constant, and no transaction is open while S3 is asked.
+ * in key order. Memory is constant, and no transaction is open while S3 is asked. What was broken off goes on with the
+ * page that it was at.
  *
  * A bucket that is missing, closed or not allowed is named, and the others are looked at.
  *
  * @throws RefusedError when so much is gone that this looks like the wrong store.
- * @throws UsageError for a margin of less than an hour.
+ * @throws UsageError for a margin of less than an hour, and for a ceiling that is none.
+ * @throws RetentionError when another verify of the bucket has taken over.
  * @throws DatabaseError
  */
 export async function verify(options: VerifyOptions): Promise<Verification> {
@@ -94,64 +95,81 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
       remedy: 'A younger object may be an upload whose row is still to come.',
     });
   }
+  const { maxRequestsPerSecond: ceiling } = options;
+  if (ceiling !== undefined && !(ceiling > 0)) {
+    throw new UsageError(`expected a ceiling on requests above zero; given ${ceiling}`, {
+      remedy: 'Leave it out for no ceiling.',
+    });
+  }
   return new VerifyRun(options).run();
+}
+
+/** The prefixes without those that another one covers; none: all keys. */
+export function prefixesOf(prefix: string | readonly string[] | undefined): readonly string[] {
+  const asked = typeof prefix === 'string' ? [prefix] : (prefix ?? []);
+  const covers = (other: string, it: string): boolean => it !== other && it.startsWith(other);
+  const widest = [...new Set(asked)].filter((it) => !asked.some((other) => covers(other, it)));
+  return widest.includes('') ? [] : widest;
 }
 
 class VerifyRun {
   readonly #options: VerifyOptions;
-  #listed = 0;
-  #stamped = 0;
-  #goneTooSoon = 0;
+  readonly #listing: ObjectListing;
+  readonly #prefixes: readonly string[];
+  readonly #kind: VerifyKind;
   readonly #passedBy: readonly string[];
   readonly #failed = new Map<string, FailedBucket>();
-  /** Stamped at the end, when there are not too many of them. */
-  readonly #suspicious: { readonly bucket: string; readonly gone: readonly MissingResult[] }[] = [];
+  readonly #runs: BucketVerify[] = [];
+  #tooSoon = 0;
 
   constructor(options: VerifyOptions) {
     // A bucket that is named twice is looked at once.
     const buckets = [...new Set(options.buckets)];
-    const { allowedBuckets } = options;
+    const { allowedBuckets, maxRequestsPerSecond: ceiling, signal } = options;
+    const { listing } = options.objects;
     const isAllowed = (bucket: string): boolean => allowedBuckets?.includes(bucket) !== false;
     this.#options = { ...options, buckets: buckets.filter(isAllowed) };
     this.#passedBy = buckets.filter((bucket) => !isAllowed(bucket));
+    this.#listing = ceiling === undefined ? listing : paceListing(listing, ceiling, signal);
+    this.#prefixes = prefixesOf(options.prefix);
+    this.#kind = kindOf(options);
+  }
+
+  get #goesOn(): boolean {
+    return this.#kind !== 'list' && this.#kind !== 'inventory';
+  }
+
+  #checkInventories(): void {
+    const { inventories, buckets } = this.#options;
+    if (inventories === undefined) return;
+    const listed = inventories.map(({ bucket }) => bucket);
+    const [without] = [...buckets, ...this.#passedBy].filter((it) => !listed.includes(it));
+    const [unasked] = listed.filter((it) => !buckets.includes(it));
+    if (without === undefined && unasked === undefined) return;
+    const why =
+      unasked === undefined
+        ? `an inventory of bucket ${without}; given none`
+        : `inventories of the allowed buckets that are verified; given one of ${unasked}`;
+    throw new UsageError(`--inventory: expected ${why}`, {
+      remedy: 'Name buckets of which you have an inventory, and which S3_RESULT_BUCKET names.',
+    });
   }
 
   async run(): Promise<Verification> {
-    const {
-      store,
-      buckets,
-      dryRun = false,
-      repair = true,
-      orphanMarginSeconds = DEFAULT_MARGIN_SECONDS,
-    } = this.#options;
-    if (!dryRun) await refuseWhileClosed(this.#options.store);
-    const start = await store.beginVerify();
+    const { store, logger, buckets, dryRun = false } = this.#options;
+    this.#checkInventories();
+    if (!dryRun) await refuseWhileClosed(store);
+    for (const bucket of this.#passedBy) {
+      logger.warning(`Bucket ${bucket} is passed by: it is not allowed`, { bucket });
+    }
     try {
-      for (const bucket of this.#passedBy) {
-        this.#options.logger.warning(`Bucket ${bucket} is passed by: it is not allowed`, {
-          bucket,
-        });
-      }
-      for (const bucket of buckets) {
-        await this.#apart(bucket, () => this.#compareBucket(start, bucket));
-      }
-      for (const { bucket, gone } of this.#suspicious) await this.#stamp(bucket, gone);
-      const strays = await store.sortStrays(start, orphanMarginSeconds);
-      const requeued =
-        dryRun || !repair || strays.returned === 0
-          ? strays.returned
-          : await store.requeueReturned(start);
-      await this.#tellOrphans(start, orphanMarginSeconds);
-      return {
-        listed: this.#listed,
-        stamped: this.#stamped,
-        requeued,
-        orphans: { objects: strays.orphans, bytes: strays.orphanBytes },
-        failedBuckets: [...this.#failed.values()],
-        passedBy: this.#passedBy,
-      };
-    } finally {
-      await store.forgetStrays(start.verifyId);
+      for (const bucket of buckets) await this.#apart(bucket, () => this.#compare(bucket));
+      return await this.#finish();
+    } catch (error) {
+      // Asked again with another answer, it begins again. What is broken off otherwise goes on.
+      const isOver = error instanceof RefusedError || !this.#goesOn;
+      if (isOver) await this.#forget(this.#runs).catch(() => undefined);
+      throw error;
     }
   }
 
@@ -170,111 +188,113 @@ class VerifyRun {
     }
   }
 
-  async #compareBucket(start: VerifyStart, bucket: string): Promise<void> {
-    const { listing } = this.#options.objects;
-    const { prefix = '', signal } = this.#options;
-    let after: string | undefined;
-    // One page is compared while S3 lists the next.
-    let comparing: Promise<void> = Promise.resolve();
-    for await (const page of prefetch(listing.listObjects(bucket, { prefix, signal }))) {
-      this.#count(page);
-      // Postgres texts cannot hold U+0000, so no row points at such a key.
-      const objects = page.filter(({ key }) => !key.includes('\0') && !isOwnKey(key));
-      const until = objects.at(-1)?.key;
-      if (until === undefined) continue;
-      await comparing;
-      comparing = this.#compare(start, { bucket, prefix, after, until, objects });
-      // Its failure is thrown where it is awaited, before the next page.
-      comparing.catch(() => undefined);
-      after = until;
-    }
-    await comparing;
-    await this.#compare(start, { bucket, prefix, after, until: undefined, objects: [] });
-  }
-
-  #count(objects: readonly ListedObject[]): void {
-    this.#listed += objects.length;
-    this.#options.onProgress?.(this.#listed);
-  }
-
-  async #compare(start: VerifyStart, stretch: ListedStretch): Promise<void> {
-    const { store } = this.#options;
-    let { after } = stretch;
-    for (;;) {
-      const missing = await store.compareListing(start, { ...stretch, after });
-      if (this.#options.repair !== false) await this.#stampGone(stretch.bucket, missing);
-      if (missing.length < MISSING_PAGE) return;
-      after = missing.at(-1)?.key;
-    }
-  }
-
-  /** A listing may be older than the row: each object is asked for by name before its row is stamped. */
-  async #stampGone(bucket: string, missing: readonly MissingResult[]): Promise<void> {
-    const { logger, dryRun = false, confirmed = false } = this.#options;
-    const keys = [...new Set(missing.map((each) => each.key))];
-    const goneKeys = new Set<string>();
-    for (let index = 0; index < keys.length; index += LOOKS_AT_ONCE) {
-      const some = keys.slice(index, index + LOOKS_AT_ONCE);
-      const states = await Promise.all(some.map((key) => this.#isGone(bucket, key)));
-      for (const [place, key] of some.entries()) if (states[place] === true) goneKeys.add(key);
-    }
-    const gone = missing.filter((each) => goneKeys.has(each.key));
-    const tooSoon = gone.filter((each) => !each.isDue);
-    this.#goneTooSoon += tooSoon.length;
-    if (this.#goneTooSoon > SUSPICIOUS_RESULTS && !confirmed && !dryRun) {
-      throw new RefusedError(
-        `More than ${SUSPICIOUS_RESULTS} live results that are not due have no object in ${bucket}: ` +
-          'this looks like the wrong bucket or store. None of them was stamped.',
-        { remedy: 'If the objects are really gone, say --yes.' },
-      );
-    }
-    for (const each of tooSoon.slice(0, 10)) {
-      logger.warning(`The object of run ${each.runId} is gone before it was due`, { bucket });
-    }
-    if (dryRun || confirmed) {
-      await this.#stamp(bucket, gone);
-      return;
-    }
-    const due = gone.filter((each) => each.isDue);
-    await this.#stamp(bucket, due);
-    if (tooSoon.length > 0) this.#suspicious.push({ bucket, gone: tooSoon });
-  }
-
-  async #stamp(bucket: string, gone: readonly MissingResult[]): Promise<void> {
-    if (gone.length === 0) return;
-    const { store, logger, dryRun = false } = this.#options;
-    const stamped = dryRun ? gone.length : await store.stampGone(bucket, gone);
-    this.#stamped += stamped;
-    if (stamped < gone.length) {
-      logger.warning(`${gone.length - stamped} results whose object is gone were not stamped`, {
+  async #compare(bucket: string): Promise<void> {
+    const { store, logger, signal, dryRun = false, repair = true } = this.#options;
+    const { confirmed = false, restart = false, inventories } = this.#options;
+    const inventory = inventories?.find((it) => it.bucket === bucket);
+    const progress = await store.resumeVerify({
+      bucket,
+      prefixes: this.#prefixes,
+      kind: this.#kind,
+      restart,
+      beganAt: inventory?.createdAt,
+    });
+    if (progress.resumedAt !== undefined) {
+      logger.info(`The verify of bucket ${bucket} goes on where it was broken off`, {
         bucket,
+        worked_at: progress.resumedAt,
       });
     }
-  }
-
-  async #isGone(bucket: string, key: string): Promise<boolean> {
-    const found = await this.#options.objects.listing.headObject(bucket, key, {
-      signal: this.#options.signal,
+    const run = new BucketVerify({
+      store,
+      listing: this.#listing,
+      logger,
+      bucket,
+      progress,
+      dryRun,
+      repair,
+      confirmed,
+      inventory: inventory && readInventory(inventory, this.#prefixes),
+      signal,
+      onListed: () => this.#options.onProgress?.(this.#sum('listed')),
+      onTooSoon: (results) => this.#countTooSoon(bucket, results),
     });
-    return found.state === 'gone';
+    this.#runs.push(run);
+    await run.compare();
   }
 
-  async #tellOrphans({ verifyId }: VerifyStart, marginSeconds: number): Promise<void> {
-    const { store, signal, onOrphans, buckets } = this.#options;
+  #countTooSoon(bucket: string, results: number): void {
+    const { confirmed = false, dryRun = false } = this.#options;
+    this.#tooSoon += results;
+    if (this.#tooSoon <= MOST_TOO_SOON || confirmed || dryRun) return;
+    throw new RefusedError(
+      `More than ${MOST_TOO_SOON} live results that are not due have no object in ${bucket}: ` +
+        'this looks like the wrong bucket or store. None of them was stamped.',
+      { remedy: 'If the objects are really gone, say --yes.' },
+    );
+  }
+
+  /** After every bucket was compared: what is gone too soon is only then known not to be too much. */
+  async #finish(): Promise<Verification> {
+    const { store, dryRun = false, repair = true } = this.#options;
+    const { orphanMarginSeconds: margin = DEFAULT_MARGIN_SECONDS } = this.#options;
+    const counts = { requeued: 0, objects: 0, bytes: 0 };
+    for (const run of this.#runs) await this.#apart(run.bucket, () => run.stampTooSoon());
+    for (const run of this.#runs) {
+      const { bucket, progress } = run;
+      const strays = await store.sortStrays(progress, margin);
+      const returned = strays.returned - (await run.dropReturnedThatAreGone());
+      const isLeft = dryRun || !repair || returned === 0;
+      counts.requeued += isLeft ? returned : await store.requeueReturned(progress);
+      counts.objects += strays.orphans;
+      counts.bytes += strays.orphanBytes;
+      await this.#tellOrphans(bucket, progress.verifyId, margin);
+    }
+    const result = {
+      listed: this.#sum('listed'),
+      stamped: this.#sum('stamped'),
+      requeued: counts.requeued,
+      orphans: { objects: counts.objects, bytes: counts.bytes },
+      failedBuckets: [...this.#failed.values()],
+      passedBy: this.#passedBy,
+    };
+    // What has come somewhere goes on the next time.
+    const isOver = (run: BucketVerify): boolean =>
+      !this.#failed.has(run.bucket) || run.listed === 0 || !this.#goesOn;
+    await this.#forget(this.#runs.filter(isOver));
+    return result;
+  }
+
+  async #forget(runs: readonly BucketVerify[]): Promise<void> {
+    for (const { progress } of runs) await this.#options.store.endVerify(progress);
+  }
+
+  #sum(of: 'listed' | 'stamped'): number {
+    return this.#runs.reduce((all, run) => all + run[of], 0);
+  }
+
+  async #tellOrphans(bucket: string, verifyId: string, marginSeconds: number): Promise<void> {
+    const { store, signal, onOrphans } = this.#options;
     if (onOrphans === undefined) return;
-    for (const bucket of buckets) {
-      let after: string | undefined;
-      for (;;) {
-        signal?.throwIfAborted();
-        const request = { verifyId, bucket, after, marginSeconds, limit: 1_000 };
-        const found = await store.nextOrphans(request);
-        if (found.length === 0) break;
-        after = found.at(-1)?.key;
-        await onOrphans(
-          bucket,
-          found.filter((orphan) => orphan.stillOrphan),
-        );
-      }
+    let after: string | undefined;
+    for (;;) {
+      signal?.throwIfAborted();
+      const request = { verifyId, bucket, after, marginSeconds, limit: 1_000 };
+      const found = await store.nextOrphans(request);
+      if (found.length === 0) break;
+      after = found.at(-1)?.key;
+      await onOrphans(
+        bucket,
+        found.filter((orphan) => orphan.stillOrphan),
+      );
     }
   }
+}
+
+function kindOf(options: VerifyOptions): VerifyKind {
+  const { keepsProgress = true, inventories, dryRun, repair } = options;
+  if (inventories !== undefined) return 'inventory';
+  if (!keepsProgress) return 'list';
+  if (repair === false) return 'orphans';
+  return dryRun === true ? 'dry run' : 'repair';
 }

@@ -10,6 +10,7 @@ import { sayFailure } from '../failure-words.ts';
 import type { Logger } from '../logger.ts';
 import type { DeletionReport } from '../objects/deletion-report.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
+import { isOwnKey } from '../objects/own-keys.ts';
 import { ObjectStoreError, type StoreFailure } from '../objects/store-failure.ts';
 import type { LearnedHabits } from '../objects/store-habits.ts';
 import type { Claim, Failure, Settlement } from '../store/leases.ts';
@@ -55,6 +56,8 @@ export interface BatchOutcome {
   readonly postponed: boolean;
   readonly leaseLost: boolean;
   readonly milliseconds: number;
+  /** It was no batch of results but the canary. */
+  readonly isCanary?: boolean;
 }
 
 /** How one batch is worked on. */
@@ -167,6 +170,7 @@ class BatchWorker implements Worker {
       bucket: claim.bucket,
       claimed: claim.keys.length,
       spared: claim.spared,
+      ...(isOwnKey(claim.keys[0] ?? '') ? { isCanary: true } : {}),
     };
     const { failed = 0, dead = 0 } = claim.unchecked ?? {};
     const nothing = { cleared: 0, stamped: 0, failed, dead, postponed: false };
@@ -241,6 +245,8 @@ class BatchWorker implements Worker {
     const { objects, store } = this.#options;
     const { listing, place } = objects;
     if (listing === undefined || place === undefined || lookedIn === place) return true;
+    // A canary says nothing of where the results are.
+    if (isOwnKey(keys[0] ?? '')) return true;
     return (await lookForObjects(bucket, keys, { listing, place, store, signal })).mayGoOn;
   }
 

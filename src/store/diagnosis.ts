@@ -1,6 +1,7 @@
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type ClockFacts, readClock } from './clock.ts';
+import { type Canary, readCanaries } from './canary.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type FenceState, readFence } from './fence.ts';
 import { type GateReason, readGate } from './gate.ts';
@@ -141,6 +142,8 @@ export interface Diagnosis {
   readGate(): Promise<readonly GateReason[]>;
   /** `retention.fence` */
   readFence(): Promise<FenceState>;
+  /** `retention.canary_state` */
+  readCanaries(): Promise<readonly Canary[]>;
   /** `retention.try_stamp` */
   tryStamp(): Promise<StampTrial>;
   readOutlook(): Promise<Outlook>;
@@ -180,6 +183,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readClock: () => readClock(database),
     readGate: () => readGate(database),
     readFence: () => readFence(database),
+    readCanaries: () => readCanaries(database),
     tryStamp: () => tryStamp(database),
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(

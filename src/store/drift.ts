@@ -6,6 +6,8 @@ export interface VerifyStart {
   readonly verifyId: string;
   readonly startedAt: Date;
   readonly before: Date;
+  /** Rows that were written since then are not judged. Undefined: all are. */
+  readonly asOf?: Date | undefined;
 }
 
 /** One listed object. */
@@ -82,7 +84,7 @@ export async function compareListing(
   const { bucket, prefix, after, until, objects } = stretch;
   const rows = await database.query<{ run_id: string; key: string; is_due: boolean }>(
     `select run_id, key, is_due
-    from retention.compare_listing($1, $2, $3, $4, $5, $6::text[], $7::bigint[], $8::timestamptz[], $9, $10::text[])`,
+    from retention.compare_listing($1, $2, $3, $4, $5, $6::text[], $7::bigint[], $8::timestamptz[], $9, $10::text[], $11)`,
     [
       start.verifyId,
       bucket,
@@ -94,6 +96,7 @@ export async function compareListing(
       objects.map((object) => object.lastModified),
       start.before,
       objects.map(({ etag }) => etag ?? null),
+      start.asOf ?? null,
     ],
     { name: 'retention-compare-listing' },
   );

@@ -1,4 +1,5 @@
 import type { KnownBucket } from './buckets.ts';
+import type { Canary } from './canary.ts';
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type GateReason, readGate } from './gate.ts';
@@ -15,6 +16,8 @@ export interface Vitals {
   readonly notifyQueueUsage: number;
   /** How many seals are not yet an object in RETENTION_SEAL_BUCKET; null: no listener has one. */
   readonly sealsUnwritten: number | null;
+  /** Default: there are none. */
+  readonly canaries?: readonly Canary[];
   /** Why nothing is flagged or claimed; empty: nothing keeps it from that. */
   readonly gate: readonly GateReason[];
 }
@@ -134,16 +137,21 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
       paused_bucket_names: readonly string[];
       notify_queue_usage: number;
       seals_unwritten: number | null;
+      canaries: readonly Canary[] | null;
     }
-  >('select * from retention.status cross join retention.vitals()');
+  >(
+    'select *, retention.canary_state() as canaries from retention.status cross join retention.vitals()',
+  );
   if (row === undefined) throw new Error('retention.status returned no row');
-  const { as_of, paused_bucket_names, notify_queue_usage, seals_unwritten, ...status } = row;
+  const { as_of, paused_bucket_names, notify_queue_usage, seals_unwritten, canaries, ...status } =
+    row;
   return {
     asOf: as_of,
     status,
     pausedBuckets: paused_bucket_names,
     notifyQueueUsage: notify_queue_usage,
     sealsUnwritten: seals_unwritten,
+    canaries: canaries ?? [],
     gate: status.halted.length === 0 && isNow(as_of) ? [] : await readGate(database),
   };
 }

@@ -28,6 +28,7 @@ import {
 } from './fence.ts';
 import { explain } from './explanation.ts';
 import { explainAt, readHistory } from './history.ts';
+import { beginCanary, noteCanary, readCanaries } from './canary.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
 import { listHolds, placeHolds, releaseHolds } from './holds.ts';
@@ -86,6 +87,20 @@ import {
 import { applyVariables, configure, readVariables } from './settings.ts';
 import { stampAgain, tryStamp, unstamp } from './stamps.ts';
 import { readUpcoming } from './upcoming.ts';
+import {
+  dropStrays,
+  endVerify,
+  nextListed,
+  nextReturned,
+  nextStretch,
+  noteListed,
+  notePartDone,
+  noteStretch,
+  noteVerified,
+  resumeVerify,
+  unsortVerify,
+  verifyParts,
+} from './verify-progress.ts';
 import { listReleases, listSurges, releaseSurge, showSurge } from './surges.ts';
 import { readLosses, readStatus, readWaitCauses } from './status.ts';
 
@@ -152,7 +167,19 @@ const functions = {
   readVitals,
   readOverview,
   beginVerify,
+  resumeVerify,
+  verifyParts,
   compareListing,
+  noteVerified,
+  notePartDone,
+  nextStretch,
+  noteStretch,
+  unsortVerify,
+  noteListed,
+  nextListed,
+  nextReturned,
+  dropStrays,
+  endVerify,
   stampGone,
   sortStrays,
   requeueReturned,
@@ -191,6 +218,9 @@ const functions = {
   exportSeals,
   sealsToWrite,
   noteSealsWritten,
+  beginCanary,
+  noteCanary,
+  readCanaries,
   accountStamps,
 } as const;
 

@@ -146,6 +146,18 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
     help: `Seals that are not yet an object in RETENTION_SEAL_BUCKET; absent where no listener has one. ${OF_THE_DATABASE}`,
     registers,
   });
+  const canaryAge = new Gauge({
+    name: 'retention_canary_age_seconds',
+    help: `Time since a canary of the bucket last went the whole way to its deletion; absent where there is none. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket'],
+    registers,
+  });
+  const canaryInterval = new Gauge({
+    name: 'retention_canary_interval_seconds',
+    help: `How often a canary begins in the bucket: RETENTION_CANARY_SECONDS. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket'],
+    registers,
+  });
   const age = new Gauge({
     name: 'retention_status_age_seconds',
     help: 'How old the figures of the database are that this scrape shows; absent when it shows none. As a look of this process: seconds.',
@@ -164,8 +176,16 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       age.remove();
       results.reset();
       paused.reset();
+      canaryAge.reset();
+      canaryInterval.reset();
       if (!reading.ok) return;
       const { asOf, status, pausedBuckets, notifyQueueUsage, sealsUnwritten } = reading.value;
+      for (const { bucket, age_seconds: seconds, every_seconds: every, is_off: isOff } of reading
+        .value.canaries ?? []) {
+        if (isOff) continue;
+        canaryAge.set({ bucket }, seconds);
+        canaryInterval.set({ bucket }, every);
+      }
       for (const { gauge, of } of gauges) {
         const value = of(status, asOf);
         if (value !== undefined) gauge.set(value);

@@ -2,6 +2,7 @@ import { QUIET_SECONDS } from '../config/ticks.ts';
 import { millisecondsOf } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
+import { isCanaryOld } from '../store/canary.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from '../html.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -65,7 +66,7 @@ function notesOf({ readiness, vitals, overview, staleSeconds }: Snapshot): reado
   return notes;
 }
 
-function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Note[] {
+function notesOn({ asOf, status, notifyQueueUsage, gate, canaries = [] }: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
   for (const { because, remedy } of gate) {
@@ -96,6 +97,13 @@ function notesOn({ asOf, status, notifyQueueUsage, gate }: Vitals): readonly Not
   if (status.policies_pending > 0) {
     const waits = showCount(status.policies_pending, 'policy waits', 'policies wait');
     warn(`${waits} for a confirmation; see below.`);
+  }
+  for (const { bucket, age_seconds: age, problem } of canaries.filter(isCanaryOld)) {
+    const since = formatDuration(age * MILLISECONDS.second);
+    warn(
+      html`No canary of bucket <b>${bucket}</b> was deleted for ${since}:
+        ${problem ?? 'none has come to its end'}.`,
+    );
   }
   if (notifyQueueUsage > FULL_QUEUE) {
     const percent = Math.round(notifyQueueUsage * 100);

@@ -28,6 +28,21 @@ const CALLABLE = [
   'apply_variables(jsonb)',
   'begin_orphans(uuid,text,bigint,text)',
   'begin_verify()',
+  'begin_canary(text,interval,text)',
+  'canary_state()',
+  'note_canary(text,text,text,text,text)',
+  'drop_strays(uuid,text[])',
+  'end_verify(uuid,uuid)',
+  'next_listed(uuid,text,text,integer)',
+  'next_returned(uuid,text)',
+  'next_stretch(uuid,integer,bigint)',
+  'note_listed(uuid,text[],bigint[],timestamp with time zone[],text[])',
+  'note_part_done(uuid,uuid,integer,text)',
+  'note_stretch(uuid,uuid,bigint,bigint,integer[])',
+  'note_verified(uuid,uuid,integer,text,bigint,text,text,text[],text[],boolean[])',
+  'resume_verify(text,text[],text,boolean,timestamp with time zone)',
+  'unsort_verify(uuid,uuid)',
+  'verify_parts(uuid)',
   'busy_buckets(integer)',
   'certificate_changes(text,timestamp with time zone,timestamp with time zone)',
   'certificate_facts(text,timestamp with time zone,timestamp with time zone)',
@@ -38,7 +53,7 @@ const CALLABLE = [
   'claim_orphans(uuid,text[],interval)',
   'clock_state()',
   'clocks_differ(timestamp with time zone)',
-  'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone,text[])',
+  'compare_listing(uuid,text,text,text,text,text[],bigint[],timestamp with time zone[],timestamp with time zone,text[],timestamp with time zone)',
   'configure(jsonb)',
   'cooling()',
   'is_readable(text)',
@@ -152,12 +167,14 @@ const OPERATORS_ALONE = (
   'accept_fence fence_losses approve ask_approval configure add_keeper remove_keeper set_guard set_on_versioned withdraw_approval begin_verify compare_listing confirm_missing confirm_policy end_cutoff find_tenant flag_selected ' +
   'begin_orphans note_orphan_list claim_orphans settle_orphans forget_habits forget_strays halt next_orphans place_hold place_holds preview_policy release_hold ' +
   'release_holds requeue_returned resume retry release_surge set_default_bucket set_habits set_policy sort_strays ' +
-  'stamp_gone unset_policy unstamp'
+  'stamp_gone unset_policy unstamp ' +
+  'drop_strays end_verify next_listed next_returned next_stretch note_listed note_part_done note_stretch note_verified ' +
+  'resume_verify unsort_verify verify_parts'
 ).split(' ');
 
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
-  'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
+  'begin_canary note_canary claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due note_bucket note_look ' +
   'note_seals_written postpone pulse seal_now seals_to_write settle split stamp_again tick try_stamp'
 ).split(' ');
 
@@ -176,9 +193,9 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper key_copy key_stretch lateness ' +
+  'adapter ahead allowance approval batch bucket canary change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper key_copy key_stretch lateness ' +
   'orphan_list pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head selection setting ' +
-  'shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable'
+  'shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable verify_listed verify_part verify_run verify_stretch'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

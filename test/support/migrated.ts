@@ -104,6 +104,7 @@ delete from retention.seal_head;
 insert into retention.seal_head default values;
 truncate runs, retention.batch, retention.progress, retention.ahead, retention.hold,
   retention.bucket, retention.scan, retention.past_work, retention.selection, retention.stray, retention.key_copy, retention.key_stretch, retention.unanswered,
+  retention.canary, retention.verify_run, retention.verify_part, retention.verify_stretch, retention.verify_listed,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,
   retention.returned_result, retention.stamp_account;

@@ -416,8 +416,9 @@ describeDatabase('retention reconcile --verify --orphans', () => {
       });
       put(stack, 'a', 'z');
       expect(await verifyHere(stack, { dryRun: true })).toMatchObject({ stamped: 1_105 });
+      // Looked for again by listing the stretch, and not one by one.
       const heads = stack.requests().filter(({ operation }) => operation === 'HeadObject');
-      expect(heads).toHaveLength(1_100);
+      expect(heads).toEqual([]);
       expect(await verifyHere(stack)).toMatchObject({ listed: 2, stamped: 1_105 });
       expect(await verifyHere(stack)).toMatchObject({ stamped: 0, listed: 2 });
     });

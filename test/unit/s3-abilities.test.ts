@@ -53,6 +53,58 @@ test('a listing that does not go on, or not in order, ends with an error', async
   }
 });
 
+test('a listing in no order goes on with the token of each page', async () => {
+  const page = (keys: readonly string[], token?: string) =>
+    reply(
+      200,
+      `<ListBucketResult><IsTruncated>${token !== undefined}</IsTruncated>${keys
+        .map((key) => `<Contents><Key>${key}</Key></Contents>`)
+        .join(
+          '',
+        )}${token === undefined ? '' : `<NextContinuationToken>${token}</NextContinuationToken>`}</ListBucketResult>`,
+    );
+  const read = async (token?: string): Promise<unknown[]> => {
+    const pages: unknown[] = [];
+    const asked = open().listing.listUnsorted?.('results', { prefix: 'k', token }) ?? [];
+    for await (const { objects, token: next } of asked) {
+      pages.push([objects.map(({ key }) => key), next]);
+    }
+    return pages;
+  };
+  play(inTurn(page(['k2', 'k9', 'x'], 'one'), page(['k1'])));
+  expect(await read()).toEqual([
+    [['k2', 'k9'], 'one'],
+    [['k1'], undefined],
+  ]);
+  expect(requests()[1]?.url).toContain('continuation-token=one');
+  play(page(['k1']));
+  await read('one');
+  expect(requests()[0]?.url).toContain('continuation-token=one');
+  // The same token for ever.
+  play(page(['k1'], 'one'));
+  await expect(read()).rejects.toMatchObject({ code: 'UnsortedListing' });
+});
+
+test('an object is looked at without a listing, by its first byte', async () => {
+  const look = () => open().listing.headObject('results', 'a', { without: 'listing' });
+  play(reply(206, 'x', { 'x-amz-version-id': 'v1' }));
+  expect(await look()).toMatchObject({ state: 'exists', versionId: 'v1' });
+  for (const [script, state] of [
+    [refuse(404, 'NoSuchKey'), 'gone'],
+    [refuse(416, 'InvalidRange'), 'exists'],
+    [refuse(403, 'InvalidObjectState'), 'exists'],
+    [refuse(403, 'AccessDenied'), 'denied'],
+  ] as const) {
+    play(script);
+    expect(await look()).toMatchObject({ state });
+    expect(requests().map(({ method, headers }) => [method, headers.range])).toEqual([
+      ['GET', 'bytes=0-0'],
+    ]);
+  }
+  play(refuse(404, 'NoSuchBucket'));
+  await expect(look()).rejects.toMatchObject({ kind: 'no-bucket' });
+});
+
 test('a listing of more than UTF-8 ends with an error that shows the key', async () => {
   play(listing('a', 'b%FF'));
   const error = await failure(drain(open().listing.listObjects('results')));

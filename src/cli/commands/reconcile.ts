@@ -64,7 +64,17 @@ export function reconcileCommand(): Command {
     .addOption(new Option('--delete').hideHelp())
     .addOption(new Option('--deleted-list <file>').hideHelp())
     .option('--bucket <name>', 'verify only this bucket (repeatable)', collect)
-    .option('--prefix <text>', 'verify only keys that begin with this')
+    .option(
+      '--prefix <text>',
+      'verify only keys that begin with this (repeatable, listed side by side)',
+      collect,
+    )
+    .option('--restart', 'begin the verify again, not where it was broken off')
+    .option(
+      '--inventory <file...>',
+      'verify by what S3 Inventory lists: its manifest.json and files; asks S3 for no listing',
+    )
+    .option('--max-requests-per-second <count>', 'a ceiling on what the verify asks S3')
     .option('--margin <duration>', 'report only orphans older than this, 1h or more (default: 24h)')
     .option('--json', 'print one JSON document')
     .addHelpText(
@@ -217,12 +227,13 @@ async function readOptions(options: Options): Promise<{
   readonly batchSize: number | undefined;
   readonly expected: number | undefined;
 }> {
-  const { tenant, run: runs, bucket, prefix } = options;
+  const { tenant, run: runs, bucket, prefix, inventory } = options;
   await refuseEmpty({
     '--tenant': tenant,
     '--run': runs,
     '--bucket': bucket,
     '--prefix': prefix,
+    '--inventory': inventory,
   });
   await refuseBoth(options.all === true, { '--tenant': tenant, '--run': runs });
   const [{ parseDuration, MILLISECONDS }, { UsageError }] = await Promise.all([

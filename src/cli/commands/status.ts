@@ -1,7 +1,13 @@
 import { Command } from 'commander';
 import { printJson } from '../output.ts';
 import { readSettings } from '../settings.ts';
-import { causesOfRefusal, printStatus, printVariables, printWaitCauses } from '../status-table.ts';
+import {
+  causesOfRefusal,
+  printCanaries,
+  printStatus,
+  printVariables,
+  printWaitCauses,
+} from '../status-table.ts';
 
 interface Options {
   readonly json?: boolean;
@@ -43,10 +49,12 @@ async function status(options: Options): Promise<void> {
     );
     const variables = await store.readVariables(storedSettings(config));
     const differing = variables.filter(({ differs }) => differs);
-    if (options.json === true) printJson({ ...row, variables, not_allowed: refused });
+    const canaries = await store.readCanaries();
+    if (options.json === true) printJson({ ...row, variables, not_allowed: refused, canaries });
     else {
       printStatus(row);
       printWaitCauses([...(await store.readWaitCauses()), ...refused]);
+      printCanaries(canaries);
       printVariables(differing);
     }
   });

@@ -1,6 +1,6 @@
 import type { ListObjectVersionsCommandOutput } from '@aws-sdk/client-s3';
 
-import type { ListedObject, ListingRequest } from '../abilities.ts';
+import type { ListedObject, ListingRequest, UnsortedPage, UnsortedRequest } from '../abilities.ts';
 import type { ObjectStoreError } from '../store-failure.ts';
 import type { S3Connection } from './connection.ts';
 import { storeError } from './failures.ts';
@@ -40,19 +40,46 @@ export async function* listPages(
   }
 }
 
+/**
+ * The objects of a bucket whose store lists in no order: page by page, each by the token that the one before has named.
+ */
+export async function* unsortedPages(
+  connection: S3Connection,
+  bucket: string,
+  { prefix = '', token: from, signal }: UnsortedRequest = {},
+): AsyncGenerator<UnsortedPage> {
+  let token = from;
+  do {
+    const page = await listPage(connection, bucket, { prefix, signal, token });
+    if (page.truncated && (page.token === undefined || page.token === token)) {
+      throw storeError({
+        kind: 'malformed',
+        code: 'UnsortedListing',
+        bucket,
+        reason:
+          'expected a listing out of order to name a token that goes on, got none or the same again',
+      });
+    }
+    token = page.truncated ? page.token : undefined;
+    yield { objects: page.objects.filter(({ key }) => key.startsWith(prefix)), token };
+  } while (token !== undefined);
+}
+
 /** One page of a listing, and whether it is not the last. */
 export interface ListingPage {
   readonly objects: readonly ListedObject[];
   readonly truncated: boolean;
+  /** What the store goes on with. */
+  readonly token?: string | undefined;
 }
 
 /** One ListObjectsV2 request. */
 export async function listPage(
   connection: S3Connection,
   bucket: string,
-  request: ListingRequest,
+  request: ListingRequest & { readonly token?: string | undefined },
 ): Promise<ListingPage> {
-  const { prefix = '', startAfter = '', pageSize = MAX_PAGE_SIZE } = request;
+  const { prefix = '', startAfter = '', pageSize = MAX_PAGE_SIZE, token } = request;
   const reply = await connection.ask(
     'ListObjectsV2',
     bucket,
@@ -66,6 +93,7 @@ export async function listPage(
           MaxKeys: pageSize,
           ...(prefix === '' ? {} : { Prefix: prefix }),
           ...(startAfter === '' ? {} : { StartAfter: startAfter }),
+          ...(token === undefined ? {} : { ContinuationToken: token }),
         }),
         { abortSignal: signal },
       ),
@@ -78,7 +106,11 @@ export async function listPage(
   }));
   // Where a store does not say whether there is more, a full page or a token may mean that there is.
   const mayGoOn = reply.NextContinuationToken !== undefined || objects.length >= pageSize;
-  return { objects, truncated: reply.IsTruncated ?? mayGoOn };
+  return {
+    objects,
+    truncated: reply.IsTruncated ?? mayGoOn,
+    token: reply.NextContinuationToken,
+  };
 }
 
 /** When Amazon S3 began. No object is older, so an earlier date is none. */

@@ -21,6 +21,39 @@ export async function readObjectState(
   }
 }
 
+/**
+ * The same with one request and without a listing: a GET of the first byte, whose 404 says in its body whether it is the
+ * key or the bucket that is not there.
+ */
+export async function readFirstByte(
+  connection: S3Connection,
+  bucket: string,
+  key: string,
+  outer?: AbortSignal,
+): Promise<ObjectState> {
+  try {
+    const reply = await connection.ask('GetObject', bucket, outer, async (sdk, client, signal) => {
+      const got = await client.send(
+        new sdk.GetObjectCommand({ Bucket: bucket, Key: key, Range: 'bytes=0-0' }),
+        { abortSignal: signal },
+      );
+      // A store that does not know ranges would send all of it.
+      const { Body: body } = got;
+      if (body !== undefined && 'destroy' in body) body.destroy();
+      return got;
+    });
+    return { state: 'exists', versionId: reply.VersionId, lastModified: reply.LastModified };
+  } catch (error) {
+    if (!(error instanceof ObjectStoreError)) throw error;
+    const { code, httpStatus, reason } = error;
+    if (code === 'NoSuchKey') return { state: 'gone' };
+    // An empty object has no first byte, and an archived one is not read.
+    if (httpStatus === 416 || code === 'InvalidObjectState') return { state: 'exists' };
+    if (error.kind !== 'denied') throw error;
+    return { state: 'denied', code, reason, missingAction: 's3:GetObject' };
+  }
+}
+
 async function head(
   connection: S3Connection,
   bucket: string,

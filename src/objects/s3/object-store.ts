@@ -16,8 +16,8 @@ import { type DeletionCall, S3DeleteRequests } from './delete-requests.ts';
 import { probeDeleteRight } from './delete-right.ts';
 import { DeletionNotes } from './deletion-notes.ts';
 import { type KeyOutcomes, S3Deletion } from './deletion.ts';
-import { listPages } from './listing.ts';
-import { readObjectState } from './object-state.ts';
+import { listPages, unsortedPages } from './listing.ts';
+import { readFirstByte, readObjectState } from './object-state.ts';
 import { S3Purge } from './purge.ts';
 import { restoreObject } from './restore.ts';
 
@@ -91,8 +91,11 @@ export function createS3ObjectStore(options: S3ObjectStoreOptions = {}): S3Objec
       deleteInTime(bucket, keys, call, (inTime) => deletion.run(bucket, keys, inTime)),
     listing: {
       listObjects: (bucket, request) => listPages(connection, bucket, request),
-      headObject: (bucket, key, { signal } = {}) =>
-        readObjectState(connection, bucket, key, signal),
+      listUnsorted: (bucket, request) => unsortedPages(connection, bucket, request),
+      headObject: (bucket, key, { signal, without } = {}) =>
+        without === 'listing'
+          ? readFirstByte(connection, bucket, key, signal)
+          : readObjectState(connection, bucket, key, signal),
     },
     versions: {
       purgeKeys: (bucket, keys, call = {}) =>

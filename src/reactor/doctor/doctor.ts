@@ -1,5 +1,6 @@
 import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
+import { checkCanaries } from './canary-check.ts';
 import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkClock } from './clock-check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
@@ -45,7 +46,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
     );
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
-      checks.push(...(await checkOutlook(reader)));
+      checks.push(...(await checkOutlook(reader)), ...(await checkCanaries(reader)));
     }
   }
   const { inspection, listing, place, allowedBuckets } = ports;

@@ -60,6 +60,7 @@ export async function listOrphans(options: OrphanListOptions): Promise<OrphanLis
     prefix,
     repair: false,
     dryRun: true,
+    keepsProgress: false,
     orphanMarginSeconds: marginSeconds,
     signal,
     onOrphans: async (_bucket, orphans) => list.add(orphans),

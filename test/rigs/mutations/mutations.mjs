@@ -12,6 +12,7 @@ import { historyMutations } from './promise-14-history.mjs';
 import { copyMutations } from './promise-13-copies.mjs';
 import { sealMutations } from './promise-14.mjs';
 import { stampMutations } from './stamp-mutations.mjs';
+import { verifyMutations } from './verify-mutations.mjs';
 
 /** Every way of breaking a promise that is known, in the order of the promises. */
 export const mutations = [
@@ -31,6 +32,7 @@ export const mutations = [
   ...sealMutations,
   ...receiptMutations,
   ...historyMutations,
+  ...verifyMutations,
 ].toSorted((one, other) => one.promise - other.promise);
 
 export function titleOf({ test }) {
