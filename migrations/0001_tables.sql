@@ -49,6 +49,8 @@ spared_object  objects that were spared for a keeper, or since S3 holds another 
 cutoff         one row for each reconcile that deletes earlier than the policy, while it lives
 selection      what a narrowed reconcile works with; empty between calls
 stray          what a verify has set aside; empty between runs
+key_copy       the order of keys that a verify works with; empty between runs
+key_stretch    a thousand keys of such a copy, in their order, and the runs that they are of
 canary         by bucket, the object of our own that shows whether deletions work
 verify_run     one row for each bucket that a verify is at: what it looks at, and who works on it
 verify_part    the parts that such a bucket is listed in, and how far each was compared
@@ -1024,6 +1026,32 @@ comment on table retention.stray is
 comment on column retention.stray.kind is
   'see retention.sort_strays(); null: neither, or not yet sorted';
 
+-- By the thousand: with a row for each key it would be as large as an index.
+create unlogged table retention.key_copy (
+  copy_id bigint generated always as identity primary key,
+  verify_id uuid not null,
+  bucket text not null,
+  prefix text not null,
+  made_at timestamptz not null default now(),
+  constraint a_verify_copies_keys_once unique (verify_id, bucket, prefix)
+);
+
+comment on table retention.key_copy is
+  'that a verify has copied the keys of a bucket''s live rows, as far as they begin with prefix; empty between runs';
+
+create unlogged table retention.key_stretch (
+  copy_id bigint not null,
+  place bigint not null,
+  first_key text collate "C" not null,
+  last_key text collate "C" not null,
+  keys text[] not null,
+  run_ids retention.run_id[] not null,
+  primary key (copy_id, place)
+);
+
+comment on table retention.key_stretch is
+  'up to a thousand keys of a copy in the order of bytes, each with the run that had it then; empty between runs';
+
 -- Unlogged, as what it set aside: after a crash of the server all of it is empty together, and a verify begins again.
 create unlogged table retention.verify_run (
   verify_id uuid primary key,
@@ -1379,6 +1407,6 @@ comment on column retention.webhook.problem is
 
 -- Down Migration
 
-drop table retention.canary, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress, retention.scan, retention.pace, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
+drop table retention.key_stretch, retention.key_copy, retention.canary, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress, retention.scan, retention.pace, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -138,15 +138,33 @@ as $$
   )
 $$;
 
--- The key as the index retention_key has it, in the order of bytes, as S3 lists: null where S3 can hold no such
--- key, so that no INSERT of the application fails because of us. p_column: the column, as SQL writes it.
-create or replace function retention._indexed_key(p_column text)
+-- The key in the order of bytes, as S3 lists: null where S3 can hold no such key. p_column: the column, as SQL writes it.
+create or replace function retention._possible_key(p_column text)
 returns text
 language sql
 immutable
 as $$
   select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
 $$;
+
+-- What the index retention_key holds of a key, whatever its length: 8 bytes of it, so that who asks compares the key
+-- itself too. p_column: the column, as SQL writes it. The same as _key_hash returns; written out, since the application's
+-- table is to depend on nothing in this schema.
+create or replace function retention._hash_expression(p_column text)
+returns text
+language sql
+immutable
+as $$
+  select format('hashtextextended((%s)::text collate "C", 0)', p_column)
+$$;
+
+-- The number by which live rows with a key are found: retention._live has it as key_hash. A query that names only the
+-- key reads the whole table.
+create or replace function retention._key_hash(p_key text)
+returns bigint
+language sql
+immutable
+return hashtextextended(p_key collate "C", 0);
 
 -- The expression of a point in time over one of the table's columns. A timestamp without time zone
 -- is read as UTC, immutably, so that it can be indexed. A date beyond the last timestamp is infinity: it must raise

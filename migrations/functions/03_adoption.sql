@@ -240,9 +240,11 @@ begin
 end
 $$;
 
--- Our two partial indexes over what is not yet cleared: one in the order in which results fall due, one for
--- the check that no other run needs the object. Ours are known by their comment, which holds what they are
--- over; a name that another index has taken gets the table's number behind it.
+-- Our two partial indexes over what is not yet cleared and has a key: one in the order in which results fall due, one for
+-- the check that no other run needs the object. They hold no more of a row than finds it, for the application writes them:
+-- no run id, which only orders results of one moment, and 8 bytes of the key. The status stays a part of the first: runs
+-- that failed with a key are never cleared, and each pass would read them all. Ours are known by their comment, which
+-- holds what they are over; a name that another index has taken gets the table's number behind it.
 create or replace function retention._index_plan()
 returns table (purpose text, name text, columns text, mark text, is_there boolean)
 language sql
@@ -253,7 +255,6 @@ as $$
       quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
       retention._candidate(a.columns, false) as is_candidate,
       retention._instant(a.columns -> 'completed_at') as completed_at,
-      quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
       quote_ident(a.columns -> 'key' ->> 'name') as key,
       quote_ident(a.columns -> 'cleared_at' ->> 'name') as cleared_at
     from retention.adapter a
@@ -263,13 +264,13 @@ as $$
       'retention_live' as purpose,
       format(
         '(%s) where %s is null and %s',
-        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id), n.cleared_at, n.is_candidate
+        concat_ws(', ', n.tenant_id, n.completed_at), n.cleared_at, n.is_candidate
       ) as columns
     from named n
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s) where %s is null', retention._indexed_key(n.key), n.cleared_at)
+      format('(%s) where %s is null and %s is not null', retention._hash_expression(n.key), n.cleared_at, n.key)
     from named n
   )
   select w.purpose,

@@ -1,6 +1,6 @@
 /*
-The two indexes on the application's table that every pass, claim and comparison reads in order. Without one of them each
-of those would read the whole table, so that nothing is begun.
+The two indexes on the application's table: every pass reads one of them in order, and every claim looks up its keys in the
+other. Without one of them each of those would read the whole table, so that nothing is begun.
 */
 
 -- Which of the indexes that were adopted are not there by now, or not valid, by name; null: none. An index is known by

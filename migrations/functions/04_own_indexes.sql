@@ -38,6 +38,8 @@ where missing * 2 > looked
   and missing_confirmed_at is null
   and (looked >= 5 or missing_keys[1] ~ '^(/|[a-z0-9]+://)');
 
+create index if not exists key_stretch_in_order on retention.key_stretch (copy_id, last_key, place);
+
 create index if not exists ahead_due_at on retention.ahead (due_at);
 
 create index if not exists scan_started_at on retention.scan (started_at);

@@ -57,7 +57,7 @@ begin
   is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
     retention_live says it: only then does the planner use that index.
   due_at: when its retention ends; null: never. is_due: that is over, and it is not held.
-  has_place: it names an object to delete.
+  has_place: it names an object to delete. key_hash: by it, and by no other column, rows are found by their key.
 
   What is the same for every row stands in a select of its own, which Postgres runs once for each statement:
   joined, it would be looked up again for each row. Without a policy for everybody nothing is due.
@@ -72,6 +72,7 @@ begin
       l.retain_until,
       l.bucket,
       l.key,
+      l.key_hash,
       l.etag,
       l.is_candidate,
       l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
@@ -86,8 +87,8 @@ begin
         r.completed_at,
         r.retain_until,
         retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
-        -- One index serves look-ups and comparisons with listings.
         %2$s as key,
+        %3$s as key_hash,
         r.etag,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
@@ -131,7 +132,8 @@ begin
     ) l
     $view$,
     v_candidate,
-    retention._indexed_key('r.key')
+    retention._possible_key('r.key'),
+    retention._hash_expression('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';

@@ -40,7 +40,7 @@ begin
         where r.tenant_id = case when t.tenant_key <> '' then substr(t.tenant_key, 2) end::retention.tenant_id
           and r.is_candidate
           and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
-        order by r.tenant_id, r.completed_at, r.run_id
+        order by r.tenant_id, r.completed_at
         limit 1
       )
       union all
@@ -51,7 +51,7 @@ begin
           and r.tenant_id is null
           and r.is_candidate
           and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
-        order by r.tenant_id, r.completed_at, r.run_id
+        order by r.tenant_id, r.completed_at
         limit 1
       )
     ) n on true

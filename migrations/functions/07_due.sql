@@ -1,5 +1,6 @@
 /*
-Reading what is past its policy: tenant by tenant, oldest first, in the order of one index.
+Reading what is past its policy: tenant by tenant, oldest first, in the order of one index. The index has no run ids: results
+of one moment are read together and sorted.
 */
 
 -- The results of one tenant past a cutoff, oldest first, with what the rules make of each.
@@ -70,6 +71,43 @@ as $$
       and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
     order by r.tenant_id, r.completed_at, r.run_id
     limit p_limit
+  )
+$$;
+
+-- When the first of what _past returns completed; no row: there is none. Asked of each tenant in each part of a pass, so
+-- that it sorts nothing.
+create or replace function retention._first_past(
+  p_tenant_id retention.tenant_id,
+  p_after_completed_at timestamptz,
+  p_after_run_id retention.run_id,
+  p_before timestamptz
+)
+returns table (completed_at timestamptz)
+language sql
+stable
+rows 1
+as $$
+  (
+    select r.completed_at
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at
+    limit 1
+  )
+  union all
+  (
+    select r.completed_at
+    from retention._live r
+    where p_tenant_id is null
+      and r.tenant_id is null
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at
+    limit 1
   )
 $$;
 

@@ -52,17 +52,17 @@ begin
   -- more to give goes on in the next part, among fewer.
   sharing as materialized (
     select t.*,
-      row_number() over (order by r.completed_at, r.run_id)::integer as tenant,
+      row_number() over (order by r.completed_at)::integer as tenant,
       p_rows / count(*) over ()
-        + (row_number() over (order by r.completed_at, r.run_id) <= p_rows % count(*) over ())::integer as share
+        + (row_number() over (order by r.completed_at) <= p_rows % count(*) over ())::integer as share
     from tenant t
-    cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
+    cross join lateral retention._first_past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before) as r (completed_at)
   ),
   -- Columns of a fixed width come first: behind a text each has to be looked for in the row.
   seen as materialized (
     select r.run_id, r.completed_at, r.due_at, t.tenant,
       r.is_due and r.has_place and r.run_id is not null as may_go,
-      -- A key that no store can hold is null here, see _indexed_key.
+      -- A key that no store can hold is null here, see _possible_key.
       r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
       r.is_due and (select exists (select from retention.shared_object)) and exists (

@@ -28,7 +28,8 @@ begin
   cross join lateral (
     select r.run_id, r.completed_at
     from retention._live r
-    where r.key = k.key collate "C"
+    where r.key_hash = retention._key_hash(k.key)
+      and r.key = k.key collate "C"
       and r.bucket = p_bucket
     offset 0
   ) l;
@@ -162,7 +163,8 @@ as $$
     )
   )
   from retention._live r
-  where r.key = p_key collate "C"
+  where r.key_hash = retention._key_hash(p_key)
+    and r.key = p_key collate "C"
     and r.bucket = p_bucket
     and r.run_id = p_run_id
     and r.is_due

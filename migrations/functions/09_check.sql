@@ -64,6 +64,7 @@ as $$
       select count(*) filter (where not r.is_due) as not_due
       from retention._live r
       where p_shared
+        and r.key_hash = retention._key_hash(k.key)
         and r.key = k.key
         and r.bucket = p_batch.bucket
     ) o
@@ -78,8 +79,7 @@ as $$
         count(*) filter (where not r.is_due) as not_due
       from retention._live r
       where r.run_id = u.run_id
-        -- As an expression: by the index over keys it would read all sharers for each.
-        and coalesce(r.key, '') = k.key
+        and r.key = k.key
         and r.bucket = p_batch.bucket
         and r.completed_at between p_batch.oldest and p_batch.newest
     ) s
@@ -139,7 +139,8 @@ begin
         and bool_and(r.is_due) as may_go,
         count(*) as runs
       from retention._live r
-      where r.key = e.key collate "C"
+      where r.key_hash = retention._key_hash(e.key)
+        and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   elsif p_shared then
@@ -158,7 +159,8 @@ begin
         ) as may_go,
         count(*) as runs
       from retention._live r
-      where r.key = e.key collate "C"
+      where r.key_hash = retention._key_hash(e.key)
+        and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   else
@@ -306,7 +308,8 @@ as $$
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]
   from retention._live r
-  where r.key = p_key collate "C"
+  where r.key_hash = retention._key_hash(p_key)
+    and r.key = p_key collate "C"
     and r.bucket = p_bucket
 $$;
 

@@ -34,7 +34,8 @@ begin
   return (
     select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
     from retention._live r
-    where r.key = p_key collate "C"
+    where r.key_hash = retention._key_hash(p_key)
+      and r.key = p_key collate "C"
       and r.bucket = p_bucket
       and r.etag is not null
   );
@@ -73,7 +74,8 @@ begin
     cross join lateral (
       select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1]) as condition
       from retention._live r
-      where r.key = d.key
+      where r.key_hash = retention._key_hash(d.key)
+        and r.key = d.key
         and r.bucket = p_batch.bucket
         and r.etag is not null
     ) o
@@ -311,7 +313,8 @@ as $$
     else exists (
       select
       from retention._live l
-      where l.key = p_key collate "C"
+      where l.key_hash = retention._key_hash(p_key)
+        and l.key = p_key collate "C"
         and l.bucket = p_bucket
     )
   end

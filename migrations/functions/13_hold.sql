@@ -92,7 +92,8 @@ begin
       cross join lateral (
         select r.run_id, r.tenant_id
         from retention._live r
-        where r.key = a.key collate "C"
+        where r.key_hash = retention._key_hash(a.key)
+          and r.key = a.key collate "C"
           and r.bucket = a.bucket
         offset 0
       ) r

@@ -13,6 +13,7 @@ as $$
   select min(o.run_id::text)
   from retention._live o
   where (select s.check_shared_objects from retention.setting s)
+    and o.key_hash = retention._key_hash(p_key)
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id

@@ -22,6 +22,7 @@ as $$
     select count(*) filter (where not r.is_due) as not_due, count(*) as runs
     from retention._live r
     where (select s.check_shared_objects from retention.setting s)
+      and r.key_hash = retention._key_hash(k.key)
       and r.key = k.key
       and r.bucket = k.bucket
   ) o

@@ -152,7 +152,8 @@ begin
   cross join lateral (
     select array_agg(o.bucket) as buckets
     from retention._live o
-    where o.key = k.key collate "C"
+    where o.key_hash = retention._key_hash(k.key)
+      and o.key = k.key collate "C"
       and not o.is_due
   ) o
   cross join lateral (

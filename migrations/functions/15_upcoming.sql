@@ -127,7 +127,8 @@ begin
             )
           )
           from retention._live o
-          where o.key = f.key collate "C"
+          where o.key_hash = retention._key_hash(f.key)
+            and o.key = f.key collate "C"
             and o.bucket = f.bucket
             and o.run_id <> f.run_id
         )

@@ -50,7 +50,8 @@ begin
       when exists (
         select
         from retention._live r
-        where r.key = k.key collate "C"
+        where r.key_hash = retention._key_hash(k.key)
+          and r.key = k.key collate "C"
           and coalesce(r.bucket, p_bucket) = p_bucket
       )
       then 'has_run'

@@ -1,8 +1,8 @@
 /*
 Drift: the row and the bucket disagree. reconcile --verify streams a bucket's sorted listing and asks,
 page by page, what the rows say of that stretch of keys; nothing is open while S3 lists. Live rows are
-found by the index on the key. A listed key without a live row is set aside in retention.stray and
-looked up among the cleared rows once, at the end.
+found by a sorted copy of their keys (17_key_order). A listed key without a live row is set aside in
+retention.stray and looked up among the cleared rows once, at the end.
 */
 
 -- Names a verify and says when it began. What completed after before, within the last hour, is not judged: its
@@ -21,9 +21,8 @@ begin
 end
 $$;
 
--- Sets listed keys aside that no live row points at. p_keys is in the order of bytes. One range of the
--- index on the key is read and looked up by hash: key by key, it would be a thousand probes.
--- Called by compare_listing alone.
+-- Sets listed keys aside that no live row points at: one probe for each key. Not by the copy of the keys: a row that
+-- is younger than it needs its object too. Called by compare_listing alone.
 create or replace function retention._set_aside(
   p_verify_id uuid,
   p_bucket text,
@@ -35,7 +34,7 @@ create or replace function retention._set_aside(
 returns void
 language plpgsql
 set enable_seqscan = off
-set enable_nestloop = off
+set enable_hashjoin = off
 set enable_mergejoin = off
 set max_parallel_workers_per_gather = 0
 set jit = off
@@ -47,9 +46,8 @@ begin
   where not exists (
     select
     from retention._live r
-    where r.key = k.key collate "C"
-      and r.key >= p_keys[1] collate "C"
-      and r.key <= p_keys[cardinality(p_keys)] collate "C"
+    where r.key_hash = retention._key_hash(k.key)
+      and r.key = k.key collate "C"
       and r.bucket = p_bucket
   )
   on conflict do nothing;
@@ -63,7 +61,8 @@ $$;
 -- because their object may be younger than the listing, and so are rows that were written at p_as_of or later (null: none;
 -- an application's table without updated_at tells nothing of it). At least 1,000 rows come back where there are so
 -- many; then there may be more after the last key. Listed keys without a live row are set aside under
--- p_verify_id.
+-- p_verify_id. The first question for a bucket and a prefix copies the keys of the bucket's live rows in their order
+-- (retention.key_copy): it reads the table once. What becomes live after that, or gets another key, is not judged.
 -- For operators.
 create or replace function retention.compare_listing(
   p_verify_id uuid,
@@ -83,15 +82,7 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
--- In the order of the index, and no further than its first thousand: what is missing may be millions.
-set enable_seqscan = off
-set enable_bitmapscan = off
-set enable_sort = off
-set jit = off
--- Only an end of the stretch that the planner sees ends the range that is read.
-set plan_cache_mode = force_custom_plan
 as $$
-#variable_conflict use_column
 begin
   perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
@@ -99,27 +90,12 @@ begin
   end if;
 
   return query
-  select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
-  from retention._live r
-  where r.key > coalesce(p_after, '') collate "C"
-    and r.key >= p_prefix collate "C"
-    and (p_until is null or r.key <= p_until collate "C")
-    and starts_with(r.key, p_prefix)
-    and r.bucket = p_bucket
-    and r.is_candidate
-    and r.completed_at < p_before
-    and (
-      p_as_of is null
-      or not exists (
-        select
-        from retention.result x
-        where x.run_id = r.run_id
-          and x.updated_at >= p_as_of
-      )
-    )
-    -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
-    and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
-  order by r.key
+  select n.run_id, n.key, n.is_due
+  from retention._not_listed(
+    retention._copy_keys(p_verify_id, p_bucket, coalesce(p_prefix, ''), p_before),
+    p_bucket, p_after, p_until, p_keys, p_before, p_as_of
+  ) n
+  order by n.key collate "C"
   fetch first 1000 rows with ties;
 end
 $$;
@@ -181,7 +157,7 @@ begin
 end
 $$;
 
--- Removes what a verify set aside, and what verifies of more than 2 days ago left behind without progress to go on with.
+-- Removes what a verify set aside and copied, and what verifies of more than 2 days ago left behind without progress to go on with.
 -- For operators.
 create or replace function retention.forget_strays(p_verify_id uuid)
 returns void
@@ -192,7 +168,8 @@ as $$
   delete from retention.stray s
   where s.verify_id = p_verify_id
     or s.noted_at < now() - interval '2 days'
-    and s.verify_id not in (select r.verify_id from retention.verify_run r)
+    and s.verify_id not in (select r.verify_id from retention.verify_run r);
+  select retention._forget_copies(p_verify_id);
 $$;
 
 -- Notes what S3 says of a bucket. p_versioning: off, enabled or suspended.

@@ -126,6 +126,7 @@ as $$
   delete from retention.stray s where s.verify_id = p_verify_id;
   delete from retention.verify_listed l where l.verify_id = p_verify_id;
   delete from retention.verify_run r where r.verify_id = p_verify_id;
+  select retention._forget_copies(p_verify_id);
 $$;
 
 -- Whether a run is still p_holder's, and that it is worked on now.

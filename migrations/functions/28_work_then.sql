@@ -26,7 +26,8 @@ begin
   for v_other in
     select l.run_id, l.tenant_id::text as tenant_id, l.completed_at, l.retain_until::timestamptz as retain_until, l.due_at
     from retention._live l
-    where l.key = p_key collate "C"
+    where l.key_hash = retention._key_hash(p_key)
+      and l.key = p_key collate "C"
       and l.bucket = p_bucket
       and l.run_id <> p_run_id
     limit 1000

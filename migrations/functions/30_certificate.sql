@@ -138,7 +138,8 @@ begin
   elsif (select s.check_shared_objects from retention.setting s) and exists (
     select
     from retention._live o
-    where o.key = v_live.key collate "C"
+    where o.key_hash = v_live.key_hash
+      and o.key = v_live.key collate "C"
       and o.bucket = v_live.bucket
       and o.run_id <> p_run_id
       and not o.is_due

@@ -9,6 +9,7 @@ export const webhookMessage = z.object({
     'retention.resumed',
     'retention.surge',
     'retention.dead',
+    'retention.canary',
     'retention.sealed',
     'retention.test',
   ]),

@@ -52,6 +52,8 @@ function sayMessage(kind: string, payload: Payload): string {
       return `${results_} set aside as surge ${String(surge)}. See: retention surge show ${String(surge)}`;
     case 'dead':
       return `${results_} dead in bucket ${String(bucket)}: ${String(code)}. See: retention status`;
+    case 'canary':
+      return `The canary fails in bucket ${String(bucket)}: ${String(code)}. See: retention status`;
     case 'sealed':
       return `Seal ${String(seal)}: keep ${String(seal)}-${String(digest)}`;
     default:

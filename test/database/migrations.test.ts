@@ -182,10 +182,10 @@ describeDatabase('the migrations', () => {
         { name: 'retention_live', is_valid: true },
       ]);
       expect(indexes[0]?.definition).toMatch(
-        /result_s3_key.*WHERE \(result_cleared_at IS NULL\)/su,
+        /hashtextextended.*result_s3_key.*WHERE \(\(result_cleared_at IS NULL\) AND \(result_s3_key IS NOT NULL\)\)/su,
       );
       expect(indexes[1]?.definition).toMatch(
-        /\(tenant_id, completed_at, run_id\) WHERE .*result_cleared_at IS NULL/,
+        /\(tenant_id, completed_at\) WHERE .*result_cleared_at IS NULL/,
       );
       await migrate(database, 'down');
       expect(

@@ -177,9 +177,9 @@ const OPERATORS_ALONE = (
 
 /** What the listener may and observers may not: it changes something. */
 const LISTENERS_WORK = (
-    'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due ' +
-    'note_bucket note_look note_seals_written postpone pulse seal_now seals_to_write settle claim_messages settle_message split stamp_again tick ' +
-    'try_stamp begin_canary note_canary'
+  'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due ' +
+  'note_bucket note_look note_seals_written postpone pulse seal_now seals_to_write settle claim_messages settle_message split stamp_again tick ' +
+  'try_stamp begin_canary note_canary'
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
@@ -197,10 +197,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-    'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
-    'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
-    'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
-    'verify_listed verify_part verify_run verify_stretch attention webhook canary'
+  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
+  'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
+  'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
+  'verify_listed verify_part verify_run verify_stretch attention webhook canary key_copy key_stretch'
 )
   .split(' ')
   .map((name) => `retention.${name}`);

@@ -14,6 +14,8 @@ const PAGE = 1_000;
 let listed: readonly string[] = [];
 let deleteRequests = 0;
 let times: { readonly at: number; readonly keys: number }[] = [];
+/** One of so many requests to delete is refused for a moment; 0: none. */
+let refuseOneOf = 0;
 
 function answer(request: IncomingMessage, response: ServerResponse, body: string): void {
   const url = new URL(request.url ?? '/', 'http://null');
@@ -21,7 +23,9 @@ function answer(request: IncomingMessage, response: ServerResponse, body: string
   if (method === 'POST') {
     deleteRequests += 1;
     times.push({ at: performance.now(), keys: body.split('<Key>').length - 1 });
-    reply(response, deleteResult(body));
+    if (refuseOneOf > 0 && deleteRequests % refuseOneOf === 0) {
+      response.writeHead(503).end(SLOW_DOWN);
+    } else reply(response, deleteResult(body));
   } else if (method === 'DELETE') {
     deleteRequests += 1;
     response.writeHead(204, HEADERS).end();
@@ -39,6 +43,8 @@ function answer(request: IncomingMessage, response: ServerResponse, body: string
 
 const HEADERS = { 'x-amz-request-id': 'null', 'content-type': 'application/xml' };
 const DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n';
+
+const SLOW_DOWN = `${DECLARATION}<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>`;
 
 function reply(response: ServerResponse, xml: string): void {
   const body = DECLARATION + xml;
@@ -96,16 +102,29 @@ const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 
-/** Questions: where it is, how many requests deleted, when each came with how many keys, and the keys to list, one a line in a file. */
-answerQuestions(
-  async (question: { list?: string; requests?: true; times?: true; forget?: true }) => {
-    if (question.list !== undefined) {
-      listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
-      return { keys: listed.length };
-    }
-    if (question.times === true) return { times };
-    if (question.forget === true) times = [];
-    if (question.requests === true) return { requests: deleteRequests };
-    return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
-  },
-);
+interface Question {
+  readonly list?: string;
+  readonly requests?: true;
+  readonly times?: true;
+  readonly forget?: true;
+  readonly refuseOneOf?: number;
+}
+
+/**
+ * Questions: where it is, how many requests deleted, when each came with how many keys, how many to refuse, and the keys
+ * to list, one a line in a file.
+ */
+answerQuestions(async (question: Question) => {
+  if (question.refuseOneOf !== undefined) {
+    ({ refuseOneOf } = question);
+    return {};
+  }
+  if (question.list !== undefined) {
+    listed = readFileSync(question.list, 'utf8').trimEnd().split('\n').toSorted();
+    return { keys: listed.length };
+  }
+  if (question.times === true) return { times };
+  if (question.forget === true) times = [];
+  if (question.requests === true) return { requests: deleteRequests };
+  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+});

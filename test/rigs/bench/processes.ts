@@ -24,10 +24,10 @@ export async function startPart(name: string, isApart = false): Promise<Part> {
   const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
   const env = { ...process.env, ...PLAIN_AWS };
   const child = fork(file, { env, stdio: 'inherit', detached: isApart });
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${name} ended`)));
+  ended.catch(() => undefined);
   const ask = async <Answer>(question: object): Promise<Answer> => {
     const answered = once(child, 'message');
-    const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${name} ended`)));
-    ended.catch(() => undefined);
     child.send(question);
     const [answer] = (await Promise.race([answered, ended])) as [Answer | { failed: string }];
     if (typeof answer === 'object' && answer !== null && 'failed' in answer) {

@@ -7,6 +7,7 @@ import { cost } from './scenarios/cost.ts';
 import { drain } from './scenarios/drain.ts';
 import { flagGrowth } from './scenarios/flag-growth.ts';
 import { flagThroughput } from './scenarios/flag-throughput.ts';
+import { footprint } from './scenarios/footprint.ts';
 import { idle } from './scenarios/idle.ts';
 import { listeners } from './scenarios/listeners.ts';
 import { looks } from './scenarios/looks.ts';
@@ -16,6 +17,7 @@ import { reconcile } from './scenarios/reconcile.ts';
 import { start } from './scenarios/start.ts';
 import { verify } from './scenarios/verify.ts';
 import { watch } from './scenarios/watch.ts';
+import { year } from './scenarios/year.ts';
 
 /** In the order in which they run. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -36,4 +38,6 @@ export const SCENARIOS: readonly Scenario[] = [
   bloat,
   idle,
   watch,
+  footprint,
+  year,
 ];
