@@ -25,7 +25,7 @@ export const codeMutations = [
     name: 'every bucket is allowed',
     promise: 1,
     edits: one(
-      'migrations/functions/09_claim.sql',
+      'migrations/functions/09_next_batch.sql',
       '(p_buckets is null or k.bucket = any (p_buckets))',
       'true',
     ),

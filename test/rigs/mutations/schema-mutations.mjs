@@ -10,6 +10,7 @@ const TICK = `${FOLDER}/08_tick.sql`;
 const APART = `${FOLDER}/09_apart.sql`;
 const CHECK = `${FOLDER}/09_check.sql`;
 const CLAIM = `${FOLDER}/09_claim.sql`;
+const NEXT = `${FOLDER}/09_next_batch.sql`;
 const SETTLE = `${FOLDER}/10_settle.sql`;
 const STAMP = `${FOLDER}/10_stamp.sql`;
 const FAILURES = `${FOLDER}/10_failures.sql`;
@@ -483,10 +484,10 @@ export const schemaMutations = [
     name: 'leases that have run out are not taken over',
     promise: 2,
     edits: one(
-      CLAIM,
-      '      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
-      '        and b.lease is null\n' +
-        '      order by b.visible_at, b.batch_id\n      limit 1\n      for update skip locked;\n    else',
+      NEXT,
+      '    order by b.visible_at, b.batch_id\n    limit 1\n    for update skip locked;\n    return',
+      '      and b.lease is null\n' +
+        '    order by b.visible_at, b.batch_id\n    limit 1\n    for update skip locked;\n    return',
     ),
     testFile: LEASE_TEST,
     test: 'a lease that has run out is taken over, with everything that is in the batch',
@@ -763,7 +764,7 @@ export const schemaMutations = [
   {
     name: 'a paused bucket is not passed by',
     promise: 6,
-    edits: one(CLAIM, 'or k.paused_until <= clock_timestamp())\n      and', 'or true)\n      and'),
+    edits: one(NEXT, 'or k.paused_until <= clock_timestamp())\n      and', 'or true)\n      and'),
     testFile: LEASE_TEST,
     test: 'are passed by while their bucket is paused, and no other is',
   },
@@ -864,9 +865,9 @@ export const schemaMutations = [
     name: 'a batch is not locked while it is leased',
     promise: 8,
     edits: one(
-      CLAIM,
-      '      limit 1\n      for update skip locked;\n    else',
-      '      limit 1;\n    else',
+      NEXT,
+      '    limit 1\n    for update skip locked;\n    return',
+      '    limit 1;\n    return',
     ),
     testFile: LEASE_TEST,
     test: 'listeners that claim at the same time get a batch each',
