@@ -71,7 +71,7 @@ export async function setReceiptKeys({
   receiptKeys,
 }: ProofRequest & { readonly receiptKeys: 'plain' | 'hashed' }): Promise<readonly string[]> {
   if (!['plain', 'hashed'].includes(receiptKeys)) {
-    throw new UsageError(`receipt keys: expected plain or hashed; given ${String(receiptKeys)}`);
+    throw new UsageError(`receipt keys: expected plain or hashed; given ${receiptKeys}`);
   }
   return withStore({ config, logger, mustWrite: true }, (store) =>
     store.configure({ receiptKeys }),

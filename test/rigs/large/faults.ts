@@ -28,7 +28,7 @@ where a.application_name like 'retention%'
  */
 export function drawFaults(ground: Ground): { readonly end: () => Promise<number> } {
   const draws = createDraws(1, 1);
-  let isOver = false;
+  const over = new AbortController();
   let turns = 0;
   const change = (): void => {
     const draw: DrawWeather | undefined = WEATHER[draws.pick(WEATHERS)];
@@ -38,7 +38,7 @@ export function drawFaults(ground: Ground): { readonly end: () => Promise<number
     );
   };
   const strike = async (): Promise<void> => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       change();
       turns += 1;
       if (turns % 5 === 0) await ground.sql(END_SESSIONS);
@@ -55,7 +55,7 @@ export function drawFaults(ground: Ground): { readonly end: () => Promise<number
   const striking = strike();
   return {
     end: async () => {
-      isOver = true;
+      over.abort();
       await striking;
       ground.proxy.heal();
       await ground.sql('update retention.batch set visible_at = now() where lease is not null');

@@ -190,7 +190,7 @@ class LargeGround implements Ground {
     for (let index = 0; index < LISTENERS; index += 1) await this.#startListener();
   };
 
-  #startListener = async (): Promise<void> => {
+  readonly #startListener = async (): Promise<void> => {
     const listener = startCli(['listen'], { env: { ...this.#env, RETENTION_HTTP_PORT: '0' } });
     this.#listeners.push(listener);
     await listener.waitForLine(/Starting Retention Loop/u, 60_000);

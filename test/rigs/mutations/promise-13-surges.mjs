@@ -111,7 +111,7 @@ export const surgeMutations = [
   {
     name: 'the policies can be emptied at once',
     promise: 13,
-    edits: one(NOT_EMPTIED, "'policy', 'setting', 'adapter'", "'setting', 'adapter'"),
+    edits: one(NOT_EMPTIED, "array['policy', 'batch'", "array['batch'"),
     testFile: 'test/database/emptied-tables.test.ts',
     test: 'policies, settings and what the reactor knows of itself cannot be emptied at once',
   },

@@ -645,7 +645,7 @@ export const schemaMutations = [
   {
     name: 'a key that begins with the mark of a whole one is packed like any other',
     promise: 3,
-    edits: one(WORDS, String.raw` or starts_with(p_key, E'\x02') then`, ' then'),
+    edits: one(WORDS, String.raw` or starts_with(p_key, E'\x02') or`, ' or'),
     testFile: BATCHES_TEST,
     test: 'gives back the key that it was made of, whatever that and the run id are',
   },
