@@ -60,7 +60,12 @@ export function makeReleaseFolder(...programs: readonly string[]): ReleaseFolder
     },
     run: (step, variables = {}) =>
       new Promise((resolve, reject) => {
-        const options = { cwd: path, env: { ...env, ...variables }, timeout: 120_000 };
+        const options = {
+          cwd: path,
+          env: { ...env, ...variables },
+          timeout: 120_000,
+          maxBuffer: 16 * 1024 ** 2,
+        };
         const shell = ['-e', '-o', 'pipefail', '-c', step];
         execFile('bash', shell, options, (error, stdout, stderr) => {
           const code = error === null ? 0 : error.code;
