@@ -41,7 +41,7 @@ export interface Patience {
  *
  * @param name the command, such as `migrate up`.
  */
-export function sayStillAtWork(name: string): Patience {
+function sayStillAtWork(name: string): Patience {
   const beganAt = performance.now();
   let wait = canRedraw(process.stderr) ? FIRST_ON_TERMINAL : FIRST_IN_LOG;
   let seen = writtenBytes();

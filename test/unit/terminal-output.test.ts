@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { openTable, printTable } from '../../src/cli/output.ts';
-import { describeProgress } from '../../src/cli/progress.ts';
+import { describeProgress } from '../../src/cli/progress-words.ts';
 import { canRedraw, cutLine, wrapText } from '../../src/cli/terminal.ts';
 
 describe('a table', () => {
