@@ -52,7 +52,7 @@ export async function subscribe(request: SubscribeRequest): Promise<EventSubscri
   const { config, logger = silentLogger, channels = CHANNELS, onEvent } = request;
   const wrong = channels.find((name) => !CHANNELS.includes(name));
   if (channels.length === 0 || wrong !== undefined) {
-    const given = wrong === undefined ? 'none' : `"${String(wrong)}"`;
+    const given = wrong === undefined ? 'none' : `"${wrong}"`;
     throw new UsageError(`subscribe: expected channels of ${CHANNELS.join(', ')}; given ${given}`);
   }
   const database = openPool(config, logger, {

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { CHANNEL_SCHEMAS, type Channel } from './channels.ts';
-import * as people from './people-documents.ts';
-import * as proof from './proof-documents.ts';
+import { PEOPLE_DOCUMENTS } from './people-documents.ts';
+import { PROOF_DOCUMENTS } from './proof-documents.ts';
 import { webhookMessage } from './webhook.ts';
-import * as work from './work-documents.ts';
+import { WORK_DOCUMENTS, error, statusJson } from './work-documents.ts';
 
 export {
   type Channel,
@@ -14,51 +14,9 @@ export {
 
 /** The schema of the document that each command prints with `--json`, by its words. */
 export const DOCUMENT_SCHEMAS = {
-  'approval approve': people.approvalApprove,
-  'approval list': people.approvalList,
-  'approval withdraw': people.approvalWithdraw,
-  'bucket confirm': people.bucketConfirm,
-  'bucket forget': people.bucketChange,
-  'bucket list': people.bucketList,
-  'bucket set': people.bucketChange,
-  certificate: proof.certificate,
-  doctor: work.findings,
-  explain: work.explain,
-  'fence accept': people.fence,
-  'fence show': people.fence,
-  'guard list': people.guardList,
-  'guard set': people.guardSet,
-  halt: work.halt,
-  history: proof.history,
-  'hold list': people.holdList,
-  'hold place': people.holdPlace,
-  'hold release': people.holdRelease,
-  init: work.findings,
-  'keeper add': people.keeperAdd,
-  'keeper list': people.keeperList,
-  'keeper remove': people.keeperRemove,
-  'migrate status': work.migrateStatus,
-  orphans: proof.orphans,
-  'policy confirm': people.policyConfirm,
-  'policy list': people.policyList,
-  'policy set': people.policyEffect,
-  'policy unset': people.policyEffect,
-  'proof export': proof.proofExport,
-  'proof head': proof.proofHead,
-  'proof key': proof.proofKey,
-  'proof receipt-keys': proof.proofReceiptKeys,
-  'proof verify': proof.proofVerify,
-  reconcile: work.reconcile,
-  restore: work.restore,
-  resume: work.resume,
-  retry: work.retry,
-  status: work.status,
-  'surge list': people.surgeList,
-  'surge release': people.surgeRelease,
-  'surge show': people.surgeShow,
-  upcoming: work.upcoming,
-  watch: work.watch,
-  'webhook test': people.webhookTest,
+  ...PEOPLE_DOCUMENTS,
+  ...PROOF_DOCUMENTS,
+  ...WORK_DOCUMENTS,
 } as const;
 
 /** The words of a command that prints a document. */
@@ -70,10 +28,10 @@ export type Documents = {
 };
 
 /** What a command prints with `--json` that failed. */
-export type ErrorDocument = Readonly<z.infer<typeof work.error>>;
+export type ErrorDocument = Readonly<z.infer<typeof error>>;
 
 /** The document of `/status.json`. */
-export type StatusJson = Readonly<z.infer<typeof work.statusJson>>;
+export type StatusJson = Readonly<z.infer<typeof statusJson>>;
 
 /** What is posted to a webhook. */
 export type WebhookMessage = Readonly<z.infer<typeof webhookMessage>>;
@@ -82,9 +40,9 @@ export type WebhookMessage = Readonly<z.infer<typeof webhookMessage>>;
 export const SCHEMAS = {
   ...CHANNEL_SCHEMAS,
   ...DOCUMENT_SCHEMAS,
-  'status.json': work.statusJson,
+  'status.json': statusJson,
   webhook: webhookMessage,
-  error: work.error,
+  error,
 } as const;
 
 /** What has a schema. */

@@ -17,17 +17,17 @@ const policy = z.object({
   confirmed_by: text.nullable(),
 });
 
-export const policyList = z.object({ policies: z.array(policy) });
+const policyList = z.object({ policies: z.array(policy) });
 
-export const policyEffect = z.object({
+const policyEffect = z.object({
   tenant_id: text,
   policy: policy.nullable(),
   results: count,
 });
 
-export const policyConfirm = z.object({ policies: z.array(policyEffect) });
+const policyConfirm = z.object({ policies: z.array(policyEffect) });
 
-export const holdPlace = z.object({
+const holdPlace = z.object({
   holds: z.array(
     z.object({
       hold_id: id,
@@ -44,11 +44,11 @@ export const holdPlace = z.object({
   too_late: count,
 });
 
-export const holdRelease = z.object({
+const holdRelease = z.object({
   holds: z.array(z.object({ hold_id: id, released: z.boolean(), due: count.nullable() })),
 });
 
-export const holdList = z.object({
+const holdList = z.object({
   holds: z.array(
     z.object({
       hold_id: id,
@@ -86,9 +86,9 @@ const surge = z.object({
   remedy: text.nullable(),
 });
 
-export const surgeList = z.object({ surges: z.array(surge) });
+const surgeList = z.object({ surges: z.array(surge) });
 
-export const surgeShow = z.object({
+const surgeShow = z.object({
   surge: surge.nullable(),
   groups: z.array(
     z.object({
@@ -113,7 +113,7 @@ export const surgeShow = z.object({
   ),
 });
 
-export const surgeRelease = z.object({ surge_id: id, tenant_id: text.nullable(), released: count });
+const surgeRelease = z.object({ surge_id: id, tenant_id: text.nullable(), released: count });
 
 const approval = z.object({
   approval_id: id,
@@ -131,17 +131,17 @@ const approval = z.object({
   withdrawn_at: date.nullable(),
 });
 
-export const approvalList = z.object({ approvals: z.array(approval) });
+const approvalList = z.object({ approvals: z.array(approval) });
 
-export const approvalApprove = z.object({ approved: z.boolean(), approval: approval.optional() });
+const approvalApprove = z.object({ approved: z.boolean(), approval: approval.optional() });
 
-export const approvalWithdraw = z.object({ withdrawn: z.boolean() });
+const approvalWithdraw = z.object({ withdrawn: z.boolean() });
 
-export const guardList = z.object({
+const guardList = z.object({
   guards: z.array(z.object({ name: text, value: text, meaning: text })),
 });
 
-export const guardSet = z.object({ name: text, before: text.nullable(), value: text });
+const guardSet = z.object({ name: text, before: text.nullable(), value: text });
 
 const keeper = z.object({
   keeper_id: id,
@@ -156,11 +156,11 @@ const keeper = z.object({
   remedy: text.nullable(),
 });
 
-export const keeperAdd = z.object({ keeper: keeper.optional() });
+const keeperAdd = z.object({ keeper: keeper.optional() });
 
-export const keeperRemove = z.object({ removed: count });
+const keeperRemove = z.object({ removed: count });
 
-export const keeperList = z.object({ keepers: z.array(keeper) });
+const keeperList = z.object({ keepers: z.array(keeper) });
 
 const bucket = z.object({
   bucket: text,
@@ -180,17 +180,17 @@ const bucket = z.object({
   missing: count,
 });
 
-export const bucketList = z.object({ buckets: z.array(bucket) });
+const bucketList = z.object({ buckets: z.array(bucket) });
 
-export const bucketChange = z.object({ bucket: bucket.nullable() });
+const bucketChange = z.object({ bucket: bucket.nullable() });
 
-export const bucketConfirm = z.object({
+const bucketConfirm = z.object({
   bucket: text,
   confirmed: z.literal(true),
   reasons: gateReasons,
 });
 
-export const fence = z.object({
+const fence = z.object({
   fence: z.object({
     is_copy: z.boolean(),
     because: text.nullable(),
@@ -225,4 +225,33 @@ export const fence = z.object({
   }),
 });
 
-export const webhookTest = z.object({ delivered: z.literal(true), webhook_id: text });
+const webhookTest = z.object({ delivered: z.literal(true), webhook_id: text });
+
+/** By the words of the command that prints it. */
+export const PEOPLE_DOCUMENTS = {
+  'approval approve': approvalApprove,
+  'approval list': approvalList,
+  'approval withdraw': approvalWithdraw,
+  'bucket confirm': bucketConfirm,
+  'bucket forget': bucketChange,
+  'bucket list': bucketList,
+  'bucket set': bucketChange,
+  'fence accept': fence,
+  'fence show': fence,
+  'guard list': guardList,
+  'guard set': guardSet,
+  'hold list': holdList,
+  'hold place': holdPlace,
+  'hold release': holdRelease,
+  'keeper add': keeperAdd,
+  'keeper list': keeperList,
+  'keeper remove': keeperRemove,
+  'policy confirm': policyConfirm,
+  'policy list': policyList,
+  'policy set': policyEffect,
+  'policy unset': policyEffect,
+  'surge list': surgeList,
+  'surge release': surgeRelease,
+  'surge show': surgeShow,
+  'webhook test': webhookTest,
+} as const;

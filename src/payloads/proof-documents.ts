@@ -3,7 +3,7 @@ import { anyRow, count, date, digest, head, id, text } from './fields.ts';
 
 /** Documents about what went, and who changed what. */
 
-export const history = z.object({
+const history = z.object({
   has_more: z.boolean(),
   history: z.array(
     z.object({
@@ -27,7 +27,7 @@ export const history = z.object({
 
 const counts = { seals: count, receipts: count, results: count, changes: count };
 
-export const proofVerify = z.object({
+const proofVerify = z.object({
   holds: z.boolean(),
   ...counts,
   pruned: count,
@@ -54,25 +54,25 @@ export const proofVerify = z.object({
 });
 
 /** As an object of RETENTION_SEAL_BUCKET has it. */
-export const proofHead = z.union([head, z.object({ seal: z.literal(0), digest: z.null() })]);
+const proofHead = z.union([head, z.object({ seal: z.literal(0), digest: z.null() })]);
 
-export const proofExport = z.object({
+const proofExport = z.object({
   file: text,
   ...counts,
   head: head.nullable(),
   unsealed_because: text.nullable(),
 });
 
-export const proofKey = z.object({ key_file: text, public_key: text, sha256: text });
+const proofKey = z.object({ key_file: text, public_key: text, sha256: text });
 
-export const proofReceiptKeys = z.object({
+const proofReceiptKeys = z.object({
   receipt_keys: z.enum(['plain', 'hashed']),
   changed: z.boolean(),
 });
 
 const perCategory = z.record(z.string(), count);
 
-export const certificate = z.object({
+const certificate = z.object({
   folder: text,
   certificate: z.literal('retention-reactor/1'),
   product: text,
@@ -103,7 +103,7 @@ export const certificate = z.object({
 
 const listed = { list: text, bucket: text, prefix: text, listed: count };
 
-export const orphans = z.union([
+const orphans = z.union([
   z.object({
     ...listed,
     list_id: text,
@@ -147,3 +147,15 @@ export const orphans = z.union([
     ),
   }),
 ]);
+
+/** By the words of the command that prints it. */
+export const PROOF_DOCUMENTS = {
+  certificate: certificate,
+  history,
+  orphans: orphans,
+  'proof export': proofExport,
+  'proof head': proofHead,
+  'proof key': proofKey,
+  'proof receipt-keys': proofReceiptKeys,
+  'proof verify': proofVerify,
+} as const;

@@ -64,7 +64,7 @@ const waitCause = z.object({
 });
 
 /** With `--watch`, each line is the row alone. */
-export const status = statusRow.extend({
+const status = statusRow.extend({
   variables: z.array(variable).optional(),
   not_allowed: z.array(waitCause).optional(),
 });
@@ -156,7 +156,7 @@ const verified = {
   buckets_passed_by: z.array(text).optional(),
 };
 
-export const reconcile = z.discriminatedUnion('dry_run', [
+const reconcile = z.discriminatedUnion('dry_run', [
   z.object({
     dry_run: z.literal(false),
     flagged: count,
@@ -229,7 +229,7 @@ const explained = {
 };
 
 /** With `--at`, the document has `at`, and its runs are as they were then. */
-export const explain = z.object({
+const explain = z.object({
   at: date.optional(),
   runs: z.array(
     z.union([
@@ -257,7 +257,7 @@ export const explain = z.object({
   ),
 });
 
-export const upcoming = z.object({
+const upcoming = z.object({
   days: count,
   tenant_id: text.nullable(),
   results: count,
@@ -273,14 +273,14 @@ export const upcoming = z.object({
 });
 
 /** One line of `watch --json`. */
-export const watch = z.union([
+const watch = z.union([
   z.object({ at: date, channel: text, payload: anyRow }),
   z.object({ at: date, channel: text, raw: text }),
 ]);
 
-export const retry = z.object({ revived: count });
+const retry = z.object({ revived: count });
 
-export const restore = z.object({ restored: count, failed: count, runs: z.array(anyRow) });
+const restore = z.object({ restored: count, failed: count, runs: z.array(anyRow) });
 
 const checks = z.array(
   z.object({
@@ -291,17 +291,17 @@ const checks = z.array(
   }),
 );
 
-export const findings = z.object({ ok: z.boolean(), checks });
+const findings = z.object({ ok: z.boolean(), checks });
 
-export const migrateStatus = z.object({
+const migrateStatus = z.object({
   applied: z.array(z.object({ name: text, at: date })),
   pending: z.array(text),
   unknown: z.array(text),
 });
 
-export const halt = z.object({ halted: z.boolean(), reasons: gateReasons });
+const halt = z.object({ halted: z.boolean(), reasons: gateReasons });
 
-export const resume = z.object({ resumed: z.boolean(), reasons: gateReasons });
+const resume = z.object({ resumed: z.boolean(), reasons: gateReasons });
 
 /** In the place of any document, of a command that failed before it had one. */
 export const error = z.object({
@@ -312,3 +312,19 @@ export const error = z.object({
     exit_code: z.int(),
   }),
 });
+
+/** By the words of the command that prints it. */
+export const WORK_DOCUMENTS = {
+  doctor: findings,
+  explain: explain,
+  halt: halt,
+  init: findings,
+  'migrate status': migrateStatus,
+  reconcile: reconcile,
+  restore: restore,
+  resume: resume,
+  retry: retry,
+  status: status,
+  upcoming: upcoming,
+  watch: watch,
+} as const;

@@ -8,11 +8,11 @@ export interface OpenedStore {
   /** It is there and empty. */
   readonly bucket: string;
   /** Puts a small object. Any way will do, also past the store. */
-  put(key: string): Promise<void>;
+  readonly put: (key: string) => Promise<void>;
   /** The keys of the objects that are there, in any order. */
-  keys(): Promise<readonly string[]>;
+  readonly keys: () => Promise<readonly string[]>;
   /** Takes away what `open` made. Default: nothing is left. */
-  close?(): Promise<void>;
+  readonly close?: () => Promise<void>;
 }
 
 /** What the suite is run with. */

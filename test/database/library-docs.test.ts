@@ -24,7 +24,7 @@ describe('docs/library.md', () => {
 });
 
 describeDatabase('the examples of docs/library.md', () => {
-  const database = useMigrated({ guarded: true });
+  const database = useMigrated();
   let s3: MemoryS3;
   const said: string[] = [];
   const has = (text: string) =>
@@ -57,16 +57,7 @@ describeDatabase('the examples of docs/library.md', () => {
     const { query } = database();
     const { subscription } = await import('../../docs/examples/events.ts');
     await has('0 results are dead');
-    await query(`update retention.setting set surge_guard = 0`);
     await makeResults();
-    await query(`select retention.tick('internal')`);
-    await has('surge');
-    await import('../../docs/examples/decisions.ts');
-    expect(await query('select count(*)::int as open from retention.surge_part')).toEqual([
-      { open: 0 },
-    ]);
-    await subscription.stop();
-    await query(`update retention.setting set surge_guard = null`);
     await import('../../docs/examples/reconcile.ts');
     await has('2 cleared, 0 failed');
     await import('../../docs/examples/questions.ts');
@@ -81,5 +72,14 @@ describeDatabase('the examples of docs/library.md', () => {
     await query('select retention.flag_expired()');
     await has('2 results cleared in dpp-results');
     await reactor.stop();
+    await query(`update retention.setting set surge_guard = 0`);
+    await makeResults();
+    await query('select retention.flag_expired()');
+    await has('surge');
+    await subscription.stop();
+    await import('../../docs/examples/decisions.ts');
+    expect(await query('select count(*)::int as open from retention.surge_part')).toEqual([
+      { open: 0 },
+    ]);
   });
 });

@@ -29,7 +29,12 @@ function contract(target: () => S3Target): void {
       test,
       open: async () => {
         const made = await makeBucket(target());
-        return { store: made.open(), bucket: made.name, put: made.put, keys: made.keys };
+        return {
+          store: made.open(),
+          bucket: made.name,
+          put: (key) => made.put(key),
+          keys: () => made.keys(),
+        };
       },
     });
   });
