@@ -29,6 +29,10 @@ const NOT_FOLLOWED: ReadonlyMap<string, string> = new Map([
   ],
   ['docs/copies.md', 'its commands are played with real copies by test/system/copies-*.test.ts'],
   ['docs/proof.md', 'its commands are those of the operating guide, with other names'],
+  [
+    'docs/migrations.md',
+    'psql and node-pg-migrate run what it shows in test/database/schema-growth.test.ts and scheduling.test.ts',
+  ],
   ['docs/proof-export.md', 'test/database/proof-verify.test.ts runs its script beside an export'],
   ['docs/runbook.ko.md', 'it shows the same as docs/runbook.md, word for word'],
 ]);
