@@ -80,6 +80,7 @@ export default defineConfig({
           name: 'versions',
           include: ['test/rigs/versions/**/*.test.ts'],
           testTimeout: 300_000,
+          hookTimeout: 120_000,
           fileParallelism: false,
         },
       },

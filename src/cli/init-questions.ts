@@ -37,7 +37,7 @@ export async function askForAdoption(given: InitAnswers, look: Look): Promise<Ad
 }
 
 function questions(prompt: Interface): Ask {
-  // An answer never comes once the input has ended, and neither does an error.
+  // Once the input has ended an error comes, or no answer ever: by the version of Node.
   const ended = new Promise<never>((_, reject) => {
     prompt.once('close', () => {
       reject(
@@ -51,7 +51,10 @@ function questions(prompt: Interface): Ask {
   ended.catch(() => undefined);
   return async (question, suggested) => {
     const suffix = suggested === undefined || suggested === '' ? ': ' : ` [${suggested}]: `;
-    const answer = await Promise.race([prompt.question(escapeControls(question + suffix)), ended]);
+    const answer = await Promise.race([
+      prompt.question(escapeControls(question + suffix)).catch(() => ended),
+      ended,
+    ]);
     return answer.trim() === '' ? (suggested ?? '') : answer.trim();
   };
 }

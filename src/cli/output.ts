@@ -184,9 +184,9 @@ export async function confirm(
   }
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    // The input may end (Ctrl-D), and then no answer ever comes.
+    // The input may end (Ctrl-D): by the version of Node an error comes then, or no answer ever.
     const ended = new Promise<string>((resolve) => prompt.once('close', () => resolve('')));
-    const asked = prompt.question(`${escapeControls(question)} [y/N] `);
+    const asked = prompt.question(`${escapeControls(question)} [y/N] `).catch(() => '');
     const answer = await Promise.race([asked, ended]);
     if (/^y(?:es)?$/iu.test(answer.trim())) return;
   } finally {

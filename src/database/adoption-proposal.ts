@@ -249,9 +249,21 @@ async function read<Row>(
   return (await client.query(sql, values)).rows as readonly Row[];
 }
 
-function columnOf({ target, pair: _, ...row }: ProposalRow): ProposedColumn {
-  const { name = null, completed = null, fixed = null } = target ?? {};
-  return { ...row, column: name, completed, fixed };
+function columnOf(row: ProposalRow): ProposedColumn {
+  const { view_column, type, is_given, others, problem, note, samples } = row;
+  const { name = null, completed = null, fixed = null } = row.target ?? {};
+  return {
+    view_column,
+    column: name,
+    type,
+    completed,
+    fixed,
+    is_given,
+    others,
+    problem,
+    note,
+    samples,
+  };
 }
 
 function problemOf({ view_column, is_given, problem, target }: ProposalRow): ReportLine[] {

@@ -29,7 +29,7 @@ export interface ReportLine {
 }
 
 /** What the report consists of, and what it calls. */
-const REPORT = /^0(?:2_columns|2_table|3_proposal|3_report|3_unsupported)\.sql$/u;
+const REPORT = /^0(?:2_columns|2_table|3_proposal|3_report|3_trial|3_unsupported)\.sql$/u;
 
 const INSUFFICIENT_PRIVILEGE = '42501';
 

@@ -34,6 +34,15 @@ describeDatabase('comparing a listing with the rows', () => {
       limit: 10,
     });
 
+  test('a prefix of which every result is cleared is still known, and a mistyped one is not', async () => {
+    const { store, insertRun } = database();
+    await insertRun({ key: 'results/2026-01/a', clearedAgo: '1 day' });
+    expect(await store.hasKeyLike('results/2026-01/')).toBe(true);
+    expect(await store.hasKeyLike('result/2026')).toBe(false);
+    // It is a text and no pattern.
+    expect(await store.hasKeyLike('results/%')).toBe(false);
+  });
+
   test('a row inserted after the listing protects its object', async () => {
     const { store } = database();
     const start = await see('one', 'other', 'third');

@@ -214,7 +214,7 @@ describeDatabase('the commands of an operator', () => {
     await store.placeHolds({ tenantIds: ['acme'], reason: 'audit' });
     const steps = ['migrate', 'down', '--steps', '3'];
     await using asking = startCli(steps, { env: environment(), onTerminal: true });
-    await asking.waitForLine('Migrating down loses 1 active hold');
+    await asking.waitForLine('Migrating down loses 1 active hold', 60_000);
     // The end of the input is no yes.
     asking.type('\u0004');
     expect((await asking.ended()).code).toBe(3);
@@ -279,7 +279,7 @@ describeDatabase('the commands of an operator', () => {
       onTerminal: true,
     });
     const answer = async (question: string, text: string): Promise<void> => {
-      await asking.waitForLine(question);
+      await asking.waitForLine(question, 60_000);
       asking.type(`${text}\n`);
     };
     await answer('Address of the database', database().url);
@@ -292,7 +292,7 @@ describeDatabase('the commands of an operator', () => {
     expect(stdout).toContain('S3_RESULT_BUCKET=dpp-results');
     expect(code).toBe(0);
     await using left = startCli(['init'], { onTerminal: true });
-    await left.waitForLine('Address of the database');
+    await left.waitForLine('Address of the database', 60_000);
     left.type('\u0004');
     expect((await left.ended()).code).toBe(2);
     await psql(database().url, 'drop table public.job');

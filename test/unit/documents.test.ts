@@ -33,6 +33,10 @@ const NOT_FOLLOWED: ReadonlyMap<string, string> = new Map([
     'docs/verify.md',
     'its buckets are large; test/database/verify-*.test.ts and system/verify do it',
   ],
+  [
+    'docs/migrations.md',
+    'psql and node-pg-migrate run what it shows in test/database/schema-growth.test.ts and scheduling.test.ts',
+  ],
   ['docs/proof-export.md', 'test/database/proof-verify.test.ts runs its script beside an export'],
   ['docs/webhook.md', 'its address is an example; test/database/webhook.test.ts posts to a server'],
   ['docs/runbook.ko.md', 'it shows the same as docs/runbook.md, word for word'],

@@ -63,11 +63,12 @@ describe.each(POSTGRES)('$name', (postgres) => {
       });
       return result;
     };
-    const insert = async (tenant: string, key: string, days: number): Promise<void> => {
+    const insert = (tenant: string, key: string, days: number): Promise<string> => {
       s3.putObject(bucket, key);
-      await server.sql(
+      return server.sql(
         `insert into runs (tenant_id, status, completed_at, result_s3_bucket, result_s3_key)
-        values ('${tenant}', 'COMPLETED', now() - interval '${days} days', '${bucket}', '${key}')`,
+        values ('${tenant}', 'COMPLETED', now() - interval '${days} days', '${bucket}', '${key}')
+        returning run_id`,
         name,
       );
     };
@@ -81,8 +82,8 @@ describe.each(POSTGRES)('$name', (postgres) => {
     await run(0, 'migrate', 'up');
     for (const key of ['due-1', 'due-2']) await insert('acme', key, 31);
     await insert('acme', 'young', 29);
-    await insert('kept', 'held', 31);
-    await run(0, 'hold', 'place', '--tenant', 'kept', '--reason', 'audit');
+    const held = await insert('kept', 'held', 31);
+    await run(0, 'hold', 'place', '--run', held, '--reason', 'audit');
     {
       await using listener: RunningCli = startCli(['listen'], { env, execPath });
       onTestFinished(() => listener[Symbol.asyncDispose]());
@@ -103,7 +104,7 @@ describe.each(POSTGRES)('$name', (postgres) => {
     expect(await stamped()).toBe('due-1,due-2,held');
     s3.putObject(bucket, 'due-1');
     const verified = await run(0, 'reconcile', '--verify', '--json');
-    expect(verified.stdout).toContain('"');
+    expect(JSON.parse(verified.stdout)).toMatchObject({ drift: { stamped: 0, requeued: 1 } });
     expect(s3.hasObject(bucket, 'due-1')).toBe(false);
     await run(0, 'proof', 'verify');
     await run(0, 'migrate', 'down', '--yes');
