@@ -29,7 +29,10 @@ const NOT_FOLLOWED: ReadonlyMap<string, string> = new Map([
   ],
   ['docs/copies.md', 'its commands are played with real copies by test/system/copies-*.test.ts'],
   ['docs/proof.md', 'its commands are those of the operating guide, with other names'],
-  ['docs/verify.md', 'its buckets are large; test/database/verify-*.test.ts and system/verify do it'],
+  [
+    'docs/verify.md',
+    'its buckets are large; test/database/verify-*.test.ts and system/verify do it',
+  ],
   ['docs/proof-export.md', 'test/database/proof-verify.test.ts runs its script beside an export'],
   ['docs/runbook.ko.md', 'it shows the same as docs/runbook.md, word for word'],
 ]);
