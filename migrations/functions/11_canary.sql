@@ -241,7 +241,7 @@ as $$
       'every_seconds', extract(epoch from c.every),
       'age_seconds', extract(epoch from greatest(clock_timestamp() - coalesce(c.confirmed_at, c.first_at), '0')),
       'confirmed_at', retention._iso(c.confirmed_at),
-      'is_off', c.code = 'AccessDenied' and c.confirmed_at is null,
+      'is_off', coalesce(c.code = 'AccessDenied' and c.confirmed_at is null, false),
       'code', c.code,
       'problem', c.problem
     )

@@ -35,7 +35,7 @@ export function isCanaryOld({
   age_seconds: age,
   every_seconds: every,
 }: Canary): boolean {
-  return isOff !== true && age > every * INTERVALS_TO_WAIT;
+  return !isOff && age > every * INTERVALS_TO_WAIT;
 }
 
 /**

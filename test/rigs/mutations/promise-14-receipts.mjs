@@ -36,7 +36,8 @@ export const receiptMutations = [
     edits: [
       {
         file: CLAIM,
-        search: 'elsif exists (select from retention.returned_result) then',
+        search:
+          'elsif v_before.kind is null and exists (select from retention.returned_result) then',
         replace: 'elsif false then',
       },
     ],
