@@ -207,9 +207,8 @@ export function createReactor(options: ReactorOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        await Promise.all(
-          [notifications, listener, seals, canary, webhook].map((it) => it?.stop()),
-        );
+        const services = [notifications, listener, seals, canary, ...(webhook ? [webhook] : [])];
+        await Promise.all(services.map((it) => it.stop()));
         await notes?.stop();
         await fence.stop();
       });

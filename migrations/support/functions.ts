@@ -145,7 +145,9 @@ export async function uninstallFunctions(pgm: MigrationBuilder): Promise<void> {
 }
 
 async function dropOwnIndexes(pgm: MigrationBuilder): Promise<void> {
-  const made = readFunction('04_own_indexes.sql').matchAll(/^create (?:unique )?index if not exists (\w+)/gmu);
+  const made = readFunction('04_own_indexes.sql').matchAll(
+    /^create (?:unique )?index if not exists (\w+)/gmu,
+  );
   for (const [, name] of made) await pgm.db.query(`drop index if exists retention.${name}`);
 }
 

@@ -135,7 +135,7 @@ describeDatabase('a ceiling of a bucket', () => {
     expect(claims.map((it) => it?.bucket)).toEqual(['free', 'free', 'free']);
     await database().query(`update retention.pace set next_at = '-infinity'`);
     const paced = [await claim(), await claim()];
-    expect(paced.map((it) => it?.bucket).toSorted()).toEqual([BUCKET, 'others']);
+    expect(new Set(paced.map((it) => it?.bucket))).toEqual(new Set([BUCKET, 'others']));
     expect(await nextAt('others')).toBeLessThan((await nextAt()) + 400);
   });
 

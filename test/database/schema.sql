@@ -336,6 +336,7 @@ CREATE FUNCTION retention._backoff(p_base interval, p_cap interval, p_tries inte
 CREATE TABLE retention.batch (
     batch_id bigint NOT NULL,
     bucket text NOT NULL,
+    kind text,
     results integer NOT NULL,
     oldest timestamp with time zone NOT NULL,
     newest timestamp with time zone NOT NULL,
@@ -382,9 +383,11 @@ CREATE TABLE retention.batch (
     key_digests bytea,
     CONSTRAINT a_batch_ends_after_it_begins CHECK ((oldest <= newest)),
     CONSTRAINT a_batch_has_at_most_1000_results CHECK (((results >= 0) AND (results <= 1000))),
+    CONSTRAINT a_canary_has_no_results CHECK (((kind IS NULL) OR (results = 0))),
     CONSTRAINT a_dead_batch_is_not_worked_on CHECK (((dead_at IS NULL) OR ((lease IS NULL) AND (settled_at IS NULL)))),
     CONSTRAINT a_settled_batch_has_no_lease CHECK (((settled_at IS NULL) OR (lease IS NULL))),
     CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
+    CONSTRAINT kind_is_known CHECK ((kind = 'canary'::text)),
     CONSTRAINT what_s3_has_deleted_is_not_claimed_again CHECK (((deleted_at IS NULL) OR (lease IS NULL))),
     CONSTRAINT why_is_known CHECK ((why = ANY (ARRAY['early'::text, 'verify'::text, 'after_restore'::text])))
 )
@@ -394,6 +397,8 @@ ALTER TABLE ONLY retention.batch ALTER COLUMN etags SET STORAGE EXTERNAL;
 ALTER TABLE ONLY retention.batch ALTER COLUMN key_digests SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE retention.batch IS 'the unit of work and, once settled, the receipt: one bucket, one DeleteObjects request, one lease';
+
+COMMENT ON COLUMN retention.batch.kind IS 'canary: an object of our own, see retention.canary; null: results';
 
 COMMENT ON COLUMN retention.batch.oldest IS 'between here and newest its results completed, as they were flagged: how the batch of a run is found';
 
@@ -1244,7 +1249,7 @@ begin
   into v_failed
   from retention._report(p_table, p_columns, p_scheduler, p_elsewhere, p_role) f
   where f.state = 'failed'
-    -- Adopted all the same: it is no worse than before, and doctor goes on saying it.
+    -- It is adopted in spite of that: it is no worse than before, and doctor still reports it.
     and f.name <> 'collation';
   if v_failed.message is not null then
     raise exception using errcode = v_failed.code, message = v_failed.message, hint = v_failed.hint;
@@ -1698,6 +1703,15 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._claim_canary(p_batch retention.batch, p_bucket retention.bucket) RETURNS TABLE(batch_id bigint, bucket text, keys text[], spared integer, attempts integer, leased_until timestamp with time zone, purge boolean, failed integer, dead integer, problems jsonb, habits jsonb, looked_in text, etags text[])
+    LANGUAGE sql STABLE
+    AS $$
+  select p_batch.batch_id, p_batch.bucket,
+    array(select c.key from retention.canary c where c.batch_id = p_batch.batch_id and c.key is not null),
+    0, p_batch.attempts, p_batch.visible_at, p_bucket.on_versioned is not distinct from 'purge', 0, 0, '[]'::jsonb,
+    retention._habits(p_bucket), null::text, null::text[]
+$$;
+
 CREATE FUNCTION retention._clean_up() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1987,6 +2001,58 @@ begin
     and b.lease is null
     and b.early is null
     and b.failed_at is null;
+end
+$$;
+
+CREATE FUNCTION retention._copy_keys(p_verify_id uuid, p_bucket text, p_prefix text, p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_hashagg TO 'off'
+    SET work_mem TO '128MB'
+    SET jit TO 'off'
+    AS $$
+declare
+  v_copy_id bigint := (
+    select c.copy_id
+    from retention.key_copy c
+    where c.verify_id = p_verify_id
+      and c.bucket = p_bucket
+      and c.prefix = p_prefix
+  );
+begin
+  if v_copy_id is not null then
+    return v_copy_id;
+  end if;
+  insert into retention.key_copy (verify_id, bucket, prefix)
+  values (p_verify_id, p_bucket, p_prefix)
+  on conflict do nothing
+  returning copy_id into v_copy_id;
+  if v_copy_id is null then
+    return (
+      select c.copy_id
+      from retention.key_copy c
+      where c.verify_id = p_verify_id
+        and c.bucket = p_bucket
+        and c.prefix = p_prefix
+    );
+  end if;
+  insert into retention.key_stretch (copy_id, place, first_key, last_key, keys, run_ids)
+  select v_copy_id, s.place, min(s.key), max(s.key), array_agg(s.key order by s.n), array_agg(s.run_id order by s.n)
+  from (
+    select o.key, o.run_id, o.n, (o.n - 1) / 1000 as place
+    from (
+      select r.key collate "C" as key,
+        r.run_id::retention.run_id as run_id,
+        row_number() over (order by r.key collate "C") as n
+      from retention._live r
+      where r.bucket = p_bucket
+        and r.is_candidate
+        and r.completed_at < p_before
+        and r.run_id is not null
+        and starts_with(r.key, p_prefix)
+    ) o
+  ) s
+  group by s.place;
+  return v_copy_id;
 end
 $$;
 
@@ -2351,6 +2417,7 @@ CREATE FUNCTION retention._drop_verify(p_verify_id uuid) RETURNS void
   delete from retention.stray s where s.verify_id = p_verify_id;
   delete from retention.verify_listed l where l.verify_id = p_verify_id;
   delete from retention.verify_run r where r.verify_id = p_verify_id;
+  select retention._forget_copies(p_verify_id);
 $$;
 
 CREATE FUNCTION retention._drop_views() RETURNS void
@@ -2380,6 +2447,20 @@ CREATE FUNCTION retention._due_words(p_at timestamp with time zone, p_due_at tim
   end
   || coalesce(format(', set by %s at %s', p_set_by, retention._iso(p_set_at)), '')
   || case when p_due_at >= p_at and p_retain_until is distinct from p_due_at then ': due at ' || retention._iso(p_due_at) else '' end
+$$;
+
+CREATE FUNCTION retention._end_canary(p_bucket text, p_code text, p_problem text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update retention.canary c
+  set key = null,
+    batch_id = null,
+    settled_at = null,
+    asked_at = null
+  where c.bucket = p_bucket;
+  perform retention._note_canary_problem(p_bucket, p_code, p_problem);
+end
 $$;
 
 CREATE FUNCTION retention._ends(p_run_ids retention.run_id[], p_keys text[], p_ends jsonb, OUT ends text[], OUT versions text[]) RETURNS record
@@ -2968,6 +3049,33 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._first_past(p_tenant_id retention.tenant_id, p_after_completed_at timestamp with time zone, p_after_run_id retention.run_id, p_before timestamp with time zone) RETURNS TABLE(completed_at timestamp with time zone)
+    LANGUAGE sql STABLE ROWS 1
+    AS $$
+  (
+    select r.completed_at
+    from retention._live r
+    where r.tenant_id = p_tenant_id
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at
+    limit 1
+  )
+  union all
+  (
+    select r.completed_at
+    from retention._live r
+    where p_tenant_id is null
+      and r.tenant_id is null
+      and r.is_candidate
+      and r.completed_at < p_before
+      and (r.completed_at, r.run_id) > (coalesce(p_after_completed_at, '-infinity'), p_after_run_id)
+    order by r.tenant_id, r.completed_at
+    limit 1
+  )
+$$;
+
 CREATE FUNCTION retention._fits(p_client text) RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -3088,17 +3196,17 @@ begin
   -- more to give goes on in the next part, among fewer.
   sharing as materialized (
     select t.*,
-      row_number() over (order by r.completed_at, r.run_id)::integer as tenant,
+      row_number() over (order by r.completed_at)::integer as tenant,
       p_rows / count(*) over ()
-        + (row_number() over (order by r.completed_at, r.run_id) <= p_rows % count(*) over ())::integer as share
+        + (row_number() over (order by r.completed_at) <= p_rows % count(*) over ())::integer as share
     from tenant t
-    cross join lateral retention._past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before, 1) r
+    cross join lateral retention._first_past(t.tenant_id, t.after_completed_at, t.after_run_id, t.before) as r (completed_at)
   ),
   -- Columns of a fixed width come first: behind a text each has to be looked for in the row.
   seen as materialized (
     select r.run_id, r.completed_at, r.due_at, t.tenant,
       r.is_due and r.has_place and r.run_id is not null as may_go,
-      -- A key that no store can hold is null here, see _indexed_key.
+      -- A key that no store can hold is null here, see _possible_key.
       r.is_due and r.run_id is not null and (r.bucket is null or coalesce(r.key = '', false)) as lacks_place,
       -- Where no object is known to be shared, none is looked up.
       r.is_due and (select exists (select from retention.shared_object)) and exists (
@@ -3229,6 +3337,20 @@ CREATE FUNCTION retention._flagged_between(p_from timestamp with time zone, p_to
   where b.settled_at is null
     and b.oldest <= p_to
     and b.newest >= p_from
+$$;
+
+CREATE FUNCTION retention._forget_copies(p_verify_id uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  with gone as (
+    delete from retention.key_copy c
+    where c.verify_id = p_verify_id
+      or c.made_at < now() - interval '2 days'
+      and c.verify_id not in (select r.verify_id from retention.verify_run r)
+    returning c.copy_id
+  )
+  delete from retention.key_stretch s
+  where s.copy_id in (select g.copy_id from gone g)
 $$;
 
 CREATE FUNCTION retention._forget_dead() RETURNS void
@@ -4117,6 +4239,12 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._hash_expression(p_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+  select format('hashtextextended((%s)::text collate "C", 0)', p_column)
+$$;
+
 CREATE FUNCTION retention._hash_keys(p_batches bigint[], p_receipts bigint[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -4473,7 +4601,8 @@ begin
       cross join lateral (
         select r.run_id, r.tenant_id
         from retention._live r
-        where r.key = a.key collate "C"
+        where r.key_hash = retention._key_hash(a.key)
+          and r.key = a.key collate "C"
           and r.bucket = a.bucket
         offset 0
       ) r
@@ -4497,7 +4626,6 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
       quote_ident(a.columns -> 'tenant_id' ->> 'name') as tenant_id,
       retention._candidate(a.columns, false) as is_candidate,
       retention._instant(a.columns -> 'completed_at') as completed_at,
-      quote_ident(a.columns -> 'run_id' ->> 'name') as run_id,
       quote_ident(a.columns -> 'key' ->> 'name') as key,
       quote_ident(a.columns -> 'cleared_at' ->> 'name') as cleared_at
     from retention.adapter a
@@ -4507,13 +4635,13 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
       'retention_live' as purpose,
       format(
         '(%s) where %s is null and %s',
-        concat_ws(', ', n.tenant_id, n.completed_at, n.run_id), n.cleared_at, n.is_candidate
+        concat_ws(', ', n.tenant_id, n.completed_at), n.cleared_at, n.is_candidate
       ) as columns
     from named n
     union all
     select n.table_oid,
       'retention_key',
-      format('(%s) where %s is null', retention._indexed_key(n.key), n.cleared_at)
+      format('(%s) where %s is null and %s is not null', retention._hash_expression(n.key), n.cleared_at, n.key)
     from named n
   )
   select w.purpose,
@@ -4545,12 +4673,6 @@ CREATE FUNCTION retention._index_plan() RETURNS TABLE(purpose text, name text, c
     )
   from wanted w
 $$;
-
-CREATE FUNCTION retention._indexed_key(p_column text) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    AS $_$
-  select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
-$_$;
 
 CREATE FUNCTION retention._instant(p_column jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -4868,7 +4990,8 @@ CREATE FUNCTION retention._is_wanted(p_bucket text, p_key text, p_etag text) RET
     else exists (
       select
       from retention._live l
-      where l.key = p_key collate "C"
+      where l.key_hash = retention._key_hash(p_key)
+        and l.key = p_key collate "C"
         and l.bucket = p_bucket
     )
   end
@@ -5023,7 +5146,7 @@ CREATE FUNCTION retention._judge_stamps(p_from timestamp with time zone, p_to ti
       null
     from retention.receipt r
     cross join unnest(r.run_ids, retention._kept_keys(r.keys, r.key_digests)) with ordinality as u (run_id, key, n)
-    where r.kind <> 'orphan'
+    where r.kind not in ('orphan', 'canary')
     union all
     select s.run_id, hashtextextended(s.key::text, 0), hashtext(nullif(s.bucket, '')), null, null, null, s.cleared_at
     from retention.result s
@@ -5406,6 +5529,10 @@ CREATE FUNCTION retention._kept_keys(p_keys text[], p_digests bytea) RETURNS tex
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (p_digests IS NULL) THEN p_keys ELSE retention._packed_digests(p_digests) END;
 
+CREATE FUNCTION retention._key_hash(p_key text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    RETURN hashtextextended((p_key COLLATE "C"), (0)::bigint);
+
 CREATE FUNCTION retention._known_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS SETOF retention.run_id
     LANGUAGE sql STABLE
     AS $$
@@ -5557,7 +5684,8 @@ CREATE FUNCTION retention._last_due(p_bucket text, p_key text, p_run_id retentio
     )
   )
   from retention._live r
-  where r.key = p_key collate "C"
+  where r.key_hash = retention._key_hash(p_key)
+    and r.key = p_key collate "C"
     and r.bucket = p_bucket
     and r.run_id = p_run_id
     and r.is_due
@@ -6147,7 +6275,8 @@ begin
   cross join lateral (
     select array_agg(o.bucket) as buckets
     from retention._live o
-    where o.key = k.key collate "C"
+    where o.key_hash = retention._key_hash(k.key)
+      and o.key = k.key collate "C"
       and not o.is_due
   ) o
   cross join lateral (
@@ -6204,7 +6333,7 @@ begin
   is_candidate: completed and with an object. Of the columns themselves, as the predicate of the index
     retention_live says it: only then does the planner use that index.
   due_at: when its retention ends; null: never. is_due: that is over, and it is not held.
-  has_place: it names an object to delete.
+  has_place: it names an object to delete. key_hash: by it, and by no other column, rows are found by their key.
 
   What is the same for every row stands in a select of its own, which Postgres runs once for each statement:
   joined, it would be looked up again for each row. Without a policy for everybody nothing is due.
@@ -6219,6 +6348,7 @@ begin
       l.retain_until,
       l.bucket,
       l.key,
+      l.key_hash,
       l.etag,
       l.is_candidate,
       l.bucket is not null and octet_length(l.bucket) <= 255 and coalesce(l.key, '') <> '' as has_place,
@@ -6233,8 +6363,8 @@ begin
         r.completed_at,
         r.retain_until,
         retention._bucket(r.bucket, (select s.default_bucket from retention.setting s)) as bucket,
-        -- One index serves look-ups and comparisons with listings.
         %2$s as key,
+        %3$s as key_hash,
         r.etag,
         %1$s as is_candidate,
         coalesce(p.retain, (select d.retain from retention.policy d where d.tenant_id = '*')) as retain,
@@ -6278,7 +6408,8 @@ begin
     ) l
     $view$,
     v_candidate,
-    retention._indexed_key('r.key')
+    retention._possible_key('r.key'),
+    retention._hash_expression('r.key')
   );
   comment on view retention.result is
     'The application''s table under the names of this schema: the only way from here to it. For observers.';
@@ -6353,7 +6484,8 @@ begin
         and bool_and(r.is_due) as may_go,
         count(*) as runs
       from retention._live r
-      where r.key = e.key collate "C"
+      where r.key_hash = retention._key_hash(e.key)
+        and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   elsif p_shared then
@@ -6372,7 +6504,8 @@ begin
         ) as may_go,
         count(*) as runs
       from retention._live r
-      where r.key = e.key collate "C"
+      where r.key_hash = retention._key_hash(e.key)
+        and r.key = e.key collate "C"
         and r.bucket = p_batch.bucket
     ) o;
   else
@@ -6418,6 +6551,7 @@ CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared bo
       select count(*) filter (where not r.is_due) as not_due
       from retention._live r
       where p_shared
+        and r.key_hash = retention._key_hash(k.key)
         and r.key = k.key
         and r.bucket = p_batch.bucket
     ) o
@@ -6432,8 +6566,7 @@ CREATE FUNCTION retention._may_go_by_object(p_batch retention.batch, p_shared bo
         count(*) filter (where not r.is_due) as not_due
       from retention._live r
       where r.run_id = u.run_id
-        -- As an expression: by the index over keys it would read all sharers for each.
-        and coalesce(r.key, '') = k.key
+        and r.key = k.key
         and r.bucket = p_batch.bucket
         and r.completed_at between p_batch.oldest and p_batch.newest
     ) s
@@ -6585,7 +6718,8 @@ CREATE FUNCTION retention._needed(p_bucket text, p_key text, OUT until timestamp
     end,
     (array_agg(r.run_id) filter (where not r.is_due))[1]
   from retention._live r
-  where r.key = p_key collate "C"
+  where r.key_hash = retention._key_hash(p_key)
+    and r.key = p_key collate "C"
     and r.bucket = p_bucket
 $$;
 
@@ -6733,6 +6867,63 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._not_listed(p_copy_id bigint, p_bucket text, p_after text, p_until text, p_keys text[], p_before timestamp with time zone, p_as_of timestamp with time zone) RETURNS TABLE(run_id text, key text, is_due boolean)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  v_stretch retention.key_stretch;
+  v_last_key text;
+  v_found bigint := 0;
+  v_more bigint;
+begin
+  for v_stretch in
+    select s.*
+    from retention.key_stretch s
+    where s.copy_id = p_copy_id
+      and s.last_key > coalesce(p_after, '') collate "C"
+    order by s.copy_id, s.last_key, s.place
+  loop
+    exit when v_stretch.first_key > p_until collate "C"
+      or v_found >= 1000 and v_stretch.first_key <> v_last_key collate "C";
+    return query
+    select r.run_id::text, r.key::text, r.is_past
+    from unnest(v_stretch.keys, v_stretch.run_ids) with ordinality as k (key, run_id, n)
+    cross join lateral (
+      select l.run_id, l.key, coalesce(l.due_at < now(), false) as is_past
+      from retention._live l
+      where l.run_id = k.run_id
+        and l.key = k.key collate "C"
+        and l.bucket = p_bucket
+        and l.is_candidate
+        and l.completed_at < p_before
+        and (
+          p_as_of is null
+          or not exists (
+            select
+            from retention.result x
+            where x.run_id = l.run_id
+              and x.updated_at >= p_as_of
+          )
+        )
+      offset 0
+    ) r
+    where k.key > coalesce(p_after, '') collate "C"
+      and (p_until is null or k.key <= p_until collate "C")
+      -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
+      and k.key collate "C" not in (select e.key collate "C" from unnest(p_keys) as e (key))
+    order by k.n;
+    get diagnostics v_more = row_count;
+    v_found := v_found + v_more;
+    v_last_key := v_stretch.last_key;
+  end loop;
+end
+$$;
+
 CREATE FUNCTION retention._note_ahead() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -6766,7 +6957,7 @@ begin
         where r.tenant_id = case when t.tenant_key <> '' then substr(t.tenant_key, 2) end::retention.tenant_id
           and r.is_candidate
           and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
-        order by r.tenant_id, r.completed_at, r.run_id
+        order by r.tenant_id, r.completed_at
         limit 1
       )
       union all
@@ -6777,7 +6968,7 @@ begin
           and r.tenant_id is null
           and r.is_candidate
           and (r.completed_at, r.run_id) > (coalesce(g.completed_at, '-infinity'), g.run_id)
-        order by r.tenant_id, r.completed_at, r.run_id
+        order by r.tenant_id, r.completed_at
         limit 1
       )
     ) n on true
@@ -6812,6 +7003,26 @@ CREATE FUNCTION retention._note_attempt(p_batch retention.batch, p_until timesta
       ('failed', p_batch.failed_at, p_batch.leased_at, retention._said(p_batch.code, p_batch.error))
   ) as w (state, since, until, because)
   where w.since < w.until
+$$;
+
+CREATE FUNCTION retention._note_canary_problem(p_bucket text, p_code text, p_problem text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_before text := (select c.code from retention.canary c where c.bucket = p_bucket);
+begin
+  update retention.canary c
+  set code = left(p_code, 64),
+    problem = left(p_problem, 500),
+    problem_at = clock_timestamp()
+  where c.bucket = p_bucket;
+  if v_before is distinct from left(p_code, 64) then
+    perform retention._tell(
+      'canary',
+      json_build_object('kind', 'canary', 'bucket', left(p_bucket, 63), 'code', left(p_code, 64))
+    );
+  end if;
+end
 $$;
 
 CREATE FUNCTION retention._note_change(p_subject text, p_action text, p_before jsonb, p_after jsonb) RETURNS void
@@ -7266,7 +7477,8 @@ begin
   return (
     select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1])
     from retention._live r
-    where r.key = p_key collate "C"
+    where r.key_hash = retention._key_hash(p_key)
+      and r.key = p_key collate "C"
       and r.bucket = p_bucket
       and r.etag is not null
   );
@@ -7399,7 +7611,8 @@ begin
       when exists (
         select
         from retention._live r
-        where r.key = k.key collate "C"
+        where r.key_hash = retention._key_hash(k.key)
+          and r.key = k.key collate "C"
           and coalesce(r.bucket, p_bucket) = p_bucket
       )
       then 'has_run'
@@ -8050,6 +8263,12 @@ where %2$s
   from retention.adapter a
 $_$;
 
+CREATE FUNCTION retention._possible_key(p_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+  select format('(case when octet_length(%1$s::text) <= 1024 then %1$s::text end collate "C")', p_column)
+$_$;
+
 CREATE FUNCTION retention._prepare_allowances(p_whole boolean) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -8345,7 +8564,8 @@ begin
     cross join lateral (
       select retention._condition((array_agg(r.etag::text order by r.completed_at desc nulls last, r.etag))[1]) as condition
       from retention._live r
-      where r.key = d.key
+      where r.key_hash = retention._key_hash(d.key)
+        and r.key = d.key
         and r.bucket = p_batch.bucket
         and r.etag is not null
     ) o
@@ -9668,7 +9888,7 @@ begin
     select x.*
     from retention._receipt x
     where x.source = 'receipt'
-      and x.kind <> 'orphan'
+      and x.kind not in ('orphan', 'canary')
       and x.settled_at >= coalesce(p_since, '-infinity')
       and p_run_id = any (x.run_ids)
   ) r
@@ -10143,7 +10363,7 @@ $$;
 CREATE FUNCTION retention._set_aside(p_verify_id uuid, p_bucket text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
-    SET enable_nestloop TO 'off'
+    SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET max_parallel_workers_per_gather TO '0'
     SET jit TO 'off'
@@ -10155,9 +10375,8 @@ begin
   where not exists (
     select
     from retention._live r
-    where r.key = k.key collate "C"
-      and r.key >= p_keys[1] collate "C"
-      and r.key <= p_keys[cardinality(p_keys)] collate "C"
+    where r.key_hash = retention._key_hash(k.key)
+      and r.key = k.key collate "C"
       and r.bucket = p_bucket
   )
   on conflict do nothing;
@@ -10192,7 +10411,8 @@ begin
   cross join lateral (
     select r.run_id, r.completed_at
     from retention._live r
-    where r.key = k.key collate "C"
+    where r.key_hash = retention._key_hash(k.key)
+      and r.key = k.key collate "C"
       and r.bucket = p_bucket
     offset 0
   ) l;
@@ -10241,6 +10461,39 @@ CREATE FUNCTION retention._setting_words(p_before jsonb, p_after jsonb) RETURNS 
   end
 $$;
 
+CREATE FUNCTION retention._settle_canary(p_batch retention.batch, p_cleared text[], p_all boolean, p_failed jsonb, p_ends jsonb, p_request_ids text[], p_client text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_key text := (select c.key from retention.canary c where c.batch_id = p_batch.batch_id);
+  v_failed record;
+begin
+  if v_key is not null and (p_all or v_key = any (p_cleared)) then
+    perform retention._write_receipts(
+      'canary', p_batch.bucket, '{}', array[v_key], '{}', p_client, e.ends, e.versions, p_request_ids
+    )
+    from retention._ends('{}', array[E'\x02' || v_key], p_ends) e;
+    update retention.canary c
+    set settled_at = clock_timestamp(),
+      asked_at = null
+    where c.batch_id = p_batch.batch_id;
+  elsif v_key is not null then
+    select f.code, f.reason into v_failed from jsonb_to_recordset(p_failed) as f (code text, reason text) limit 1;
+    perform retention._end_canary(
+      p_batch.bucket, coalesce(v_failed.code, 'Unanswered'), coalesce(v_failed.reason, 'the store did not name it')
+    );
+  end if;
+  update retention.batch b
+  set lease = null,
+    given_back = p_batch.lease,
+    ms = extract(epoch from clock_timestamp() - b.leased_at) * 1000,
+    settled_at = clock_timestamp(),
+    product = left(p_client, 100),
+    settled_session = session_user
+  where b.batch_id = p_batch.batch_id;
+end
+$$;
+
 CREATE FUNCTION retention._settled_before(p_batch_id bigint, p_lease uuid) RETURNS TABLE(settled boolean, cleared integer, stamped integer, failed integer, dead integer, retry_at timestamp with time zone, problems jsonb)
     LANGUAGE plpgsql STABLE
     AS $$
@@ -10270,6 +10523,7 @@ CREATE FUNCTION retention._sharer(p_run_id retention.run_id, p_bucket text, p_ke
   select min(o.run_id::text)
   from retention._live o
   where (select s.check_shared_objects from retention.setting s)
+    and o.key_hash = retention._key_hash(p_key)
     and o.key = p_key collate "C"
     and o.bucket = p_bucket
     and o.run_id <> p_run_id
@@ -10293,7 +10547,8 @@ begin
   for v_other in
     select l.run_id, l.tenant_id::text as tenant_id, l.completed_at, l.retain_until::timestamptz as retain_until, l.due_at
     from retention._live l
-    where l.key = p_key collate "C"
+    where l.key_hash = retention._key_hash(p_key)
+      and l.key = p_key collate "C"
       and l.bucket = p_bucket
       and l.run_id <> p_run_id
     limit 1000
@@ -10962,7 +11217,8 @@ begin
   elsif (select s.check_shared_objects from retention.setting s) and exists (
     select
     from retention._live o
-    where o.key = v_live.key collate "C"
+    where o.key_hash = v_live.key_hash
+      and o.key = v_live.key collate "C"
       and o.bucket = v_live.bucket
       and o.run_id <> p_run_id
       and not o.is_due
@@ -12511,6 +12767,7 @@ CREATE FUNCTION retention._unshared(p_rows retention.selection[], p_limit bigint
     select count(*) filter (where not r.is_due) as not_due, count(*) as runs
     from retention._live r
     where (select s.check_shared_objects from retention.setting s)
+      and r.key_hash = retention._key_hash(k.key)
       and r.key = k.key
       and r.bucket = k.bucket
   ) o
@@ -12806,7 +13063,8 @@ begin
             )
           )
           from retention._live o
-          where o.key = f.key collate "C"
+          where o.key_hash = retention._key_hash(f.key)
+            and o.key = f.key collate "C"
             and o.bucket = f.bucket
             and o.run_id <> f.run_id
         )
@@ -14053,6 +14311,59 @@ Locks the row of retention.adapter.
 Raises object_not_in_prerequisite_state where another table has its name now, or where a mapped column has
 another name or type.';
 
+CREATE FUNCTION retention.begin_canary(p_bucket text, p_every interval, p_client text DEFAULT NULL::text) RETURNS TABLE(step text, key text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_canary retention.canary;
+begin
+  select * into v_canary from retention.canary c where c.bucket = p_bucket for update skip locked;
+  if not found then
+    insert into retention.canary (bucket, every) values (p_bucket, p_every) on conflict do nothing;
+    return;
+  end if;
+  if v_canary.every <> p_every then
+    update retention.canary c set every = p_every where c.bucket = p_bucket;
+  end if;
+  if v_canary.asked_at > clock_timestamp() - interval '1 minute' then
+    return;
+  end if;
+  if v_canary.key is not null and v_canary.batch_id is not null and v_canary.settled_at is null then
+    -- It is on its way. One that was lost on it makes room for the next.
+    if not exists (select from retention.batch b where b.batch_id = v_canary.batch_id and b.settled_at is null) then
+      perform retention._end_canary(p_bucket, 'Lost', 'its batch has gone without having been settled');
+    elsif v_canary.began_at < clock_timestamp() - p_every and v_canary.code is distinct from 'NotDeleted' then
+      perform retention._note_canary_problem(
+        p_bucket, 'NotDeleted', 'no listener has deleted it in the time after which the next one begins'
+      );
+    end if;
+    return;
+  end if;
+  if v_canary.key is null then
+    if v_canary.began_at > clock_timestamp() - p_every or not retention._is_open(p_client) then
+      return;
+    end if;
+    v_canary.key := '.retention/canary/' || gen_random_uuid();
+    v_canary.began_at := clock_timestamp();
+  end if;
+  update retention.canary c
+  set key = v_canary.key,
+    began_at = v_canary.began_at,
+    asked_at = clock_timestamp()
+  where c.bucket = p_bucket;
+  return query select case when v_canary.settled_at is null then 'put' else 'look' end, v_canary.key;
+end
+$$;
+
+COMMENT ON FUNCTION retention.begin_canary(p_bucket text, p_every interval, p_client text) IS 'What the canary of a bucket wants done now, for whoever asks first: put (write the object), look (see whether it is
+gone), or no row: nothing. p_every: how long after one canary began the next one begins; the first begins so long after
+a listener first asked. None begins while the gate is closed. p_client: the client''s version. What a listener
+has begun and not come back to is anybody''s after a minute.
+For the listener.
+Locks the row of the bucket''s canary.';
+
 CREATE FUNCTION retention.begin_orphans(p_list_id uuid, p_digest text, p_expected bigint DEFAULT NULL::bigint, p_by text DEFAULT NULL::text) RETURNS TABLE(bucket text, prefix text, orphans bigint, deleted bigint, is_resumed boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -14141,7 +14452,7 @@ CREATE FUNCTION retention.busy_buckets(p_limit integer DEFAULT 20) RETURNS TABLE
     select b.bucket,
       (sum(b.results) filter (where b.dead_at is null))::bigint as flagged,
       (sum(b.results) filter (where b.lease is not null and b.visible_at > now()))::bigint as leased,
-      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
       (sum(b.results) filter (where b.dead_at is not null))::bigint as dead
     from retention.batch b
     where b.settled_at is null
@@ -14160,6 +14471,37 @@ $$;
 COMMENT ON FUNCTION retention.busy_buckets(p_limit integer) IS 'The buckets and their work: those that pause first, then those with the most to do. habits: what the store of a
 bucket does differently, as known_buckets has it, and its ceilings. Reads open batches, dead ones and those of the last 24 hours by
 their indexes. For observers.';
+
+CREATE FUNCTION retention.canary_state() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select jsonb_agg(
+    jsonb_build_object(
+      'bucket', c.bucket,
+      'every_seconds', extract(epoch from c.every),
+      'age_seconds', extract(epoch from greatest(clock_timestamp() - coalesce(c.confirmed_at, c.first_at), '0')),
+      'confirmed_at', retention._iso(c.confirmed_at),
+      'is_off', coalesce(c.code = 'AccessDenied' and c.confirmed_at is null, false),
+      'code', c.code,
+      'problem', c.problem
+    )
+    order by c.bucket
+  )
+  from (
+    select *
+    from retention.canary c
+    where c.began_at > clock_timestamp() - greatest(c.every * 2, interval '1 day')
+    order by c.bucket
+    limit 50
+  ) c
+$$;
+
+COMMENT ON FUNCTION retention.canary_state() IS 'How the canaries are, by bucket: {"bucket", "every_seconds", "age_seconds" (since one last went the whole way, or since
+listeners first asked), "confirmed_at", "code", "problem"}. is_off: the store has refused to write it, so there is none.
+Buckets of which no listener has asked for a day and for twice the interval are left out. Null: there is none.
+For observers.';
 
 CREATE FUNCTION retention.certificate_changes(p_tenant_id text, p_from timestamp with time zone, p_to timestamp with time zone) RETURNS TABLE(change_id bigint, seal_id bigint, salt text, change_text text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -14541,7 +14883,7 @@ begin
   v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
   if v_is_early and v_before.why = 'early' then
     v_why := 'early';
-  elsif exists (select from retention.returned_result) then
+  elsif v_before.kind is null and exists (select from retention.returned_result) then
     v_why := retention._tell_returned(v_batch_id);
   end if;
 
@@ -14564,6 +14906,10 @@ begin
   where b.batch_id = v_batch_id
   returning * into strict v_batch;
 
+  if v_batch.kind = 'canary' then
+    return query select * from retention._claim_canary(v_batch, v_bucket);
+    return;
+  end if;
   if v_batch.early is not null then
     -- Its command lives.
     update retention.cutoff c
@@ -14808,13 +15154,7 @@ CREATE FUNCTION retention.compare_listing(p_verify_id uuid, p_bucket text, p_pre
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_sort TO 'off'
-    SET jit TO 'off'
-    SET plan_cache_mode TO 'force_custom_plan'
     AS $$
-#variable_conflict use_column
 begin
   perform retention._check_indexes();
   if cardinality(p_keys) > 0 then
@@ -14822,27 +15162,12 @@ begin
   end if;
 
   return query
-  select r.run_id::text, r.key::text, coalesce(r.due_at < now(), false)
-  from retention._live r
-  where r.key > coalesce(p_after, '') collate "C"
-    and r.key >= p_prefix collate "C"
-    and (p_until is null or r.key <= p_until collate "C")
-    and starts_with(r.key, p_prefix)
-    and r.bucket = p_bucket
-    and r.is_candidate
-    and r.completed_at < p_before
-    and (
-      p_as_of is null
-      or not exists (
-        select
-        from retention.result x
-        where x.run_id = r.run_id
-          and x.updated_at >= p_as_of
-      )
-    )
-    -- Looked up by hash; as an array, the planner would weigh each of a thousand keys.
-    and r.key not in (select k.key collate "C" from unnest(p_keys) k (key))
-  order by r.key
+  select n.run_id, n.key, n.is_due
+  from retention._not_listed(
+    retention._copy_keys(p_verify_id, p_bucket, coalesce(p_prefix, ''), p_before),
+    p_bucket, p_after, p_until, p_keys, p_before, p_as_of
+  ) n
+  order by n.key collate "C"
   fetch first 1000 rows with ties;
 end
 $$;
@@ -14854,7 +15179,8 @@ rows of the stretch whose key was not listed. Rows that completed at p_before or
 because their object may be younger than the listing, and so are rows that were written at p_as_of or later (null: none;
 an application''s table without updated_at tells nothing of it). At least 1,000 rows come back where there are so
 many; then there may be more after the last key. Listed keys without a live row are set aside under
-p_verify_id.
+p_verify_id. The first question for a bucket and a prefix copies the keys of the bucket''s live rows in their order
+(retention.key_copy): it reads the table once. What becomes live after that, or gets another key, is not judged.
 For operators.';
 
 CREATE FUNCTION retention.configure(p_settings jsonb) RETURNS SETOF text
@@ -15729,10 +16055,11 @@ CREATE FUNCTION retention.forget_strays(p_verify_id uuid) RETURNS void
   delete from retention.stray s
   where s.verify_id = p_verify_id
     or s.noted_at < now() - interval '2 days'
-    and s.verify_id not in (select r.verify_id from retention.verify_run r)
+    and s.verify_id not in (select r.verify_id from retention.verify_run r);
+  select retention._forget_copies(p_verify_id);
 $$;
 
-COMMENT ON FUNCTION retention.forget_strays(p_verify_id uuid) IS 'Removes what a verify set aside, and what verifies of more than 2 days ago left behind without progress to go on with.
+COMMENT ON FUNCTION retention.forget_strays(p_verify_id uuid) IS 'Removes what a verify set aside and copied, and what verifies of more than 2 days ago left behind without progress to go on with.
 For operators.';
 
 CREATE FUNCTION retention.gate(p_client text DEFAULT NULL::text) RETURNS TABLE(reason text, because text, since timestamp with time zone, remedy text)
@@ -15894,28 +16221,33 @@ CREATE FUNCTION retention.has_key_under(p_prefix text) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
-    AS $$
+    AS $_$
+declare
+  v_is_there boolean;
 begin
   if not retention._can_look() then
     return false;
   end if;
-  return coalesce(
-    (
-      select starts_with(l.key, p_prefix)
-      from (
-        select r.key
-        from retention._live r
-        where r.key >= p_prefix collate "C"
-        order by r.key
-        limit 1
-      ) l
-    ),
-    false
-  );
+  execute (
+    select format(
+      'select exists (select from %s tablesample system (%s) where %I is null and starts_with(%I, $1))',
+      a.table_oid::regclass,
+      least(100, 100 * 5000 / greatest(sum(pg_relation_size(coalesce(t.relid, a.table_oid))) / current_setting('block_size')::integer, 1)),
+      a.columns -> 'cleared_at' ->> 'name',
+      a.columns -> 'key' ->> 'name'
+    )
+    from retention.adapter a
+    left join lateral pg_partition_tree(a.table_oid) t on true
+    group by a.table_oid, a.columns
+  )
+  into v_is_there
+  using p_prefix;
+  return v_is_there;
 end
-$$;
+$_$;
 
-COMMENT ON FUNCTION retention.has_key_under(p_prefix text) IS 'Whether some live result''s key begins with p_prefix. One probe of the index over keys. For observers.';
+COMMENT ON FUNCTION retention.has_key_under(p_prefix text) IS 'Whether some live result''s key begins with p_prefix. Looked for in all of a small table, and else in 5,000 pages that
+are spread over it: false says then that it is none of many. For observers.';
 
 CREATE FUNCTION retention.health() RETURNS TABLE(enabled boolean, scheduler text, cron_database text, ticked_seconds_ago double precision, ticked_by text, installed_seconds_ago double precision, loop_interval_seconds double precision, naive_columns text[], default_bucket text, notify_queue_usage double precision, default_retain_days double precision, shortest_retain_days double precision, longest_retain_days double precision, tenant_policies bigint, pending_policies text[], holds bigint, etag_column text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -16751,6 +17083,57 @@ For the listener.
 Locks the row of the bucket.
 Raises check_violation for any other word.';
 
+CREATE FUNCTION retention.note_canary(p_bucket text, p_key text, p_what text, p_code text DEFAULT NULL::text, p_problem text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_canary retention.canary;
+  v_batch_id bigint;
+begin
+  if p_what is null or p_what not in ('put', 'gone', 'there', 'failed') then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = format('expected put, gone, there or failed of a canary, given: %s', coalesce(left(p_what, 100), 'null'));
+  end if;
+  select * into v_canary from retention.canary c where c.bucket = p_bucket and c.key = p_key for update;
+  if not found then
+    return;
+  end if;
+  if p_what = 'put' and v_canary.batch_id is null then
+    insert into retention.bucket (bucket) values (p_bucket) on conflict do nothing;
+    -- In front of the queue: it shows whether objects are deleted, not how many wait.
+    insert into retention.batch (bucket, kind, results, oldest, newest, visible_at, run_ids, keys, tenants)
+    values (p_bucket, 'canary', 0, now(), now(), timestamptz '1970-01-01Z', '{}', '{}', '{}')
+    returning batch_id into v_batch_id;
+    update retention.canary c set batch_id = v_batch_id, asked_at = null where c.bucket = p_bucket;
+  elsif p_what = 'gone' and v_canary.settled_at is not null then
+    update retention.canary c
+    set key = null,
+      batch_id = null,
+      settled_at = null,
+      asked_at = null,
+      confirmed_at = clock_timestamp(),
+      code = null,
+      problem = null,
+      problem_at = null
+    where c.bucket = p_bucket;
+  elsif p_what = 'there' then
+    perform retention._end_canary(p_bucket, 'StillThere', 'the store named it as deleted, and it is still there');
+  elsif p_what = 'failed' then
+    perform retention._end_canary(p_bucket, coalesce(p_code, 'Unknown'), coalesce(p_problem, ''));
+  end if;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_canary(p_bucket text, p_key text, p_what text, p_code text, p_problem text) IS 'Writes down what became of the step that begin_canary gave. p_what: put (the object is there: it is flagged), gone (it
+was looked for after its deletion, and is not there), there (it still is), or failed. p_code, p_problem: why. Of
+another key than the canary has by now nothing is written.
+For the listener.
+Locks the row of the bucket''s canary.
+Raises invalid_parameter_value for any other word.';
+
 CREATE FUNCTION retention.note_listed(p_verify_id uuid, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[] DEFAULT NULL::text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17319,7 +17702,7 @@ begin
       coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
       coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
       count(*) filter (where b.dead_at is null) as batches,
-      min(b.oldest) filter (where b.dead_at is null) as oldest,
+      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
       min(b.due_since) filter (where b.dead_at is null) as due_since
     from retention.batch b
     where b.settled_at is null
@@ -18297,6 +18680,11 @@ begin
     and b.lease = p_lease
   for update;
   if not found then
+    return query select * from retention._settled_before(p_batch_id, p_lease);
+    return;
+  end if;
+  if v_batch.kind = 'canary' then
+    perform retention._settle_canary(v_batch, p_cleared, p_all, p_failed, p_ends, p_request_ids, p_client);
     return query select * from retention._settled_before(p_batch_id, p_lease);
     return;
   end if;
@@ -20271,6 +20659,7 @@ CREATE VIEW retention._live AS
     l.retain_until,
     l.bucket,
     l.key,
+    l.key_hash,
     l.etag,
     l.is_candidate,
     ((l.bucket IS NOT NULL) AND (octet_length(l.bucket) <= 255) AND (COALESCE(l.key, ''::text) <> ''::text)) AS has_place,
@@ -20290,6 +20679,7 @@ CREATE VIEW retention._live AS
                     WHEN (octet_length(r.key) <= 1024) THEN r.key
                     ELSE NULL::text
                 END COLLATE "C") AS key,
+            hashtextextended((r.key COLLATE "C"), (0)::bigint) AS key_hash,
             r.etag,
             ((r.status = 'COMPLETED'::text) AND (r.key IS NOT NULL) AND (COALESCE(octet_length(((r.tenant_id)::character varying)::text), 0) <= 1024)) AS is_candidate,
             COALESCE(p.retain, ( SELECT d.retain
@@ -20337,14 +20727,14 @@ CREATE TABLE retention.receipt (
     key_digests bytea,
     CONSTRAINT a_receipt_has_1_to_1000_results CHECK (((results >= 1) AND (results <= 1000))),
     CONSTRAINT an_end_is_known CHECK ((ends <@ ARRAY['deleted'::text, 'gone'::text, 'marker'::text, 'purged'::text])),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['found_gone'::text, 'restored'::text, 'unstamped'::text, 'orphan'::text])))
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['found_gone'::text, 'restored'::text, 'unstamped'::text, 'orphan'::text, 'canary'::text])))
 );
 ALTER TABLE ONLY retention.receipt ALTER COLUMN run_ids SET STORAGE EXTERNAL;
 ALTER TABLE ONLY retention.receipt ALTER COLUMN key_digests SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE retention.receipt IS 'receipts of what happens outside a batch; those of deletions by the cycle are the settled batches';
 
-COMMENT ON COLUMN retention.receipt.kind IS 'found_gone: stamped, for its object was not there; restored: brought back, and its stamp taken away; unstamped: only its stamp was taken away; orphan: an object without a run was deleted';
+COMMENT ON COLUMN retention.receipt.kind IS 'found_gone: stamped, for its object was not there; restored: brought back, and its stamp taken away; unstamped: only its stamp was taken away; orphan: an object without a run was deleted; canary: an object of our own was';
 
 COMMENT ON COLUMN retention.receipt.run_ids IS 'run_ids[i] of tenants[i] points at keys[i], packed as in a batch; null elements: orphans belong to no run';
 
@@ -20494,7 +20884,7 @@ CREATE TABLE retention.attention (
 
 COMMENT ON TABLE retention.attention IS 'one row for each announcement of what a person should know at once, kept for a day';
 
-COMMENT ON COLUMN retention.attention.kind IS 'halted, copy, resumed, surge, dead, sealed';
+COMMENT ON COLUMN retention.attention.kind IS 'halted, copy, resumed, surge, dead, canary, sealed';
 
 COMMENT ON COLUMN retention.attention.payload IS 'what was announced, without texts that may name keys';
 
@@ -20517,6 +20907,35 @@ ALTER TABLE retention.batch ALTER COLUMN batch_id ADD GENERATED BY DEFAULT AS ID
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE retention.canary (
+    bucket text NOT NULL,
+    every interval NOT NULL,
+    first_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    began_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    key text,
+    asked_at timestamp with time zone,
+    batch_id bigint,
+    settled_at timestamp with time zone,
+    confirmed_at timestamp with time zone,
+    code text,
+    problem text,
+    problem_at timestamp with time zone,
+    CONSTRAINT a_problem_has_a_code CHECK (((code IS NULL) = (problem IS NULL)))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE retention.canary IS 'by bucket, the object of our own that goes the whole way to its deletion once in a while (RETENTION_CANARY_SECONDS)';
+
+COMMENT ON COLUMN retention.canary.first_at IS 'when a listener first asked for it; began_at: when the present or the last one began';
+
+COMMENT ON COLUMN retention.canary.key IS 'the object that is on its way; null: none is. asked_at: a listener was given its next step then';
+
+COMMENT ON COLUMN retention.canary.settled_at IS 'when the store named it as deleted; null: it has not yet';
+
+COMMENT ON COLUMN retention.canary.confirmed_at IS 'when one was last looked for after its deletion, and was not there';
+
+COMMENT ON COLUMN retention.canary.code IS 'why the last one failed; null: it did not';
 
 ALTER TABLE retention.change ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME retention.change_change_id_seq
@@ -20717,6 +21136,36 @@ ALTER TABLE retention.keeper ALTER COLUMN keeper_id ADD GENERATED ALWAYS AS IDEN
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE UNLOGGED TABLE retention.key_copy (
+    copy_id bigint NOT NULL,
+    verify_id uuid NOT NULL,
+    bucket text NOT NULL,
+    prefix text NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE retention.key_copy IS 'that a verify has copied the keys of a bucket''s live rows, as far as they begin with prefix; empty between runs';
+
+ALTER TABLE retention.key_copy ALTER COLUMN copy_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME retention.key_copy_copy_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE UNLOGGED TABLE retention.key_stretch (
+    copy_id bigint NOT NULL,
+    place bigint NOT NULL,
+    first_key text NOT NULL COLLATE pg_catalog."C",
+    last_key text NOT NULL COLLATE pg_catalog."C",
+    keys text[] NOT NULL,
+    run_ids retention.run_id[] NOT NULL
+);
+
+COMMENT ON TABLE retention.key_stretch IS 'up to a thousand keys of a copy in the order of bytes, each with the run that had it then; empty between runs';
 
 CREATE TABLE retention.lateness (
     tenant_key text NOT NULL,
@@ -21167,6 +21616,9 @@ ALTER TABLE ONLY retention.pgmigrations ALTER COLUMN id SET DEFAULT nextval('ret
 ALTER TABLE ONLY retention.keeper
     ADD CONSTRAINT a_keeper_is_added_once UNIQUE (table_name, key_column);
 
+ALTER TABLE ONLY retention.key_copy
+    ADD CONSTRAINT a_verify_copies_keys_once UNIQUE (verify_id, bucket, prefix);
+
 ALTER TABLE ONLY retention.adapter
     ADD CONSTRAINT adapter_pkey PRIMARY KEY (singleton);
 
@@ -21190,6 +21642,9 @@ ALTER TABLE ONLY retention.batch
 
 ALTER TABLE ONLY retention.bucket
     ADD CONSTRAINT bucket_pkey PRIMARY KEY (bucket);
+
+ALTER TABLE ONLY retention.canary
+    ADD CONSTRAINT canary_pkey PRIMARY KEY (bucket);
 
 ALTER TABLE ONLY retention.change
     ADD CONSTRAINT change_pkey PRIMARY KEY (change_id);
@@ -21220,6 +21675,12 @@ ALTER TABLE ONLY retention.installed
 
 ALTER TABLE ONLY retention.keeper
     ADD CONSTRAINT keeper_pkey PRIMARY KEY (keeper_id);
+
+ALTER TABLE ONLY retention.key_copy
+    ADD CONSTRAINT key_copy_pkey PRIMARY KEY (copy_id);
+
+ALTER TABLE ONLY retention.key_stretch
+    ADD CONSTRAINT key_stretch_pkey PRIMARY KEY (copy_id, place);
 
 ALTER TABLE ONLY retention.orphan_list
     ADD CONSTRAINT orphan_list_pkey PRIMARY KEY (list_id);
@@ -21332,6 +21793,8 @@ CREATE INDEX batch_visible ON retention.batch USING btree (bucket, visible_at, b
 
 CREATE INDEX bucket_lacks_objects ON retention.bucket USING btree (bucket) WHERE (((missing * 2) > looked) AND (missing_confirmed_at IS NULL) AND ((looked >= 5) OR (missing_keys[1] ~ '^(/|[a-z0-9]+://)'::text)));
 
+CREATE INDEX canary_batch ON retention.canary USING btree (batch_id);
+
 CREATE INDEX change_at ON retention.change USING btree (at);
 
 CREATE INDEX change_run ON retention.change USING btree (run_id, change_id) WHERE (run_id IS NOT NULL);
@@ -21351,6 +21814,8 @@ CREATE INDEX hold_released ON retention.hold USING btree (released_at);
 CREATE INDEX hold_run ON retention.hold USING btree (run_id) WHERE (run_id IS NOT NULL);
 
 CREATE INDEX hold_tenant ON retention.hold USING btree (tenant_id) WHERE (tenant_id IS NOT NULL);
+
+CREATE INDEX key_stretch_in_order ON retention.key_stretch USING btree (copy_id, last_key, place);
 
 CREATE INDEX lateness_at ON retention.lateness USING btree (at);
 

@@ -1,4 +1,3 @@
-import { countOf } from '../../numbers.ts';
 import { Command } from 'commander';
 import type { Approval } from '../../store/approvals.ts';
 import type { Store } from '../../store/store.ts';
