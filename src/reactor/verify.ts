@@ -105,7 +105,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
 }
 
 /** The prefixes without those that another one covers; none: all keys. */
-export function prefixesOf(prefix: string | readonly string[] | undefined): readonly string[] {
+function prefixesOf(prefix: string | readonly string[] | undefined): readonly string[] {
   const asked = typeof prefix === 'string' ? [prefix] : (prefix ?? []);
   const covers = (other: string, it: string): boolean => it !== other && it.startsWith(other);
   const widest = [...new Set(asked)].filter((it) => !asked.some((other) => covers(other, it)));
