@@ -445,7 +445,7 @@ describeDatabase('promise 13: the fence in S3', () => {
       const said = original.logger.lines.filter(({ level }) => level === 'error');
       expect(said).toHaveLength(1);
       expect(said[0]?.message).toMatch(/RETENTION_FENCE=s3 .*AccessDenied.*RETENTION_FENCE=none/u);
-      await expect(original.fence.hold()).rejects.toMatchObject({ exitCode: 3 });
+      await expect(original.fence.hold()).rejects.toMatchObject({ exitCode: 1 });
       expect(await gateOf(original)).toEqual([]);
     },
   );

@@ -197,10 +197,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 };
 
 const READABLE = (
-  'adapter ahead allowance approval batch bucket change cutoff fence flagged gate_state heartbeat held_object hold identity installed keeper ' +
-  'lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt result returned_result scan seal seal_copy seal_head ' +
-  'selection setting shared_object spared_object stamp_account stamping status stray surge surge_part surge_release unanswered variable ' +
-  'verify_listed verify_part verify_run verify_stretch attention webhook canary key_copy key_stretch'
+  'adapter ahead allowance approval attention batch bucket canary change cutoff fence flagged gate_state heartbeat held_object hold ' +
+  'identity installed keeper key_copy key_stretch lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt ' +
+  'result returned_result scan seal seal_copy seal_head selection setting shared_object spared_object stamp_account stamping status ' +
+  'stray surge surge_part surge_release unanswered variable verify_listed verify_part verify_run verify_stretch webhook'
 )
   .split(' ')
   .map((name) => `retention.${name}`);
