@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { describeDatabase } from '../support/database.ts';
 import { dueRuns } from '../support/due-runs.ts';
 import { useMigrated } from '../support/migrated.ts';
+import { until } from '../support/until.ts';
 
 const RUNS = 8_000;
 /** An entry in each index, with what the log needs around it. */
@@ -41,9 +42,16 @@ describeDatabase('what our indexes cost the application', () => {
     await life('runs');
     // Rows of a month have other times than rows of a second.
     await query(`update runs set completed_at = now() - random() * interval '30 days'`);
-    await query('reindex table runs');
-    const { live, key } = await sizes();
-    expect((live + key) / RUNS).toBeLessThanOrEqual(70);
+    // An index also names dead rows that an open snapshot may still see.
+    await until(
+      'both indexes take at most 70 bytes a row',
+      async () => {
+        await query('reindex table runs');
+        const { live, key } = await sizes();
+        return (live + key) / RUNS <= 70;
+      },
+      { limitMs: 15_000, pollMs: 500 },
+    );
   });
 
   test('a run’s life writes little more to the log, and until it completes nothing to our indexes', async () => {
