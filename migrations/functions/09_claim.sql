@@ -85,6 +85,74 @@ as $$
   where c.flagged_at in (select b.flagged_at from retention.batch b where b.batch_id = any (p_batch_ids))
 $$;
 
+-- Waits until no transaction places a hold, five seconds at most: one that has committed is seen by what is checked next.
+create or replace function retention._lock_holds()
+returns void
+language plpgsql
+as $$
+begin
+  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
+  -- check below sees it, or it waits for us and then sees the lease.
+  begin
+    lock table retention.hold in row share mode;
+  exception
+    when lock_not_available then
+      raise exception using
+        errcode = 'lock_not_available',
+        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
+        detail = retention._lockers('retention.hold'),
+        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
+  end;
+end
+$$;
+
+-- Leases a batch that this transaction has locked. p_by_number: it was asked for by its number, as a command does whose
+-- cutoff still holds. p_by_etag: the versions that the rows name are asked for.
+create or replace function retention._lease(
+  p_before retention.batch,
+  p_lease uuid,
+  p_lease_for interval,
+  p_by text,
+  p_by_number boolean,
+  p_by_etag boolean
+)
+returns retention.batch
+language plpgsql
+as $$
+declare
+  v_batch retention.batch;
+  v_is_early boolean;
+  v_why text;
+begin
+  v_is_early := p_before.early is not null and p_by_number and retention._has_command(p_before.flagged_at);
+  if v_is_early and p_before.why = 'early' then
+    v_why := 'early';
+  elsif p_before.kind is null and exists (select from retention.returned_result) then
+    v_why := retention._tell_returned(p_before.batch_id);
+  end if;
+
+  update retention.batch b
+  set lease = p_lease,
+    leased_at = clock_timestamp(),
+    leased_by = p_by,
+    early = case when v_is_early then b.early end,
+    why = v_why,
+    asked_by = case when b.early is null or v_is_early then b.asked_by end,
+    revision = (select max(c.change_id) from retention.change c),
+    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
+    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
+    etags = case when p_by_etag then retention._read_conditions(b) end,
+    visible_at = clock_timestamp() + p_lease_for,
+    -- This time its check comes through, or nothing of this is written: see take_turn.
+    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
+    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
+    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
+  where b.batch_id = p_before.batch_id
+  returning * into strict v_batch;
+  return v_batch;
+end
+$$;
+
 -- Leases the next visible batch for p_lease_for and returns the keys that may go. Each result is
 -- checked again: it is due, not held, still points at this key, and no run that is not due shares the object.
 -- What fails the check is spared and leaves the batch. A result for which the check raises an error leaves it
@@ -149,8 +217,6 @@ declare
   v_asks_by_etag boolean;
   v_etags text[];
   v_maybe_shared bigint[];
-  v_is_early boolean;
-  v_why text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -172,18 +238,7 @@ begin
   if v_batch_id is null then
     return;
   end if;
-  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
-  -- check below sees it, or it waits for us and then sees the lease.
-  begin
-    lock table retention.hold in row share mode;
-  exception
-    when lock_not_available then
-      raise exception using
-        errcode = 'lock_not_available',
-        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
-        detail = retention._lockers('retention.hold'),
-        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
-  end;
+  perform retention._lock_holds();
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
@@ -203,32 +258,7 @@ begin
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
-  v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
-  if v_is_early and v_before.why = 'early' then
-    v_why := 'early';
-  elsif v_before.kind is null and exists (select from retention.returned_result) then
-    v_why := retention._tell_returned(v_batch_id);
-  end if;
-
-  update retention.batch b
-  set lease = p_lease,
-    leased_at = clock_timestamp(),
-    leased_by = p_by,
-    early = case when v_is_early then b.early end,
-    why = v_why,
-    asked_by = case when b.early is null or v_is_early then b.asked_by end,
-    revision = (select max(c.change_id) from retention.change c),
-    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
-    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
-    etags = case when v_asks_by_etag then retention._read_conditions(b) end,
-    visible_at = clock_timestamp() + p_lease_for,
-    -- This time its check comes through, or nothing of this is written: see take_turn.
-    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
-    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
-    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
-  where b.batch_id = v_batch_id
-  returning * into strict v_batch;
-
+  v_batch := retention._lease(v_before, p_lease, p_lease_for, p_by, p_batch_ids is not null, v_asks_by_etag);
   if v_batch.kind = 'canary' then
     return query select * from retention._claim_canary(v_batch, v_bucket);
     return;

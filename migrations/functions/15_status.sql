@@ -144,6 +144,66 @@ begin
 end
 $$;
 
+-- The sums over what is flagged and not settled. Part of a statement, like the two after it: they set nothing, so that
+-- Postgres plans them with it.
+create or replace function retention._work_now()
+returns table (
+  flagged bigint,
+  leased bigint,
+  failed bigint,
+  dead bigint,
+  batches bigint,
+  oldest timestamptz,
+  due_since timestamptz
+)
+language sql
+stable
+as $$
+  select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
+    coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
+    coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
+    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
+    count(*) filter (where b.dead_at is null) as batches,
+    min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
+    min(b.due_since) filter (where b.dead_at is null) as due_since
+  from retention.batch b
+  where b.settled_at is null
+$$;
+
+-- Results that were spared lately, by a keeper or since their object has changed; 10,000 at most.
+create or replace function retention._spared_now()
+returns table (kept bigint, changed bigint)
+language sql
+stable
+as $$
+  select count(*) filter (where n.kept_by is not null) as kept,
+    count(*) filter (where n.kept_by is null) as changed
+  from (
+    select s.kept_by
+    from retention.spared_object s
+    where s.until > now()
+    limit 10000
+  ) n
+$$;
+
+-- Policies that wait for a confirmation, in words.
+create or replace function retention._policies_pending()
+returns table (policies_pending bigint, policy_pending text)
+language sql
+stable
+as $$
+  select count(*) as policies_pending,
+    string_agg(
+      format(
+        'tenant %s: %s instead of %s would make %s due at once',
+        p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
+      ),
+      '; '
+    ) as policy_pending
+  from retention.policy p
+  where p.pending_retain is not null
+$$;
+
 -- The row of the view retention.status, which calls it with the rights of its reader.
 -- For observers.
 create or replace function retention.read_status()
@@ -256,17 +316,7 @@ begin
   cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(1000) u
-  cross join lateral (
-    select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
-      coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
-      coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
-      coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
-      count(*) filter (where b.dead_at is null) as batches,
-      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
-      min(b.due_since) filter (where b.dead_at is null) as due_since
-    from retention.batch b
-    where b.settled_at is null
-  ) w
+  cross join retention._work_now() w
   cross join lateral (
     select count(*) as held
     from retention.hold o
@@ -284,16 +334,7 @@ begin
     from retention.bucket o
     where o.paused_until > now()
   ) k
-  cross join lateral (
-    select count(*) filter (where n.kept_by is not null) as kept,
-      count(*) filter (where n.kept_by is null) as changed
-    from (
-      select s.kept_by
-      from retention.spared_object s
-      where s.until > now()
-      limit 10000
-    ) n
-  ) o
+  cross join retention._spared_now() o
   cross join (
     select max(t.results) filter (where t.kind = 'no_receipt') as no_receipt,
       max(t.results) filter (where t.kind = 'no_stamp') as no_stamp,
@@ -301,18 +342,7 @@ begin
       max(t.counted_at) as counted_at
     from retention.stamp_account t
   ) m
-  cross join lateral (
-    select count(*) as policies_pending,
-      string_agg(
-        format(
-          'tenant %s: %s instead of %s would make %s due at once',
-          p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
-        ),
-        '; '
-      ) as policy_pending
-    from retention.policy p
-    where p.pending_retain is not null
-  ) v;
+  cross join retention._policies_pending() v;
 end
 $$;
 

@@ -37,7 +37,7 @@ export const receiptMutations = [
       {
         file: CLAIM,
         search:
-          'elsif v_before.kind is null and exists (select from retention.returned_result) then',
+          'elsif p_before.kind is null and exists (select from retention.returned_result) then',
         replace: 'elsif false then',
       },
     ],

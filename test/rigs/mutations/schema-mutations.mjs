@@ -167,7 +167,7 @@ export const claimMutations = [
     promise: 1,
     edits: one(
       CLAIM,
-      'v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);',
+      'v_is_early := p_before.early is not null and p_by_number and retention._has_command(p_before.flagged_at);',
       'v_is_early := v_before.early is not null;',
     ),
     testFile: 'test/database/early-cutoff.test.ts',
