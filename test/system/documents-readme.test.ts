@@ -1,4 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { startCli } from '../support/cli.ts';
@@ -54,17 +58,6 @@ describeDatabase('what the README and the pages beside it show', () => {
     await guide.sql('select retention.configure');
     await guide.type('retention reconcile', { code: 1 });
     await sql(`select retention.configure('{"enabled": true}')`);
-    guide.end();
-  });
-
-  test('the page about the library goes as written', LONG, async () => {
-    const guide = open('docs/library.md');
-    const [runId = ''] = await stack.insert({ days: 100 });
-    const program = guide.text("from 'retention-reactor'");
-    writeFileSync(join(guide.folder, 'program.mjs'), `${program}\nconsole.log('at work');\n`);
-    const ran = await guide.type('node program.mjs', { until: 'at work', signal: 'SIGTERM' });
-    expect(ran.stdout).toMatch(/^\d+ cleared, 0 failed, 0 dead$/mu);
-    expect(stack.s3().hasObject('dpp-results', `results/${runId}`)).toBe(false);
     guide.end();
   });
 
@@ -253,6 +246,8 @@ describeDatabase('what the README and the pages beside it show', () => {
     expect(JSON.parse(applied.stdout)).toBeTypeOf('object');
     const text = await guide.run('retention migrate sql --from 0003');
     expect(text.stdout).toContain('create or replace function retention.claim(');
+    mkdirSync(join(guide.folder, 'sql'));
+    await guide.run('retention migrate sql --no-transaction > sql/V42__retention.sql');
     await guide.run('DATABASE_URL=postgres://retention@db/app retention listen', LISTENS);
     const [live = ''] = await stack.insert({ days: 5 });
     await guide.run('retention reconcile --dry-run');
@@ -293,6 +288,7 @@ describeDatabase('what the README and the pages beside it show', () => {
     expect(await sql('select count(*) from retention.gate()')).toBe('0');
     await guide.run('retention fence show');
     await guide.run('retention fence accept --reason "failed over to the standby, incident 114"');
+    await followWebhook(guide);
     await guide.run('retention retry --all');
     await guide.run('retention retry --bucket dpp-results --code AccessDenied');
     await stack.keepVersions();
@@ -303,6 +299,29 @@ describeDatabase('what the README and the pages beside it show', () => {
     expect(stack.s3().hasObject('dpp-results', `results/${cleared}`)).toBe(true);
     await followProof(guide);
     await guide.run('retention doctor');
+    expect((await guide.run('retention schema')).stdout).toContain('hold list');
+    await guide.run('retention schema hold list');
+    await guide.run('retention schema retention_attention');
+  }
+
+  async function followWebhook(guide: Story): Promise<void> {
+    const posted: string[] = [];
+    const server = createServer((request, response) => {
+      posted.push(String(request.headers['webhook-signature']));
+      request.resume().on('end', () => response.writeHead(204).end());
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const secret = join(guide.folder, 'webhook-secret');
+    writeFileSync(secret, `whsec_${randomBytes(24).toString('base64')}\n`);
+    guide.variables['RETENTION_WEBHOOK_URL'] = `http://127.0.0.1:${port}/`;
+    guide.variables['RETENTION_WEBHOOK_SECRET_FILE'] = secret;
+    await guide.run('retention webhook test');
+    expect(posted).toEqual([expect.stringMatching(/^v1,/u)]);
+    delete guide.variables['RETENTION_WEBHOOK_URL'];
+    delete guide.variables['RETENTION_WEBHOOK_SECRET_FILE'];
+    server.close();
   }
 
   async function followProof(guide: Story): Promise<void> {
@@ -311,6 +330,7 @@ describeDatabase('what the README and the pages beside it show', () => {
     await guide.run('retention proof verify --head heads.txt --json');
     await guide.run('retention proof head >> heads.txt');
     await guide.run('retention proof export --out proof.jsonl');
+    await guide.run('retention proof receipt-keys hashed');
     guide.put('/etc/retention', guide.folder);
     const key = '/etc/retention/signing-key.pem';
     const made = await guide.run(`retention proof key --out ${key}`);
@@ -375,6 +395,7 @@ describeDatabase('what the README and the pages beside it show', () => {
       'retention bucket set dpp-results --keys-per-request 100 --checksum md5',
     );
     expect(set.stdout).toContain('100 keys a request (set by hand)');
+    await guide.run('retention bucket set dpp-results --max-per-second 2000 --max-in-flight 4');
     await guide.run('retention bucket forget dpp-results');
     // Nothing has looked since. Somebody else has deleted what is due.
     await stack.insert({ count: 8, tenant: 'tenant_gone', isWithoutObject: true });

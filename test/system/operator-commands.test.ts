@@ -171,7 +171,7 @@ describeDatabase('the commands of an operator', () => {
   });
 
   test('a policy that makes nothing due is set without a question', async () => {
-    await database().insertRun({ tenant: 'tenant_abc' });
+    await database().insertRun({ tenant: 'tenant_abc', completedAgo: '5 days' });
     const set = await retention('policy', 'set', 'tenant_abc', '90d');
     expect(set).toMatchObject({
       code: 0,
