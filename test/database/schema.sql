@@ -5747,6 +5747,43 @@ CREATE FUNCTION retention._leaf_salt(p_salt bytea, p_place bigint) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(sha512((p_salt || int4send((((p_place - 1) / 4))::integer))), (((16 * ((p_place - 1) % (4)::bigint)) + 1))::integer, 16);
 
+CREATE FUNCTION retention._lease(p_before retention.batch, p_lease uuid, p_lease_for interval, p_by text, p_by_number boolean, p_by_etag boolean) RETURNS retention.batch
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_batch retention.batch;
+  v_is_early boolean;
+  v_why text;
+begin
+  v_is_early := p_before.early is not null and p_by_number and retention._has_command(p_before.flagged_at);
+  if v_is_early and p_before.why = 'early' then
+    v_why := 'early';
+  elsif p_before.kind is null and exists (select from retention.returned_result) then
+    v_why := retention._tell_returned(p_before.batch_id);
+  end if;
+
+  update retention.batch b
+  set lease = p_lease,
+    leased_at = clock_timestamp(),
+    leased_by = p_by,
+    early = case when v_is_early then b.early end,
+    why = v_why,
+    asked_by = case when b.early is null or v_is_early then b.asked_by end,
+    revision = (select max(c.change_id) from retention.change c),
+    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
+    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
+    etags = case when p_by_etag then retention._read_conditions(b) end,
+    visible_at = clock_timestamp() + p_lease_for,
+    -- This time its check comes through, or nothing of this is written: see take_turn.
+    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
+    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
+    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
+  where b.batch_id = p_before.batch_id
+  returning * into strict v_batch;
+  return v_batch;
+end
+$$;
+
 CREATE FUNCTION retention._leaves(p_salt bytea, p_run_ids retention.run_id[], p_keys text[], p_tenants text[], p_ends text[], p_versions text[], p_policies jsonb) RETURNS TABLE(i integer, tenant_id text, leaf_salt bytea, leaf_text text)
     LANGUAGE sql STABLE
     AS $$
@@ -5983,6 +6020,25 @@ begin
     order by r.completed_at, r.run_id
   );
   return query select u.* from retention._unshared_carefully(v_rows, p_limit) u;
+end
+$$;
+
+CREATE FUNCTION retention._lock_holds() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
+  -- check below sees it, or it waits for us and then sees the lease.
+  begin
+    lock table retention.hold in row share mode;
+  exception
+    when lock_not_available then
+      raise exception using
+        errcode = 'lock_not_available',
+        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
+        detail = retention._lockers('retention.hold'),
+        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
+  end;
 end
 $$;
 
@@ -8146,6 +8202,21 @@ begin
     join retention.policy p on p.tenant_id = t.tenant_id
   );
 end
+$$;
+
+CREATE FUNCTION retention._policies_pending() RETURNS TABLE(policies_pending bigint, policy_pending text)
+    LANGUAGE sql STABLE
+    AS $$
+  select count(*) as policies_pending,
+    string_agg(
+      format(
+        'tenant %s: %s instead of %s would make %s due at once',
+        p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
+      ),
+      '; '
+    ) as policy_pending
+  from retention.policy p
+  where p.pending_retain is not null
 $$;
 
 CREATE FUNCTION retention._policy_act(p_tenant_id text, p_retain interval) RETURNS jsonb
@@ -10818,6 +10889,19 @@ begin
       );
   end loop;
 end
+$$;
+
+CREATE FUNCTION retention._spared_now() RETURNS TABLE(kept bigint, changed bigint)
+    LANGUAGE sql STABLE
+    AS $$
+  select count(*) filter (where n.kept_by is not null) as kept,
+    count(*) filter (where n.kept_by is null) as changed
+  from (
+    select s.kept_by
+    from retention.spared_object s
+    where s.until > now()
+    limit 10000
+  ) n
 $$;
 
 CREATE FUNCTION retention._stamp(p_bucket text, p_run_ids retention.run_id[], p_keys text[], p_oldest timestamp with time zone, p_newest timestamp with time zone) RETURNS bigint
@@ -13681,6 +13765,20 @@ begin
 end
 $$;
 
+CREATE FUNCTION retention._work_now() RETURNS TABLE(flagged bigint, leased bigint, failed bigint, dead bigint, batches bigint, oldest timestamp with time zone, due_since timestamp with time zone)
+    LANGUAGE sql STABLE
+    AS $$
+  select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
+    coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
+    coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
+    coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
+    count(*) filter (where b.dead_at is null) as batches,
+    min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
+    min(b.due_since) filter (where b.dead_at is null) as due_since
+  from retention.batch b
+  where b.settled_at is null
+$$;
+
 CREATE FUNCTION retention._work_of(p_tenant_id text) RETURNS TABLE(run_id retention.run_id, state text)
     LANGUAGE sql STABLE
     AS $$
@@ -14826,8 +14924,6 @@ declare
   v_asks_by_etag boolean;
   v_etags text[];
   v_maybe_shared bigint[];
-  v_is_early boolean;
-  v_why text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
@@ -14849,18 +14945,7 @@ begin
   if v_batch_id is null then
     return;
   end if;
-  -- Against place_hold, which locks in exclusive mode: a hold either committed before this, and the
-  -- check below sees it, or it waits for us and then sees the lease.
-  begin
-    lock table retention.hold in row share mode;
-  exception
-    when lock_not_available then
-      raise exception using
-        errcode = 'lock_not_available',
-        message = 'nothing is claimed while a transaction that places a hold is open; it has been for 5 seconds',
-        detail = retention._lockers('retention.hold'),
-        hint = 'Commit it, or end an idle one: select pg_terminate_backend(<process>)';
-  end;
+  perform retention._lock_holds();
   select * into strict v_setting from retention.setting;
   select * into strict v_before from retention.batch b where b.batch_id = v_batch_id;
   if v_before.lease is not null then
@@ -14880,32 +14965,7 @@ begin
   if v_before.results > v_most then
     perform retention._cut(v_batch_id, v_most);
   end if;
-  v_is_early := v_before.early is not null and p_batch_ids is not null and retention._has_command(v_before.flagged_at);
-  if v_is_early and v_before.why = 'early' then
-    v_why := 'early';
-  elsif v_before.kind is null and exists (select from retention.returned_result) then
-    v_why := retention._tell_returned(v_batch_id);
-  end if;
-
-  update retention.batch b
-  set lease = p_lease,
-    leased_at = clock_timestamp(),
-    leased_by = p_by,
-    early = case when v_is_early then b.early end,
-    why = v_why,
-    asked_by = case when b.early is null or v_is_early then b.asked_by end,
-    revision = (select max(c.change_id) from retention.change c),
-    policies = retention._policies_of(b.tenants, case when v_is_early then b.early end),
-    -- As the rows are now, not as they were flagged: a result that was written again, with its row, is as due as before.
-    etags = case when v_asks_by_etag then retention._read_conditions(b) end,
-    visible_at = clock_timestamp() + p_lease_for,
-    -- This time its check comes through, or nothing of this is written: see take_turn.
-    code = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.code end,
-    error = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.error end,
-    failed_at = case when b.code not in ('ClaimLost', 'ClaimSuspect') then b.failed_at end
-  where b.batch_id = v_batch_id
-  returning * into strict v_batch;
-
+  v_batch := retention._lease(v_before, p_lease, p_lease_for, p_by, p_batch_ids is not null, v_asks_by_etag);
   if v_batch.kind = 'canary' then
     return query select * from retention._claim_canary(v_batch, v_bucket);
     return;
@@ -17696,17 +17756,7 @@ begin
   cross join retention.cooling() c
   join retention.policy d on d.tenant_id = '*'
   cross join lateral retention._unflagged(1000) u
-  cross join lateral (
-    select coalesce(sum(b.results) filter (where b.dead_at is null), 0)::bigint as flagged,
-      coalesce(sum(b.results) filter (where b.lease is not null and b.visible_at > now()), 0)::bigint as leased,
-      coalesce(sum(b.results) filter (where b.attempts > 0 and b.dead_at is null), 0)::bigint as failed,
-      coalesce(sum(b.results) filter (where b.dead_at is not null), 0)::bigint as dead,
-      count(*) filter (where b.dead_at is null) as batches,
-      min(b.oldest) filter (where b.dead_at is null and b.kind is null) as oldest,
-      min(b.due_since) filter (where b.dead_at is null) as due_since
-    from retention.batch b
-    where b.settled_at is null
-  ) w
+  cross join retention._work_now() w
   cross join lateral (
     select count(*) as held
     from retention.hold o
@@ -17724,16 +17774,7 @@ begin
     from retention.bucket o
     where o.paused_until > now()
   ) k
-  cross join lateral (
-    select count(*) filter (where n.kept_by is not null) as kept,
-      count(*) filter (where n.kept_by is null) as changed
-    from (
-      select s.kept_by
-      from retention.spared_object s
-      where s.until > now()
-      limit 10000
-    ) n
-  ) o
+  cross join retention._spared_now() o
   cross join (
     select max(t.results) filter (where t.kind = 'no_receipt') as no_receipt,
       max(t.results) filter (where t.kind = 'no_stamp') as no_stamp,
@@ -17741,18 +17782,7 @@ begin
       max(t.counted_at) as counted_at
     from retention.stamp_account t
   ) m
-  cross join lateral (
-    select count(*) as policies_pending,
-      string_agg(
-        format(
-          'tenant %s: %s instead of %s would make %s due at once',
-          p.tenant_id, p.pending_retain, p.retain, retention._counted(p.pending_results, 'result')
-        ),
-        '; '
-      ) as policy_pending
-    from retention.policy p
-    where p.pending_retain is not null
-  ) v;
+  cross join retention._policies_pending() v;
 end
 $$;
 
