@@ -19,12 +19,9 @@ describeDatabase('the canary of a listener', () => {
         .query('select from retention.canary where confirmed_at is not null');
       return rows.length > 0;
     });
-    const asked = stack.requests().filter(({ keys }) => keys[0]?.startsWith('.retention/canary/'));
-    expect(asked.map(({ operation }) => operation).slice(0, 2)).toEqual([
-      'PutObject',
-      'HeadObject',
-    ]);
-    expect(stack.requests().some(({ operation }) => operation === 'DeleteObjects')).toBe(true);
+    const asked = stack.requests().map(({ operation }) => operation);
+    const steps = ['PutObject', 'DeleteObjects', 'HeadObject'];
+    expect(asked.filter((operation) => steps.includes(operation)).slice(0, 3)).toEqual(steps);
     const { stdout } = await stack.run(['status', '--json'], env);
     expect(JSON.parse(stdout)).toMatchObject({ canaries: [{ bucket: 'dpp-results', code: null }] });
   });

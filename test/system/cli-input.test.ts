@@ -90,7 +90,7 @@ test.each(['listen', 'reconcile', 'status', 'migrate up', 'migrate down', 'migra
     for (const { variable } of CHECKED)
       expect(stderr).toMatch(new RegExp(`^\\s+${variable}: expected .*; given .*`, 'mu'));
     expect(stderr).toMatch(
-      /DPP_RETENTION_DAYS: expected a whole number of days from 1 to 36,134; given "0"/u,
+      /DPP_RETENTION_DAYS: expected a whole number of days from 1 to 36,160; given "0"/u,
     );
     expect(stderr).toMatch(/DPP_RETENTION_DAYZ.*Did you mean DPP_RETENTION_DAYS\?/u);
     expect(stderr).not.toContain(SECRET);

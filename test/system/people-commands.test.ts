@@ -182,7 +182,7 @@ describeDatabase('commands for more than one person', () => {
       `update retention.identity set system_identifier = (select n.system_identifier from retention._identity_now() n)`,
     );
     expect(inCopy).toMatchObject({
-      code: 3,
+      code: 1,
       stderr: expect.stringMatching(/Nothing was restored: .*copy/u) as string,
     });
     expect(await database().query('select from retention.hold where released_at is null')).toEqual(

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { describeNotification } from '../notification-line.ts';
+import type { NotificationLine } from '../notification-line.ts';
 import { printJsonLine, printLine } from '../output.ts';
 import { readSettings } from '../settings.ts';
 import { clockTime, paint } from '../terminal.ts';
@@ -23,16 +23,22 @@ Example:
 
 async function watch(options: { readonly json?: boolean }): Promise<void> {
   const { config, logger } = await readSettings('watch');
-  const [{ CHANNELS }, { withStore }, { createNotifications }, { watchStopSignals }, { pause }] =
-    await Promise.all([
-      import('../../assembly-subscribe.ts'),
-      import('../../assembly-store.ts'),
-      import('../../database/notifications.ts'),
-      import('../../lifecycle/signals.ts'),
-      import('../../lifecycle/pause.ts'),
-    ]);
+  const [
+    { CHANNELS },
+    { withStore },
+    { createNotifications },
+    { watchStopSignals },
+    { pause },
+    { describeNotification },
+  ] = await Promise.all([
+    import('../../assembly-subscribe.ts'),
+    import('../../assembly-store.ts'),
+    import('../../database/notifications.ts'),
+    import('../../lifecycle/signals.ts'),
+    import('../../lifecycle/pause.ts'),
+    import('../notification-line.ts'),
+  ]);
   const signals = watchStopSignals();
-  const print = options.json === true ? printDocument : printNotification;
   await withStore({ config, logger }, async (_store, database) => {
     const notifications = createNotifications({
       listenUrl: config.databaseListenUrl,
@@ -41,7 +47,11 @@ async function watch(options: { readonly json?: boolean }): Promise<void> {
       channels: CHANNELS,
       logger,
       applicationName: 'retention watch',
-      onNotification: print,
+      onNotification: (channel, payload, raw) => {
+        const line = describeNotification(channel, payload, raw);
+        if (options.json !== true) printNotification(line);
+        else printJsonLine({ at: new Date(), channel, ...(line.isKnown ? { payload } : { raw }) });
+      },
       // What was missed meanwhile is in the tables; there is nothing to catch up on here.
       onCaughtUp: () => undefined,
     });
@@ -52,11 +62,6 @@ async function watch(options: { readonly json?: boolean }): Promise<void> {
   signals.dispose();
 }
 
-function printDocument(channel: string, payload: unknown, raw: string): void {
-  const { isKnown } = describeNotification(channel, payload, raw);
-  printJsonLine({ at: new Date(), channel, ...(isKnown ? { payload } : { raw }) });
-}
-
 const COLORS: ReadonlyMap<string, 'yellow' | 'green' | 'red'> = new Map([
   ['flagged', 'yellow'],
   ['cleared', 'green'],
@@ -64,8 +69,7 @@ const COLORS: ReadonlyMap<string, 'yellow' | 'green' | 'red'> = new Map([
 ]);
 const WORD_CHARACTERS = 8;
 
-function printNotification(channel: string, payload: unknown, raw: string): void {
-  const { word, text, isKnown } = describeNotification(channel, payload, raw);
+function printNotification({ word, text, isKnown }: NotificationLine): void {
   const padded = word.padEnd(WORD_CHARACTERS);
   const color = isKnown ? COLORS.get(word) : undefined;
   printLine(`${clockTime()} ${color === undefined ? padded : paint(color, padded)} ${text}`);

@@ -34,6 +34,9 @@ const LEFT = `select count(*) ${LEFT_ROWS}`;
 /** What the product says of one of them. */
 const WHY = `select row_to_json(x) from (select r.run_id ${LEFT_ROWS} limit 1) l, retention.explain(l.run_id::text) x`;
 
+const CONFIRM_MISSING =
+  'select retention.confirm_missing(b.bucket) from retention.bucket b where b.missing > 0';
+
 const DEAD = 'select count(*) from retention.flagged where dead_at is not null';
 
 export interface CalmOptions extends Ground {
@@ -59,7 +62,11 @@ export async function calmDown(options: CalmOptions): Promise<Violation[]> {
     // What was refused too often waits for a person.
     await until(
       'all that is due is gone, or dead',
-      async () => (await count(LEFT)) <= (await count(DEAD)),
+      async () => {
+        // A bucket that was deleted and made again looks like a wrong one, and a person has to say that it is not.
+        await postgres.sql(CONFIRM_MISSING, 'app');
+        return (await count(LEFT)) <= (await count(DEAD));
+      },
       {
         limitMs: BOUND_MS,
         pollMs: 250,
