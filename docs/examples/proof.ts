@@ -2,7 +2,7 @@ import { proofHead, readConfig, verifyProof } from 'retention-reactor';
 
 const config = readConfig(process.env);
 
-// To be kept where nobody who can write to the database can write.
+// To be kept where those who can write to the database cannot write.
 const { head } = await proofHead({ config });
 const kept = head === null ? [] : [`${head.seal}-${head.digest}`];
 

@@ -322,8 +322,8 @@ as $$
 $$;
 
 -- Notes how many keys of a bucket were looked for, and which of them had no object, before anything is deleted in
--- p_store (how the store is called). A look in another store begins anew. Returns whether deleting may go on: with
--- most objects missing it may not, and the gate closes (objects missing). p_anew: forget earlier looks.
+-- p_store (how the store is called). A look in another store begins again. Returns whether deleting may go on: with
+-- most objects missing it may not, and the gate closes (objects missing). p_again: forget earlier looks.
 -- For the listener.
 -- Locks the bucket's row.
 create or replace function retention.note_look(
@@ -331,7 +331,7 @@ create or replace function retention.note_look(
   p_store text,
   p_looked integer,
   p_missing text[],
-  p_anew boolean default false
+  p_again boolean default false
 )
 returns boolean
 language plpgsql
@@ -340,19 +340,19 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_bucket retention.bucket;
-  v_anew boolean;
+  v_again boolean;
 begin
   select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
   if not found then
     return true;
   end if;
-  v_anew := p_anew or v_bucket.looked_in is distinct from p_store;
+  v_again := p_again or v_bucket.looked_in is distinct from p_store;
   update retention.bucket k
   set looked_in = p_store,
     looked_at = clock_timestamp(),
-    looked = p_looked + case when v_anew then 0 else k.looked end,
-    missing = cardinality(p_missing) + case when v_anew then 0 else k.missing end,
-    missing_keys = (p_missing || case when v_anew then '{}' else k.missing_keys end)[:3],
+    looked = p_looked + case when v_again then 0 else k.looked end,
+    missing = cardinality(p_missing) + case when v_again then 0 else k.missing end,
+    missing_keys = (p_missing || case when v_again then '{}' else k.missing_keys end)[:3],
     missing_confirmed_at = case
       when k.looked_in is not distinct from p_store then k.missing_confirmed_at
     end,

@@ -4,7 +4,7 @@ listeners: written to the bucket, flagged as a batch of kind canary, claimed, de
 for after that. No row of the application is part of it: its batch has no results, so nothing that counts results sees it.
 */
 
--- What the canary of a bucket wants done now, for whoever asks first: put (write the object), look (see whether it is
+-- What the canary of a bucket wants done now, for the first that asks: put (write the object), look (see whether it is
 -- gone), or no row: nothing. p_every: how long after one canary began the next one begins; the first begins so long after
 -- a listener first asked. None begins while the gate is closed. p_client: the client's version. What a listener
 -- has begun and not come back to is anybody's after a minute.

@@ -117,7 +117,7 @@ $$;
 -- results pass the guard (see list_surges): set_aside says how many did not, and are in no batch, and surge_id where.
 -- p_expected: how many results the caller has seen that it selects (count_due counts them); then they all go.
 -- p_early: p_older_than stands in for the policy where it is shorter. Then p_expected says how many results that are
--- not due somebody has seen: with more of them nothing is changed, and late ones pass the guard.
+-- not due a person has seen: with more of them nothing is changed, and late ones pass the guard.
 -- With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
 -- minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 -- For operators.

@@ -55,7 +55,7 @@ $$;
 
 -- Begins to verify a bucket, or goes on with what was broken off: the same kind, bucket and prefixes. p_kind: repair, dry
 -- run or orphans; list and inventory never go on. p_prefixes: empty: all keys. p_restart: what was broken off is forgotten. Progress that was
--- not worked on for 7 days is forgotten too. p_began_at: when what was listed was so; null: now. Whoever worked on it
+-- not worked on for 7 days is forgotten too. p_began_at: when what was listed was so; null: now. The process that worked on it
 -- before does not go on: the holder is another one. before: what completed then or later is not judged, since its object may
 -- be younger than the listing. resumed_at: when it was last worked on; null: it begins.
 -- For operators.

@@ -3,7 +3,7 @@ import { createRateLimit } from '../lifecycle/rate-limit.ts';
 import type { ObjectListing } from './abilities.ts';
 
 /**
- * The same listing with no more than `perSecond` requests a second, whoever asks. What the client repeats after a failure
+ * The same listing with no more than `perSecond` requests a second, over all that ask. What the client repeats after a failure
  * is not counted.
  */
 export function paceListing(

@@ -13,7 +13,7 @@ export interface FenceTimes {
 
 /**
  * Who may claim has seen a renewal of the last 75 s. Who takes the fence over has watched it for 90 s, so that
- * nobody else may claim by then. Ten minutes of two databases are twenty renewals.
+ * no other process may claim by then. Ten minutes of two databases are twenty renewals.
  */
 export const FENCE_TIMES: FenceTimes = {
   renew: 30 * MILLISECONDS.second,

@@ -228,7 +228,7 @@ class S3Fence implements Fence {
     }
   }
 
-  /** False: somebody else wrote meanwhile. */
+  /** False: another process wrote meanwhile. */
   async #renew(
     judged: FenceJudgement,
     etag: string | undefined,

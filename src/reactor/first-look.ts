@@ -9,7 +9,7 @@ export interface LookOptions {
   readonly store: Pick<Store, 'noteLook'>;
   readonly signal?: AbortSignal | undefined;
   /** Earlier looks are forgotten. Default: false. */
-  readonly anew?: boolean;
+  readonly again?: boolean;
 }
 
 /** What a look showed. */
@@ -37,7 +37,7 @@ const WRITTEN_AS_PLACE = /^(?:[a-z0-9]+:\/\/[^/]*)?\/(?<rest>.+)$/u;
 export async function lookForObjects(
   bucket: string,
   keys: readonly string[],
-  { listing, place, store, signal, anew = false }: LookOptions,
+  { listing, place, store, signal, again = false }: LookOptions,
 ): Promise<Look> {
   const chosen = spread(keys, KEYS_LOOKED_FOR);
   const states = await Promise.all(
@@ -49,7 +49,7 @@ export async function lookForObjects(
   const looked = states.filter(({ state }) => state !== 'denied').length;
   const missing = states.filter(({ state }) => state === 'gone').map(({ key }) => key);
   const written = missing.toSorted((a, b) => Number(isPlace(b)) - Number(isPlace(a)));
-  const mayGoOn = await store.noteLook(bucket, { place, looked, missing: written, anew });
+  const mayGoOn = await store.noteLook(bucket, { place, looked, missing: written, again });
   return { looked, missing: written, mayGoOn };
 }
 

@@ -189,12 +189,12 @@ export async function noteLook(
     readonly looked: number;
     readonly missing: readonly string[];
     /** Earlier looks are forgotten. Default: false. */
-    readonly anew?: boolean;
+    readonly again?: boolean;
   },
 ): Promise<boolean> {
   const [row] = await database.query<{ may: boolean }>(
     'select retention.note_look($1, $2, $3, $4::text[], $5) as may',
-    [bucket, look.place, look.looked, look.missing, look.anew ?? false],
+    [bucket, look.place, look.looked, look.missing, look.again ?? false],
   );
   return row?.may ?? true;
 }

@@ -209,7 +209,7 @@ describe('a look before the first deletion', () => {
     },
   );
 
-  test('in another store begins anew, and a confirmation is not for that one', async () => {
+  test('in another store begins again, and a confirmation is not for that one', async () => {
     const { store } = database();
     await flag(1);
     const missing = ['a', 'b', 'c', 'd', 'e'];

@@ -35,7 +35,7 @@ describeDatabase('a tick', () => {
   ])('does not wait for %s in an open transaction', async (_, statement) => {
     const { insertRuns, query } = database();
     await insertRuns({ count: 3 });
-    // The reasons of the gate are to be written down anew.
+    // The reasons of the gate are to be written down again.
     await query(`update retention.gate_state set reasons = array['halted']`);
     await keepOpen(statement);
     expect((await tick()).milliseconds).toBeLessThan(AT_ONCE_MILLISECONDS);

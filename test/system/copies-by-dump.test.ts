@@ -164,7 +164,7 @@ describeDatabase('promise 13: a dump of the database that is restored', () => {
     }
   });
 
-  test('without the schema retention it is adopted anew, and the identity is its own', async () => {
+  test('without the schema retention it is adopted again, and the identity is its own', async () => {
     const copyUrl = await databaseBeside();
     await restoreInto(copyUrl, '-N', 'retention');
     const copy = await watchCopy(copyUrl, stack.s3());

@@ -222,7 +222,7 @@ describeDatabase('commands for more than one person', () => {
 
   test('promise 14: history says who changed what, and explain --at what was true then', async () => {
     const { insertRun, one, url } = database();
-    // What was emptied between tests is recorded anew.
+    // What was emptied between tests is recorded again.
     await migrateUp(url);
     const runId = await insertRun();
     const at = (

@@ -122,7 +122,7 @@ describe('keys of live results', () => {
         '0 of 2 keys that were looked for have an object; not s3://one/results/1, s3://one/results/2',
     });
     expect(failed[0]?.remedy).toContain('retention bucket confirm one');
-    expect(noted[0]).toMatchObject({ looked: 2, missing: keys, anew: true });
+    expect(noted[0]).toMatchObject({ looked: 2, missing: keys, again: true });
     expect(requests().length).toBeGreaterThan(0);
   });
 

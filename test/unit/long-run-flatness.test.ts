@@ -53,7 +53,7 @@ describe('what does not', () => {
 });
 
 describe('what faults bring down again', () => {
-  // Leaks one at a time, and starts anew every 20 looks.
+  // Leaks one at a time, and starts again every 20 looks.
   const saw = (look: number): number => 3 + (look % 20);
   const under = (ceiling: number, at: (look: number) => number) =>
     judge({

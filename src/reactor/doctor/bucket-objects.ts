@@ -19,7 +19,7 @@ export async function checkObjects(
   const keys = await reader.sampleKeys(bucket, KEYS_LOOKED_FOR);
   if (keys.length === 0) return [];
   const title = `bucket ${bucket}: objects`;
-  const look = await lookForObjects(bucket, keys, { listing, place, store: reader, anew: true });
+  const look = await lookForObjects(bucket, keys, { listing, place, store: reader, again: true });
   const { looked, missing, mayGoOn } = look;
   if (looked === 0) {
     return [

@@ -25,7 +25,7 @@ function checkNextPass(outlook: Outlook): Check {
     return warning(
       name,
       `the last tick ran into this, and went on: ${problem}`,
-      'Mend what the message names; the next tick tries again.',
+      'Fix what the message names; the next tick tries again.',
     );
   }
   if (next !== null) return ok(name, `at ${showInstant(next)}: ${because}`);
