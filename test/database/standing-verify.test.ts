@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { openStandingVerify } from '../../src/assembly-standing.ts';
 import { createReactor, readConfig } from '../../src/index.ts';
 import { silentLogger } from '../../src/logger.ts';
+import type { ObjectListing } from '../../src/objects/abilities.ts';
 import type { ObjectStore } from '../../src/objects/object-store.ts';
 import { createS3ObjectStore } from '../../src/objects/s3/object-store.ts';
 import { checkStandingVerify } from '../../src/reactor/doctor/standing-check.ts';
@@ -87,9 +88,22 @@ describeDatabase('the standing verify', () => {
   }
 
   test('finds drift of both kinds and orphans, counts them, and changes nothing', async () => {
+    // Deleted by a listener at this moment: it stamps the row itself.
+    await database().insertRun();
+    await database().query('select retention.flag_expired()');
+    await database().claimNext();
     const { keys, dueGone, youngGone, back } = await makeDrift();
     const bucket = listedBucket(keys);
-    const { loop, logger, finish } = listenerOf(bucket);
+    // Not there when its page is listed, and there when it is looked for.
+    await database().insertRun({ completedAgo: '3 days', key: 'a/late' });
+    const listing: ObjectListing = {
+      ...bucket.listing,
+      headObject: (...request) => {
+        bucket.keys.add('a/late');
+        return bucket.listing.headObject(...request);
+      },
+    };
+    const { loop, logger, finish } = listenerOf({ ...bucket, listing });
     const before = await database().query('select * from runs order by run_id');
     await loop.start();
     expect(await finish()).toMatchObject({
@@ -107,10 +121,11 @@ describeDatabase('the standing verify', () => {
     );
     expect(kept.map((row) => row.run_id).toSorted()).toEqual([dueGone, youngGone].toSorted());
     // Each missing object was asked for by name before it counted.
-    expect(bucket.heads.toSorted()).toEqual([keyOf(dueGone), keyOf(youngGone)].toSorted());
+    for (const runId of [dueGone, youngGone]) expect(bucket.heads).toContain(keyOf(runId));
+    expect(bucket.heads).toContain('a/late');
     expect(await database().query('select * from runs order by run_id')).toEqual(before);
     const { flagged } = await database().store.readStatus();
-    expect(flagged).toBe(0);
+    expect(flagged).toBe(1);
     expect(await database().query('select from retention.receipt')).toEqual([]);
     expect(await database().query('select from retention.stray')).toEqual([]);
     expect(await database().query('select from retention.key_copy')).toEqual([]);
@@ -135,6 +150,26 @@ describeDatabase('the standing verify', () => {
     await database().store.nextStandingStep([BUCKET], 7);
     expect(await state()).toMatchObject({ gone: 0, returned: 0 });
     expect((await database().run(back)).result_cleared_at).toBeNull();
+  });
+
+  test('counts all that is gone where much is, and looks again when what it has kept is repaired', async () => {
+    await database().insertRuns({ count: 1_100, completedAgo: '3 days' });
+    const bucket = listedBucket([], { pageSize: 1_000 });
+    const { loop, finish } = listenerOf(bucket);
+    await loop.start();
+    expect(await finish()).toMatchObject({ listed: 0, gone: 1_100 });
+    expect(bucket.heads).toEqual([]);
+    await loop.stop();
+    await database().query(`update runs set result_cleared_at = now()
+      where run_id in (select g.run_id from retention.standing_gone g)`);
+    await database().query(
+      `update retention.standing_verify set rechecked_at = now() - interval '11 minutes'`,
+    );
+    expect(await database().store.nextStandingStep([BUCKET], 7)).toMatchObject({
+      step: 'list',
+      afterKey: undefined,
+    });
+    expect(await state()).toMatchObject({ gone: 100, is_running: true });
   });
 
   test('goes on where it was ended, also by another listener, and repeats one page', async () => {
