@@ -56,6 +56,8 @@ verify_run     one row for each bucket that a verify is at: what it looks at, an
 verify_part    the parts that such a bucket is listed in, and how far each was compared
 verify_stretch results whose key was not listed, until they are confirmed by a second look
 verify_listed  what a listing out of order or an inventory named, so that it can be read in order
+standing_verify  by bucket, how far the verify that listeners are at all the time has come, and the drift that it found
+standing_gone  live rows of which it has found that their object is gone
 receipt        receipts of what happens outside a batch: stamps by verify, stamps taken away, orphans
 returned_result  results whose object is back, since their stamp was taken away: their next receipt says so
 stamp_account  what the last count of stamps and receipts against each other has found
@@ -1056,7 +1058,7 @@ comment on table retention.key_stretch is
 create unlogged table retention.verify_run (
   verify_id uuid primary key,
   kind text not null
-    constraint kind_is_known check (kind in ('repair', 'dry run', 'orphans', 'list', 'inventory')),
+    constraint kind_is_known check (kind in ('repair', 'dry run', 'orphans', 'list', 'inventory', 'standing')),
   bucket text not null,
   prefixes text[] collate "C" not null,
   holder uuid not null,
@@ -1121,6 +1123,63 @@ create unlogged table retention.verify_listed (
 
 comment on table retention.verify_listed is
   'what a listing out of order or an inventory named, so that it can be read in order; empty between runs';
+
+create table retention.standing_verify (
+  bucket text primary key,
+  every interval not null,
+  first_at timestamptz not null default clock_timestamp(),
+  asked_at timestamptz not null default clock_timestamp(),
+  next_at timestamptz not null default clock_timestamp(),
+  rechecked_at timestamptz not null default clock_timestamp(),
+  verify_id uuid,
+  began_at timestamptz,
+  pages bigint not null default 0,
+  expected bigint not null default 0,
+  listed_now bigint not null default 0,
+  found bigint not null default 0,
+  finished_at timestamptz,
+  listed bigint not null default 0,
+  gone bigint not null default 0,
+  returned bigint not null default 0,
+  orphans bigint not null default 0,
+  orphan_bytes bigint not null default 0,
+  code text,
+  problem text,
+  problem_at timestamptz,
+  constraint a_standing_problem_has_a_code check ((code is null) = (problem is null))
+) with (fillfactor = 50);
+
+comment on table retention.standing_verify is
+  'one row for each bucket that listeners verify all the time (RETENTION_VERIFY_DAYS): how far they are, and what drift they found';
+comment on column retention.standing_verify.every is
+  'so long after one verify of the bucket began, the next one begins';
+comment on column retention.standing_verify.asked_at is
+  'when a listener last asked for work there, to the hour; first_at: when one first did';
+comment on column retention.standing_verify.next_at is
+  'when the next step is to be done; a listener that is at one has until then';
+comment on column retention.standing_verify.verify_id is
+  'its run in retention.verify_run; null: none is under way. began_at: when it or the last one began';
+comment on column retention.standing_verify.pages is
+  'how many pages of the listing are compared; expected: about how many there are; listed_now: their objects';
+comment on column retention.standing_verify.found is
+  'live rows whose object is gone, found by the one under way; gone: by the last one that came to its end, without those that were stamped since';
+comment on column retention.standing_verify.finished_at is
+  'when one last came to its end; listed: objects that it was listed; returned: cleared rows whose object was there, without those that became work since';
+comment on column retention.standing_verify.orphans is
+  'objects older than a day that no row pointed at, as the last one found them; orphan_bytes: their size';
+comment on column retention.standing_verify.code is
+  'why the last step failed; null: it did not';
+
+create table retention.standing_gone (
+  bucket text not null,
+  run_id retention.run_id not null,
+  key text collate "C" not null,
+  verify_id uuid not null,
+  primary key (bucket, run_id)
+);
+
+comment on table retention.standing_gone is
+  'up to 1,000 live rows of a bucket whose object a standing verify has found gone, as long as they are live';
 
 create table retention.orphan_list (
   list_id uuid primary key,
@@ -1407,6 +1466,6 @@ comment on column retention.webhook.problem is
 
 -- Down Migration
 
-drop table retention.key_stretch, retention.key_copy, retention.canary, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress, retention.scan, retention.pace, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
+drop table retention.standing_gone, retention.standing_verify, retention.key_stretch, retention.key_copy, retention.canary, retention.verify_listed, retention.verify_stretch, retention.verify_part, retention.verify_run, retention.webhook, retention.attention, retention.past_work, retention.ahead, retention.seal_copy, retention.seal_head, retention.seal, retention.change, retention.stamp_account, retention.returned_result, retention.receipt, retention.orphan_list, retention.held_object, retention.allowance, retention.lateness, retention.surge_release, retention.surge_part, retention.surge, retention.stray, retention.selection, retention.cutoff, retention.spared_object, retention.keeper, retention.shared_object, retention.unanswered, retention.batch, retention.progress, retention.scan, retention.pace, retention.stamping, retention.gate_state, retention.pass_lock, retention.heartbeat, retention.variable, retention.bucket, retention.approval, retention.hold,
   retention.policy, retention.fence, retention.identity, retention.installed, retention.adapter, retention.setting;
 drop domain retention.tenant_id, retention.run_id;

@@ -1,3 +1,4 @@
+import { openStandingVerify } from './assembly-standing.ts';
 import { openPool, withStore } from './assembly-store.ts';
 import { CHANNELS, type OnEvent, createTeller } from './assembly-subscribe.ts';
 import { openWebhook } from './assembly-webhook.ts';
@@ -186,6 +187,7 @@ export function createReactor(options: ReactorOptions): Reactor {
     everySeconds,
     pollSeconds,
   });
+  const standing = openStandingVerify(config, { objects, logger });
   const seals = createSealWatch({ store, objects, logger, bucket, pollSeconds });
   const service = createService({
     name: 'the reactor',
@@ -198,6 +200,7 @@ export function createReactor(options: ReactorOptions): Reactor {
       await seals.start();
       await webhook?.start();
       await canary.start();
+      await standing?.start();
     },
     stop: async () => {
       stopping = true;
@@ -207,8 +210,8 @@ export function createReactor(options: ReactorOptions): Reactor {
         void database.cut();
       };
       await withGrace(config.shutdownGraceSeconds * MILLISECONDS.second, cut, async () => {
-        const services = [notifications, listener, seals, canary, ...(webhook ? [webhook] : [])];
-        await Promise.all(services.map((it) => it.stop()));
+        const services = [notifications, listener, seals, canary, webhook, standing];
+        await Promise.all(services.map(async (it) => it?.stop()));
         await notes?.stop();
         await fence.stop();
       });

@@ -144,6 +144,10 @@ begin
   end loop;
   if v_requeued > 0 then
     delete from retention.progress;
+    -- What the standing verify has found of it is repaired.
+    update retention.standing_verify s
+    set returned = greatest(s.returned - v_requeued, 0)
+    where s.bucket in (select t.bucket from retention.stray t where t.verify_id = p_verify_id and t.kind = 'returned');
   end if;
   return v_requeued;
 end

@@ -3,6 +3,7 @@ import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount, showNumber } from '../numbers.ts';
 import { escapeControls } from '../safe-text.ts';
 import type { Canary } from '../store/canary.ts';
+import { type StandingVerify, describeDrift } from '../store/standing.ts';
 import type { Unsettled } from '../store/selection.ts';
 import type { Variable } from '../store/settings.ts';
 import type { Status, WaitCause } from '../store/status.ts';
@@ -76,6 +77,14 @@ export function printCanaries(canaries: readonly Canary[]): void {
         `No canary of bucket ${bucket} was deleted for ${since}: ${code} ${problem ?? ''}; see: retention doctor`,
       ),
     );
+  }
+}
+
+/** Writes which buckets have drift or cannot be verified; of the others nothing. */
+export function printDrift(verifies: readonly StandingVerify[]): void {
+  for (const text of verifies.map(describeDrift).filter((it) => it !== undefined)) {
+    printLine();
+    printLine(escapeControls(text));
   }
 }
 

@@ -225,6 +225,13 @@ export const SETTINGS = {
       'do not work; it wants s3:PutObject on .retention/canary/*, 0 for none',
     default: 3_600,
   }),
+  verifyDays: setting(wholeNumber('days', 1, 3_650), {
+    variable: 'RETENTION_VERIFY_DAYS',
+    meaning:
+      'in how many days listeners compare each bucket with its rows, again and again, so that drift shows; it changes ' +
+      'nothing and wants s3:ListBucket and s3:GetObject',
+    defaultText: 'none: only commands verify',
+  }),
   s3EndpointUrl: setting(endpointUrl(), {
     variable: 'S3_ENDPOINT_URL',
     meaning: 'the address of an S3-compatible store',

@@ -63,10 +63,40 @@ const waitCause = z.object({
   remedy: text.nullable(),
 });
 
+const canary = z.object({
+  bucket: text,
+  every_seconds: z.number(),
+  age_seconds: z.number(),
+  confirmed_at: date.nullable(),
+  is_off: z.boolean(),
+  code: text.nullable(),
+  problem: text.nullable(),
+});
+
+/** What the standing verify of a bucket has found: `RETENTION_VERIFY_DAYS`. */
+const standingVerify = z.object({
+  bucket: text,
+  every_seconds: z.number(),
+  age_seconds: z.number(),
+  finished_at: date.nullable(),
+  listed: count,
+  gone: count,
+  returned: count,
+  orphans: count,
+  orphan_bytes: count,
+  is_running: z.boolean(),
+  listed_now: count,
+  is_off: z.boolean(),
+  code: text.nullable(),
+  problem: text.nullable(),
+});
+
 /** With `--watch`, each line is the row alone. */
 const status = statusRow.extend({
   variables: z.array(variable).optional(),
   not_allowed: z.array(waitCause).optional(),
+  canaries: z.array(canary).optional(),
+  verifies: z.array(standingVerify).optional(),
 });
 
 /** `/status.json`. Where the database does not answer, what is of it is missing. */
@@ -82,6 +112,7 @@ export const statusJson = statusRow.partial().extend({
     stopping: z.boolean(),
     started_at: date,
   }),
+  verifies: z.array(standingVerify).optional(),
   activity: z
     .array(z.object({ begins_at: date, flagged: count, cleared: count, failed: count }))
     .optional(),

@@ -2,6 +2,7 @@ import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type ClockFacts, readClock } from './clock.ts';
 import { type Canary, readCanaries } from './canary.ts';
+import { type StandingVerify, readStandingVerifies } from './standing.ts';
 import { type CronFacts, readCron, readCronElsewhere } from './cron.ts';
 import { type FenceState, readFence } from './fence.ts';
 import { type GateReason, readGate } from './gate.ts';
@@ -144,6 +145,8 @@ export interface Diagnosis {
   readFence(): Promise<FenceState>;
   /** `retention.canary_state` */
   readCanaries(): Promise<readonly Canary[]>;
+  /** `retention.standing_state` */
+  readStandingVerifies(): Promise<readonly StandingVerify[]>;
   /** `retention.try_stamp` */
   tryStamp(): Promise<StampTrial>;
   readOutlook(): Promise<Outlook>;
@@ -184,6 +187,7 @@ export function createDiagnosis(database: Queryable): Diagnosis {
     readGate: () => readGate(database),
     readFence: () => readFence(database),
     readCanaries: () => readCanaries(database),
+    readStandingVerifies: () => readStandingVerifies(database),
     tryStamp: () => tryStamp(database),
     readOutlook: async () => {
       const [row] = await database.query<Outlook>(

@@ -1,5 +1,6 @@
 import type { KnownBucket } from './buckets.ts';
 import type { Canary } from './canary.ts';
+import type { StandingVerify } from './standing.ts';
 import type { Queryable } from '../database/queryable.ts';
 import type { Instant } from '../instant.ts';
 import { type GateReason, readGate } from './gate.ts';
@@ -21,6 +22,8 @@ export interface Vitals {
   readonly sealsUnwritten: number | null;
   /** Default: there are none. */
   readonly canaries?: readonly Canary[];
+  /** Default: there are none. */
+  readonly verifies?: readonly StandingVerify[];
   /** Why nothing is flagged or claimed; empty: nothing keeps it from that. */
   readonly gate: readonly GateReason[];
 }
@@ -154,13 +157,23 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
       notify_queue_usage: number;
       seals_unwritten: number | null;
       canaries: readonly Canary[] | null;
+      verifies: readonly StandingVerify[] | null;
     }
   >(
-    'select *, retention.canary_state() as canaries from retention.status cross join retention.vitals()',
+    `select *, retention.canary_state() as canaries, retention.standing_state() as verifies
+    from retention.status
+    cross join retention.vitals()`,
   );
   if (row === undefined) throw new Error('retention.status returned no row');
-  const { as_of, paused_bucket_names, notify_queue_usage, seals_unwritten, canaries, ...status } =
-    row;
+  const {
+    as_of,
+    paused_bucket_names,
+    notify_queue_usage,
+    seals_unwritten,
+    canaries,
+    verifies,
+    ...status
+  } = row;
   return {
     asOf: as_of,
     status,
@@ -168,6 +181,7 @@ export async function readVitals(database: Queryable): Promise<Vitals> {
     notifyQueueUsage: notify_queue_usage,
     sealsUnwritten: seals_unwritten,
     canaries: canaries ?? [],
+    verifies: verifies ?? [],
     gate: status.halted.length === 0 && isNow(as_of) ? [] : await readGate(database),
   };
 }

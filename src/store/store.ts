@@ -29,6 +29,14 @@ import {
 } from './fence.ts';
 import { explain } from './explanation.ts';
 import { explainAt, readHistory } from './history.ts';
+import {
+  endStanding,
+  nextStandingStep,
+  noteStandingLook,
+  noteStandingPage,
+  noteStandingProblem,
+  readStandingVerifies,
+} from './standing.ts';
 import { beginCanary, noteCanary, readCanaries } from './canary.ts';
 import { flagExpired, pulse, scansAfter, tick } from './flagging.ts';
 import { listGuards, setGuard } from './guards.ts';
@@ -220,6 +228,12 @@ const functions = {
   beginCanary,
   noteCanary,
   readCanaries,
+  nextStandingStep,
+  noteStandingPage,
+  noteStandingLook,
+  endStanding,
+  noteStandingProblem,
+  readStandingVerifies,
   accountStamps,
   claimMessages,
   settleMessage,

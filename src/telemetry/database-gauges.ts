@@ -158,6 +158,30 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
     labelNames: ['bucket'],
     registers,
   });
+  const drift = new Gauge({
+    name: 'retention_drift_results',
+    help: `What the standing verify of the bucket found last: gone: live results without an object, returned: cleared results with one; absent where there is none. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket', 'kind'],
+    registers,
+  });
+  const orphans = new Gauge({
+    name: 'retention_orphan_objects',
+    help: `Objects older than a day that no row points at, as the standing verify of the bucket found last; absent where there is none. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket'],
+    registers,
+  });
+  const verifyAge = new Gauge({
+    name: 'retention_verify_age_seconds',
+    help: `Time since the standing verify of the bucket last came to its end; absent where there is none. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket'],
+    registers,
+  });
+  const verifyInterval = new Gauge({
+    name: 'retention_verify_interval_seconds',
+    help: `How often the bucket is to be verified: RETENTION_VERIFY_DAYS. ${OF_THE_DATABASE}`,
+    labelNames: ['bucket'],
+    registers,
+  });
   const age = new Gauge({
     name: 'retention_status_age_seconds',
     help: 'How old the figures of the database are that this scrape shows; absent when it shows none. As a look of this process: seconds.',
@@ -178,6 +202,7 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
       paused.reset();
       canaryAge.reset();
       canaryInterval.reset();
+      for (const gauge of [drift, orphans, verifyAge, verifyInterval]) gauge.reset();
       if (!reading.ok) return;
       const { asOf, status, pausedBuckets, notifyQueueUsage, sealsUnwritten } = reading.value;
       for (const { bucket, age_seconds: seconds, every_seconds: every, is_off: isOff } of reading
@@ -185,6 +210,15 @@ export function createDatabaseGauges(registers: Registry[]): DatabaseGauges {
         if (isOff) continue;
         canaryAge.set({ bucket }, seconds);
         canaryInterval.set({ bucket }, every);
+      }
+      for (const verify of reading.value.verifies ?? []) {
+        const { bucket } = verify;
+        if (verify.is_off) continue;
+        drift.set({ bucket, kind: 'gone' }, verify.gone);
+        drift.set({ bucket, kind: 'returned' }, verify.returned);
+        if (verify.finished_at !== null) orphans.set({ bucket }, verify.orphans);
+        verifyAge.set({ bucket }, verify.age_seconds);
+        verifyInterval.set({ bucket }, verify.every_seconds);
       }
       for (const { gauge, of } of gauges) {
         const value = of(status, asOf);

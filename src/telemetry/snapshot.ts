@@ -25,7 +25,7 @@ export function snapshotAsJson(snapshot: Snapshot): string {
     stale_seconds: staleSeconds,
     ready: readiness.ready,
     reasons: readiness.reasons,
-    ...(vitals.ok ? vitals.value.status : {}),
+    ...(vitals.ok ? { ...vitals.value.status, verifies: vitals.value.verifies ?? [] } : {}),
     listener: {
       listening: listener.listening,
       proven_at: listener.provenAt ?? null,

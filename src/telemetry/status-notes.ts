@@ -3,6 +3,7 @@ import { millisecondsOf } from '../instant.ts';
 import { MILLISECONDS, formatDuration } from '../lifecycle/duration.ts';
 import { showCount } from '../numbers.ts';
 import { isCanaryOld } from '../store/canary.ts';
+import { describeDrift } from '../store/standing.ts';
 import type { Vitals } from '../store/overview.ts';
 import { type Insertion, type Markup, html } from '../html.ts';
 import { showName } from './page-frame.ts';
@@ -88,7 +89,13 @@ function notesOf(snapshot: Snapshot): readonly Note[] {
   return notes;
 }
 
-function notesOn({ asOf, status, notifyQueueUsage, canaries = [] }: Vitals): readonly Note[] {
+function notesOn({
+  asOf,
+  status,
+  notifyQueueUsage,
+  canaries = [],
+  verifies = [],
+}: Vitals): readonly Note[] {
   const notes: Note[] = [];
   const warn = (text: Insertion): void => void notes.push({ tone: 'warn', text });
   if (status.scheduler_health === 'silent' && status.scheduler === 'pg_cron') {
@@ -121,6 +128,7 @@ function notesOn({ asOf, status, notifyQueueUsage, canaries = [] }: Vitals): rea
         ${problem ?? 'none has come to its end'}.`,
     );
   }
+  for (const text of verifies.map(describeDrift)) if (text !== undefined) warn(text);
   if (notifyQueueUsage > FULL_QUEUE) {
     const percent = Math.round(notifyQueueUsage * 100);
     warn(

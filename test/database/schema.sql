@@ -586,6 +586,37 @@ CREATE FUNCTION retention._bearing_holds(p_run_id retention.run_id, p_tenant_id 
       end > now()
 $$;
 
+CREATE FUNCTION retention._begin_standing(p_bucket text) RETURNS uuid
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_run retention.verify_run;
+begin
+  perform retention._drop_verify(r.verify_id)
+  from retention.verify_run r
+  where r.kind = 'standing'
+    and r.bucket = p_bucket;
+  insert into retention.verify_run (verify_id, kind, bucket, prefixes, holder)
+  values (gen_random_uuid(), 'standing', p_bucket, '{}', gen_random_uuid())
+  returning * into v_run;
+  perform retention._part_verify(v_run, 1);
+  delete from retention.standing_gone g
+  using retention.standing_verify s
+  where s.bucket = p_bucket
+    and g.bucket = p_bucket
+    and g.verify_id = s.verify_id;
+  update retention.standing_verify s
+  set verify_id = v_run.verify_id,
+    began_at = v_run.began_at,
+    pages = 0,
+    expected = 0,
+    listed_now = 0,
+    found = 0
+  where s.bucket = p_bucket;
+  return v_run.verify_id;
+end
+$$;
+
 CREATE FUNCTION retention._begins_unique(p_table oid, p_column text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -4332,6 +4363,13 @@ CREATE FUNCTION retention._hold_in_force(p_holds jsonb, p_at timestamp with time
   limit 1
 $$;
 
+CREATE FUNCTION retention._hold_standing(p_verify_id uuid, p_holder uuid) RETURNS boolean
+    LANGUAGE sql
+    AS $$
+  select exists (select from retention.verify_run r where r.verify_id = p_verify_id and r.kind = 'standing')
+    and retention._hold_verify(p_verify_id, p_holder)
+$$;
+
 CREATE FUNCTION retention._hold_verify(p_verify_id uuid, p_holder uuid) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -7909,7 +7947,7 @@ CREATE UNLOGGED TABLE retention.verify_run (
     began_at timestamp with time zone DEFAULT now() NOT NULL,
     worked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     is_unsorted boolean DEFAULT false NOT NULL,
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['repair'::text, 'dry run'::text, 'orphans'::text, 'list'::text, 'inventory'::text])))
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['repair'::text, 'dry run'::text, 'orphans'::text, 'list'::text, 'inventory'::text, 'standing'::text])))
 );
 
 COMMENT ON TABLE retention.verify_run IS 'one row for each bucket that a verify is at; empty between runs, but for what was broken off';
@@ -8179,6 +8217,22 @@ begin
   select k.paused_until into v_until from retention.bucket k where k.bucket = p_bucket;
   return v_until;
 end
+$$;
+
+CREATE FUNCTION retention._pause_standing(p_verify_id uuid) RETURNS void
+    LANGUAGE sql
+    AS $$
+  update retention.standing_verify s
+  set next_at = clock_timestamp() + case
+      when exists (select from retention.verify_part p where p.verify_id = p_verify_id and p.is_listed)
+        and not exists (select from retention.verify_stretch t where t.verify_id = p_verify_id)
+        then interval '0'
+      else retention._standing_pause(s)
+    end,
+    code = null,
+    problem = null,
+    problem_at = null
+  where s.verify_id = p_verify_id
 $$;
 
 CREATE FUNCTION retention._place_in_line(p_run_id text) RETURNS double precision
@@ -8857,6 +8911,49 @@ CREATE FUNCTION retention._receipt_words(p_receipt text, p_kind text, p_is_gone 
     coalesce(', asked for by ' || p_asked_by, '')
   )
 $_$;
+
+CREATE FUNCTION retention._recheck_gone(p_bucket text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+  v_run_ids retention.run_id[];
+  v_keys text[];
+  v_live integer[];
+  v_dropped bigint;
+  v_dropped_now bigint;
+begin
+  update retention.standing_verify s
+  set rechecked_at = clock_timestamp()
+  where s.bucket = p_bucket;
+  select array_agg(g.run_id order by g.run_id), array_agg(retention._pack_key(g.key, g.run_id::text) order by g.run_id)
+  into v_run_ids, v_keys
+  from retention.standing_gone g
+  where g.bucket = p_bucket;
+  if v_run_ids is null then
+    return;
+  end if;
+  v_live := array(select retention._still_live(p_bucket, v_run_ids, v_keys, '-infinity', 'infinity'));
+  with dropped as (
+    delete from retention.standing_gone g
+    where g.bucket = p_bucket
+      and g.run_id not in (select v_run_ids[n] from unnest(v_live) n)
+    returning g.verify_id
+  )
+  select count(*) filter (where d.verify_id is distinct from s.verify_id), count(*) filter (where d.verify_id = s.verify_id)
+  into v_dropped, v_dropped_now
+  from dropped d
+  cross join retention.standing_verify s
+  where s.bucket = p_bucket;
+  update retention.standing_verify s
+  set gone = greatest(s.gone - v_dropped, 0),
+    found = greatest(s.found - v_dropped_now, 0),
+    next_at = case
+      when s.verify_id is null and s.gone > v_dropped and v_live = '{}' then clock_timestamp()
+      else s.next_at
+    end
+  where s.bucket = p_bucket;
+end
+$$;
 
 CREATE FUNCTION retention._record_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11329,6 +11426,65 @@ exception
     category := 'unreadable';
     state := null;
 end
+$$;
+
+CREATE TABLE retention.standing_verify (
+    bucket text NOT NULL,
+    every interval NOT NULL,
+    first_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    rechecked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    verify_id uuid,
+    began_at timestamp with time zone,
+    pages bigint DEFAULT 0 NOT NULL,
+    expected bigint DEFAULT 0 NOT NULL,
+    listed_now bigint DEFAULT 0 NOT NULL,
+    found bigint DEFAULT 0 NOT NULL,
+    finished_at timestamp with time zone,
+    listed bigint DEFAULT 0 NOT NULL,
+    gone bigint DEFAULT 0 NOT NULL,
+    returned bigint DEFAULT 0 NOT NULL,
+    orphans bigint DEFAULT 0 NOT NULL,
+    orphan_bytes bigint DEFAULT 0 NOT NULL,
+    code text,
+    problem text,
+    problem_at timestamp with time zone,
+    CONSTRAINT a_standing_problem_has_a_code CHECK (((code IS NULL) = (problem IS NULL)))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE retention.standing_verify IS 'one row for each bucket that listeners verify all the time (RETENTION_VERIFY_DAYS): how far they are, and what drift they found';
+
+COMMENT ON COLUMN retention.standing_verify.every IS 'so long after one verify of the bucket began, the next one begins';
+
+COMMENT ON COLUMN retention.standing_verify.asked_at IS 'when a listener last asked for work there, to the hour; first_at: when one first did';
+
+COMMENT ON COLUMN retention.standing_verify.next_at IS 'when the next step is to be done; a listener that is at one has until then';
+
+COMMENT ON COLUMN retention.standing_verify.verify_id IS 'its run in retention.verify_run; null: none is under way. began_at: when it or the last one began';
+
+COMMENT ON COLUMN retention.standing_verify.pages IS 'how many pages of the listing are compared; expected: about how many there are; listed_now: their objects';
+
+COMMENT ON COLUMN retention.standing_verify.found IS 'live rows whose object is gone, found by the one under way; gone: by the last one that came to its end, without those that were stamped since';
+
+COMMENT ON COLUMN retention.standing_verify.finished_at IS 'when one last came to its end; listed: objects that it was listed; returned: cleared rows whose object was there, without those that became work since';
+
+COMMENT ON COLUMN retention.standing_verify.orphans IS 'objects older than a day that no row pointed at, as the last one found them; orphan_bytes: their size';
+
+COMMENT ON COLUMN retention.standing_verify.code IS 'why the last step failed; null: it did not';
+
+CREATE FUNCTION retention._standing_pause(p_standing retention.standing_verify) RETURNS interval
+    LANGUAGE sql STABLE
+    AS $$
+  select least(
+    greatest(
+      (p_standing.began_at + p_standing.every * 0.9 - clock_timestamp())
+        / greatest(p_standing.expected - p_standing.pages, p_standing.pages / 2, 1),
+      interval '1 second'
+    ),
+    interval '1 minute'
+  )
 $$;
 
 CREATE FUNCTION retention._state_at(p_run record, p_work record, p_setting jsonb, p_completed text, p_due_at timestamp with time zone, p_bucket text, p_holds jsonb, p_run_id retention.run_id, p_at timestamp with time zone, OUT state text, OUT because text) RETURNS record
@@ -15589,6 +15745,46 @@ flag_selected returned.
 For operators.
 Locks a row of retention.cutoff.';
 
+CREATE FUNCTION retention.end_standing(p_verify_id uuid, p_holder uuid) RETURNS TABLE(gone bigint, returned bigint, orphans bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_run retention.verify_run;
+  v_strays record;
+begin
+  if not retention._hold_standing(p_verify_id, p_holder) then
+    return;
+  end if;
+  select * into strict v_run from retention.verify_run r where r.verify_id = p_verify_id;
+  select t.* into strict v_strays from retention.sort_strays(p_verify_id, v_run.began_at, interval '1 day') t;
+  delete from retention.standing_gone g where g.bucket = v_run.bucket and g.verify_id <> p_verify_id;
+  perform retention._pause_standing(p_verify_id);
+  update retention.standing_verify s
+  set verify_id = null,
+    finished_at = clock_timestamp(),
+    listed = s.listed_now,
+    gone = s.found,
+    found = 0,
+    returned = v_strays.returned,
+    orphans = v_strays.orphans,
+    orphan_bytes = v_strays.orphan_bytes,
+    next_at = greatest(s.began_at + s.every, clock_timestamp())
+  where s.verify_id = p_verify_id
+  returning s.gone, s.returned, s.orphans into gone, returned, orphans;
+  perform retention._drop_verify(p_verify_id);
+  return next;
+end
+$$;
+
+COMMENT ON FUNCTION retention.end_standing(p_verify_id uuid, p_holder uuid) IS 'Ends the standing verify of a bucket, of which everything was listed: it counts what is drift, and the next verify begins in its
+time. Returns the counts. It reads the application''s table once where objects were listed that no live row points at, so the session should have no
+statement_timeout. Returns no row, and writes nothing, when another listener has taken over.
+For the listener.
+Locks the rows of the bucket''s verify.';
+
 CREATE FUNCTION retention.end_verify(p_verify_id uuid, p_holder uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17110,6 +17306,107 @@ $$;
 COMMENT ON FUNCTION retention.next_returned(p_verify_id uuid, p_after text) IS 'The keys of cleared rows that were listed, as sort_strays has found them, in order and at most 1,000 after p_after.
 For operators.';
 
+CREATE FUNCTION retention.next_standing_step(p_buckets text[], p_every interval) RETURNS TABLE(step text, bucket text, verify_id uuid, holder uuid, after_key text, stretch_id bigint, keys text[], seconds double precision)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  v_standing retention.standing_verify;
+  v_holder uuid := gen_random_uuid();
+begin
+  seconds := 60;
+  if not pg_try_advisory_xact_lock(hashtextextended('retention standing verify', 0)) then
+    return next;
+    return;
+  end if;
+  perform retention._check_indexes();
+  insert into retention.standing_verify (bucket, every)
+  select u.b, p_every
+  from unnest(p_buckets) as u (b)
+  where not exists (select from retention.standing_verify s where s.bucket = u.b);
+  update retention.standing_verify s
+  set asked_at = clock_timestamp(),
+    every = p_every,
+    next_at = case when s.verify_id is null and s.every <> p_every then coalesce(s.began_at + p_every, s.next_at) else s.next_at end
+  where s.bucket = any (p_buckets)
+    and (s.every <> p_every or s.asked_at < clock_timestamp() - interval '1 hour');
+  perform retention._recheck_gone(s.bucket)
+  from retention.standing_verify s
+  where s.bucket = any (p_buckets)
+    and s.rechecked_at < clock_timestamp() - interval '10 minutes';
+
+  select s.* into v_standing
+  from retention.standing_verify s
+  where s.bucket = any (p_buckets)
+    and s.next_at <= clock_timestamp()
+    -- One after the other; what cannot go on at present keeps no other waiting.
+    and (
+      s.verify_id is not null
+      or not exists (
+        select
+        from retention.standing_verify o
+        where o.bucket = any (p_buckets)
+          and o.verify_id is not null
+          and o.code is null
+      )
+    )
+  order by s.verify_id is null, s.next_at, s.bucket
+  limit 1
+  for update skip locked;
+  if not found then
+    select least(greatest(extract(epoch from min(s.next_at) - clock_timestamp()), 1), 60) into seconds
+    from retention.standing_verify s
+    where s.bucket = any (p_buckets);
+    seconds := coalesce(seconds, 60);
+    return next;
+    return;
+  end if;
+  if v_standing.verify_id is null
+    or not exists (select from retention.verify_run r where r.verify_id = v_standing.verify_id)
+  then
+    v_standing.verify_id := retention._begin_standing(v_standing.bucket);
+  end if;
+  -- Locked: its listener is at the step, however long that takes.
+  perform from retention.verify_run r where r.verify_id = v_standing.verify_id for update skip locked;
+  if not found then
+    return next;
+    return;
+  end if;
+  update retention.verify_run r
+  set holder = v_holder,
+    worked_at = clock_timestamp()
+  where r.verify_id = v_standing.verify_id;
+  update retention.standing_verify s
+  set next_at = clock_timestamp() + interval '5 minutes'
+  where s.bucket = v_standing.bucket;
+  return query
+  select case when t.stretch_id is not null then 'look' when p.is_listed then 'end' else 'list' end,
+    v_standing.bucket, p.verify_id, v_holder,
+    case when t.stretch_id is null then p.at_key else t.after_key end,
+    t.stretch_id, t.keys, 0::double precision
+  from retention.verify_part p
+  left join lateral (
+    select s.stretch_id, s.after_key, s.keys
+    from retention.verify_stretch s
+    where s.verify_id = p.verify_id
+      and s.part = p.part
+    order by s.stretch_id
+    limit 1
+  ) t on true
+  where p.verify_id = v_standing.verify_id;
+end
+$$;
+
+COMMENT ON FUNCTION retention.next_standing_step(p_buckets text[], p_every interval) IS 'What the standing verify wants done now, for whichever listener asks first. step: list (one page of the bucket''s listing,
+after after_key), look (whether the keys still have no object; they come after after_key in the listing), end (of the
+bucket), or null: nothing, for so many seconds. What is given is that listener''s for 5 minutes. p_buckets: those that it may
+look at; one after the other is verified. p_every: how long after a verify of a bucket began its next one begins.
+For the listener.
+Locks the rows of the bucket''s verify.
+Raises object_not_in_prerequisite_state where an index on the application''s table is missing.';
+
 CREATE FUNCTION retention.next_stretch(p_verify_id uuid, p_part integer DEFAULT NULL::integer, p_after_id bigint DEFAULT 0) RETURNS TABLE(stretch_id bigint, after_key text, run_ids text[], keys text[], dues boolean[])
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17313,6 +17610,144 @@ $$;
 COMMENT ON FUNCTION retention.note_seals_written(p_bucket text, p_to bigint, p_problem text) IS 'Notes that each seal up to p_to is an object in p_bucket, or why the one after it could not be written.
 For the listener.
 Locks the row of retention.seal_copy.';
+
+CREATE FUNCTION retention.note_standing_look(p_verify_id uuid, p_holder uuid, p_stretch_id bigint, p_gone text[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_bucket text := (select r.bucket from retention.verify_run r where r.verify_id = p_verify_id);
+  v_run_ids retention.run_id[];
+  v_keys text[];
+  v_live integer[];
+  v_kept bigint := (select count(*) from retention.standing_gone g where g.verify_id = p_verify_id);
+begin
+  if not retention._hold_standing(p_verify_id, p_holder) then
+    return false;
+  end if;
+  select array_agg(u.run_id order by u.n), array_agg(u.key order by u.n)
+  into v_run_ids, v_keys
+  from retention.verify_stretch s
+  cross join unnest(s.run_ids, s.keys) with ordinality as u (run_id, key, n)
+  where s.verify_id = p_verify_id
+    and s.stretch_id = p_stretch_id
+    and u.key in (select g from unnest(p_gone) g);
+  if v_run_ids is not null then
+    v_live := array(
+      select n
+      from retention._still_live(
+        v_bucket, v_run_ids,
+        array(select retention._pack_key(u.key, u.run_id::text) from unnest(v_run_ids, v_keys) with ordinality as u (run_id, key, n) order by u.n),
+        '-infinity', 'infinity'
+      ) n
+      where v_run_ids[n] not in (select a.run_id from retention._being_deleted(v_bucket) a)
+    );
+    insert into retention.standing_gone (bucket, run_id, key, verify_id)
+    select distinct on (v_run_ids[n]) v_bucket, v_run_ids[n], v_keys[n], p_verify_id
+    from unnest(v_live) n
+    limit greatest(1000 - v_kept, 0)
+    on conflict on constraint standing_gone_pkey do update
+    set key = excluded.key,
+      verify_id = excluded.verify_id;
+    update retention.standing_verify s set found = s.found + cardinality(v_live) where s.verify_id = p_verify_id;
+  end if;
+  delete from retention.verify_stretch s where s.verify_id = p_verify_id and s.stretch_id = p_stretch_id;
+  perform retention._pause_standing(p_verify_id);
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_standing_look(p_verify_id uuid, p_holder uuid, p_stretch_id bigint, p_gone text[]) IS 'Ends the look that next_standing_step asked for. p_gone: which of its keys have no object now either. Their rows count as drift if
+they still point there, and if no listener deletes them at this moment. Returns false, and writes nothing, when another
+listener has taken over.
+For the listener.
+Locks the rows of the bucket''s verify.';
+
+CREATE FUNCTION retention.note_standing_page(p_verify_id uuid, p_holder uuid, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  v_part retention.verify_part;
+  v_run retention.verify_run;
+  v_run_ids text[];
+  v_keys text[];
+  v_dues boolean[];
+  v_after text;
+  v_until text := p_until;
+  v_listed bigint;
+begin
+  if not retention._hold_standing(p_verify_id, p_holder) then
+    return false;
+  end if;
+  select * into strict v_run from retention.verify_run r where r.verify_id = p_verify_id;
+  select * into strict v_part from retention.verify_part p where p.verify_id = p_verify_id;
+  select array_agg(c.run_id order by c.n), array_agg(c.key order by c.n), array_agg(c.is_due order by c.n)
+  into v_run_ids, v_keys, v_dues
+  from retention.compare_listing(
+    p_verify_id, v_run.bucket, v_part.prefix, v_part.at_key, p_until, p_keys, p_bytes, p_modified,
+    v_run.began_at - interval '1 hour', p_etags
+  ) with ordinality as c (run_id, key, is_due, n);
+  if v_keys is not null then
+    -- The last listed key before the first missing one: where a second look begins.
+    select max(k collate "C") into v_after from unnest(p_keys) k where k < v_keys[1] collate "C";
+    insert into retention.verify_stretch (verify_id, part, after_key, run_ids, keys, dues)
+    values (p_verify_id, v_part.part, coalesce(v_after, v_part.at_key), v_run_ids, v_keys, v_dues);
+    if cardinality(v_keys) >= 1000 then
+      -- There may be more: the next page begins after the last of them.
+      v_until := v_keys[cardinality(v_keys)];
+    end if;
+  end if;
+  select count(*) into v_listed from unnest(p_keys) k where v_until is null or k <= v_until collate "C";
+  update retention.verify_part p
+  set at_key = coalesce(v_until, p.at_key),
+    is_listed = v_until is null,
+    listed = p.listed + v_listed
+  where p.verify_id = p_verify_id;
+  update retention.standing_verify s
+  set pages = s.pages + 1,
+    listed_now = s.listed_now + v_listed,
+    expected = case
+      when s.pages > 0 then s.expected
+      else greatest(
+        s.listed / 1000,
+        (select count(*) from retention.key_copy c join retention.key_stretch t using (copy_id) where c.verify_id = p_verify_id)
+      ) + 1
+    end
+  where s.verify_id = p_verify_id;
+  perform retention._pause_standing(p_verify_id);
+  return true;
+end
+$$;
+
+COMMENT ON FUNCTION retention.note_standing_page(p_verify_id uuid, p_holder uuid, p_until text, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) IS 'Writes down a page of the listing that next_standing_step asked for. p_until: its last key; null: there is no more. p_keys: what it
+lists in the order of bytes, without our own objects; p_bytes, p_modified, p_etags: of each. The first page of a bucket
+copies the keys of its live rows: it reads the application''s table once, so the session should have no statement_timeout.
+Returns false, and writes nothing, when another listener has taken over.
+For the listener.
+Locks the rows of the bucket''s verify.';
+
+CREATE FUNCTION retention.note_standing_problem(p_verify_id uuid, p_holder uuid, p_code text, p_problem text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  update retention.standing_verify s
+  set code = left(coalesce(p_code, 'Unknown'), 64),
+    problem = left(coalesce(p_problem, ''), 500),
+    problem_at = clock_timestamp(),
+    next_at = clock_timestamp() + case when p_code = 'AccessDenied' then interval '1 hour' else interval '10 minutes' end
+  from retention.verify_run r
+  where s.verify_id = p_verify_id
+    and r.verify_id = p_verify_id
+    and r.holder = p_holder
+$$;
+
+COMMENT ON FUNCTION retention.note_standing_problem(p_verify_id uuid, p_holder uuid, p_code text, p_problem text) IS 'Writes down why a step could not be done: it is tried again in 10 minutes, and after an hour where it was denied. Other
+buckets go on meanwhile. Of a step that another listener has taken over nothing is written.
+For the listener.
+Locks the row of the bucket''s verify.';
 
 CREATE FUNCTION retention.note_stretch(p_verify_id uuid, p_holder uuid, p_stretch_id bigint, p_stamped bigint DEFAULT 0, p_gone integer[] DEFAULT '{}'::integer[]) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -18089,6 +18524,10 @@ begin
   end loop;
   if v_requeued > 0 then
     delete from retention.progress;
+    -- What the standing verify has found of it is repaired.
+    update retention.standing_verify s
+    set returned = greatest(s.returned - v_requeued, 0)
+    where s.bucket in (select t.bucket from retention.stray t where t.verify_id = p_verify_id and t.kind = 'returned');
   end if;
   return v_requeued;
 end
@@ -19266,6 +19705,45 @@ listener, which stamps it itself: the next verify finds it again. The next claim
 stamped has a receipt of its own (found_gone) in retention.receipt. p_client: the client''s version. Returns how many rows.
 For operators.
 Locks the rows that it stamps, and keeps claims waiting meanwhile.';
+
+CREATE FUNCTION retention.standing_state() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select jsonb_agg(
+    jsonb_build_object(
+      'bucket', s.bucket,
+      'every_seconds', extract(epoch from s.every),
+      'age_seconds', extract(epoch from greatest(clock_timestamp() - coalesce(s.finished_at, s.first_at), '0')),
+      'finished_at', retention._iso(s.finished_at),
+      'listed', s.listed,
+      'gone', greatest(s.gone, s.found),
+      'returned', s.returned,
+      'orphans', s.orphans,
+      'orphan_bytes', s.orphan_bytes,
+      'is_running', s.verify_id is not null,
+      'listed_now', s.listed_now,
+      'is_off', coalesce(s.code = 'AccessDenied', false),
+      'code', s.code,
+      'problem', s.problem
+    )
+    order by s.bucket
+  )
+  from (
+    select *
+    from retention.standing_verify s
+    where s.asked_at > clock_timestamp() - interval '1 day'
+    order by s.bucket
+    limit 50
+  ) s
+$$;
+
+COMMENT ON FUNCTION retention.standing_state() IS 'What the standing verify has found, by bucket: {"bucket", "every_seconds", "age_seconds" (since the last one that came to its end,
+or since listeners first asked), "finished_at", "listed" (by it), "gone" (live rows whose object is gone, by it or
+since), "returned" (cleared rows whose object is there), "orphans", "orphan_bytes", "is_running", "listed_now", "is_off" (it may
+not list), "code", "problem"}. Buckets of which no listener has asked for a day are left out. Null: there is none.
+For observers.';
 
 CREATE FUNCTION retention.take_turn(p_batch_ids bigint[] DEFAULT NULL::bigint[], p_client text DEFAULT NULL::text, p_buckets text[] DEFAULT NULL::text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -21383,6 +21861,15 @@ COMMENT ON TABLE retention.stamp_account IS 'what the last retention.account_sta
 
 COMMENT ON COLUMN retention.stamp_account.run_ids IS 'up to ten of the runs; of what is as it should be, none';
 
+CREATE TABLE retention.standing_gone (
+    bucket text NOT NULL,
+    run_id retention.run_id NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    verify_id uuid NOT NULL
+);
+
+COMMENT ON TABLE retention.standing_gone IS 'up to 1,000 live rows of a bucket whose object a standing verify has found gone, as long as they are live';
+
 CREATE VIEW retention.status AS
  SELECT read_status.enabled,
     read_status.live_estimate,
@@ -21762,6 +22249,12 @@ ALTER TABLE ONLY retention.stamp_account
 
 ALTER TABLE ONLY retention.stamping
     ADD CONSTRAINT stamping_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY retention.standing_gone
+    ADD CONSTRAINT standing_gone_pkey PRIMARY KEY (bucket, run_id);
+
+ALTER TABLE ONLY retention.standing_verify
+    ADD CONSTRAINT standing_verify_pkey PRIMARY KEY (bucket);
 
 ALTER TABLE ONLY retention.stray
     ADD CONSTRAINT stray_pkey PRIMARY KEY (verify_id, bucket, key);

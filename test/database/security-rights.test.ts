@@ -31,6 +31,12 @@ const CALLABLE = [
   'begin_canary(text,interval,text)',
   'canary_state()',
   'note_canary(text,text,text,text,text)',
+  'next_standing_step(text[],interval)',
+  'note_standing_page(uuid,uuid,text,text[],bigint[],timestamp with time zone[],text[])',
+  'note_standing_look(uuid,uuid,bigint,text[])',
+  'end_standing(uuid,uuid)',
+  'note_standing_problem(uuid,uuid,text,text)',
+  'standing_state()',
   'drop_strays(uuid,text[])',
   'end_verify(uuid,uuid)',
   'next_listed(uuid,text,text,integer)',
@@ -179,7 +185,7 @@ const OPERATORS_ALONE = (
 const LISTENERS_WORK = (
   'claim take_turn confirm_fence judge_fence renew_fence apply_variables count_due count_postponed flag_expired learn_habits list_due ' +
   'note_bucket note_look note_seals_written postpone pulse seal_now seals_to_write settle claim_messages settle_message split stamp_again tick ' +
-  'try_stamp begin_canary note_canary'
+  'try_stamp begin_canary note_canary next_standing_step note_standing_page note_standing_look end_standing note_standing_problem'
 ).split(' ');
 
 /** What an application may that asks which results can be read. */
@@ -199,7 +205,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
 const READABLE = (
   'adapter ahead allowance approval attention batch bucket canary change cutoff fence flagged gate_state heartbeat held_object hold ' +
   'identity installed keeper key_copy key_stretch lateness orphan_list pace pass_lock past_work pgmigrations policy progress receipt ' +
-  'result returned_result scan seal seal_copy seal_head selection setting shared_object spared_object stamp_account stamping status ' +
+  'result returned_result scan seal seal_copy seal_head selection setting shared_object spared_object stamp_account stamping standing_gone standing_verify status ' +
   'stray surge surge_part surge_release unanswered variable verify_listed verify_part verify_run verify_stretch webhook'
 )
   .split(' ')

@@ -105,7 +105,7 @@ insert into retention.seal_head default values;
 truncate runs, retention.batch, retention.progress, retention.ahead, retention.hold,
   retention.bucket, retention.pace, retention.scan, retention.past_work, retention.selection, retention.stray,
   retention.unanswered, retention.verify_run, retention.verify_part, retention.verify_stretch, retention.verify_listed,
-  retention.canary, retention.key_copy, retention.key_stretch,
+  retention.canary, retention.key_copy, retention.key_stretch, retention.standing_verify, retention.standing_gone,
   retention.shared_object, retention.spared_object, retention.keeper, retention.cutoff, retention.surge, retention.surge_part, retention.surge_release,
   retention.lateness, retention.allowance, retention.held_object, retention.orphan_list, retention.receipt,
   retention.returned_result, retention.stamp_account, retention.attention, retention.webhook;

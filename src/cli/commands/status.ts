@@ -5,6 +5,7 @@ import type { StatusAndTrend } from '../status-watch.ts';
 import {
   causesOfRefusal,
   printCanaries,
+  printDrift,
   printStatus,
   printVariables,
   printWaitCauses,
@@ -56,12 +57,14 @@ async function status(options: Options): Promise<void> {
     const variables = await store.readVariables(storedSettings(config));
     const differing = variables.filter(({ differs }) => differs);
     const canaries = await store.readCanaries();
+    const verifies = await store.readStandingVerifies();
     if (options.json === true) {
-      printJson({ ...row, trend, variables, not_allowed: refused, canaries });
+      printJson({ ...row, trend, variables, not_allowed: refused, canaries, verifies });
     } else {
       printStatus(row, trend);
       printWaitCauses([...(await store.readWaitCauses()), ...refused]);
       printCanaries(canaries);
+      printDrift(verifies);
       printVariables(differing);
     }
   });

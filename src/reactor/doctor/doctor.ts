@@ -1,6 +1,7 @@
 import type { HealthFacts } from '../../store/diagnosis.ts';
 import { checkBuckets } from './bucket-checks.ts';
 import { checkCanaries } from './canary-check.ts';
+import { checkStandingVerify } from './standing-check.ts';
 import { type Check, type Findings, attempt, ok } from './check.ts';
 import { checkClock } from './clock-check.ts';
 import { checkConnections, checkListening, checkSchema } from './connection-checks.ts';
@@ -47,6 +48,7 @@ export async function examine(ports: DoctorPorts): Promise<Findings> {
     if (health !== undefined) {
       checks.push(...(await checkScheduler(ports, reader, health, main.database)));
       checks.push(...(await checkOutlook(reader)), ...(await checkCanaries(reader)));
+      checks.push(...(await checkStandingVerify(reader)));
     }
   }
   const { inspection, listing, place, allowedBuckets } = ports;
