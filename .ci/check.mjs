@@ -68,7 +68,7 @@ function runStage({ name, what, script, counts }) {
   const tally = join(scratch, `${name}.json`);
   const { status } = runNpm(['run', '--silent', script], {
     ...process.env,
-    RETENTION_TEST_TALLY: counts ? tally : '',
+    TEST_TALLY: counts ? tally : '',
   });
   if (counts) {
     counted = true;

@@ -15,7 +15,7 @@ export function closingLine({ passed, failed, skipped }: Tally): string {
 
 /**
  * Prints the closing line as the last one of a run, after the default reporter, and writes the
- * figures to the file that `RETENTION_TEST_TALLY` names, for whoever adds up several runs.
+ * figures to the file that `TEST_TALLY` names, for whoever adds up several runs.
  *
  * A file that could not even be loaded, and an error outside any test, count as one failure each,
  * so that the line never says 0 failed of a run that failed.
@@ -24,7 +24,7 @@ export default class ClosingLineReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
     const tally: Tally = { passed: 0, failed: unhandledErrors.length, skipped: 0 };
     for (const module of modules) countModule(module, tally);
-    const file = process.env['RETENTION_TEST_TALLY'];
+    const file = process.env['TEST_TALLY'];
     if (file !== undefined && file !== '') writeFileSync(file, JSON.stringify(tally));
     process.stdout.write(`${closingLine(tally)}\n`);
   }
