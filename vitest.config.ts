@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const postgresSetup = './test/support/postgres-setup.ts';
 
@@ -8,6 +9,19 @@ const postgresSetup = './test/support/postgres-setup.ts';
 const onceMore = process.env['CI'] === 'true' ? 1 : 0;
 
 const source = (path: string): string => fileURLToPath(new URL(`src/${path}`, import.meta.url));
+
+/** The files that take longest begin first, so that no process waits for one of them at the end. */
+const LONGEST = ['chaos', 'long-run', 'orphans', 'copies-of-servers', 'holds', 'schema-growth'];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const place = LONGEST.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+      return place === -1 ? LONGEST.length : place;
+    };
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 export default defineConfig({
   // What the documents show imports the package by its name.
@@ -22,6 +36,7 @@ export default defineConfig({
     ],
   },
   test: {
+    sequence: { sequencer: LongestFirst },
     reporters: ['default', './test/support/closing-line-reporter.ts'],
     // Every database test file has its own database, and two processes keep two cores busy. System tests wait for
     // servers half of the time: package.json gives them three.

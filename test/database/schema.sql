@@ -14611,7 +14611,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.begin_canary(p_bucket text, p_every interval, p_client text) IS 'What the canary of a bucket wants done now, for whoever asks first: put (write the object), look (see whether it is
+COMMENT ON FUNCTION retention.begin_canary(p_bucket text, p_every interval, p_client text) IS 'What the canary of a bucket wants done now, for the first that asks: put (write the object), look (see whether it is
 gone), or no row: nothing. p_every: how long after one canary began the next one begins; the first begins so long after
 a listener first asked. None begins while the gate is closed. p_client: the client''s version. What a listener
 has begun and not come back to is anybody''s after a minute.
@@ -16265,7 +16265,7 @@ by default setting.batch_size. leased: the batches that keep what was selected, 
 results pass the guard (see list_surges): set_aside says how many did not, and are in no batch, and surge_id where.
 p_expected: how many results the caller has seen that it selects (count_due counts them); then they all go.
 p_early: p_older_than stands in for the policy where it is shorter. Then p_expected says how many results that are
-not due somebody has seen: with more of them nothing is changed, and late ones pass the guard.
+not due a person has seen: with more of them nothing is changed, and late ones pass the guard.
 With p_early its batches are handed out only to claims that name them, as long as those come at least every 15
 minutes and until end_cutoff; after that they go by the policy. Returns no batches when the gate is closed.
 For operators.
@@ -17504,25 +17504,25 @@ $$;
 COMMENT ON FUNCTION retention.note_listed(p_verify_id uuid, p_keys text[], p_bytes bigint[], p_modified timestamp with time zone[], p_etags text[]) IS 'Notes what a listing out of order or an inventory names. What is noted twice is noted once.
 For operators.';
 
-CREATE FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_again boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
   v_bucket retention.bucket;
-  v_anew boolean;
+  v_again boolean;
 begin
   select * into v_bucket from retention.bucket k where k.bucket = p_bucket for update;
   if not found then
     return true;
   end if;
-  v_anew := p_anew or v_bucket.looked_in is distinct from p_store;
+  v_again := p_again or v_bucket.looked_in is distinct from p_store;
   update retention.bucket k
   set looked_in = p_store,
     looked_at = clock_timestamp(),
-    looked = p_looked + case when v_anew then 0 else k.looked end,
-    missing = cardinality(p_missing) + case when v_anew then 0 else k.missing end,
-    missing_keys = (p_missing || case when v_anew then '{}' else k.missing_keys end)[:3],
+    looked = p_looked + case when v_again then 0 else k.looked end,
+    missing = cardinality(p_missing) + case when v_again then 0 else k.missing end,
+    missing_keys = (p_missing || case when v_again then '{}' else k.missing_keys end)[:3],
     missing_confirmed_at = case
       when k.looked_in is not distinct from p_store then k.missing_confirmed_at
     end,
@@ -17536,9 +17536,9 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_anew boolean) IS 'Notes how many keys of a bucket were looked for, and which of them had no object, before anything is deleted in
-p_store (how the store is called). A look in another store begins anew. Returns whether deleting may go on: with
-most objects missing it may not, and the gate closes (objects missing). p_anew: forget earlier looks.
+COMMENT ON FUNCTION retention.note_look(p_bucket text, p_store text, p_looked integer, p_missing text[], p_again boolean) IS 'Notes how many keys of a bucket were looked for, and which of them had no object, before anything is deleted in
+p_store (how the store is called). A look in another store begins again. Returns whether deleting may go on: with
+most objects missing it may not, and the gate closes (objects missing). p_again: forget earlier looks.
 For the listener.
 Locks the bucket''s row.';
 
@@ -18612,7 +18612,7 @@ $$;
 
 COMMENT ON FUNCTION retention.resume_verify(p_bucket text, p_prefixes text[], p_kind text, p_restart boolean, p_began_at timestamp with time zone) IS 'Begins to verify a bucket, or goes on with what was broken off: the same kind, bucket and prefixes. p_kind: repair, dry
 run or orphans; list and inventory never go on. p_prefixes: empty: all keys. p_restart: what was broken off is forgotten. Progress that was
-not worked on for 7 days is forgotten too. p_began_at: when what was listed was so; null: now. Whoever worked on it
+not worked on for 7 days is forgotten too. p_began_at: when what was listed was so; null: now. The process that worked on it
 before does not go on: the holder is another one. before: what completed then or later is not judged, since its object may
 be younger than the listing. resumed_at: when it was last worked on; null: it begins.
 For operators.
