@@ -8,6 +8,7 @@ import {
   findPostgresServers,
   type PostgresServer,
 } from './find-postgres.ts';
+import { NEVER_ABORTED } from '../../src/lifecycle/linked-abort.ts';
 import { findFreePort } from './free-port.ts';
 import { guardAgainstOrphans } from './orphan-guard.ts';
 import {
@@ -22,6 +23,7 @@ import {
   type PrivatePostgresOptions,
 } from './postgres-settings.ts';
 import { makeScratchFolder, postgresUser, type ServerUser } from './scratch-folder.ts';
+import { until } from './until.ts';
 
 const run = promisify(execFile);
 
@@ -189,6 +191,22 @@ async function makeDatabases(
     if (name === undefined || name === SUPERUSER) continue;
     await postgres.sql(`create database "${name.replaceAll('"', '""')}"`, SUPERUSER);
   }
+  const cron = cronDatabaseName(options);
+  if (cron !== undefined) await waitForCron(postgres, cron);
+}
+
+/**
+ * pg_cron's scheduler begins a second after its database is there. It takes no notice of a job that is scheduled while it
+ * reads its list for the first time, and then never runs it.
+ */
+async function waitForCron(postgres: PrivatePostgres, database: string): Promise<void> {
+  const scheduler = `select count(*) from pg_stat_activity
+    where backend_type like 'pg_cron%' and datname = '${database.replaceAll("'", "''")}'`;
+  await until(
+    "pg_cron's scheduler",
+    async () => ((await postgres.sql(scheduler, SUPERUSER)).trim() === '1' ? true : undefined),
+    { signal: NEVER_ABORTED, limitSeconds: 30 },
+  );
 }
 
 // Between finding a port free and binding it, another program may take it; then the next is tried.
