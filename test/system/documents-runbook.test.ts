@@ -17,6 +17,7 @@ const NO_CLUSTER = 'there is no Kubernetes cluster';
 const LOGS =
   'kubectl logs -f -l app.kubernetes.io/name=retention-listener -n dpp-production --prefix';
 const NO_ENGINE = 'there is no Docker engine';
+const NO_DRIFT = 'section 5.3 does this where something has drifted';
 const NO_UNIT = 'no unit of systemd is installed';
 
 describeDatabase('the operating guide', () => {
@@ -133,6 +134,8 @@ describeDatabase('the operating guide', () => {
     expect((await listener.ended()).code).toBe(0);
 
     expect(await guide.sql('select run_id, bucket, key')).toContain(refused);
+    guide.notHere('retention reconcile --verify --bucket dpp-results --dry-run', NO_DRIFT);
+    guide.notHere('retention reconcile --verify --bucket dpp-results', NO_DRIFT);
   }
 
   /** 2.3. Switching it off */
