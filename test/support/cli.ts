@@ -64,11 +64,18 @@ export function startCli(parameters: readonly string[], options: CliOptions = {}
   const [program = '', ...rest] = commandLine(words, options.onTerminal === true);
   const child = spawn(program, rest, {
     cwd: options.cwd ?? fileURLToPath(new URL('../..', import.meta.url)),
-    env: { ...bareEnvironment(), ...options.env },
+    env: {
+      ...bareEnvironment(),
+      ...(options.onTerminal === true ? A_TERMINAL : {}),
+      ...options.env,
+    },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   return new CliProcess(child, options.main === undefined ? parameters : []);
 }
+
+/** Wherever the tests run: one that can be drawn on. */
+const A_TERMINAL = { TERM: 'xterm' };
 
 function commandLine(line: readonly string[], onTerminal: boolean): readonly string[] {
   if (!onTerminal) return line;
