@@ -146,7 +146,7 @@ describeDatabase('a ceiling of a bucket', () => {
     expect(claims.filter((it) => it !== undefined)).toHaveLength(3);
     expect((await database().store.pulse()).visibleNow).toBe(false);
     await database().query('update retention.batch set visible_at = now() where lease is not null');
-    // A lease that has run out is nobody's any more.
+    // A lease that has run out belongs to no listener.
     expect(await claim()).toBeDefined();
     await set({ max_in_flight: null, max_per_second: 1 });
     await database().query(`update retention.pace set next_at = '-infinity'`);

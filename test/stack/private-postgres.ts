@@ -196,8 +196,8 @@ async function makeDatabases(
 }
 
 /**
- * pg_cron's scheduler begins a second after its database is there. It takes no notice of a job that is scheduled while it
- * reads its list for the first time, and then never runs it.
+ * pg_cron's scheduler begins a second after its database is there, and looks at its jobs once a second from then on. What
+ * follows finds it at work.
  */
 async function waitForCron(postgres: PrivatePostgres, database: string): Promise<void> {
   const scheduler = `select count(*) from pg_stat_activity

@@ -15,7 +15,7 @@ export function closingLine({ passed, failed, skipped }: Tally): string {
 
 /**
  * Prints the closing line as the last one of a run, after the default reporter, and writes the
- * figures to the file that `TEST_TALLY` names, for whoever adds up several runs.
+ * figures to the file that `TEST_TALLY` names, for a program that adds up several runs.
  *
  * A file that could not even be loaded, and an error outside any test, count as one failure each,
  * so that the line never says 0 failed of a run that failed.

@@ -109,7 +109,7 @@ describe('a shared read', () => {
         return new Promise((resolve) => answers.push(() => resolve(number)));
       },
       freshMilliseconds: 5_000,
-      // Nobody waits as long as this: a caller that is made to wait is seen.
+      // Longer than any caller waits: one that is made to wait is seen.
       patienceMilliseconds: 60_000,
       staleMilliseconds: 10_000_000,
       now: () => now,

@@ -36,6 +36,6 @@ export const verifyMutations = [
       "  if p_run_ids = '{}' then\n    insert into retention.verify_stretch",
     ),
     testFile: LARGE_TEST,
-    test: 'killed and started again, it repeats at most one page',
+    test: 'killed and started again, it repeats at most one page, and forgets nothing of what it found',
   },
 ];
