@@ -10,7 +10,7 @@ import { compareUtf8 } from '../objects/utf8-order.ts';
 import { MISSING_PAGE, type MissingResult } from '../store/drift.ts';
 import type { Store } from '../store/store.ts';
 import type { VerifyPart, VerifyProgress } from '../store/verify-progress.ts';
-import { type SecondLookOptions, findGone, findGoneSingly } from './second-look.ts';
+import { type SecondLookOptions, findGone, findGoneSingly, keyBefore } from './second-look.ts';
 import { dropReturnedThatAreGone, noteInventory } from './verify-inventory.ts';
 
 /** What the verify of one bucket works with. */
@@ -326,9 +326,7 @@ export class BucketVerify {
     this.#stamped += stamped;
     if (stamped < gone.length) {
       const left = countOf(gone.length - stamped, 'result');
-      logger.warning(`${left} not stamped, though the object is gone`, {
-        bucket,
-      });
+      logger.warning(`${left} not stamped, though the object is gone`, { bucket });
     }
     return stamped;
   }
@@ -340,18 +338,4 @@ export class BucketVerify {
       { remedy: 'Let one of them run.' },
     );
   }
-}
-
-/** The last listed key before the first missing one. */
-function keyBefore(
-  missing: readonly MissingResult[],
-  objects: readonly ListedObject[],
-  after: string | undefined,
-): string | undefined {
-  const [first] = missing;
-  if (first === undefined) return after;
-  const before = objects.findLast(({ key }) => compareUtf8(key, first.key) < 0)?.key;
-  return before !== undefined && (after === undefined || compareUtf8(before, after) > 0)
-    ? before
-    : after;
 }

@@ -1,5 +1,6 @@
-import type { ObjectListing } from '../objects/abilities.ts';
+import type { ListedObject, ObjectListing } from '../objects/abilities.ts';
 import { compareUtf8 } from '../objects/utf8-order.ts';
+import type { MissingResult } from '../store/drift.ts';
 
 /** How missing keys of a stretch are looked for again. */
 export interface SecondLookOptions {
@@ -89,4 +90,18 @@ async function findIn(
     );
   }
   return found;
+}
+
+/** The last listed key before the first missing one. */
+export function keyBefore(
+  missing: readonly MissingResult[],
+  objects: readonly ListedObject[],
+  after: string | undefined,
+): string | undefined {
+  const [first] = missing;
+  if (first === undefined) return after;
+  const before = objects.findLast(({ key }) => compareUtf8(key, first.key) < 0)?.key;
+  return before !== undefined && (after === undefined || compareUtf8(before, after) > 0)
+    ? before
+    : after;
 }

@@ -222,6 +222,33 @@ describeDatabase('the standing verify', () => {
     expect(others).not.toMatchObject({ bucket: again.bucket });
   });
 
+  test('a late answer is refused, and so is one for a verify that an operator has begun', async () => {
+    const { query, one, store } = database();
+    const next = (): Promise<{ verify_id: string; holder: string }> =>
+      one(`select * from retention.next_standing_step(array['dpp-results'], '30 days')`);
+    const note = (run: { verify_id: string; holder: string }): Promise<unknown> =>
+      one(`select retention.note_standing_page($1, $2, null, '{}', '{}', '{}', '{}') as is_noted`, [
+        run.verify_id,
+        run.holder,
+      ]);
+    const late = await next();
+    await query(`update retention.standing_verify set next_at = now() - interval '1 second'`);
+    const now = await next();
+    expect(now.verify_id).toBe(late.verify_id);
+    expect(await note(late)).toEqual({ is_noted: false });
+    expect(await note(now)).toEqual({ is_noted: true });
+    await store.resumeVerify({
+      bucket: 'dpp-results',
+      prefixes: [],
+      kind: 'repair',
+      restart: true,
+    });
+    const operators = await one<{ verify_id: string; holder: string }>(
+      `select verify_id, holder from retention.verify_run where kind = 'repair'`,
+    );
+    expect(await note(operators)).toEqual({ is_noted: false });
+  });
+
   test('spreads its pages over the days that it has, a second apart at least', async () => {
     await database().insertRuns({ count: 2, completedAgo: '3 days' });
     const begun = await database().store.nextStandingStep([BUCKET], 10);

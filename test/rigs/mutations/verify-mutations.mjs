@@ -38,4 +38,22 @@ export const verifyMutations = [
     testFile: LARGE_TEST,
     test: 'killed and started again, it repeats at most one page, and forgets nothing of what it found',
   },
+  {
+    name: 'a listener that comes late writes over the step of another',
+    promise: 3,
+    edits: one(
+      'migrations/functions/18_standing_steps.sql',
+      '    and retention._hold_verify(p_verify_id, p_holder)\n',
+      '    and p_holder is not null\n',
+    ),
+    testFile: 'test/database/standing-verify.test.ts',
+    test: 'a late answer is refused, and so is one for a verify that an operator has begun',
+  },
+  {
+    name: "a listener may write into an operator's verify",
+    promise: 10,
+    edits: one('migrations/functions/18_standing_steps.sql', " and r.kind = 'standing')", ')'),
+    testFile: 'test/database/standing-verify.test.ts',
+    test: 'a late answer is refused, and so is one for a verify that an operator has begun',
+  },
 ];
